@@ -1,0 +1,1 @@
+//! The backend that keeps everything in the memory of one process.

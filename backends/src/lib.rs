@@ -1,0 +1,1 @@
+//! Capability traits of the stores and queues, and their one error type.

@@ -1,0 +1,1 @@
+//! The debug CLI as a library.

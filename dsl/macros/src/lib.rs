@@ -1,0 +1,1 @@
+//! The macros of celeriac: task, canvas and tasks.

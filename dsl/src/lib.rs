@@ -1,0 +1,1 @@
+//! Typed signatures, the operators, and the Task trait.

@@ -1,0 +1,1 @@
+//! App, client and handles, coordinator, worker.

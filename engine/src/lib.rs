@@ -1,0 +1,1 @@
+//! The pure core: plan, advance, eager, text and render.

@@ -1,0 +1,149 @@
+//! What a worker reports, and what is kept of it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Json, TaskId, TaskName, TaskState};
+
+/// A report on one delivery: this attempt at this leaf ended thus.
+///
+/// Every way in which a leaf can end goes through a completion, whoever reports it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completion {
+    /// The leaf.
+    pub task_id: TaskId,
+    /// The attempt that ended.
+    pub attempt: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How an attempt ended. All but [`Outcome::Retry`] end the leaf.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The task returned this value.
+    Success(Json),
+    /// The task asked to be ignored; for its successors this is a success with the value null.
+    Ignored,
+    /// The task returned an error, or panicked.
+    Failed(TaskError),
+    /// The task asked to run again.
+    Retry(TaskError),
+    /// The task or its worker refused the message, for this reason.
+    Rejected(String),
+    /// Somebody revoked it.
+    Revoked(String),
+    /// It was not started in time.
+    Expired,
+    /// It ran longer than its limit, in milliseconds.
+    TimedOut {
+        /// The limit.
+        limit_ms: u64,
+    },
+    /// Its worker went away this many times.
+    WorkerLost {
+        /// How often the leaf was delivered.
+        deliveries: u32,
+    },
+    /// No task of this name.
+    UnknownTask,
+    /// The message could not be read.
+    Undecodable(String),
+}
+
+/// An error of a task, as data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskError {
+    /// The error's type, such as `ValueError` or `std::io::Error`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What it says.
+    pub message: String,
+    /// What the errors below it say, the nearest first.
+    #[serde(default)]
+    pub causes: Vec<String>,
+}
+
+/// A leaf that failed: what `get()` raises and what an error callback is called with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The leaf's id.
+    pub task_id: TaskId,
+    /// Where it stands in the canvas, such as `chain[1].header[3]`.
+    pub node: String,
+    /// Its task.
+    pub task: TaskName,
+    /// FAILURE or REVOKED.
+    pub state: TaskState,
+    /// What went wrong.
+    pub error: TaskError,
+}
+
+impl Outcome {
+    /// The state of a leaf whose attempt ended thus.
+    pub fn state(&self) -> TaskState {
+        match self {
+            Self::Success(_) | Self::Ignored => TaskState::Success,
+            Self::Retry(_) => TaskState::Retry,
+            Self::Revoked(_) | Self::Expired => TaskState::Revoked,
+            Self::Failed(_)
+            | Self::Rejected(_)
+            | Self::TimedOut { .. }
+            | Self::WorkerLost { .. }
+            | Self::UnknownTask
+            | Self::Undecodable(_) => TaskState::Failure,
+        }
+    }
+
+    /// The value that successors get; `None` when there is none.
+    pub fn value(&self) -> Option<Json> {
+        match self {
+            Self::Success(value) => Some(value.clone()),
+            Self::Ignored => Some(Json::null()),
+            _ => None,
+        }
+    }
+
+    /// What went wrong, in the words of Celery's exceptions; `None` for a success.
+    pub fn error(&self) -> Option<TaskError> {
+        let (kind, message) = match self {
+            Self::Success(_) | Self::Ignored => return None,
+            Self::Failed(error) | Self::Retry(error) => return Some(error.clone()),
+            Self::Rejected(reason) => ("Reject", reason.clone()),
+            Self::Revoked(reason) => ("TaskRevokedError", reason.clone()),
+            Self::Expired => ("TaskRevokedError", "expired".to_owned()),
+            Self::TimedOut { limit_ms } => ("TimeLimitExceeded", format!("ran longer than {limit_ms} ms")),
+            Self::WorkerLost { deliveries } => {
+                ("WorkerLostError", format!("its worker went away, {deliveries} deliveries in all"))
+            }
+            Self::UnknownTask => ("NotRegistered", "no worker knows a task of this name".to_owned()),
+            Self::Undecodable(reason) => ("DecodeError", reason.clone()),
+        };
+        Some(TaskError::new(kind, message))
+    }
+}
+
+impl TaskError {
+    /// An error of this type that says this.
+    pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { kind: kind.into(), message: message.into(), causes: Vec::new() }
+    }
+}
+
+impl fmt::Display for TaskError {
+    /// `ValueError: boom: disk full`, with the causes after the message.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.message)?;
+        self.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}) failed: {}", self.node, self.task, self.error)
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,201 @@
+//! Run ids, node numbers and task ids.
+//!
+//! A run id is a UUIDv7 whose low 32 bits are zero; the task id of a node is its run id with the node number in those
+//! bits. So the way from a task id to (run, node) and back is arithmetic, ids sort by time, and Celery sees ordinary
+//! UUIDs. Node numbers start at 1: number 0 would be the run itself.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The number of a node in its plan: 1, 2, 3, …, in the order of lowering.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeNo(NonZeroU32);
+
+impl NodeNo {
+    /// The node at this place of a plan's list of nodes (place 0 is number 1).
+    pub fn from_index(index: usize) -> Self {
+        let number = u32::try_from(index + 1).expect("plans are limited to fewer than 2^32 nodes");
+        Self(NonZeroU32::new(number).expect("an index plus one is not zero"))
+    }
+
+    /// The node with this number; `None` for 0.
+    pub fn new(number: u32) -> Option<Self> {
+        NonZeroU32::new(number).map(Self)
+    }
+
+    /// The number: 1, 2, 3, …
+    pub fn number(self) -> u32 {
+        self.0.get()
+    }
+
+    /// The place in the plan's list of nodes: 0, 1, 2, …
+    pub fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+impl fmt::Debug for NodeNo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "n{}", self.0)
+    }
+}
+
+impl fmt::Display for NodeNo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The id of one execution of a plan.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(Uuid);
+
+/// The id of one node of one run, as Celery's tools see it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TaskId(Uuid);
+
+/// A text or number that is no run id or task id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdError {
+    /// Not a UUID at all.
+    #[error("{0:?} is not a UUID; an id looks like 0198f0c2-7b1d-7c3e-9a52-4d8f00000000")]
+    NotAUuid(String),
+    /// The low 32 bits of a run id are zero.
+    #[error("{0} is a task id, not a run id: a run id ends in eight zeros")]
+    NotARun(Uuid),
+    /// The low 32 bits of a task id hold its node number.
+    #[error("{0} is a run id, not a task id: it ends in eight zeros")]
+    NotATask(Uuid),
+}
+
+const NODE_BITS: u128 = 0xffff_ffff;
+
+impl RunId {
+    /// A run id from a moment in milliseconds since 1970 and random bits, of which 42 are used.
+    pub fn from_parts(unix_ms: u64, random: u64) -> Self {
+        let rand_a = (random & 0xfff) as u128;
+        let rand_b = ((random >> 12) & 0x3fff_ffff) as u128;
+        let time = (unix_ms as u128 & 0xffff_ffff_ffff) << 80;
+        Self(Uuid::from_u128(time | (0x7 << 76) | (rand_a << 64) | (0b10 << 62) | (rand_b << 32)))
+    }
+
+    /// The run id in a UUID.
+    ///
+    /// # Errors
+    /// [`IdError::NotARun`] when its low 32 bits are not zero.
+    pub fn from_uuid(uuid: Uuid) -> Result<Self, IdError> {
+        if uuid.as_u128() & NODE_BITS == 0 { Ok(Self(uuid)) } else { Err(IdError::NotARun(uuid)) }
+    }
+
+    /// The task id of one of this run's nodes.
+    pub fn task(self, node: NodeNo) -> TaskId {
+        TaskId(Uuid::from_u128(self.0.as_u128() | u128::from(node.number())))
+    }
+
+    /// The id as a UUID.
+    pub fn uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+impl TaskId {
+    /// The task id in a UUID.
+    ///
+    /// # Errors
+    /// [`IdError::NotATask`] when its low 32 bits are zero.
+    pub fn from_uuid(uuid: Uuid) -> Result<Self, IdError> {
+        if uuid.as_u128() & NODE_BITS == 0 { Err(IdError::NotATask(uuid)) } else { Ok(Self(uuid)) }
+    }
+
+    /// The run this task belongs to.
+    pub fn run(self) -> RunId {
+        RunId(Uuid::from_u128(self.0.as_u128() & !NODE_BITS))
+    }
+
+    /// The node of the run's plan.
+    pub fn node(self) -> NodeNo {
+        NodeNo::new((self.0.as_u128() & NODE_BITS) as u32).expect("a task id holds a node number")
+    }
+
+    /// The id as a UUID.
+    pub fn uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+impl FromStr for RunId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        Self::from_uuid(parse_uuid(text)?)
+    }
+}
+
+impl FromStr for TaskId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        Self::from_uuid(parse_uuid(text)?)
+    }
+}
+
+fn parse_uuid(text: &str) -> Result<Uuid, IdError> {
+    Uuid::try_parse(text).map_err(|_| IdError::NotAUuid(text.chars().take(80).collect()))
+}
+
+macro_rules! print_as_uuid {
+    ($($id:ty),*) => {$(
+        impl fmt::Debug for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )*};
+}
+print_as_uuid!(RunId, TaskId);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_task_id_leads_back_to_its_run_and_node(ms in 0u64..1 << 48, random: u64, number in 1u32..) {
+            let run = RunId::from_parts(ms, random);
+            let node = NodeNo::new(number).unwrap();
+            let task = run.task(node);
+            prop_assert_eq!((task.run(), task.node()), (run, node));
+            prop_assert_eq!(run.uuid().get_version_num(), 7);
+            prop_assert_eq!(task.uuid().get_variant(), uuid::Variant::RFC4122);
+            prop_assert_eq!(run.to_string().parse::<RunId>().unwrap(), run);
+            prop_assert_eq!(task.to_string().parse::<TaskId>().unwrap(), task);
+        }
+
+        #[test]
+        fn run_ids_sort_by_time(a in 0u64..1 << 48, b in 0u64..1 << 48, r1: u64, r2: u64) {
+            prop_assume!(a < b);
+            prop_assert!(RunId::from_parts(a, r1) < RunId::from_parts(b, r2));
+        }
+    }
+
+    #[test]
+    fn a_task_id_is_no_run_id_and_the_other_way_round() {
+        let run = RunId::from_parts(1, 2);
+        let task = run.task(NodeNo::new(7).unwrap());
+        assert!(matches!(task.to_string().parse::<RunId>(), Err(IdError::NotARun(_))));
+        assert!(matches!(run.to_string().parse::<TaskId>(), Err(IdError::NotATask(_))));
+        assert!(matches!("x".parse::<RunId>(), Err(IdError::NotAUuid(_))));
+    }
+}

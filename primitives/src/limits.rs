@@ -1,0 +1,202 @@
+//! How large a canvas may be.
+
+use crate::{Canvas, Json, OptionError, Options, Path, Segment};
+
+/// The longest task name, in characters.
+pub(crate) const NAME_CHARS_MAX: usize = 255;
+
+/// Bounds on a canvas, checked before it is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// How deep canvases may be nested.
+    pub depth_max: usize,
+    /// How many signatures, maps and chunks' items a canvas may hold, callbacks included.
+    pub nodes_max: usize,
+    /// How many bytes the arguments of one leaf may have, as JSON.
+    pub argument_bytes_max: usize,
+}
+
+impl Default for Limits {
+    /// 64 levels, a million nodes, 64 MiB of arguments for one leaf.
+    fn default() -> Self {
+        Self { depth_max: 64, nodes_max: 1_000_000, argument_bytes_max: 64 << 20 }
+    }
+}
+
+/// A canvas that is too large, or an option in it that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LimitError {
+    /// Nested too deep.
+    #[error(
+        "{path}: canvases are nested more than {max} deep; flatten it, or submit the inner part as a run of its own"
+    )]
+    Depth {
+        /// Where the limit was passed.
+        path: Path,
+        /// The limit.
+        max: usize,
+    },
+    /// Too many nodes.
+    #[error("the canvas has more than {max} nodes; use chunks, or split it into several runs")]
+    Nodes {
+        /// The limit.
+        max: usize,
+    },
+    /// Arguments too long.
+    #[error(
+        "{path}: the arguments have {bytes} bytes of JSON, more than {max}; pass a reference to the data instead"
+    )]
+    ArgumentBytes {
+        /// The leaf.
+        path: Path,
+        /// How many there are.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// An option of the wrong type.
+    #[error("{path}: {source}")]
+    Option {
+        /// The canvas that has the option.
+        path: Path,
+        /// What is wrong with it.
+        source: OptionError,
+    },
+}
+
+impl Limits {
+    /// Checks a canvas. Does not recurse, whatever the depth.
+    ///
+    /// # Errors
+    /// The first limit that is passed, with its place.
+    pub fn check(&self, canvas: &Canvas) -> Result<(), LimitError> {
+        let mut nodes = 0usize;
+        let mut walk = Walk { todo: vec![(0, None, canvas)], path: Vec::new() };
+        while let Some((depth, segment, canvas)) = walk.todo.pop() {
+            walk.path.truncate(depth.saturating_sub(1));
+            walk.path.extend(segment);
+            if depth > self.depth_max {
+                return Err(LimitError::Depth { path: walk.path(), max: self.depth_max });
+            }
+            canvas.options().check().map_err(|source| LimitError::Option { path: walk.path(), source })?;
+            let (count, bytes) = match canvas {
+                Canvas::Signature(signature) => (
+                    1,
+                    json_bytes(&signature.args)
+                        + signature.kwargs.iter().map(|(k, v)| k.len() + v.as_str().len()).sum::<usize>(),
+                ),
+                Canvas::Map(map) => (1, json_bytes(&map.items)),
+                Canvas::Chunks(chunks) => (chunks.items.len(), json_bytes(&chunks.items)),
+                Canvas::Chain(chain) => {
+                    walk.push_all(depth, &chain.steps, Segment::Chain);
+                    (0, 0)
+                }
+                Canvas::Group(group) => {
+                    walk.push_all(depth, &group.members, Segment::Group);
+                    (0, 0)
+                }
+                Canvas::Chord(chord) => {
+                    walk.push_all(depth, &chord.header, Segment::Header);
+                    walk.todo
+                        .extend(chord.body.as_deref().map(|body| (depth + 1, Some(Segment::Body), body)));
+                    (0, 0)
+                }
+            };
+            walk.push_callbacks(depth, canvas.options());
+            nodes += count;
+            if nodes > self.nodes_max {
+                return Err(LimitError::Nodes { max: self.nodes_max });
+            }
+            if bytes > self.argument_bytes_max {
+                let max = self.argument_bytes_max;
+                return Err(LimitError::ArgumentBytes { path: walk.path(), bytes, max });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn json_bytes(values: &[Json]) -> usize {
+    values.iter().map(|value| value.as_str().len()).sum()
+}
+
+/// A walk over a canvas from the top down, with the path to where it is.
+struct Walk<'a> {
+    todo: Vec<(usize, Option<Segment>, &'a Canvas)>,
+    path: Vec<Segment>,
+}
+
+impl<'a> Walk<'a> {
+    fn push_all(&mut self, depth: usize, canvases: &'a [Canvas], segment: fn(u32) -> Segment) {
+        // Backwards, so that the first comes off the stack first.
+        let numbered = canvases.iter().enumerate().rev();
+        self.todo.extend(numbered.map(|(i, canvas)| (depth + 1, Some(segment(i as u32)), canvas)));
+    }
+
+    fn push_callbacks(&mut self, depth: usize, options: &'a Options) {
+        self.push_all(depth, options.link(), Segment::Link);
+        self.push_all(depth, options.link_error(), Segment::LinkError);
+    }
+
+    fn path(&self) -> Path {
+        self.path.iter().copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Signature;
+
+    fn leaf() -> Canvas {
+        Signature::new("a").unwrap().into()
+    }
+
+    #[test]
+    fn depth_is_counted_in_canvases_and_the_place_is_named() {
+        let limits = Limits { depth_max: 2, ..Limits::default() };
+        let two = Canvas::chain([leaf(), Canvas::group([leaf(), leaf()])]);
+        assert_eq!(limits.check(&two), Ok(()));
+        let three = Canvas::chord([leaf(), two], leaf());
+        let error = limits.check(&three).unwrap_err();
+        assert!(
+            error.to_string().starts_with("header[1].chain[1].group[0]: canvases are nested more than 2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn callbacks_count_as_nodes() {
+        let mut canvas = leaf();
+        canvas.link(leaf());
+        canvas.link_error(Canvas::group([leaf(), leaf()]));
+        assert_eq!(Limits { nodes_max: 4, ..Limits::default() }.check(&canvas), Ok(()));
+        assert_eq!(
+            Limits { nodes_max: 3, ..Limits::default() }.check(&canvas),
+            Err(LimitError::Nodes { max: 3 })
+        );
+    }
+
+    #[test]
+    fn a_hundred_thousand_levels_are_refused_without_recursion() {
+        let mut canvas = leaf();
+        for _ in 0..100_000 {
+            canvas = Canvas::chain([canvas]);
+        }
+        assert!(matches!(Limits::default().check(&canvas), Err(LimitError::Depth { .. })));
+        // Dropping it would recurse; take it apart from the top instead.
+        while let Canvas::Chain(mut chain) = canvas {
+            canvas = chain.steps.pop().unwrap();
+        }
+    }
+
+    #[test]
+    fn long_arguments_are_refused_with_their_place() {
+        let limits = Limits { argument_bytes_max: 10, ..Limits::default() };
+        let long = Canvas::from(Signature::new("a").unwrap().arg("0123456789").unwrap());
+        let error = limits.check(&Canvas::group([leaf(), long])).unwrap_err();
+        assert!(error.to_string().starts_with("group[1]: the arguments have 12 bytes"), "{error}");
+    }
+}

@@ -1,0 +1,246 @@
+//! Calling options of a signature or canvas.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::{Canvas, Json};
+
+/// What `apply_async` takes besides arguments: queue, priority, countdown, callbacks, …
+///
+/// Kept as Celery keeps them, a dictionary by option name, so that options of which celeriac knows nothing survive a
+/// round trip unchanged. Callbacks (`link`) and error callbacks (`link_error`) are canvases and stand apart. Empty
+/// options take one word of memory.
+#[derive(Clone, Debug, Default)]
+pub struct Options(Option<Box<Fields>>);
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Fields {
+    link: Vec<Canvas>,
+    link_error: Vec<Canvas>,
+    values: BTreeMap<String, Json>,
+}
+
+/// An option whose value has the wrong type or range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("option {name} takes {expected}, not {value}")]
+pub struct OptionError {
+    /// The option, in Celery's spelling.
+    pub name: String,
+    /// What to write instead.
+    pub expected: &'static str,
+    /// What stood there, cut to 80 characters.
+    pub value: String,
+}
+
+/// The options whose type is checked: name, what they take, and the check.
+const KNOWN: &[(&str, &str, fn(&Json) -> bool)] = &[
+    ("acks_late", "true or false", is::<bool>),
+    ("compression", "a name such as \"gzip\"", is::<String>),
+    ("countdown", "a number of seconds, not negative", is_seconds),
+    ("headers", "an object", is::<BTreeMap<String, Json>>),
+    ("ignore_result", "true or false", is::<bool>),
+    ("priority", "a whole number from 0 to 9", is_priority),
+    ("queue", "the name of a queue", is_queue),
+    ("serializer", "a name such as \"json\"", is::<String>),
+    ("shadow", "a name", is::<String>),
+    ("soft_time_limit", "a number of seconds, not negative", is_seconds),
+    ("task_id", "a string", is::<String>),
+    ("time_limit", "a number of seconds, not negative", is_seconds),
+];
+
+impl Options {
+    /// No options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether nothing is set.
+    pub fn is_empty(&self) -> bool {
+        self.0.as_deref().is_none_or(|fields| *fields == Fields::default())
+    }
+
+    /// The callbacks, in the order in which they were added.
+    pub fn link(&self) -> &[Canvas] {
+        self.0.as_deref().map_or(&[], |fields| &fields.link)
+    }
+
+    /// The error callbacks, in the order in which they were added.
+    pub fn link_error(&self) -> &[Canvas] {
+        self.0.as_deref().map_or(&[], |fields| &fields.link_error)
+    }
+
+    /// Adds a callback, unless an equal one is there (Celery's `append_to_list_option`).
+    pub fn add_link(&mut self, callback: Canvas) {
+        let link = &mut self.fields().link;
+        if !link.contains(&callback) {
+            link.push(callback);
+        }
+    }
+
+    /// Adds an error callback, unless an equal one is there.
+    pub fn add_link_error(&mut self, errback: Canvas) {
+        let link_error = &mut self.fields().link_error;
+        if !link_error.contains(&errback) {
+            link_error.push(errback);
+        }
+    }
+
+    /// The callbacks and error callbacks, to change them.
+    pub(crate) fn callbacks_mut(&mut self) -> impl Iterator<Item = &mut Canvas> {
+        self.0.iter_mut().flat_map(|fields| fields.link.iter_mut().chain(fields.link_error.iter_mut()))
+    }
+
+    /// The value of one option; callbacks are not among them.
+    pub fn value(&self, name: &str) -> Option<&Json> {
+        self.0.as_deref().and_then(|fields| fields.values.get(name))
+    }
+
+    /// All options but the callbacks, by name.
+    pub fn values(&self) -> impl Iterator<Item = (&str, &Json)> {
+        self.0.iter().flat_map(|fields| fields.values.iter().map(|(name, value)| (name.as_str(), value)))
+    }
+
+    /// Sets an option by its Celery name, checking the type of those that celeriac knows.
+    ///
+    /// # Errors
+    /// [`OptionError`] when the value does not fit. `link` and `link_error` are refused: see [`Options::add_link`].
+    pub fn set(&mut self, name: &str, value: Json) -> Result<(), OptionError> {
+        check(name, &value)?;
+        self.fields().values.insert(name.to_owned(), value);
+        Ok(())
+    }
+
+    /// Takes options as they came from outside; [`Options::check`] finds what does not fit.
+    pub(crate) fn insert_unchecked(&mut self, name: String, value: Json) {
+        self.fields().values.insert(name, value);
+    }
+
+    /// Checks the type of every known option.
+    ///
+    /// # Errors
+    /// The first that does not fit.
+    pub fn check(&self) -> Result<(), OptionError> {
+        self.values().try_for_each(|(name, value)| check(name, value))
+    }
+
+    /// The options of a call laid over these: the call wins, callbacks of both are kept.
+    pub fn merge(&mut self, call: &Options) {
+        for (name, value) in call.values() {
+            self.fields().values.insert(name.to_owned(), value.clone());
+        }
+        for callback in call.link() {
+            self.add_link(callback.clone());
+        }
+        for errback in call.link_error() {
+            self.add_link_error(errback.clone());
+        }
+    }
+
+    /// The queue, when one is set.
+    pub fn queue(&self) -> Option<String> {
+        self.value("queue").and_then(|value| value.to().ok())
+    }
+
+    /// These options with a queue.
+    ///
+    /// # Errors
+    /// When the name is empty, longer than 255 characters or holds control characters or braces.
+    pub fn with_queue(mut self, queue: &str) -> Result<Self, OptionError> {
+        self.set("queue", Json::string(queue))?;
+        Ok(self)
+    }
+
+    /// These options with a priority, 0 to 9.
+    ///
+    /// # Errors
+    /// When the priority is above 9.
+    pub fn with_priority(mut self, priority: u8) -> Result<Self, OptionError> {
+        self.set("priority", Json::from_compact(priority.to_string()))?;
+        Ok(self)
+    }
+
+    /// These options with a countdown: how long after its release the task may start.
+    #[must_use]
+    pub fn with_countdown(mut self, countdown: Duration) -> Self {
+        let seconds = Json::new(&countdown.as_secs_f64()).expect("a duration is a finite number");
+        self.fields().values.insert("countdown".to_owned(), seconds);
+        self
+    }
+
+    fn fields(&mut self) -> &mut Fields {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl PartialEq for Options {
+    fn eq(&self, other: &Self) -> bool {
+        self.link() == other.link()
+            && self.link_error() == other.link_error()
+            && self.values().eq(other.values())
+    }
+}
+
+fn check(name: &str, value: &Json) -> Result<(), OptionError> {
+    let refuse = |expected| {
+        let value = value.as_str().chars().take(80).collect();
+        Err(OptionError { name: name.to_owned(), expected, value })
+    };
+    if matches!(name, "link" | "link_error") {
+        return refuse("a signature or a list of signatures");
+    }
+    match KNOWN.iter().find(|(known, ..)| *known == name) {
+        // Celery drops options that are None in a call.
+        Some((_, expected, fits)) if value.as_str() != "null" && !fits(value) => refuse(expected),
+        _ => Ok(()),
+    }
+}
+
+fn is<T: serde::de::DeserializeOwned>(value: &Json) -> bool {
+    value.to::<T>().is_ok()
+}
+
+fn is_seconds(value: &Json) -> bool {
+    value.to::<f64>().is_ok_and(|seconds| seconds.is_finite() && seconds >= 0.0)
+}
+
+fn is_priority(value: &Json) -> bool {
+    value.to::<u8>().is_ok_and(|priority| priority <= 9)
+}
+
+fn is_queue(value: &Json) -> bool {
+    let fits = |c: char| !c.is_control() && !matches!(c, '{' | '}');
+    value
+        .to::<String>()
+        .is_ok_and(|queue| (1..=255).contains(&queue.chars().count()) && queue.chars().all(fits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_options_are_checked_and_unknown_ones_kept() {
+        let mut options = Options::new();
+        assert!(options.set("priority", Json::parse("10").unwrap()).is_err());
+        assert!(options.set("countdown", Json::parse("-1").unwrap()).is_err());
+        assert!(options.set("queue", Json::string("a{b}")).is_err());
+        assert!(options.set("link", Json::null()).is_err());
+        assert!(options.is_empty());
+        options.set("tenant", Json::string("acme")).unwrap();
+        options.set("priority", Json::parse("9").unwrap()).unwrap();
+        assert_eq!(options.value("tenant").unwrap().as_str(), "\"acme\"");
+        let error = options.set("time_limit", Json::string("soon")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "option time_limit takes a number of seconds, not negative, not \"soon\""
+        );
+    }
+
+    #[test]
+    fn the_call_wins_over_the_signature() {
+        let mut options = Options::new().with_queue("a").unwrap().with_priority(1).unwrap();
+        options.merge(&Options::new().with_queue("b").unwrap());
+        assert_eq!(options.queue().as_deref(), Some("b"));
+        assert_eq!(options.value("priority").unwrap().as_str(), "1");
+    }
+}

@@ -1,0 +1,130 @@
+//! The binary form of messages and completions: one version byte, then MessagePack.
+//!
+//! Arguments and results stay the JSON text they are; decoding does not look inside them.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Completion, TaskMessage};
+
+const VERSION: u8 = 1;
+
+/// Bytes that are no message or completion.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WireError {
+    /// Nothing at all.
+    #[error("no bytes")]
+    Empty,
+    /// Written by another version.
+    #[error("the format is version {0}, this program reads version {VERSION}")]
+    Version(u8),
+    /// Broken.
+    #[error("broken bytes: {0}")]
+    Broken(#[from] rmp_serde::decode::Error),
+    /// More bytes than there should be.
+    #[error("{0} bytes too many")]
+    Trailing(usize),
+}
+
+impl TaskMessage {
+    /// The message as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// When the bytes are no message of this version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        decode(bytes)
+    }
+}
+
+impl Completion {
+    /// The completion as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads a completion.
+    ///
+    /// # Errors
+    /// When the bytes are no completion of this version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        decode(bytes)
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    rmp_serde::encode::write(&mut bytes, value).expect("messages and completions have a MessagePack form");
+    bytes
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
+    let (version, mut rest) = bytes.split_first().ok_or(WireError::Empty)?;
+    if *version != VERSION {
+        return Err(WireError::Version(*version));
+    }
+    let value = rmp_serde::from_read(&mut rest)?;
+    if rest.is_empty() { Ok(value) } else { Err(WireError::Trailing(rest.len())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Call, Json, NodeNo, Outcome, RunId, TaskError, TaskName};
+
+    fn message(args: &str) -> TaskMessage {
+        TaskMessage {
+            task_id: RunId::from_parts(7, 7).task(NodeNo::from_index(0)),
+            attempt: 1,
+            task: TaskName::new("proj.tasks.add").unwrap(),
+            call: Call::Once,
+            args: Json::parse(args).unwrap(),
+            kwargs: Json::parse("{}").unwrap(),
+        }
+    }
+
+    #[test]
+    fn messages_and_completions_come_back_as_they_were() {
+        let message = message("[4,\"ü\",1180591620717411303424]");
+        assert_eq!(TaskMessage::decode(&message.encode()).unwrap(), message);
+        for outcome in [
+            Outcome::Success(Json::parse("[1]").unwrap()),
+            Outcome::Ignored,
+            Outcome::Failed(TaskError::new("ValueError", "boom")),
+            Outcome::Retry(TaskError::new("IOError", "again")),
+            Outcome::Rejected("no".into()),
+            Outcome::Revoked("revoked".into()),
+            Outcome::Expired,
+            Outcome::TimedOut { limit_ms: 5 },
+            Outcome::WorkerLost { deliveries: 3 },
+            Outcome::UnknownTask,
+            Outcome::Undecodable("x".into()),
+        ] {
+            let completion = Completion { task_id: message.task_id, attempt: 2, outcome };
+            assert_eq!(Completion::decode(&completion.encode()).unwrap(), completion);
+        }
+    }
+
+    #[test]
+    fn a_leaf_message_adds_less_than_a_kibibyte_to_its_arguments() {
+        let args = format!("[\"{}\"]", "x".repeat(5000));
+        assert!(message(&args).encode().len() < args.len() + 1024);
+    }
+
+    #[test]
+    fn broken_bytes_are_refused() {
+        assert!(matches!(TaskMessage::decode(&[]), Err(WireError::Empty)));
+        assert!(matches!(TaskMessage::decode(&[9, 1]), Err(WireError::Version(9))));
+        let mut bytes = message("[]").encode();
+        bytes.push(0);
+        assert!(matches!(TaskMessage::decode(&bytes), Err(WireError::Trailing(1))));
+        for cut in 1..bytes.len() - 1 {
+            assert!(TaskMessage::decode(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+}
