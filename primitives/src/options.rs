@@ -32,8 +32,10 @@ pub struct OptionError {
     pub value: String,
 }
 
-/// The options whose type is checked: name, what they take, and the check.
-const KNOWN: &[(&str, &str, fn(&Json) -> bool)] = &[
+/// An option whose type is checked: its name, what it takes, and the check.
+type Known = (&'static str, &'static str, fn(&Json) -> bool);
+
+const KNOWN: &[Known] = &[
     ("acks_late", "true or false", is::<bool>),
     ("compression", "a name such as \"gzip\"", is::<String>),
     ("countdown", "a number of seconds, not negative", is_seconds),

@@ -1,0 +1,165 @@
+//! Composing: from the results of predecessors to the arguments of a leaf.
+//!
+//! Results are put together as text. Nothing is parsed here, and nothing is copied more often than it is sent.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use celeriac_primitives::{Failure, Json, NodeNo, Outcome, RunId, TaskMessage, TaskName};
+
+use super::{NodeKind, Plan, ScopeNo, Value};
+use crate::advance::Release;
+
+/// What is known of a run: where composing finds results.
+pub trait Results {
+    /// How a leaf ended, once it has.
+    fn outcome(&self, node: NodeNo) -> Option<&Outcome>;
+    /// The leaf whose failure closed a scope.
+    fn closed_by(&self, scope: ScopeNo) -> Option<NodeNo>;
+}
+
+impl Plan {
+    /// The message for a released leaf; `None` for a join, for an unknown node, and when a result that it takes is
+    /// not there.
+    pub fn message(&self, run: RunId, release: Release, results: &impl Results) -> Option<TaskMessage> {
+        self.composer().message(run, release, results)
+    }
+
+    /// The value of the run, once all its outputs have succeeded.
+    pub fn output_value(&self, run: RunId, results: &impl Results) -> Option<Json> {
+        self.composer().value(run, self.output(), results)
+    }
+
+    /// A composer for several leaves of the same run: a list that many leaves take is put together once.
+    pub fn composer(&self) -> Composer<'_> {
+        Composer { plan: self, joins: HashMap::new() }
+    }
+
+    /// The leaves whose outcomes are needed to compose a node's input; empty when it takes nothing.
+    pub fn inputs(&self, node: NodeNo) -> Vec<NodeNo> {
+        let mut inputs = Vec::new();
+        if let Some(input) = self.node(node).and_then(|node| node.input.as_ref()) {
+            self.collect_leaves(input, &mut inputs);
+        }
+        inputs
+    }
+
+    /// The leaves behind a value, joins looked through, in order.
+    pub fn leaves_of(&self, value: &Value) -> Vec<NodeNo> {
+        let mut leaves = Vec::new();
+        self.collect_leaves(value, &mut leaves);
+        leaves
+    }
+
+    fn collect_leaves(&self, value: &Value, leaves: &mut Vec<NodeNo>) {
+        match value {
+            Value::Node(number) => match self.node(*number) {
+                Some(super::Node { kind: NodeKind::Join, input: Some(input), .. }) => {
+                    self.collect_leaves(input, leaves);
+                }
+                _ => leaves.push(*number),
+            },
+            Value::List(items) => items.iter().for_each(|item| self.collect_leaves(item, leaves)),
+            Value::Const(..) | Value::Failure(_) => {}
+        }
+    }
+
+    /// A leaf's failure as data, when it has failed.
+    pub fn failure(&self, run: RunId, node: NodeNo, outcome: &Outcome) -> Option<Failure> {
+        Some(Failure {
+            task_id: run.task(node),
+            node: self.path(node).to_string(),
+            task: self.task(node)?.clone(),
+            state: outcome.state(),
+            error: outcome.error()?,
+        })
+    }
+}
+
+/// Puts the inputs of a run's leaves together.
+#[derive(Debug)]
+pub struct Composer<'p> {
+    plan: &'p Plan,
+    joins: HashMap<NodeNo, Json>,
+}
+
+impl Composer<'_> {
+    /// See [`Plan::message`].
+    pub fn message(&mut self, run: RunId, release: Release, results: &impl Results) -> Option<TaskMessage> {
+        let node = self.plan.node(release.node)?;
+        let NodeKind::Leaf(leaf) = &node.kind else { return None };
+        let mut args = String::with_capacity(leaf.args.len() + 16);
+        args.push('[');
+        if let Some(input) = &node.input {
+            self.write(&mut args, run, input, results)?;
+            if !leaf.args.is_empty() {
+                args.push(',');
+            }
+        }
+        args.push_str(&leaf.args);
+        args.push(']');
+        let task: &TaskName = self.plan.task(release.node)?;
+        Some(TaskMessage {
+            task_id: run.task(release.node),
+            attempt: release.attempt,
+            task: task.clone(),
+            call: leaf.call,
+            args: Json::from_compact(args),
+            kwargs: Json::from_compact(leaf.kwargs.clone()),
+        })
+    }
+
+    /// A value of the run as JSON; `None` when a part of it is not there.
+    pub fn value(&mut self, run: RunId, value: &Value, results: &impl Results) -> Option<Json> {
+        match value {
+            Value::Node(node) if self.plan.leaf(*node).is_some() => results.outcome(*node)?.value(),
+            value => {
+                let mut text = String::new();
+                self.write(&mut text, run, value, results)?;
+                Some(Json::from_compact(text))
+            }
+        }
+    }
+
+    fn write(&mut self, out: &mut String, run: RunId, value: &Value, results: &impl Results) -> Option<()> {
+        match value {
+            Value::Const(json, _) => out.push_str(json.as_str()),
+            Value::List(items) => {
+                out.push('[');
+                for (i, item) in items.iter().enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    self.write(out, run, item, results)?;
+                }
+                out.push(']');
+            }
+            Value::Node(number) => match &self.plan.node(*number)?.kind {
+                NodeKind::Leaf(_) => match results.outcome(*number)? {
+                    Outcome::Success(value) => out.push_str(value.as_str()),
+                    outcome => out.push_str(outcome.value()?.as_str()),
+                },
+                NodeKind::Join => out.push_str(self.join(run, *number, results)?.as_str()),
+            },
+            Value::Failure(scope) => {
+                let node = results.closed_by(*scope)?;
+                let failure = self.plan.failure(run, node, results.outcome(node)?)?;
+                let failure = Json::new(&failure).expect("a failure has a JSON form");
+                write!(out, "{failure}").expect("a String takes all text");
+            }
+        }
+        Some(())
+    }
+
+    fn join(&mut self, run: RunId, number: NodeNo, results: &impl Results) -> Option<Json> {
+        if let Some(known) = self.joins.get(&number) {
+            return Some(known.clone());
+        }
+        let input = self.plan.node(number)?.input.as_ref()?;
+        let mut text = String::new();
+        self.write(&mut text, run, input, results)?;
+        let json = Json::from_compact(text);
+        self.joins.insert(number, json.clone());
+        Some(json)
+    }
+}

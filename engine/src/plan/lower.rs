@@ -1,0 +1,442 @@
+//! Lowering: from a canvas to the nodes and scopes of a plan.
+//!
+//! It works like the building of SSA form: `lower(canvas, input)` adds nodes and returns the value that the canvas
+//! yields. A signature is a leaf; a chain is a fold; a group is a list, every member with the same input; a chord is
+//! its header, then its body with the header's list.
+//!
+//! An error callback opens a scope around what it covers, and its own nodes are gated by that scope. What it covers
+//! follows Celery's counts: a leaf, once; a group, each member for itself; a chain, once for its steps, but a group
+//! at its end each member for itself; a chord, once for its header, and its body like any canvas.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use celeriac_primitives::{
+    Call, Canvas, Chain, Chord, Chunks, Group, Json, Map, MapKind, NodeNo, Options, Path, Segment, Signature,
+    TaskName,
+};
+
+use super::{After, CompileError, Leaf, Node, NodeKind, Parts, Place, Scope, ScopeKind, ScopeNo, Value};
+
+/// Compiles a canvas that is within its limits.
+pub(super) fn lower(canvas: &Canvas) -> Result<Parts, CompileError> {
+    let mut lowering = Lowering::new();
+    let output = lowering.canvas(canvas, Input::Nothing, &At::root(), &[])?;
+    let Lowering { tasks, queues, nodes, scopes, places, .. } = lowering;
+    Ok(Parts { tasks, queues, nodes, scopes, places, output })
+}
+
+/// What comes before a canvas.
+#[derive(Clone)]
+enum Input {
+    /// It starts the run.
+    Nothing,
+    /// A value, to be prepended.
+    Fed(Value),
+    /// Something to wait for.
+    After(After),
+}
+
+/// Where the lowering is.
+#[derive(Clone)]
+struct At {
+    place: u32,
+    scope: ScopeNo,
+    queue: Option<u32>,
+}
+
+/// Error callbacks that a canvas inherits from those around it: the place they were attached to, and the canvases.
+type Errbacks<'c> = (u32, &'c [Canvas]);
+
+struct Lowering {
+    tasks: Vec<TaskName>,
+    task_numbers: HashMap<TaskName, u32>,
+    queues: Vec<Arc<str>>,
+    nodes: Vec<Node>,
+    scopes: Vec<Scope>,
+    places: Vec<Place>,
+    no_args: Arc<str>,
+    no_kwargs: Arc<str>,
+}
+
+impl Lowering {
+    fn new() -> Self {
+        Self {
+            tasks: Vec::new(),
+            task_numbers: HashMap::new(),
+            queues: Vec::new(),
+            nodes: Vec::new(),
+            scopes: vec![Scope { parent: ScopeNo::ROOT, kind: ScopeKind::Root }],
+            places: vec![Place { parent: 0, segment: None }],
+            no_args: "".into(),
+            no_kwargs: "{}".into(),
+        }
+    }
+
+    /// Adds what a canvas needs and returns what it yields. `inherited` are the error callbacks of canvases around
+    /// it that cover each of its failures separately.
+    fn canvas(
+        &mut self,
+        canvas: &Canvas,
+        input: Input,
+        at: &At,
+        inherited: &[Errbacks<'_>],
+    ) -> Result<Value, CompileError> {
+        let at = &self.with_options(at, canvas.options())?;
+        let own = canvas.options().link_error();
+        let errbacks: Vec<Errbacks<'_>> = Some((at.place, own))
+            .filter(|_| !own.is_empty())
+            .into_iter()
+            .chain(inherited.iter().copied())
+            .collect();
+        let value = match canvas {
+            Canvas::Signature(signature) => {
+                self.covered(at, &errbacks, |lowering, at| Ok(lowering.signature(signature, input, at)))?
+            }
+            Canvas::Map(map) => self.covered(at, &errbacks, |lowering, at| lowering.map(map, input, at))?,
+            Canvas::Chunks(chunks) => self.chunks(chunks, input, at, &errbacks)?,
+            Canvas::Group(group) => self.group(group, input, at, &errbacks)?,
+            Canvas::Chain(chain) => self.chain(chain, input, at, &errbacks)?,
+            Canvas::Chord(chord) => self.chord(chord, input, at, &errbacks)?,
+        };
+        self.links(canvas.options().link(), value, at)
+    }
+
+    fn signature(&mut self, signature: &Signature, input: Input, at: &At) -> Value {
+        let args = self.items(&signature.args);
+        let kwargs = if signature.kwargs.is_empty() {
+            self.no_kwargs.clone()
+        } else {
+            Json::object(signature.kwargs.iter().map(|(name, value)| (name.as_str(), value))).into_text()
+        };
+        let input = if signature.immutable { input.unfed() } else { input };
+        self.leaf(&signature.task, Call::Once, args, kwargs, input, at)
+    }
+
+    fn map(&mut self, map: &Map, input: Input, at: &At) -> Result<Value, CompileError> {
+        if map.kind == MapKind::Starmap {
+            self.check_starmap_items(&map.items, at)?;
+        }
+        let call = match map.kind {
+            MapKind::Map => Call::Map,
+            MapKind::Starmap => Call::Starmap,
+        };
+        let (items, kwargs) = (self.items(&map.items), self.no_kwargs.clone());
+        Ok(self.leaf(&map.task, call, items, kwargs, input.unfed(), at))
+    }
+
+    /// Parallel starmap leaves. Like a map they ignore their input.
+    fn chunks(
+        &mut self,
+        chunks: &Chunks,
+        input: Input,
+        at: &At,
+        errbacks: &[Errbacks<'_>],
+    ) -> Result<Value, CompileError> {
+        if chunks.size == 0 {
+            return Err(CompileError::ChunkSize { path: self.path(at) });
+        }
+        self.check_starmap_items(&chunks.items, at)?;
+        let parts = chunks.items.chunks(chunks.size);
+        let input = self.share(input.unfed(), parts.len(), at);
+        let mut values = Vec::with_capacity(parts.len());
+        for (i, part) in parts.enumerate() {
+            let at = self.down(at, Segment::Chunk(i as u32));
+            let input = input.clone();
+            values.push(self.covered(&at, errbacks, |lowering, at| {
+                let (items, kwargs) = (lowering.items(part), lowering.no_kwargs.clone());
+                Ok(lowering.leaf(&chunks.task, Call::Starmap, items, kwargs, input, at))
+            })?);
+        }
+        Ok(list(values, &input))
+    }
+
+    fn group(
+        &mut self,
+        group: &Group,
+        input: Input,
+        at: &At,
+        errbacks: &[Errbacks<'_>],
+    ) -> Result<Value, CompileError> {
+        self.members(&group.members, Segment::Group, input, at, errbacks)
+    }
+
+    /// The members of a group or header; groups directly among them are flattened, in the order written.
+    fn members(
+        &mut self,
+        members: &[Canvas],
+        segment: fn(u32) -> Segment,
+        input: Input,
+        at: &At,
+        errbacks: &[Errbacks<'_>],
+    ) -> Result<Value, CompileError> {
+        let input = self.share(input, members.len(), at);
+        let mut values = Vec::with_capacity(members.len());
+        for (i, member) in members.iter().enumerate() {
+            let at = self.down(at, segment(i as u32));
+            let value = self.canvas(member, input.clone(), &at, errbacks)?;
+            match (member, value) {
+                (Canvas::Group(_), Value::List(inner)) => values.extend(inner),
+                // An empty group that waits for its input: nothing to add, its siblings wait for the same.
+                (Canvas::Group(_), Value::Const(..)) => {}
+                // A group whose list is shared with a callback stands behind a join; take the list itself.
+                (Canvas::Group(_), Value::Node(join)) => match &self.nodes[join.index()].input {
+                    Some(Value::List(inner)) => values.extend(inner.clone()),
+                    _ => values.push(Value::Node(join)),
+                },
+                (_, value) => values.push(value),
+            }
+        }
+        Ok(list(values, &input))
+    }
+
+    fn chain(
+        &mut self,
+        chain: &Chain,
+        input: Input,
+        at: &At,
+        errbacks: &[Errbacks<'_>],
+    ) -> Result<Value, CompileError> {
+        let mut input = if chain.immutable { input.unfed() } else { input };
+        let Some((last, before)) = chain.steps.split_last() else { return Ok(input.value()) };
+        let covers_last = is_leaf(last);
+        let inner = self.open(at, errbacks);
+        for (i, step) in before.iter().enumerate() {
+            let at = self
+                .down(&At { queue: at.queue.filter(|_| i == 0), ..inner.clone() }, Segment::Chain(i as u32));
+            input = Input::Fed(self.canvas(step, input, &at, &[])?);
+        }
+        let around = if covers_last { &inner } else { at };
+        let step_at = At { queue: at.queue.filter(|_| before.is_empty()), ..around.clone() };
+        let step_at = self.down(&step_at, Segment::Chain(before.len() as u32));
+        let value = self.canvas(last, input, &step_at, if covers_last { &[] } else { errbacks })?;
+        self.close(at, inner.scope, errbacks)?;
+        Ok(value)
+    }
+
+    fn chord(
+        &mut self,
+        chord: &Chord,
+        input: Input,
+        at: &At,
+        errbacks: &[Errbacks<'_>],
+    ) -> Result<Value, CompileError> {
+        let Some(body) = chord.body.as_deref() else {
+            return Err(CompileError::NoBody { path: self.path(at) });
+        };
+        let inner = self.open(at, errbacks);
+        let header = self.members(&chord.header, Segment::Header, input, &inner, &[])?;
+        let covers_body = is_leaf(body);
+        let body_at = self.down(if covers_body { &inner } else { at }, Segment::Body);
+        let value =
+            self.canvas(body, Input::Fed(header), &body_at, if covers_body { &[] } else { errbacks })?;
+        self.close(at, inner.scope, errbacks)?;
+        Ok(value)
+    }
+
+    /// Callbacks: each gets the value, and its failure is its own affair.
+    fn links(&mut self, links: &[Canvas], value: Value, at: &At) -> Result<Value, CompileError> {
+        if links.is_empty() {
+            return Ok(value);
+        }
+        let Input::Fed(value) = self.share(Input::Fed(value), links.len() + 1, at) else { unreachable!() };
+        for (i, callback) in links.iter().enumerate() {
+            let at = self.detached(at, Segment::Link(i as u32));
+            self.canvas(callback, Input::Fed(value.clone()), &at, &[])?;
+        }
+        Ok(value)
+    }
+
+    /// Lowers a part inside a scope of its own when it has error callbacks, and outside when not.
+    fn covered(
+        &mut self,
+        at: &At,
+        errbacks: &[Errbacks<'_>],
+        part: impl FnOnce(&mut Self, &At) -> Result<Value, CompileError>,
+    ) -> Result<Value, CompileError> {
+        let inner = self.open(at, errbacks);
+        let value = part(self, &inner)?;
+        self.close(at, inner.scope, errbacks)?;
+        Ok(value)
+    }
+
+    fn open(&mut self, at: &At, errbacks: &[Errbacks<'_>]) -> At {
+        if errbacks.is_empty() {
+            return at.clone();
+        }
+        At { scope: self.scope(at.scope, ScopeKind::Errback), ..at.clone() }
+    }
+
+    /// Adds the error callbacks that the closing of `scope` releases.
+    fn close(&mut self, at: &At, scope: ScopeNo, errbacks: &[Errbacks<'_>]) -> Result<(), CompileError> {
+        for (place, canvases) in errbacks {
+            for (i, errback) in canvases.iter().enumerate() {
+                let around = At { place: *place, queue: None, ..at.clone() };
+                let at = self.detached(&around, Segment::LinkError(i as u32));
+                self.canvas(errback, Input::Fed(Value::Failure(scope)), &at, &[])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn scope(&mut self, parent: ScopeNo, kind: ScopeKind) -> ScopeNo {
+        self.scopes.push(Scope { parent, kind });
+        ScopeNo::from_index(self.scopes.len() - 1)
+    }
+
+    fn detached(&mut self, at: &At, segment: Segment) -> At {
+        let scope = self.scope(at.scope, ScopeKind::Detached);
+        self.down(&At { scope, queue: None, ..at.clone() }, segment)
+    }
+
+    /// An input for several consumers: what refers to more than one node passes through one join, so that k values
+    /// and m consumers cost k + m edges and not k · m.
+    fn share(&mut self, input: Input, consumers: usize, at: &At) -> Input {
+        if consumers < 2 {
+            return input;
+        }
+        match input {
+            Input::Fed(value) if value.references(2) > 1 => {
+                Input::Fed(Value::Node(self.join(Some(value), After::default(), at)))
+            }
+            Input::After(after) if after.nodes.len() > 1 => {
+                let gate = after.gate;
+                Input::After(After { nodes: vec![self.join(None, after, at)], gate })
+            }
+            input => input,
+        }
+    }
+
+    fn join(&mut self, input: Option<Value>, after: After, at: &At) -> NodeNo {
+        self.node(Node { kind: NodeKind::Join, input, after, scope: at.scope, place: at.place })
+    }
+
+    fn leaf(
+        &mut self,
+        task: &TaskName,
+        call: Call,
+        args: Arc<str>,
+        kwargs: Arc<str>,
+        input: Input,
+        at: &At,
+    ) -> Value {
+        let task = match self.task_numbers.entry(task.clone()) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                self.tasks.push(task.clone());
+                *new.insert(self.tasks.len() as u32 - 1)
+            }
+        };
+        let (input, after) = match input {
+            Input::Nothing => (None, After::default()),
+            Input::Fed(value) => (Some(value), After::default()),
+            Input::After(after) => (None, after),
+        };
+        let kind = NodeKind::Leaf(Leaf { task, queue: at.queue, call, args, kwargs });
+        Value::Node(self.node(Node { kind, input, after, scope: at.scope, place: at.place }))
+    }
+
+    fn node(&mut self, node: Node) -> NodeNo {
+        self.nodes.push(node);
+        NodeNo::from_index(self.nodes.len() - 1)
+    }
+
+    fn items(&self, items: &[Json]) -> Arc<str> {
+        if items.is_empty() {
+            return self.no_args.clone();
+        }
+        let list = Json::list(items);
+        let text = list.as_str();
+        text[1..text.len() - 1].into()
+    }
+
+    fn check_starmap_items(&self, items: &[Json], at: &At) -> Result<(), CompileError> {
+        match items.iter().position(|item| !item.as_str().starts_with('[')) {
+            Some(index) => Err(CompileError::StarmapItem {
+                path: self.path(at),
+                index,
+                item: items[index].as_str().chars().take(80).collect(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes over the queue; refuses options whose meaning would be lost.
+    fn with_options(&mut self, at: &At, options: &Options) -> Result<At, CompileError> {
+        let refused = |(name, value): &(&str, &Json)| UNSUPPORTED.contains(name) && value.as_str() != "null";
+        if let Some((option, _)) = options.values().find(refused) {
+            return Err(CompileError::Option { path: self.path(at), option: option.to_owned() });
+        }
+        let queue =
+            options.queue().map(|queue| match self.queues.iter().position(|known| **known == *queue) {
+                Some(known) => known as u32,
+                None => {
+                    self.queues.push(queue.into());
+                    self.queues.len() as u32 - 1
+                }
+            });
+        Ok(At { queue: queue.or(at.queue), ..at.clone() })
+    }
+
+    fn down(&mut self, at: &At, segment: Segment) -> At {
+        self.places.push(Place { parent: at.place, segment: Some(segment) });
+        At { place: self.places.len() as u32 - 1, ..at.clone() }
+    }
+
+    fn path(&self, at: &At) -> Path {
+        let mut segments = Vec::new();
+        let mut place = at.place;
+        while let Place { parent, segment: Some(segment) } = self.places[place as usize] {
+            segments.push(segment);
+            place = parent;
+        }
+        segments.into_iter().rev().collect()
+    }
+}
+
+/// Options that change when or whether a task runs: ignoring one would run the canvas otherwise than it says.
+const UNSUPPORTED: &[&str] =
+    &["countdown", "eta", "expires", "max_retries", "priority", "soft_time_limit", "time_limit"];
+
+impl At {
+    fn root() -> Self {
+        Self { place: 0, scope: ScopeNo::ROOT, queue: None }
+    }
+}
+
+impl Input {
+    /// The same, to wait for only.
+    fn unfed(self) -> Input {
+        match self {
+            Input::Fed(value) => Input::After(value.after()),
+            other => other,
+        }
+    }
+
+    /// What the identity yields.
+    fn value(self) -> Value {
+        match self {
+            Input::Nothing => Value::Const(Json::null(), After::default()),
+            Input::Fed(value) => value,
+            Input::After(after) => Value::Const(Json::null(), after),
+        }
+    }
+}
+
+/// A list of values; an empty one still remembers what came before it.
+fn list(values: Vec<Value>, input: &Input) -> Value {
+    if !values.is_empty() {
+        return Value::List(values);
+    }
+    let after = match input {
+        Input::Nothing => After::default(),
+        Input::Fed(value) => value.after(),
+        Input::After(after) => after.clone(),
+    };
+    Value::Const(Json::from_compact("[]"), after)
+}
+
+fn is_leaf(canvas: &Canvas) -> bool {
+    matches!(canvas, Canvas::Signature(_) | Canvas::Map(_))
+}

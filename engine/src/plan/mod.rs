@@ -1,0 +1,296 @@
+//! The plan: a canvas compiled into a DAG of nodes and a tree of scopes.
+//!
+//! A node is a leaf, which a worker runs, or a join, which only collects. Edges say who waits for whom: a data edge
+//! hands a result on, an after edge only orders. Failure does not travel along edges: every node knows its innermost
+//! scope, and a failure closes the scopes from there up to the root, which is the run.
+
+mod codec;
+mod compose;
+mod graph;
+mod listing;
+mod lower;
+mod value;
+
+use std::sync::Arc;
+
+use celeriac_primitives::{Call, LimitError, Limits, NodeNo, Path, Segment, TaskName};
+use petgraph::graph::DiGraph;
+use serde::{Deserialize, Serialize};
+
+pub use codec::PlanError;
+pub use compose::Results;
+pub use graph::Edge;
+pub use value::{After, Value};
+
+/// The number of a scope in its plan; 0 is the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ScopeNo(u32);
+
+/// A canvas, compiled.
+///
+/// Node numbers are stable: they depend on the canvas alone. Predecessors have smaller numbers than their successors.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    parts: Parts,
+    /// Built from the parts; its indexes are those of `parts.nodes` and never leave the process.
+    graph: DiGraph<(), Edge, u32>,
+    /// How many predecessors each node counts down, its gate included.
+    waits: Vec<u32>,
+    /// The nodes that a closing scope releases.
+    gated: Vec<Vec<NodeNo>>,
+    /// The nodes whose success is the run's success.
+    outputs: Vec<NodeNo>,
+    is_output: Vec<bool>,
+}
+
+/// What of a plan is stored; everything else follows from it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Parts {
+    tasks: Vec<TaskName>,
+    queues: Vec<Arc<str>>,
+    nodes: Vec<Node>,
+    scopes: Vec<Scope>,
+    /// A tree: each place is one segment below its parent; place 0 is the outermost canvas.
+    places: Vec<Place>,
+    output: Value,
+}
+
+/// One node of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// What it does.
+    pub kind: NodeKind,
+    /// The value it takes: prepended to a leaf's arguments, or collected by a join.
+    pub input: Option<Value>,
+    /// What it waits for besides.
+    pub after: After,
+    /// Its innermost scope: the first that its failure closes.
+    pub scope: ScopeNo,
+    place: u32,
+}
+
+/// What a node does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum NodeKind {
+    /// Calls a task.
+    Leaf(Leaf),
+    /// Collects its input; it completes in the step that completes the last of its predecessors.
+    Join,
+}
+
+/// The call of a leaf.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Leaf {
+    task: u32,
+    queue: Option<u32>,
+    /// Once, or per item.
+    pub call: Call,
+    /// The bound arguments as JSON items without the brackets: `4,8`.
+    pub args: Arc<str>,
+    /// The keyword arguments, a JSON object.
+    pub kwargs: Arc<str>,
+}
+
+/// What a failure inside closes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// The scope around it; the root is its own parent.
+    pub parent: ScopeNo,
+    /// What closing means.
+    pub kind: ScopeKind,
+}
+
+/// What it means that a scope is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ScopeKind {
+    /// The run has failed.
+    Root,
+    /// Its error callbacks are released, and the failure goes on to the parent.
+    Errback,
+    /// A callback or an error callback: its failure is recorded and changes nothing else.
+    Detached,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Place {
+    parent: u32,
+    segment: Option<Segment>,
+}
+
+/// A canvas that cannot be compiled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// Too large, or an option that does not fit.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// A chord without a body.
+    #[error("{path}: this chord has no body; write chord(header, body)")]
+    NoBody {
+        /// The chord.
+        path: Path,
+    },
+    /// Chunks of no items.
+    #[error("{path}: chunks need a size of at least 1")]
+    ChunkSize {
+        /// The chunks.
+        path: Path,
+    },
+    /// An item of a starmap or of chunks that is no list of arguments.
+    #[error(
+        "{path}: item {index} is {item}, but every item of a starmap is a list of arguments: write [{item}]"
+    )]
+    StarmapItem {
+        /// The starmap or chunks.
+        path: Path,
+        /// The place of the item, from 0.
+        index: usize,
+        /// The item, cut to 80 characters.
+        item: String,
+    },
+    /// An option whose meaning would be lost.
+    #[error("{path}: the option {option} is not supported; remove it (supported: queue, link, link_error)")]
+    Option {
+        /// The canvas that has it.
+        path: Path,
+        /// The option.
+        option: String,
+    },
+    /// Lists of lists that double with every step.
+    #[error("{path}: the value collected here would have more than {max} items")]
+    ValueSize {
+        /// Where it is collected.
+        path: Path,
+        /// The limit.
+        max: usize,
+    },
+}
+
+impl Plan {
+    /// Compiles a canvas within the usual limits.
+    ///
+    /// # Errors
+    /// See [`CompileError`]; every error names the path of what is wrong.
+    pub fn compile(canvas: &celeriac_primitives::Canvas) -> Result<Plan, CompileError> {
+        Self::compile_within(canvas, &Limits::default())
+    }
+
+    /// Compiles a canvas within limits of the caller's.
+    ///
+    /// # Errors
+    /// See [`CompileError`].
+    pub fn compile_within(
+        canvas: &celeriac_primitives::Canvas,
+        limits: &Limits,
+    ) -> Result<Plan, CompileError> {
+        limits.check(canvas)?;
+        let parts = lower::lower(canvas)?;
+        Plan::build(parts, limits)
+    }
+
+    /// How many nodes there are, joins included.
+    pub fn len(&self) -> usize {
+        self.parts.nodes.len()
+    }
+
+    /// Whether there is nothing to run.
+    pub fn is_empty(&self) -> bool {
+        self.parts.nodes.is_empty()
+    }
+
+    /// A node, or `None` when the plan has no such number.
+    pub fn node(&self, node: NodeNo) -> Option<&Node> {
+        self.parts.nodes.get(node.index())
+    }
+
+    /// All nodes with their numbers, in order.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = (NodeNo, &Node)> {
+        self.parts.nodes.iter().enumerate().map(|(i, node)| (NodeNo::from_index(i), node))
+    }
+
+    /// The task of a leaf; `None` for a join or an unknown number.
+    pub fn task(&self, node: NodeNo) -> Option<&TaskName> {
+        self.leaf(node).map(|leaf| &self.parts.tasks[leaf.task as usize])
+    }
+
+    /// The queue that a leaf asks for.
+    pub fn queue(&self, node: NodeNo) -> Option<&Arc<str>> {
+        self.leaf(node)?.queue.map(|queue| &self.parts.queues[queue as usize])
+    }
+
+    /// The call of a leaf; `None` for a join or an unknown number.
+    pub fn leaf(&self, node: NodeNo) -> Option<&Leaf> {
+        match &self.node(node)?.kind {
+            NodeKind::Leaf(leaf) => Some(leaf),
+            NodeKind::Join => None,
+        }
+    }
+
+    /// The names of all tasks that the plan calls, each once.
+    pub fn tasks(&self) -> &[TaskName] {
+        &self.parts.tasks
+    }
+
+    /// Where in the canvas a node stands.
+    ///
+    /// # Panics
+    /// When the plan has no such node.
+    pub fn path(&self, node: NodeNo) -> Path {
+        let mut segments = Vec::new();
+        let mut place = self.parts.nodes[node.index()].place;
+        while let Place { parent, segment: Some(segment) } = self.parts.places[place as usize] {
+            segments.push(segment);
+            place = parent;
+        }
+        segments.into_iter().rev().collect()
+    }
+
+    /// The scopes, the root first.
+    pub fn scopes(&self) -> impl ExactSizeIterator<Item = (ScopeNo, &Scope)> {
+        self.parts.scopes.iter().enumerate().map(|(i, scope)| (ScopeNo(i as u32), scope))
+    }
+
+    /// A scope of this plan.
+    pub(crate) fn scope(&self, scope: ScopeNo) -> &Scope {
+        &self.parts.scopes[scope.index()]
+    }
+
+    /// What the run yields.
+    pub fn output(&self) -> &Value {
+        &self.parts.output
+    }
+
+    /// The nodes whose success is the success of the run, each once.
+    pub fn outputs(&self) -> &[NodeNo] {
+        &self.outputs
+    }
+
+    /// Whether the run's value needs this node.
+    pub(crate) fn is_output(&self, node: NodeNo) -> bool {
+        self.is_output[node.index()]
+    }
+}
+
+impl ScopeNo {
+    /// The run itself.
+    pub const ROOT: ScopeNo = ScopeNo(0);
+
+    /// The place in the plan's list of scopes.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    fn from_index(index: usize) -> Self {
+        Self(u32::try_from(index).expect("plans are limited to fewer than 2^32 scopes"))
+    }
+}
+
+impl PartialEq for Plan {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts == other.parts
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

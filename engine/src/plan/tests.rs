@@ -1,0 +1,229 @@
+//! What canvases compile to.
+
+use celeriac_primitives::{Canvas, Json, NodeNo, Signature};
+use insta::{allow_duplicates, assert_snapshot};
+
+use super::*;
+
+fn sig(name: &str) -> Canvas {
+    Signature::new(name).unwrap().into()
+}
+
+fn si(name: &str) -> Canvas {
+    sig(name).into_immutable()
+}
+
+fn group(names: &[&str]) -> Canvas {
+    Canvas::group(names.iter().map(|name| sig(name)))
+}
+
+fn many(n: usize) -> Canvas {
+    Canvas::group((0..n).map(|i| Signature::new("a").unwrap().arg(i).unwrap().into()))
+}
+
+fn with_errback(mut canvas: Canvas, errback: &str) -> Canvas {
+    canvas.link_error(sig(errback));
+    canvas
+}
+
+#[track_caller]
+fn compile(canvas: Canvas) -> String {
+    let plan = Plan::compile(&canvas).unwrap();
+    assert_eq!(Plan::decode(&plan.encode()).unwrap(), plan, "the encoding gives the plan back");
+    plan.to_string()
+}
+
+#[test]
+fn a_chain_is_a_fold() {
+    assert_snapshot!(compile(sig("a").then(sig("b")).then(si("c"))), @r"
+    n1 = a()  # chain[0]
+    n2 = b(n1)  # chain[1]
+    n3 = c() after n2  # chain[2]
+    => n3
+    ");
+}
+
+#[test]
+fn groups_are_lists_and_nested_groups_are_flattened_in_order() {
+    assert_snapshot!(compile(Canvas::chord([group(&["a", "b"]), sig("c")], sig("body"))), @r"
+    n1 = a()  # header[0].group[0]
+    n2 = b()  # header[0].group[1]
+    n3 = c()  # header[1]
+    n4 = body([n1, n2, n3])  # body
+    => n4
+    ");
+}
+
+#[test]
+fn a_list_for_several_consumers_passes_through_one_join() {
+    assert_snapshot!(compile(group(&["a", "b"]).then(group(&["c", "d"]))), @r"
+    n1 = a()  # chain[0].group[0]
+    n2 = b()  # chain[0].group[1]
+    n3 = join [n1, n2]  # chain[1]
+    n4 = c(n3)  # chain[1].group[0]
+    n5 = d(n3)  # chain[1].group[1]
+    => [n4, n5]
+    ");
+}
+
+#[test]
+fn what_is_empty_still_waits_for_what_came_before() {
+    assert_snapshot!(compile(sig("x").then(Canvas::group([])).then(sig("y"))), @r"
+    n1 = x()  # chain[0]
+    n2 = y([] after n1)  # chain[2]
+    => n2
+    ");
+    assert_snapshot!(compile(Canvas::group([])), @"=> []");
+    assert_snapshot!(compile(Canvas::chain([])), @"=> null");
+}
+
+#[test]
+fn an_errback_of_a_group_covers_each_member_and_that_of_a_chord_its_header_once() {
+    assert_snapshot!(compile(with_errback(group(&["a", "b"]), "e")), @r"
+    n1 = a() in s1  # group[0]
+    n2 = e(failure of s1) in s2  # link_error[0]
+    n3 = b() in s3  # group[1]
+    n4 = e(failure of s3) in s4  # link_error[0]
+    s1 = errback in s0
+    s2 = detached in s0
+    s3 = errback in s0
+    s4 = detached in s0
+    => [n1, n3]
+    ");
+    assert_snapshot!(compile(with_errback(Canvas::chord([sig("a"), sig("b")], sig("c")), "e")), @r"
+    n1 = a() in s1  # header[0]
+    n2 = b() in s1  # header[1]
+    n3 = c([n1, n2]) in s1  # body
+    n4 = e(failure of s1) in s2  # link_error[0]
+    s1 = errback in s0
+    s2 = detached in s0
+    => n3
+    ");
+}
+
+#[test]
+fn an_errback_of_a_chain_covers_a_group_at_its_end_member_by_member() {
+    assert_snapshot!(compile(with_errback(Canvas::chain([sig("a"), group(&["b", "c"])]), "e")), @r"
+    n1 = a() in s1  # chain[0]
+    n2 = b(n1) in s2  # chain[1].group[0]
+    n3 = e(failure of s2) in s3  # link_error[0]
+    n4 = c(n1) in s4  # chain[1].group[1]
+    n5 = e(failure of s4) in s5  # link_error[0]
+    n6 = e(failure of s1) in s6  # link_error[0]
+    s1 = errback in s0
+    s2 = errback in s0
+    s3 = detached in s0
+    s4 = errback in s0
+    s5 = detached in s0
+    s6 = detached in s0
+    => [n2, n4]
+    ");
+}
+
+#[test]
+fn a_callback_takes_the_result_and_stands_apart() {
+    let mut canvas = sig("a");
+    canvas.link(sig("cb"));
+    assert_snapshot!(compile(canvas.then(sig("b"))), @r"
+    n1 = a()  # chain[0]
+    n2 = cb(n1) in s1  # chain[0].link[0]
+    n3 = b(n1)  # chain[1]
+    s1 = detached in s0
+    => n3
+    ");
+}
+
+#[test]
+fn chunks_are_parallel_starmaps() {
+    let items = ["[1,1]", "[2,2]", "[3,3]"].map(|item| Json::parse(item).unwrap());
+    let chunks = Canvas::chunks(TaskName::new("add").unwrap(), items, 2);
+    assert_snapshot!(compile(sig("x").then(chunks)), @r"
+    n1 = x()  # chain[0]
+    n2 = add.starmap([1,1],[2,2]) after n1  # chain[1].chunk[0]
+    n3 = add.starmap([3,3]) after n1  # chain[1].chunk[1]
+    => [n2, n3]
+    ");
+}
+
+#[test]
+fn what_cannot_run_as_written_is_refused_with_its_place() {
+    #[track_caller]
+    fn refuse(canvas: Canvas, expect: &str) {
+        assert_eq!(Plan::compile(&canvas).unwrap_err().to_string(), expect);
+    }
+    let add = || TaskName::new("add").unwrap();
+    let no_body = Canvas::Chord(celeriac_primitives::Chord::default());
+    refuse(Canvas::group([sig("a"), no_body]), "group[1]: this chord has no body; write chord(header, body)");
+    refuse(Canvas::chunks(add(), [], 0), "canvas: chunks need a size of at least 1");
+    let item = [Json::parse("7").unwrap()];
+    let says = "canvas: item 0 is 7, but every item of a starmap is a list of arguments: write [7]";
+    refuse(Canvas::starmap(add(), item.clone()), says);
+    refuse(Canvas::chunks(add(), item, 1), says);
+    let mut late = sig("a");
+    late.options_mut().set("countdown", Json::parse("5").unwrap()).unwrap();
+    let says =
+        "chain[1]: the option countdown is not supported; remove it (supported: queue, link, link_error)";
+    refuse(sig("a").then(late), says);
+}
+
+#[test]
+fn a_value_that_doubles_with_every_step_is_refused() {
+    let twice = || Canvas::group([Canvas::chain([]), Canvas::chain([])]);
+    let canvas = Canvas::chain(std::iter::once(sig("a")).chain((0..40).map(|_| twice())));
+    assert!(matches!(Plan::compile(&canvas), Err(CompileError::ValueSize { max: 1_000_000, .. })));
+}
+
+#[test]
+fn edges_grow_with_the_sum_and_not_with_the_product() {
+    let plan = Plan::compile(&many(1000).then(many(1000))).unwrap();
+    assert_eq!((plan.len(), plan.edge_count()), (2001, 2000));
+    let after = Canvas::chain([many(1000), Canvas::group((0..1000).map(|_| si("b")))]);
+    assert_eq!(Plan::compile(&after).unwrap().edge_count(), 2000);
+}
+
+#[test]
+fn the_stored_plan_grows_in_step_with_the_canvas() {
+    let chords = |n| Canvas::chain((0..n).map(|_| Canvas::chord((0..1000).map(|_| sig("a")), sig("body"))));
+    let bytes = |n| Plan::compile(&chords(n)).unwrap().encode().len() as f64;
+    let (twenty, forty) = (bytes(20), bytes(40));
+    assert!(forty / twenty <= 2.05, "{twenty} bytes, doubled {forty}");
+}
+
+#[test]
+fn broken_bytes_are_errors() {
+    let bytes =
+        Plan::compile(&with_errback(group(&["a", "b"]).then(group(&["c", "d"])), "e")).unwrap().encode();
+    for cut in 0..bytes.len() {
+        assert!(Plan::decode(&bytes[..cut]).is_err(), "cut at {cut}");
+    }
+    // A changed byte may give another plan, but one that decodes can always be run to its end.
+    for place in 1..bytes.len() {
+        for byte in [0, 1, 0x7f, 0x91, 0xc0, 0xff] {
+            let mut changed = bytes.clone();
+            changed[place] = byte;
+            if let Ok(plan) = Plan::decode(&changed) {
+                crate::advance::tests::run_to_the_end(&plan, 7);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cycle_or_a_dangling_reference_is_refused() {
+    let mut plan = Plan::compile(&sig("a").then(sig("b"))).unwrap();
+    for to in [1, 2, 9] {
+        plan.parts.nodes[0].after.nodes = vec![NodeNo::from_index(to)];
+        let error = Plan::decode(&plan.encode()).unwrap_err().to_string();
+        allow_duplicates! { assert!(error.starts_with("broken plan: node 0 refers to"), "{error}"); }
+    }
+}
+
+/// A plan of leaves that only wait for each other: `edges` holds (from, to) with from < to.
+pub(crate) fn dag(nodes: usize, edges: &[(usize, usize)]) -> Plan {
+    let members = (0..nodes).map(|_| sig("a"));
+    let mut parts = lower::lower(&Canvas::group(members)).unwrap();
+    for (from, to) in edges {
+        parts.nodes[*to].after.nodes.push(NodeNo::from_index(*from));
+    }
+    Plan::build(parts, &Limits::default()).unwrap()
+}

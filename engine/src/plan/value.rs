@@ -1,0 +1,78 @@
+//! What a part of a canvas yields, before it is known.
+
+use celeriac_primitives::{Json, NodeNo};
+use serde::{Deserialize, Serialize};
+
+use super::ScopeNo;
+
+/// A value of a run, told by where it will come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Value {
+    /// The result of a node; of a join, the value it collects.
+    Node(NodeNo),
+    /// A list of values.
+    List(Vec<Value>),
+    /// Known beforehand, such as the `[]` of an empty group; who takes it still waits for what came before.
+    Const(Json, After),
+    /// The failure that closed this scope: what an error callback is called with.
+    Failure(ScopeNo),
+}
+
+/// What has to happen first, without handing anything on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct After {
+    /// These nodes have succeeded.
+    pub nodes: Vec<NodeNo>,
+    /// This scope was closed by a failure.
+    pub gate: Option<ScopeNo>,
+}
+
+impl Value {
+    /// Calls `visit` for every node this value needs, in order, once per place where it stands.
+    pub fn for_each_node(&self, visit: &mut impl FnMut(NodeNo)) {
+        match self {
+            Value::Node(node) => visit(*node),
+            Value::List(items) => items.iter().for_each(|item| item.for_each_node(visit)),
+            Value::Const(_, after) => after.nodes.iter().copied().for_each(visit),
+            Value::Failure(_) => {}
+        }
+    }
+
+    /// The scope whose closing this value waits for.
+    pub(crate) fn gate(&self) -> Option<ScopeNo> {
+        match self {
+            Value::Node(_) => None,
+            Value::List(items) => items.iter().find_map(Value::gate),
+            Value::Const(_, after) => after.gate,
+            Value::Failure(scope) => Some(*scope),
+        }
+    }
+
+    /// Waiting for this value without taking it.
+    pub(crate) fn after(&self) -> After {
+        let mut nodes = Vec::new();
+        self.for_each_node(&mut |node| nodes.push(node));
+        nodes.sort_unstable();
+        nodes.dedup();
+        After { nodes, gate: self.gate() }
+    }
+
+    /// How many nodes it refers to, counted no further than `most`.
+    pub(crate) fn references(&self, most: usize) -> usize {
+        match self {
+            Value::Node(_) => 1,
+            Value::Failure(_) => 0,
+            Value::Const(_, after) => after.nodes.len(),
+            Value::List(items) => {
+                let mut count = 0;
+                for item in items {
+                    count += item.references(most - count);
+                    if count >= most {
+                        return count;
+                    }
+                }
+                count
+            }
+        }
+    }
+}
