@@ -1,1 +1,33 @@
-//! Capability traits of the stores and queues, and their one error type.
+//! What celeriac needs of a store and a queue.
+//!
+//! Three capabilities, each a trait: [`Store`] keeps runs and takes the one atomic step, [`Queue`] carries leaves to
+//! workers and their completions back, [`Events`] carries what has happened to coordinators. A [`Backend`] has all
+//! three. All backends share one [`BackendError`], pass the suite in `celeriac-conformance`, and have the same file
+//! names: `store.rs`, `queue.rs`, `events.rs`.
+//!
+//! ```text
+//!  submit ──► Store ──► Events ──► coordinator ──settle──► Store ──dispatch──► Queue ──► worker
+//!                          ▲                                                     │
+//!                          └──────────────────── finish ◄────────────────────────┘
+//! ```
+//!
+//! Every operation is atomic and may be repeated: a caller that does not know whether an operation happened issues
+//! the same operation again.
+
+mod error;
+mod events;
+mod queue;
+mod store;
+
+pub use error::{BackendError, ErrorKind};
+pub use events::{Event, EventDelivery, EventId, Events};
+pub use queue::{Delivery, DeliveryId, Queue, Swept, WorkerId};
+pub use store::{Dispatch, Known, NewRun, RunStatus, Store, Submitted};
+
+/// A store, a queue and events that work together: what an app runs on.
+pub trait Backend: Store + Queue + Events + std::fmt::Debug + Send + Sync + 'static {}
+
+impl<T: Store + Queue + Events + std::fmt::Debug + Send + Sync + 'static> Backend for T {}
+
+/// The queue of leaves that name none, as in Celery.
+pub const DEFAULT_QUEUE: &str = "celery";

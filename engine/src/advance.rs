@@ -191,6 +191,21 @@ impl RunState {
         }
     }
 
+    /// How far each node is, in the order of the plan.
+    pub fn phases(&self) -> impl ExactSizeIterator<Item = Phase> {
+        self.nodes.iter().map(|node| node.phase)
+    }
+
+    /// How a node ended, once it has.
+    pub fn outcome_of(&self, node: NodeNo) -> Option<&Outcome> {
+        self.outcomes.get(node.index())?.as_ref()
+    }
+
+    /// How many leaves are released and not dispatched.
+    pub fn owed(&self) -> u32 {
+        self.owed
+    }
+
     /// How many leaves are released and have not ended.
     pub fn open(&self) -> u32 {
         self.open
@@ -323,7 +338,7 @@ impl RunState {
 
 impl Results for RunState {
     fn outcome(&self, node: NodeNo) -> Option<&Outcome> {
-        self.outcomes.get(node.index())?.as_ref()
+        self.outcome_of(node)
     }
 
     fn closed_by(&self, scope: ScopeNo) -> Option<NodeNo> {

@@ -1,1 +1,69 @@
 //! The backend that keeps everything in the memory of one process.
+//!
+//! It is what an embedded app runs on, and the reference that other backends are compared with: the store is the
+//! engine's own [`RunState`](celeriac_engine::RunState) behind a lock. Any number of coordinators and workers of the
+//! process may share it. Nothing outlives the process.
+//!
+//! Leases run by tokio's clock, so tests may pause it.
+
+mod events;
+mod queue;
+mod store;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use celeriac_backends::Event;
+use celeriac_primitives::RunId;
+use dashmap::DashMap;
+use tokio::sync::Notify;
+
+use queue::Leaves;
+use store::Run;
+
+/// Keeps runs, queues and events in memory. Cheap to clone: clones share everything.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    runs: DashMap<RunId, Arc<Run>>,
+    leaves: Mutex<Leaves>,
+    events: Mutex<Log>,
+    leaves_came: Notify,
+    events_came: Notify,
+}
+
+/// The events: those that wait, and those that a coordinator holds.
+#[derive(Debug, Default)]
+struct Log {
+    next: u64,
+    waiting: VecDeque<(u64, Event)>,
+    held: HashMap<u64, (tokio::time::Instant, Event)>,
+}
+
+impl Memory {
+    /// An empty backend.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How much is kept, for tests of retention: runs, waiting and leased leaves, waiting and held events.
+    pub fn census(&self) -> BTreeMap<&'static str, usize> {
+        let (waiting, leased) = lock(&self.0.leaves).census();
+        let events = lock(&self.0.events);
+        BTreeMap::from([
+            ("runs", self.0.runs.len()),
+            ("leaves waiting", waiting),
+            ("leaves leased", leased),
+            ("events waiting", events.waiting.len()),
+            ("events held", events.held.len()),
+        ])
+    }
+}
+
+/// A panic while one of these locks was held would leave no half-done change behind (each change is made of steps
+/// that cannot panic), so what it guards is still good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

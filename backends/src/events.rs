@@ -1,0 +1,41 @@
+//! What has happened, on its way to coordinators.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use celeriac_primitives::{Completion, RunId};
+
+use crate::BackendError;
+
+/// Carries events to coordinators. Any number of them may take events; an event that its coordinator does not
+/// acknowledge within the lease comes again, to any of them.
+#[async_trait]
+pub trait Events {
+    /// Takes up to `max` events; waits up to `wait` for the first.
+    async fn events(&self, max: usize, lease: Duration, wait: Duration) -> Result<Vec<EventDelivery>, BackendError>;
+
+    /// Notes that all that follows from these events is done.
+    async fn acknowledge(&self, events: &[EventId]) -> Result<(), BackendError>;
+}
+
+/// Something a coordinator has to act on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A run was stored; its first leaves are in its outbox.
+    Submitted(RunId),
+    /// A delivery ended.
+    Completed(Completion),
+}
+
+/// One delivery of an event.
+#[derive(Clone, Debug)]
+pub struct EventDelivery {
+    /// What to acknowledge.
+    pub id: EventId,
+    /// What has happened.
+    pub event: Event,
+}
+
+/// Names an event: the two halves of a Redis stream id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventId(pub u64, pub u64);

@@ -1,0 +1,86 @@
+//! Leaves on their way to workers, and completions on their way back.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use celeriac_primitives::{Completion, TaskMessage};
+
+use crate::BackendError;
+
+/// Carries leaves to workers. At least once: a delivery that is neither finished nor renewed comes again.
+#[async_trait]
+pub trait Queue {
+    /// Takes up to `max` leaves from these queues, each leased to this worker; waits up to `wait` for the first.
+    async fn receive(
+        &self,
+        worker: &WorkerId,
+        queues: &[Arc<str>],
+        max: usize,
+        lease: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, BackendError>;
+
+    /// Reports how deliveries ended and acknowledges them, both in one step for each.
+    ///
+    /// A delivery that was reclaimed meanwhile is reported all the same: the first report counts, later ones change
+    /// nothing.
+    async fn finish(&self, done: Vec<(DeliveryId, Completion)>) -> Result<(), BackendError>;
+
+    /// Prolongs leases by `lease` from now.
+    async fn renew(&self, worker: &WorkerId, deliveries: &[DeliveryId], lease: Duration) -> Result<(), BackendError>;
+
+    /// Gives deliveries back to their queues at once; the next worker sees them as if they had not been delivered.
+    async fn hand_back(&self, worker: &WorkerId, deliveries: &[DeliveryId]) -> Result<(), BackendError>;
+
+    /// Takes up what lost its owner: leases that have passed go back to the head of their queues; a leaf that was
+    /// delivered `deliveries_max` times ends as [`WorkerLost`](celeriac_primitives::Outcome::WorkerLost) instead.
+    async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError>;
+}
+
+/// The unique name of a worker process, or of a worker in a process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WorkerId(Arc<str>);
+
+impl WorkerId {
+    /// A name that no other worker has.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One delivery of a leaf to a worker.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// What to finish, renew or hand back.
+    pub id: DeliveryId,
+    /// The leaf.
+    pub message: Arc<TaskMessage>,
+    /// How often it was delivered, this time included.
+    pub deliveries: u32,
+}
+
+/// Names a delivery: its queue and its place there. The two numbers are the halves of a Redis stream id.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DeliveryId {
+    /// The queue.
+    pub queue: Arc<str>,
+    /// The place: milliseconds, then a sequence number.
+    pub entry: (u64, u64),
+}
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Leaves that go to another worker.
+    pub redelivered: usize,
+    /// Leaves that were given up.
+    pub lost: usize,
+}

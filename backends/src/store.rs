@@ -1,0 +1,123 @@
+//! Runs: stored plans and the one atomic step.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use celeriac_engine::advance::Phase;
+use celeriac_engine::plan::{Results, ScopeNo};
+use celeriac_engine::{Plan, Release, RunOutcome, Settled};
+use celeriac_primitives::{Completion, NodeNo, Outcome, RunId, TaskMessage};
+
+use crate::BackendError;
+
+/// Keeps runs.
+#[async_trait]
+pub trait Store {
+    /// Stores a whole run and says so to the coordinators, in one step. When this returns, the run is accepted: it
+    /// will reach its end whatever dies.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::ErrorKind::Conflict) when the id is taken by another canvas; nothing is changed then.
+    async fn submit(&self, run: NewRun) -> Result<Submitted, BackendError>;
+
+    /// The plan of a run; `None` when there is no such run.
+    async fn plan(&self, run: RunId) -> Result<Option<Arc<Plan>>, BackendError>;
+
+    /// Applies completions to their runs, each run in one atomic step (see [`celeriac_engine::advance`]). One answer
+    /// for each entry, in order; `None` where there is no such run.
+    async fn settle(&self, batch: Vec<(RunId, Vec<Completion>)>) -> Result<Vec<Option<Settled>>, BackendError>;
+
+    /// The leaves of a run that are released and not dispatched.
+    async fn outbox(&self, run: RunId) -> Result<Vec<Release>, BackendError>;
+
+    /// Runs whose outbox is not empty, at most `max`: what a sweep looks through after a crash.
+    async fn owing(&self, max: usize) -> Result<Vec<RunId>, BackendError>;
+
+    /// What is needed to compose leaves: the outcomes of these nodes, and, for scopes, who closed them and how.
+    async fn known(&self, run: RunId, nodes: &[NodeNo], scopes: &[ScopeNo]) -> Result<Known, BackendError>;
+
+    /// Queues leaves and notes that they are dispatched, in one step; a leaf that is not in the outbox (any more) is
+    /// left out. Returns how many were queued.
+    async fn dispatch(&self, run: RunId, leaves: Vec<Dispatch>) -> Result<usize, BackendError>;
+
+    /// How a run stands; `None` when there is no such run.
+    async fn status(&self, run: RunId) -> Result<Option<RunStatus>, BackendError>;
+
+    /// Waits until a run has changed since the status with this version, but no longer than `timeout`, and returns
+    /// its status.
+    async fn changed(&self, run: RunId, since: u64, timeout: Duration) -> Result<Option<RunStatus>, BackendError>;
+
+    /// How far each node of a run is, in the order of the plan; `None` when there is no such run.
+    async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError>;
+
+    /// Removes everything a run owns. `false` when there was none.
+    async fn forget(&self, run: RunId) -> Result<bool, BackendError>;
+}
+
+/// A run to be stored.
+#[derive(Clone, Debug)]
+pub struct NewRun {
+    /// Chosen by the client.
+    pub id: RunId,
+    /// What to run.
+    pub plan: Arc<Plan>,
+}
+
+/// What became of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    /// A new run.
+    Accepted,
+    /// The same run was there already.
+    Existing,
+}
+
+/// A leaf to be queued.
+#[derive(Clone, Debug)]
+pub struct Dispatch {
+    /// The leaf and its attempt.
+    pub release: Release,
+    /// Where to.
+    pub queue: Arc<str>,
+    /// What the worker gets.
+    pub message: Arc<TaskMessage>,
+}
+
+/// How a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunStatus {
+    /// Decided, and how.
+    pub outcome: RunOutcome,
+    /// Leaves that are released and have not ended.
+    pub open: u32,
+    /// Grows with every change of the run.
+    pub version: u64,
+}
+
+impl RunStatus {
+    /// Whether nothing of the run is left to do, callbacks included.
+    pub fn ended(&self) -> bool {
+        self.open == 0
+    }
+}
+
+/// What a store knows of some nodes and scopes.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Outcomes of the nodes that have ended.
+    pub outcomes: HashMap<NodeNo, Outcome>,
+    /// Who closed the scopes that are closed; their outcomes are among the others.
+    pub closed: HashMap<ScopeNo, NodeNo>,
+}
+
+impl Results for Known {
+    fn outcome(&self, node: NodeNo) -> Option<&Outcome> {
+        self.outcomes.get(&node)
+    }
+
+    fn closed_by(&self, scope: ScopeNo) -> Option<NodeNo> {
+        self.closed.get(&scope).copied()
+    }
+}
