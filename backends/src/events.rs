@@ -12,7 +12,12 @@ use crate::BackendError;
 #[async_trait]
 pub trait Events {
     /// Takes up to `max` events; waits up to `wait` for the first.
-    async fn events(&self, max: usize, lease: Duration, wait: Duration) -> Result<Vec<EventDelivery>, BackendError>;
+    async fn events(
+        &self,
+        max: usize,
+        lease: Duration,
+        wait: Duration,
+    ) -> Result<Vec<EventDelivery>, BackendError>;
 
     /// Notes that all that follows from these events is done.
     async fn acknowledge(&self, events: &[EventId]) -> Result<(), BackendError>;

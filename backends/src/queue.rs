@@ -29,7 +29,12 @@ pub trait Queue {
     async fn finish(&self, done: Vec<(DeliveryId, Completion)>) -> Result<(), BackendError>;
 
     /// Prolongs leases by `lease` from now.
-    async fn renew(&self, worker: &WorkerId, deliveries: &[DeliveryId], lease: Duration) -> Result<(), BackendError>;
+    async fn renew(
+        &self,
+        worker: &WorkerId,
+        deliveries: &[DeliveryId],
+        lease: Duration,
+    ) -> Result<(), BackendError>;
 
     /// Gives deliveries back to their queues at once; the next worker sees them as if they had not been delivered.
     async fn hand_back(&self, worker: &WorkerId, deliveries: &[DeliveryId]) -> Result<(), BackendError>;

@@ -27,7 +27,10 @@ pub trait Store {
 
     /// Applies completions to their runs, each run in one atomic step (see [`celeriac_engine::advance`]). One answer
     /// for each entry, in order; `None` where there is no such run.
-    async fn settle(&self, batch: Vec<(RunId, Vec<Completion>)>) -> Result<Vec<Option<Settled>>, BackendError>;
+    async fn settle(
+        &self,
+        batch: Vec<(RunId, Vec<Completion>)>,
+    ) -> Result<Vec<Option<Settled>>, BackendError>;
 
     /// The leaves of a run that are released and not dispatched.
     async fn outbox(&self, run: RunId) -> Result<Vec<Release>, BackendError>;
@@ -47,7 +50,12 @@ pub trait Store {
 
     /// Waits until a run has changed since the status with this version, but no longer than `timeout`, and returns
     /// its status.
-    async fn changed(&self, run: RunId, since: u64, timeout: Duration) -> Result<Option<RunStatus>, BackendError>;
+    async fn changed(
+        &self,
+        run: RunId,
+        since: u64,
+        timeout: Duration,
+    ) -> Result<Option<RunStatus>, BackendError>;
 
     /// How far each node of a run is, in the order of the plan; `None` when there is no such run.
     async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError>;

@@ -27,6 +27,7 @@
 
 pub mod advance;
 pub mod plan;
+pub mod view;
 
 pub use advance::{Release, RunOutcome, RunState, Settled, Verdict};
 pub use plan::{CompileError, Plan};

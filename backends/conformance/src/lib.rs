@@ -1,1 +1,110 @@
 //! The suite that every backend passes.
+//!
+//! A backend crate calls [`suite!`](crate::suite) once in a test file; it gets one named test per case. The memory
+//! backend is the reference: it passes the same suite, under virtual time.
+//!
+//! ```ignore
+//! celeriac_conformance::suite!(start_paused = true, MemorySubject::new());
+//! ```
+
+pub mod bench;
+pub mod cases;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use celeriac_backends::Backend;
+
+pub use bench::Bench;
+
+/// A backend under test, empty when the case gets it, and its clock.
+#[async_trait]
+pub trait Subject: Send + Sync {
+    /// The backend.
+    fn backend(&self) -> &dyn Backend;
+
+    /// Lets time pass by the backend's clock.
+    async fn pass(&self, time: Duration);
+}
+
+/// One test per case. The first argument is handed to `tokio::test`; the second makes a fresh
+/// [`Subject`](crate::Subject) and may await.
+#[macro_export]
+macro_rules! suite {
+    ($($argument:ident = $value:expr),*; $subject:expr) => {
+        $crate::suite!(@module [$($argument = $value),*] $subject;
+            store {
+                a_submitted_run_is_stored_and_announced
+                the_same_submission_again_is_the_same_run
+                another_canvas_under_the_same_id_is_a_conflict_and_changes_nothing
+                a_plan_comes_back_as_it_was
+                an_unknown_run_is_unknown_everywhere
+                whoever_waits_for_a_change_is_woken_by_it
+                a_wait_for_a_change_ends_in_time
+                a_forgotten_run_leaves_nothing
+            }
+            settle {
+                a_chord_body_waits_for_every_header_task
+                a_chord_body_gets_its_header_in_the_order_written
+                a_duplicate_completion_with_other_bytes_changes_nothing
+                the_first_outcome_wins
+                header_tasks_that_finish_at_the_same_time_release_the_body_once
+                arms_of_unequal_length_meet_in_their_body
+                an_empty_header_calls_the_body_with_an_empty_list
+                an_empty_chain_in_a_header_hands_its_input_on
+                a_header_of_one_is_a_list_of_one
+                a_nested_group_reaches_the_body_flat_and_in_order
+                a_failing_arm_ends_the_run_and_its_siblings_go_on
+                a_revoked_member_ends_its_chord
+                every_way_to_fail_ends_the_run
+                an_ignored_leaf_hands_null_on
+                a_retry_in_a_header_does_not_release_the_body
+                a_completion_of_an_older_attempt_changes_nothing
+                a_completion_of_a_leaf_that_was_not_released_changes_nothing
+                an_error_callback_is_released_once_with_the_first_failure
+                a_failing_callback_does_not_fail_the_run
+                a_header_of_8001_releases_its_body_once
+                completions_delivered_three_times_in_any_order_count_once
+                several_runs_settle_in_one_batch
+            }
+            dispatch {
+                the_first_leaves_wait_in_the_outbox
+                a_release_is_queued_once_however_often_it_is_dispatched
+                what_was_not_released_is_not_queued
+                a_release_without_dispatch_is_handed_out_again_by_its_completion
+                a_run_that_owes_a_dispatch_is_found_by_the_sweep
+                a_leaf_goes_to_the_queue_it_names
+            }
+            queue {
+                leaves_come_in_the_order_in_which_they_were_queued
+                a_leaf_is_with_one_worker_at_a_time
+                a_worker_that_waits_is_woken_by_a_leaf
+                a_finished_leaf_is_reported_and_does_not_come_again
+                a_leaf_whose_lease_has_passed_goes_to_another_worker
+                a_renewed_lease_does_not_pass
+                a_leaf_that_is_handed_back_comes_at_once_and_is_not_counted
+                a_late_report_of_a_reclaimed_leaf_changes_nothing
+                a_leaf_that_kills_its_workers_ends_as_worker_lost
+            }
+            events {
+                an_event_is_with_one_coordinator_at_a_time
+                an_event_that_is_not_acknowledged_comes_again
+                an_acknowledged_event_never_comes_again
+                a_coordinator_that_waits_is_woken_by_an_event
+            }
+        );
+    };
+    (@module $arguments:tt $subject:expr; $($module:ident { $($case:ident)* })*) => {
+        $(mod $module {
+            #[allow(unused_imports, reason = "the subject may be named by a path from the crate's root")]
+            use super::*;
+            $($crate::suite!(@case $arguments $subject; $module $case);)*
+        })*
+    };
+    (@case [$($argument:ident = $value:expr),*] $subject:expr; $module:ident $case:ident) => {
+        #[tokio::test($($argument = $value),*)]
+        async fn $case() {
+            $crate::cases::$module::$case(&$subject).await;
+        }
+    };
+}

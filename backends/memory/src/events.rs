@@ -39,7 +39,8 @@ impl Memory {
     pub(crate) fn sweep_events(&self) {
         let now = Instant::now();
         let mut log = lock(&self.0.events);
-        let mut passed: Vec<u64> = log.held.iter().filter(|(_, (until, _))| *until <= now).map(|(n, _)| *n).collect();
+        let mut passed: Vec<u64> =
+            log.held.iter().filter(|(_, (until, _))| *until <= now).map(|(n, _)| *n).collect();
         passed.sort_unstable();
         for number in passed.into_iter().rev() {
             let (_, event) = log.held.remove(&number).expect("it was just there");
@@ -52,7 +53,12 @@ impl Memory {
 
 #[async_trait]
 impl Events for Memory {
-    async fn events(&self, max: usize, lease: Duration, wait: Duration) -> Result<Vec<EventDelivery>, BackendError> {
+    async fn events(
+        &self,
+        max: usize,
+        lease: Duration,
+        wait: Duration,
+    ) -> Result<Vec<EventDelivery>, BackendError> {
         Ok(wait_for(&self.0.events_came, wait, || lock(&self.0.events).take(max, lease)).await)
     }
 

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use celeriac_backends::{
-    BackendError, Delivery, DeliveryId, Dispatch, Event, Queue, Swept, WorkerId,
-};
+use celeriac_backends::{BackendError, Delivery, DeliveryId, Dispatch, Event, Queue, Swept, WorkerId};
 use celeriac_primitives::{Completion, Outcome, TaskMessage};
 use tokio::time::Instant;
 
@@ -51,7 +49,13 @@ impl Leaves {
                 && let Some(Waiting { entry, message, deliveries }) = queue.pop_front()
             {
                 let deliveries = deliveries + 1;
-                let held = Lease { queue: name.clone(), worker: worker.clone(), until, message: message.clone(), deliveries };
+                let held = Lease {
+                    queue: name.clone(),
+                    worker: worker.clone(),
+                    until,
+                    message: message.clone(),
+                    deliveries,
+                };
                 self.leased.insert(entry, held);
                 let id = DeliveryId { queue: name.clone(), entry: (0, entry) };
                 taken.push(Delivery { id, message, deliveries });
@@ -111,7 +115,12 @@ impl Queue for Memory {
         Ok(())
     }
 
-    async fn renew(&self, worker: &WorkerId, deliveries: &[DeliveryId], lease: Duration) -> Result<(), BackendError> {
+    async fn renew(
+        &self,
+        worker: &WorkerId,
+        deliveries: &[DeliveryId],
+        lease: Duration,
+    ) -> Result<(), BackendError> {
         let until = Instant::now() + lease;
         let mut leaves = lock(&self.0.leaves);
         for id in deliveries {
@@ -143,7 +152,8 @@ impl Queue for Memory {
         let now = Instant::now();
         let mut swept = Swept::default();
         let mut leaves = lock(&self.0.leaves);
-        let mut passed: Vec<u64> = leaves.leased.iter().filter(|(_, held)| held.until <= now).map(|(e, _)| *e).collect();
+        let mut passed: Vec<u64> =
+            leaves.leased.iter().filter(|(_, held)| held.until <= now).map(|(e, _)| *e).collect();
         passed.sort_unstable();
         for entry in passed.into_iter().rev() {
             let held = leaves.leased.remove(&entry).expect("it was just there");

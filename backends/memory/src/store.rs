@@ -62,7 +62,10 @@ impl Store for Memory {
         Ok(self.run(run).map(|run| run.plan.clone()))
     }
 
-    async fn settle(&self, batch: Vec<(RunId, Vec<Completion>)>) -> Result<Vec<Option<Settled>>, BackendError> {
+    async fn settle(
+        &self,
+        batch: Vec<(RunId, Vec<Completion>)>,
+    ) -> Result<Vec<Option<Settled>>, BackendError> {
         let settle = |(run, completions)| {
             let run = self.run(run)?;
             let mut state = lock(&run.state);
@@ -109,7 +112,12 @@ impl Store for Memory {
         Ok(self.run(run).map(|run| run.status()))
     }
 
-    async fn changed(&self, run: RunId, since: u64, timeout: Duration) -> Result<Option<RunStatus>, BackendError> {
+    async fn changed(
+        &self,
+        run: RunId,
+        since: u64,
+        timeout: Duration,
+    ) -> Result<Option<RunStatus>, BackendError> {
         let Some(run) = self.run(run) else { return Ok(None) };
         let mut version = run.version.subscribe();
         // Out of time or not, the status is the answer.

@@ -35,13 +35,26 @@ impl Plan {
         Composer { plan: self, joins: HashMap::new() }
     }
 
-    /// The leaves whose outcomes are needed to compose a node's input; empty when it takes nothing.
-    pub fn inputs(&self, node: NodeNo) -> Vec<NodeNo> {
-        let mut inputs = Vec::new();
-        if let Some(input) = self.node(node).and_then(|node| node.input.as_ref()) {
-            self.collect_leaves(input, &mut inputs);
+    /// What has to be known to compose these leaves: the leaves whose outcomes they take, and the scopes whose
+    /// failures they report; each once, by number.
+    pub fn inputs(&self, released: &[Release]) -> (Vec<NodeNo>, Vec<ScopeNo>) {
+        let (mut leaves, mut joins, mut scopes) = (Vec::new(), Vec::new(), Vec::new());
+        for input in released.iter().filter_map(|release| self.node(release.node)?.input.as_ref()) {
+            match input {
+                // Often many leaves take the same list: look through its join once.
+                Value::Node(node) => joins.push(*node),
+                input => self.collect_leaves(input, &mut leaves),
+            }
+            scopes.extend(input.gate());
         }
-        inputs
+        joins.sort_unstable();
+        joins.dedup();
+        joins.into_iter().for_each(|node| self.collect_leaves(&Value::Node(node), &mut leaves));
+        leaves.sort_unstable();
+        leaves.dedup();
+        scopes.sort_unstable();
+        scopes.dedup();
+        (leaves, scopes)
     }
 
     /// The leaves behind a value, joins looked through, in order.

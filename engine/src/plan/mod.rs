@@ -18,7 +18,7 @@ use petgraph::graph::DiGraph;
 use serde::{Deserialize, Serialize};
 
 pub use codec::PlanError;
-pub use compose::Results;
+pub use compose::{Composer, Results};
 pub use graph::Edge;
 pub use value::{After, Value};
 
@@ -259,6 +259,18 @@ impl Plan {
     /// What the run yields.
     pub fn output(&self) -> &Value {
         &self.parts.output
+    }
+
+    /// The items of a value that is a list, also of one that stands behind a join.
+    pub fn list<'p>(&'p self, value: &'p Value) -> Option<&'p [Value]> {
+        match value {
+            Value::List(items) => Some(items),
+            Value::Node(node) => match self.node(*node)? {
+                Node { kind: NodeKind::Join, input: Some(input), .. } => self.list(input),
+                _ => None,
+            },
+            Value::Const(..) | Value::Failure(_) => None,
+        }
     }
 
     /// The nodes whose success is the success of the run, each once.

@@ -48,6 +48,11 @@ impl Value {
         }
     }
 
+    /// The nodes whose success makes this value known, each once, by number.
+    pub fn needs(&self) -> Vec<NodeNo> {
+        self.after().nodes
+    }
+
     /// Waiting for this value without taking it.
     pub(crate) fn after(&self) -> After {
         let mut nodes = Vec::new();

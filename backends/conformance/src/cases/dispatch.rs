@@ -1,0 +1,89 @@
+//! From the outbox to the queue: once, whatever goes down in between.
+
+use celeriac_backends::Event;
+use celeriac_primitives::{Canvas, Json, Options, Signature};
+
+use crate::Subject;
+use crate::bench::{Bench, LEASE, SOON, clear_events, json, sig, sigs, worker};
+
+pub async fn the_first_leaves_wait_in_the_outbox(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, Canvas::group(sigs(&["a", "b"])).then(sig("c"))).await;
+    let outbox = subject.backend().outbox(bench.run).await.unwrap();
+    assert_eq!(outbox, [bench.release(0), bench.release(1)]);
+    assert_eq!(bench.dispatch(&outbox).await, 2);
+    assert_eq!(subject.backend().outbox(bench.run).await.unwrap(), []);
+}
+
+pub async fn a_release_is_queued_once_however_often_it_is_dispatched(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, Canvas::group(sigs(&["a", "b"]))).await;
+    assert_eq!(bench.dispatch(&[bench.release(0)]).await, 1);
+    // Another coordinator, which saw both in the outbox.
+    assert_eq!(bench.dispatch(&[bench.release(0), bench.release(1)]).await, 1);
+    assert_eq!(bench.receive("w", 10).await.len(), 2);
+    // And one that comes when the leaf has long ended.
+    bench.settle([bench.success(0, 1)]).await;
+    assert_eq!(bench.dispatch(&[bench.release(0)]).await, 0);
+    assert_eq!(bench.receive("w", 10).await.len(), 0);
+}
+
+pub async fn what_was_not_released_is_not_queued(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, sig("a").then(sig("b").into_immutable())).await;
+    let later = celeriac_engine::Release { attempt: 2, ..bench.release(0) };
+    assert_eq!(bench.dispatch(&[bench.release(1), later]).await, 0);
+    assert_eq!(bench.receive("w", 10).await.len(), 0);
+}
+
+pub async fn a_release_without_dispatch_is_handed_out_again_by_its_completion(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, Canvas::chord(sigs(&["a", "b"]), sig("body"))).await;
+    bench.dispatch_outbox().await;
+    clear_events(subject).await;
+    let deliveries = bench.receive("w", 10).await;
+    let done = deliveries.iter().enumerate().map(|(i, d)| (d.id.clone(), bench.success(i, 1)));
+    subject.backend().finish(done.collect()).await.unwrap();
+
+    // A coordinator takes the completions, counts the last one, and dies before it queues the body.
+    let taken: Vec<_> = bench.events().await.into_iter().map(|e| e.event).collect();
+    let completions = |events: Vec<Event>| {
+        events.into_iter().map(|event| match event {
+            Event::Completed(completion) => completion,
+            Event::Submitted(run) => panic!("{run} was acknowledged"),
+        })
+    };
+    assert_eq!(bench.settle(completions(taken)).await.released, [bench.release(2)]);
+
+    // Nobody acknowledged them, so they come again; nothing counts twice, and the body is handed out again.
+    subject.pass(LEASE * 2).await;
+    subject.backend().sweep(5).await.unwrap();
+    let again: Vec<_> = bench.events().await.into_iter().map(|e| e.event).collect();
+    assert_eq!(again.len(), 2);
+    let settled = bench.settle(completions(again)).await;
+    assert_eq!(settled.released, [bench.release(2)]);
+    assert_eq!(bench.dispatch(&settled.released).await, 1);
+    assert_eq!(bench.receive("w", 10).await[0].message.args.as_str(), "[[1,1]]");
+}
+
+pub async fn a_run_that_owes_a_dispatch_is_found_by_the_sweep(subject: &dyn Subject) {
+    let idle = Bench::submit_as(subject, 1, sig("a")).await;
+    idle.dispatch_outbox().await;
+    let bench = Bench::submit_as(subject, 2, sig("a").then(sig("b"))).await;
+    assert_eq!(subject.backend().owing(10).await.unwrap(), [bench.run]);
+    bench.dispatch_outbox().await;
+    assert_eq!(subject.backend().owing(10).await.unwrap(), []);
+    bench.settle([bench.success(0, 1)]).await;
+    assert_eq!(subject.backend().owing(10).await.unwrap(), [bench.run]);
+    assert_eq!(subject.backend().owing(0).await.unwrap(), []);
+}
+
+pub async fn a_leaf_goes_to_the_queue_it_names(subject: &dyn Subject) {
+    let named = Signature::new("b").unwrap().set(&Options::new().with_queue("other").unwrap());
+    let bench = Bench::submit(subject, Canvas::group([sig("a"), named.into()])).await;
+    bench.dispatch_outbox().await;
+    let default = bench.receive("w", 10).await;
+    assert_eq!((default.len(), default[0].message.task.as_str()), (1, "a"));
+    let other = subject.backend().receive(&worker("w"), &["other".into()], 10, LEASE, SOON).await.unwrap();
+    assert_eq!((other.len(), other[0].message.task.as_str()), (1, "b"));
+    let done = vec![(default[0].id.clone(), bench.success(0, 1)), (other[0].id.clone(), bench.success(1, 2))];
+    subject.backend().finish(done).await.unwrap();
+    bench.settle([bench.success(0, 1), bench.success(1, 2)]).await;
+    assert_eq!(bench.value().await, Some(Json::list([json(1), json(2)])));
+}

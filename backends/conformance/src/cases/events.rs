@@ -1,0 +1,45 @@
+//! Events and their leases.
+
+use std::time::Duration;
+
+use celeriac_backends::{Event, EventId};
+
+use crate::Subject;
+use crate::bench::{Bench, LEASE, SOON, events, sig};
+
+pub async fn an_event_is_with_one_coordinator_at_a_time(subject: &dyn Subject) {
+    for number in 0..3 {
+        Bench::submit_as(subject, number, sig("a")).await;
+    }
+    let one = subject.backend().events(2, LEASE, SOON).await.unwrap();
+    let two = subject.backend().events(9, LEASE, SOON).await.unwrap();
+    let runs: Vec<Event> = one.into_iter().chain(two).map(|delivery| delivery.event).collect();
+    assert_eq!(runs, [0, 1, 2].map(|number| Event::Submitted(crate::bench::run_id(number))));
+    assert_eq!(events(subject).await.len(), 0);
+}
+
+pub async fn an_event_that_is_not_acknowledged_comes_again(subject: &dyn Subject) {
+    Bench::submit(subject, sig("a")).await;
+    let first = events(subject).await;
+    subject.pass(LEASE * 2).await;
+    subject.backend().sweep(5).await.unwrap();
+    let again = events(subject).await;
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].event, first[0].event);
+}
+
+pub async fn an_acknowledged_event_never_comes_again(subject: &dyn Subject) {
+    Bench::submit(subject, sig("a")).await;
+    let ids: Vec<EventId> = events(subject).await.into_iter().map(|event| event.id).collect();
+    subject.backend().acknowledge(&ids).await.unwrap();
+    subject.backend().acknowledge(&ids).await.unwrap();
+    subject.pass(LEASE * 2).await;
+    subject.backend().sweep(5).await.unwrap();
+    assert_eq!(events(subject).await.len(), 0);
+}
+
+pub async fn a_coordinator_that_waits_is_woken_by_an_event(subject: &dyn Subject) {
+    let waiting = subject.backend().events(1, LEASE, Duration::from_secs(20));
+    let (received, _) = tokio::join!(waiting, Bench::submit(subject, sig("a")));
+    assert_eq!(received.unwrap().len(), 1);
+}

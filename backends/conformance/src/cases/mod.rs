@@ -1,0 +1,8 @@
+//! The cases, by what they are about.
+#![allow(missing_docs, reason = "a case's name is its promise")]
+
+pub mod dispatch;
+pub mod events;
+pub mod queue;
+pub mod settle;
+pub mod store;

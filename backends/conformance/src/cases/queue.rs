@@ -1,0 +1,124 @@
+//! Deliveries and their leases.
+
+use std::time::Duration;
+
+use celeriac_backends::{DEFAULT_QUEUE, Event, Swept};
+use celeriac_engine::Verdict;
+use celeriac_primitives::{Canvas, Outcome};
+
+use crate::Subject;
+use crate::bench::{Bench, LEASE, clear_events, json, sig, sigs, worker};
+
+async fn queued<'s>(subject: &'s dyn Subject, names: &[&str]) -> Bench<'s> {
+    let bench = Bench::submit(subject, Canvas::group(sigs(names))).await;
+    bench.dispatch_outbox().await;
+    clear_events(subject).await;
+    bench
+}
+
+pub async fn leaves_come_in_the_order_in_which_they_were_queued(subject: &dyn Subject) {
+    let bench = queued(subject, &["a", "b", "c", "d"]).await;
+    let mut tasks = Vec::new();
+    for (name, max) in [("v", 1), ("w", 2), ("v", 9)] {
+        tasks.extend(bench.receive(name, max).await.iter().map(|d| d.message.task.to_string()));
+    }
+    assert_eq!(tasks, ["a", "b", "c", "d"]);
+}
+
+pub async fn a_leaf_is_with_one_worker_at_a_time(subject: &dyn Subject) {
+    let bench = queued(subject, &["a"]).await;
+    let first = bench.receive("v", 1).await;
+    assert_eq!((first.len(), first[0].deliveries, first[0].message.attempt), (1, 1, 1));
+    assert_eq!(first[0].message.task_id, bench.run.task(bench.release(0).node));
+    assert_eq!(bench.receive("w", 1).await.len(), 0);
+    assert_eq!(subject.backend().sweep(5).await.unwrap(), Swept::default());
+    assert_eq!(bench.receive("w", 1).await.len(), 0);
+}
+
+pub async fn a_worker_that_waits_is_woken_by_a_leaf(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, sig("a")).await;
+    let (name, queues, long) = (worker("w"), [DEFAULT_QUEUE.into()], Duration::from_secs(20));
+    let waiting = subject.backend().receive(&name, &queues, 1, LEASE, long);
+    let (received, _) = tokio::join!(waiting, bench.dispatch_outbox());
+    assert_eq!(received.unwrap().len(), 1);
+}
+
+pub async fn a_finished_leaf_is_reported_and_does_not_come_again(subject: &dyn Subject) {
+    let bench = queued(subject, &["a"]).await;
+    let delivery = bench.receive("w", 1).await.remove(0);
+    let done = bench.success(0, 7);
+    subject.backend().finish(vec![(delivery.id, done.clone())]).await.unwrap();
+    assert_eq!(clear_events(subject).await, [Event::Completed(done)]);
+    subject.pass(LEASE * 2).await;
+    assert_eq!(subject.backend().sweep(5).await.unwrap(), Swept::default());
+    assert_eq!(bench.receive("w", 1).await.len(), 0);
+}
+
+pub async fn a_leaf_whose_lease_has_passed_goes_to_another_worker(subject: &dyn Subject) {
+    let bench = queued(subject, &["a", "b"]).await;
+    bench.receive("v", 1).await;
+    subject.pass(LEASE * 2).await;
+    assert_eq!(subject.backend().sweep(5).await.unwrap(), Swept { redelivered: 1, lost: 0 });
+    let again = bench.receive("w", 1).await;
+    assert_eq!((again[0].message.task.as_str(), again[0].deliveries), ("a", 2), "it comes before the others");
+}
+
+pub async fn a_renewed_lease_does_not_pass(subject: &dyn Subject) {
+    let bench = queued(subject, &["a"]).await;
+    let delivery = bench.receive("w", 1).await.remove(0);
+    for _ in 0..4 {
+        subject.pass(LEASE / 2).await;
+        subject.backend().renew(&worker("w"), &[delivery.id.clone()], LEASE).await.unwrap();
+        assert_eq!(subject.backend().sweep(5).await.unwrap(), Swept::default());
+    }
+}
+
+pub async fn a_leaf_that_is_handed_back_comes_at_once_and_is_not_counted(subject: &dyn Subject) {
+    let bench = queued(subject, &["a", "b", "c"]).await;
+    let held = bench.receive("v", 2).await;
+    let ids: Vec<_> = held.iter().map(|delivery| delivery.id.clone()).collect();
+    subject.backend().hand_back(&worker("v"), &ids).await.unwrap();
+    let again = bench.receive("w", 9).await;
+    let seen: Vec<_> = again.iter().map(|d| (d.message.task.as_str(), d.deliveries)).collect();
+    assert_eq!(seen, [("a", 1), ("b", 1), ("c", 1)]);
+    // It is no longer the first worker's to give.
+    subject.backend().hand_back(&worker("v"), &ids).await.unwrap();
+    assert_eq!(bench.receive("x", 9).await.len(), 0);
+}
+
+pub async fn a_late_report_of_a_reclaimed_leaf_changes_nothing(subject: &dyn Subject) {
+    let bench = queued(subject, &["a"]).await;
+    let slow = bench.receive("slow", 1).await.remove(0);
+    subject.pass(LEASE * 2).await;
+    subject.backend().sweep(5).await.unwrap();
+    let quick = bench.receive("quick", 1).await.remove(0);
+    // The slow worker cannot keep what is no longer its own.
+    subject.backend().renew(&worker("slow"), &[slow.id.clone()], LEASE * 10).await.unwrap();
+    subject.backend().finish(vec![(quick.id, bench.success(0, 1))]).await.unwrap();
+    subject.backend().finish(vec![(slow.id, bench.success(0, 2))]).await.unwrap();
+    let reports = clear_events(subject).await.into_iter().map(|event| match event {
+        Event::Completed(completion) => completion,
+        Event::Submitted(run) => panic!("{run} was acknowledged"),
+    });
+    let settled = bench.settle(reports).await;
+    assert_eq!(settled.verdicts, [Verdict::Accepted, Verdict::Duplicate]);
+    assert_eq!(bench.value().await.unwrap().as_str(), "[1]");
+    assert_eq!(bench.receive("quick", 1).await.len(), 0);
+}
+
+pub async fn a_leaf_that_kills_its_workers_ends_as_worker_lost(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, Canvas::chord(sigs(&["poison", "b"]), sig("body"))).await;
+    bench.dispatch(&[bench.release(0)]).await;
+    clear_events(subject).await;
+    for round in 1..=3 {
+        assert_eq!(bench.receive("w", 1).await[0].deliveries, round);
+        subject.pass(LEASE * 2).await;
+        let swept = subject.backend().sweep(3).await.unwrap();
+        let expect = if round < 3 { (1, 0) } else { (0, 1) };
+        assert_eq!((swept.redelivered, swept.lost), expect, "round {round}");
+    }
+    let lost = bench.completion(0, Outcome::WorkerLost { deliveries: 3 });
+    assert_eq!(clear_events(subject).await, [Event::Completed(lost.clone())]);
+    assert!(bench.settle([lost, bench.completion(1, Outcome::Success(json(1)))]).await.decided);
+    assert_eq!(bench.receive("w", 1).await.len(), 0);
+}

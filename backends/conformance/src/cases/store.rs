@@ -1,0 +1,92 @@
+//! Submitting, reading and forgetting runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac_backends::{ErrorKind, Event, NewRun, Submitted};
+use celeriac_engine::advance::Phase;
+use celeriac_engine::{Plan, RunOutcome};
+use celeriac_primitives::{Canvas, Outcome};
+
+use crate::Subject;
+use crate::bench::{Bench, SOON, boom, clear_events, json, run_id, sig, sigs};
+
+pub async fn a_submitted_run_is_stored_and_announced(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, sig("a").then(sig("b"))).await;
+    assert_eq!(bench.outcome().await, RunOutcome::Undecided);
+    let phases = subject.backend().phases(bench.run).await.unwrap();
+    assert_eq!(phases, Some(vec![Phase::Released, Phase::Waiting]));
+    assert_eq!(clear_events(subject).await, [Event::Submitted(bench.run)]);
+}
+
+pub async fn the_same_submission_again_is_the_same_run(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, sig("a")).await;
+    bench.dispatch_outbox().await;
+    bench.settle([bench.success(0, 7)]).await;
+    let again = NewRun { id: bench.run, plan: bench.plan.clone() };
+    assert_eq!(subject.backend().submit(again).await.unwrap(), Submitted::Existing);
+    assert_eq!(bench.value().await, Some(json(7)));
+}
+
+pub async fn another_canvas_under_the_same_id_is_a_conflict_and_changes_nothing(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, sig("a")).await;
+    let other = Arc::new(Plan::compile(&sig("b")).unwrap());
+    let error = subject.backend().submit(NewRun { id: bench.run, plan: other }).await.unwrap_err();
+    assert_eq!((error.kind, error.may_retry()), (ErrorKind::Conflict, false));
+    assert_eq!(*subject.backend().plan(bench.run).await.unwrap().unwrap(), *bench.plan);
+    assert_eq!(clear_events(subject).await.len(), 1, "nothing was announced twice");
+}
+
+pub async fn a_plan_comes_back_as_it_was(subject: &dyn Subject) {
+    let mut canvas = Canvas::chord(sigs(&["a", "b"]), sig("c")).then(Canvas::group(sigs(&["d", "e"])));
+    canvas.link(sig("cb"));
+    canvas.link_error(sig("errback"));
+    let bench = Bench::submit(subject, canvas).await;
+    let stored = subject.backend().plan(bench.run).await.unwrap().unwrap();
+    assert_eq!(stored.to_string(), bench.plan.to_string());
+}
+
+pub async fn an_unknown_run_is_unknown_everywhere(subject: &dyn Subject) {
+    let (backend, run) = (subject.backend(), run_id(404));
+    assert!(backend.plan(run).await.unwrap().is_none());
+    assert!(backend.status(run).await.unwrap().is_none());
+    assert!(backend.changed(run, 0, SOON).await.unwrap().is_none());
+    assert!(backend.phases(run).await.unwrap().is_none());
+    assert!(backend.outbox(run).await.unwrap().is_empty());
+    assert_eq!(backend.dispatch(run, Vec::new()).await.unwrap(), 0);
+    assert!(!backend.forget(run).await.unwrap());
+    assert_eq!(backend.settle(vec![(run, Vec::new())]).await.unwrap(), [None]);
+}
+
+pub async fn whoever_waits_for_a_change_is_woken_by_it(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, sig("a")).await;
+    bench.dispatch_outbox().await;
+    let before = subject.backend().status(bench.run).await.unwrap().unwrap();
+    let long = Duration::from_secs(20);
+    let wait = subject.backend().changed(bench.run, before.version, long);
+    let (after, _) = tokio::join!(wait, bench.settle([bench.success(0, 1)]));
+    let after = after.unwrap().unwrap();
+    assert_eq!(after.outcome, RunOutcome::Succeeded);
+    assert!(after.version > before.version && after.ended());
+}
+
+pub async fn a_wait_for_a_change_ends_in_time(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, sig("a")).await;
+    let before = subject.backend().status(bench.run).await.unwrap().unwrap();
+    let after = subject.backend().changed(bench.run, before.version, SOON).await.unwrap();
+    assert_eq!(after.unwrap().outcome, RunOutcome::Undecided);
+}
+
+pub async fn a_forgotten_run_leaves_nothing(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, sig("a").then(sig("b"))).await;
+    bench.dispatch_outbox().await;
+    bench.settle([bench.completion(0, boom())]).await;
+    assert!(subject.backend().forget(bench.run).await.unwrap());
+    assert!(subject.backend().status(bench.run).await.unwrap().is_none());
+    // A completion that comes too late finds nobody, and that is no error.
+    let late = bench.completion(0, Outcome::Success(json(1)));
+    assert_eq!(subject.backend().settle(vec![(bench.run, vec![late])]).await.unwrap(), [None]);
+    // The id is free again.
+    let again = NewRun { id: bench.run, plan: bench.plan.clone() };
+    assert_eq!(subject.backend().submit(again).await.unwrap(), Submitted::Accepted);
+}
