@@ -1,7 +1,7 @@
 //! Lowering: from a canvas to the nodes and scopes of a plan.
 //!
-//! It works like the building of SSA form: `lower(canvas, input)` adds nodes and returns the value that the canvas
-//! yields. A signature is a leaf; a chain is a fold; a group is a list, every member with the same input; a chord is
+//! It works like the building of SSA form: lowering a canvas with what comes before it adds nodes and returns what comes
+//! after: the value that the canvas yields, or, for an empty chain, just what it was given. A signature is a leaf; a chain is a fold; a group is a list, every member with the same input; a chord is
 //! its header, then its body with the header's list.
 //!
 //! An error callback opens a scope around what it covers, and its own nodes are gated by that scope. What it covers
@@ -13,7 +13,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use celeriac_primitives::{
-    Call, Canvas, Chain, Chord, Chunks, Group, Json, Map, MapKind, NodeNo, Options, Path, Segment, Signature,
+    Call, Canvas, Chain, Chord, Chunks, Json, Map, MapKind, NodeNo, Options, Path, Segment, Signature,
     TaskName,
 };
 
@@ -22,12 +22,12 @@ use super::{After, CompileError, Leaf, Node, NodeKind, Parts, Place, Scope, Scop
 /// Compiles a canvas that is within its limits.
 pub(super) fn lower(canvas: &Canvas) -> Result<Parts, CompileError> {
     let mut lowering = Lowering::new();
-    let output = lowering.canvas(canvas, Input::Nothing, &At::root(), &[])?;
+    let output = lowering.canvas(canvas, Input::Nothing, &At::root(), &[])?.value();
     let Lowering { tasks, queues, nodes, scopes, places, .. } = lowering;
     Ok(Parts { tasks, queues, nodes, scopes, places, output })
 }
 
-/// What comes before a canvas.
+/// What comes before a canvas, or after it.
 #[derive(Clone)]
 enum Input {
     /// It starts the run.
@@ -74,7 +74,7 @@ impl Lowering {
         }
     }
 
-    /// Adds what a canvas needs and returns what it yields. `inherited` are the error callbacks of canvases around
+    /// Adds what a canvas needs and returns what comes after it. `inherited` are the error callbacks of canvases around
     /// it that cover each of its failures separately.
     fn canvas(
         &mut self,
@@ -82,25 +82,27 @@ impl Lowering {
         input: Input,
         at: &At,
         inherited: &[Errbacks<'_>],
-    ) -> Result<Value, CompileError> {
+    ) -> Result<Input, CompileError> {
         let at = &self.with_options(at, canvas.options())?;
         let own = canvas.options().link_error();
-        let errbacks: Vec<Errbacks<'_>> = Some((at.place, own))
-            .filter(|_| !own.is_empty())
-            .into_iter()
-            .chain(inherited.iter().copied())
-            .collect();
-        let value = match canvas {
-            Canvas::Signature(signature) => {
-                self.covered(at, &errbacks, |lowering, at| Ok(lowering.signature(signature, input, at)))?
+        let own = Some((at.place, own)).filter(|_| !own.is_empty());
+        let errbacks: Vec<Errbacks<'_>> = own.into_iter().chain(inherited.iter().copied()).collect();
+        let output = match canvas {
+            Canvas::Signature(signature) => Input::Fed(
+                self.covered(at, &errbacks, |lowering, at| lowering.signature(signature, input, at))?,
+            ),
+            Canvas::Map(map) => {
+                let items = self.map_items(map, at)?;
+                Input::Fed(self.covered(at, &errbacks, |lowering, at| lowering.map(map, items, input, at))?)
             }
-            Canvas::Map(map) => self.covered(at, &errbacks, |lowering, at| lowering.map(map, input, at))?,
-            Canvas::Chunks(chunks) => self.chunks(chunks, input, at, &errbacks)?,
-            Canvas::Group(group) => self.group(group, input, at, &errbacks)?,
+            Canvas::Chunks(chunks) => Input::Fed(self.chunks(chunks, input, at, &errbacks)?),
+            Canvas::Group(group) => {
+                Input::Fed(self.members(&group.members, Segment::Group, input, at, &errbacks)?)
+            }
             Canvas::Chain(chain) => self.chain(chain, input, at, &errbacks)?,
             Canvas::Chord(chord) => self.chord(chord, input, at, &errbacks)?,
         };
-        self.links(canvas.options().link(), value, at)
+        self.links(canvas.options().link(), output, at)
     }
 
     fn signature(&mut self, signature: &Signature, input: Input, at: &At) -> Value {
@@ -114,16 +116,20 @@ impl Lowering {
         self.leaf(&signature.task, Call::Once, args, kwargs, input, at)
     }
 
-    fn map(&mut self, map: &Map, input: Input, at: &At) -> Result<Value, CompileError> {
+    fn map_items(&self, map: &Map, at: &At) -> Result<Arc<str>, CompileError> {
         if map.kind == MapKind::Starmap {
             self.check_starmap_items(&map.items, at)?;
         }
+        Ok(self.items(&map.items))
+    }
+
+    fn map(&mut self, map: &Map, items: Arc<str>, input: Input, at: &At) -> Value {
         let call = match map.kind {
             MapKind::Map => Call::Map,
             MapKind::Starmap => Call::Starmap,
         };
-        let (items, kwargs) = (self.items(&map.items), self.no_kwargs.clone());
-        Ok(self.leaf(&map.task, call, items, kwargs, input.unfed(), at))
+        let kwargs = self.no_kwargs.clone();
+        self.leaf(&map.task, call, items, kwargs, input.unfed(), at)
     }
 
     /// Parallel starmap leaves. Like a map they ignore their input.
@@ -146,20 +152,10 @@ impl Lowering {
             let input = input.clone();
             values.push(self.covered(&at, errbacks, |lowering, at| {
                 let (items, kwargs) = (lowering.items(part), lowering.no_kwargs.clone());
-                Ok(lowering.leaf(&chunks.task, Call::Starmap, items, kwargs, input, at))
+                lowering.leaf(&chunks.task, Call::Starmap, items, kwargs, input, at)
             })?);
         }
         Ok(list(values, &input))
-    }
-
-    fn group(
-        &mut self,
-        group: &Group,
-        input: Input,
-        at: &At,
-        errbacks: &[Errbacks<'_>],
-    ) -> Result<Value, CompileError> {
-        self.members(&group.members, Segment::Group, input, at, errbacks)
     }
 
     /// The members of a group or header; groups directly among them are flattened, in the order written.
@@ -175,7 +171,7 @@ impl Lowering {
         let mut values = Vec::with_capacity(members.len());
         for (i, member) in members.iter().enumerate() {
             let at = self.down(at, segment(i as u32));
-            let value = self.canvas(member, input.clone(), &at, errbacks)?;
+            let value = self.canvas(member, input.clone(), &at, errbacks)?.value();
             match (member, value) {
                 (Canvas::Group(_), Value::List(inner)) => values.extend(inner),
                 // An empty group that waits for its input: nothing to add, its siblings wait for the same.
@@ -191,28 +187,29 @@ impl Lowering {
         Ok(list(values, &input))
     }
 
+    /// A fold. Empty chains at the end hand on what the last step yields; they do not make it less the last.
     fn chain(
         &mut self,
         chain: &Chain,
         input: Input,
         at: &At,
         errbacks: &[Errbacks<'_>],
-    ) -> Result<Value, CompileError> {
-        let mut input = if chain.immutable { input.unfed() } else { input };
-        let Some((last, before)) = chain.steps.split_last() else { return Ok(input.value()) };
-        let covers_last = is_leaf(last);
-        let inner = self.open(at, errbacks);
-        for (i, step) in before.iter().enumerate() {
-            let at = self
-                .down(&At { queue: at.queue.filter(|_| i == 0), ..inner.clone() }, Segment::Chain(i as u32));
-            input = Input::Fed(self.canvas(step, input, &at, &[])?);
+    ) -> Result<Input, CompileError> {
+        let mut output = if chain.immutable { input.unfed() } else { input };
+        let last = chain.steps.iter().rposition(|step| !step.is_identity());
+        // Where nothing can fail there is nothing to cover.
+        let (last, errbacks) = last.map_or((0, &[][..]), |last| (last, errbacks));
+        let together = self.open(at, errbacks);
+        let covers_last = chain.steps.get(last).is_some_and(is_leaf);
+        for (i, step) in chain.steps.iter().enumerate() {
+            let is_covered = i < last || covers_last;
+            let around = if is_covered { &together } else { at };
+            let at = At { queue: at.queue.filter(|_| i == 0), ..around.clone() };
+            let at = self.down(&at, Segment::Chain(i as u32));
+            output = self.canvas(step, output, &at, if is_covered { &[] } else { errbacks })?;
         }
-        let around = if covers_last { &inner } else { at };
-        let step_at = At { queue: at.queue.filter(|_| before.is_empty()), ..around.clone() };
-        let step_at = self.down(&step_at, Segment::Chain(before.len() as u32));
-        let value = self.canvas(last, input, &step_at, if covers_last { &[] } else { errbacks })?;
-        self.close(at, inner.scope, errbacks)?;
-        Ok(value)
+        self.close(at, together.scope, errbacks)?;
+        Ok(output)
     }
 
     fn chord(
@@ -221,7 +218,7 @@ impl Lowering {
         input: Input,
         at: &At,
         errbacks: &[Errbacks<'_>],
-    ) -> Result<Value, CompileError> {
+    ) -> Result<Input, CompileError> {
         let Some(body) = chord.body.as_deref() else {
             return Err(CompileError::NoBody { path: self.path(at) });
         };
@@ -229,23 +226,20 @@ impl Lowering {
         let header = self.members(&chord.header, Segment::Header, input, &inner, &[])?;
         let covers_body = is_leaf(body);
         let body_at = self.down(if covers_body { &inner } else { at }, Segment::Body);
-        let value =
+        let output =
             self.canvas(body, Input::Fed(header), &body_at, if covers_body { &[] } else { errbacks })?;
         self.close(at, inner.scope, errbacks)?;
-        Ok(value)
+        Ok(output)
     }
 
     /// Callbacks: each gets the value, and its failure is its own affair.
-    fn links(&mut self, links: &[Canvas], value: Value, at: &At) -> Result<Value, CompileError> {
-        if links.is_empty() {
-            return Ok(value);
-        }
-        let Input::Fed(value) = self.share(Input::Fed(value), links.len() + 1, at) else { unreachable!() };
+    fn links(&mut self, links: &[Canvas], output: Input, at: &At) -> Result<Input, CompileError> {
+        let output = self.share(output, links.len() + 1, at);
         for (i, callback) in links.iter().enumerate() {
             let at = self.detached(at, Segment::Link(i as u32));
-            self.canvas(callback, Input::Fed(value.clone()), &at, &[])?;
+            self.canvas(callback, Input::Fed(output.clone().value()), &at, &[])?;
         }
-        Ok(value)
+        Ok(output)
     }
 
     /// Lowers a part inside a scope of its own when it has error callbacks, and outside when not.
@@ -253,10 +247,10 @@ impl Lowering {
         &mut self,
         at: &At,
         errbacks: &[Errbacks<'_>],
-        part: impl FnOnce(&mut Self, &At) -> Result<Value, CompileError>,
+        part: impl FnOnce(&mut Self, &At) -> Value,
     ) -> Result<Value, CompileError> {
         let inner = self.open(at, errbacks);
-        let value = part(self, &inner)?;
+        let value = part(self, &inner);
         self.close(at, inner.scope, errbacks)?;
         Ok(value)
     }
@@ -414,7 +408,7 @@ impl Input {
         }
     }
 
-    /// What the identity yields.
+    /// The value of what comes after a canvas: null when there is none.
     fn value(self) -> Value {
         match self {
             Input::Nothing => Value::Const(Json::null(), After::default()),

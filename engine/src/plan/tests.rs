@@ -78,6 +78,21 @@ fn what_is_empty_still_waits_for_what_came_before() {
 }
 
 #[test]
+fn an_empty_chain_hands_on_what_it_gets_and_nothing_when_it_gets_nothing() {
+    assert_snapshot!(compile(Canvas::chain([Canvas::chain([]), sig("a"), Canvas::chain([])])), @r"
+    n1 = a()  # chain[1]
+    => n1
+    ");
+    let mut ignoring = Canvas::Chain(celeriac_primitives::Chain { immutable: true, ..Default::default() });
+    ignoring.link_error(sig("e"));
+    assert_snapshot!(compile(Canvas::chain([sig("a"), ignoring, sig("b")])), @r"
+    n1 = a()  # chain[0]
+    n2 = b() after n1  # chain[2]
+    => n2
+    ");
+}
+
+#[test]
 fn an_errback_of_a_group_covers_each_member_and_that_of_a_chord_its_header_once() {
     assert_snapshot!(compile(with_errback(group(&["a", "b"]), "e")), @r"
     n1 = a() in s1  # group[0]
