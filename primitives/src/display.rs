@@ -4,7 +4,7 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
-use crate::{Canvas, Json, Kwargs, MapKind, Options, TaskName};
+use crate::{Canvas, Chord, Json, Kwargs, MapKind, TaskName};
 
 /// Words that cannot stand as a plain name in operator text.
 const RESERVED: &[&str] = &["for", "in", "if", "else", "None", "True", "False", "null", "true", "false"];
@@ -72,7 +72,7 @@ impl Display for Canvas {
                 write!(f, ", {})", chunks.size)?;
             }
         }
-        write_options(f, self.options())
+        write_options(f, self)
     }
 }
 
@@ -128,14 +128,24 @@ fn write_keywords<'a>(
     Ok(())
 }
 
-fn write_options(f: &mut Formatter<'_>, options: &Options) -> fmt::Result {
+fn write_options(f: &mut Formatter<'_>, canvas: &Canvas) -> fmt::Result {
+    let options = canvas.options();
     if options.values().next().is_some() {
         f.write_str(".set(")?;
         write_keywords(f, "", options.values())?;
         f.write_str(")")?;
     }
-    for callback in options.link() {
-        write!(f, ".link({callback})")?;
+    // `.link(…)` hands the callback on to the first member of a group and to the body of a chord: what such a canvas
+    // itself has is printed as an option.
+    let hands_on = matches!(canvas, Canvas::Group(_) | Canvas::Chord(Chord { body: Some(_), .. }));
+    if hands_on && !options.link().is_empty() {
+        f.write_str(".set(link=[")?;
+        write_separated(f, options.link(), ", ")?;
+        f.write_str("])")?;
+    } else {
+        for callback in options.link() {
+            write!(f, ".link({callback})")?;
+        }
     }
     for errback in options.link_error() {
         write!(f, ".link_error({errback})")?;
@@ -208,6 +218,16 @@ mod tests {
         canvas.link(add(2).into());
         canvas.link_error(add(3).into());
         check(canvas, "add.s(1).set(queue=\"hi\").link(add.s(2)).link_error(add.s(3))");
+    }
+
+    #[test]
+    fn callbacks_that_link_would_hand_on_are_printed_as_options() {
+        let mut group = Canvas::group([add(1).into()]);
+        group.options_mut().add_link(add(2).into());
+        check(group, "group(add.s(1)).set(link=[add.s(2)])");
+        let mut chord = Canvas::chord([add(1).into()], add(2));
+        chord.options_mut().add_link(add(3).into());
+        check(chord, "chord([add.s(1)], add.s(2)).set(link=[add.s(3)])");
     }
 
     #[test]

@@ -105,7 +105,8 @@ impl Options {
     /// Sets an option by its Celery name, checking the type of those that celeriac knows.
     ///
     /// # Errors
-    /// [`OptionError`] when the value does not fit. `link` and `link_error` are refused: see [`Options::add_link`].
+    /// [`OptionError`] when the value does not fit. `link` and `link_error` are refused: see [`Options::add_link`]; and
+    /// so is `immutable`, which belongs to the signature or chain.
     pub fn set(&mut self, name: &str, value: Json) -> Result<(), OptionError> {
         check(name, &value)?;
         self.fields().values.insert(name.to_owned(), value);
@@ -190,6 +191,10 @@ fn check(name: &str, value: &Json) -> Result<(), OptionError> {
     if matches!(name, "link" | "link_error") {
         return refuse("a signature or a list of signatures");
     }
+    // Written as an option it would be read back as the signature's own key.
+    if name == "immutable" {
+        return refuse("nothing (a signature is immutable by its own key, beside the options)");
+    }
     match KNOWN.iter().find(|(known, ..)| *known == name) {
         // Celery drops options that are None in a call.
         Some((_, expected, fits)) if value.as_str() != "null" && !fits(value) => refuse(expected),
@@ -227,6 +232,7 @@ mod tests {
         assert!(options.set("countdown", Json::parse("-1").unwrap()).is_err());
         assert!(options.set("queue", Json::string("a{b}")).is_err());
         assert!(options.set("link", Json::null()).is_err());
+        assert!(options.set("immutable", Json::parse("true").unwrap()).is_err());
         assert!(options.is_empty());
         options.set("tenant", Json::string("acme")).unwrap();
         options.set("priority", Json::parse("9").unwrap()).unwrap();
