@@ -27,6 +27,7 @@
 
 pub mod advance;
 pub mod plan;
+pub mod text;
 pub mod view;
 
 pub use advance::{Release, RunOutcome, RunState, Settled, Verdict};
