@@ -26,6 +26,7 @@
 //! ```
 
 pub mod advance;
+pub mod eager;
 pub mod plan;
 pub mod text;
 pub mod view;

@@ -1,0 +1,552 @@
+//! The reference evaluator: what a canvas means, as one recursive function.
+//!
+//! It runs every leaf in place, one after the other, and is meant to be read as the definition: compiling and advancing a
+//! plan must give the same values, the same failures and the same callbacks. It shares no code with them.
+//!
+//! | canvas | value |
+//! |---|---|
+//! | signature | what its task returns; the input is prepended to the arguments unless it is immutable |
+//! | chain | that of its last step, each step fed with the one before; the empty chain hands on its input |
+//! | group | the list of its members' values, every member fed with the input; a group directly in it is spliced |
+//! | chord | that of its body, fed with the list of its header's values |
+//! | map, starmap | one leaf's list; the input is ignored |
+//! | chunks | the list of its parts' lists, one starmap leaf each; the input is ignored |
+//!
+//! **Failure.** A leaf that fails takes with it whatever needs its value, and nothing else: siblings go on. Ignoring the
+//! input is not the same as not needing it: an immutable step runs after its predecessor's success only.
+//!
+//! **Callbacks** (`link`) run once after their canvas succeeded, with its value. **Error callbacks** (`link_error`) run
+//! with the failure of a leaf inside their canvas. An error callback covers the members of a group each for itself; the
+//! steps of a chain but the last one all together, that is, it runs once, whichever and however many leaves fail there;
+//! a chord's header together in the same way; and the last step or the body by these rules again. What fails inside a
+//! callback of either kind concerns only the callbacks within it.
+//!
+//! ```
+//! use celeriac_engine::eager::eager;
+//! use celeriac_primitives::{Canvas, Json, Signature};
+//!
+//! let sum = Canvas::group([Signature::new("add")?.arg(1)?.into(), Signature::new("add")?.arg(2)?.into()])
+//!     .then(Signature::new("sum")?);
+//! let evaluation = eager(&sum, &mut |leaf| {
+//!     let numbers: Vec<i64> = match leaf.task.as_str() {
+//!         "sum" => leaf.args[0].to().unwrap(),
+//!         _ => leaf.args.iter().map(|arg| arg.to().unwrap()).collect(),
+//!     };
+//!     Ok(Json::new(&numbers.iter().sum::<i64>()).unwrap())
+//! })?;
+//! assert_eq!(evaluation.result.unwrap().as_str(), "3");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use celeriac_primitives::{
+    Call, Canvas, Chain, Chord, Json, Kwargs, MapKind, Path, Segment, TaskError, TaskName, TaskState,
+};
+
+/// One call of [`eager`]'s `execute`: a leaf with its arguments complete.
+#[derive(Clone, Debug)]
+pub struct Leaf<'a> {
+    /// Where it stands, the canvas as written.
+    pub path: Path,
+    /// The task to run.
+    pub task: &'a TaskName,
+    /// Once, or once per item of `args`.
+    pub call: Call,
+    /// The arguments, the input first unless it is ignored; for a map or starmap the items.
+    pub args: Vec<Json>,
+    /// The keyword arguments; a map has none.
+    pub kwargs: &'a Kwargs,
+}
+
+/// A leaf that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EagerFailure {
+    /// The leaf.
+    pub path: Path,
+    /// Its task.
+    pub task: TaskName,
+    /// What `execute` returned.
+    pub error: TaskError,
+}
+
+/// What came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evaluation {
+    /// The value, or the first failure that the value needed.
+    pub result: Result<Json, EagerFailure>,
+    /// All failures in the order of evaluation, but for those inside callbacks of either kind.
+    pub failures: Vec<EagerFailure>,
+}
+
+/// A canvas that has no meaning. Nothing of it was run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EagerError {
+    /// A chord without a body.
+    #[error("{path}: a chord needs a body: write chord([…], body), or group(…) for the list alone")]
+    NoBody {
+        /// The chord.
+        path: Path,
+    },
+    /// Chunks of no items.
+    #[error("{path}: chunks need a size of 1 or more")]
+    NoSize {
+        /// The chunks.
+        path: Path,
+    },
+}
+
+/// Evaluates a canvas, calling `execute` for every leaf. Arguments of a call are bound before ([`Canvas::bind`]).
+///
+/// # Errors
+/// [`EagerError`], before anything is run.
+pub fn eager(
+    canvas: &Canvas,
+    execute: &mut dyn FnMut(&Leaf<'_>) -> Result<Json, TaskError>,
+) -> Result<Evaluation, EagerError> {
+    check(canvas, &Path::root())?;
+    let mut eager = Eager { execute, failures: Vec::new() };
+    let result = eager.run(canvas, &Path::root(), None, &[]);
+    // What hands on its input, and got none, has nothing to hand on: null.
+    Ok(Evaluation { result: result.map(|value| value.unwrap_or_else(Json::null)), failures: eager.failures })
+}
+
+fn check(canvas: &Canvas, path: &Path) -> Result<(), EagerError> {
+    let all = |parts: &[Canvas], segment: fn(u32) -> Segment| {
+        parts.iter().zip(0..).try_for_each(|(part, i)| check(part, &path.child(segment(i))))
+    };
+    match canvas {
+        Canvas::Chord(Chord { body: None, .. }) => return Err(EagerError::NoBody { path: path.clone() }),
+        Canvas::Chunks(chunks) if chunks.size == 0 => return Err(EagerError::NoSize { path: path.clone() }),
+        Canvas::Chord(Chord { header, body: Some(body), .. }) => {
+            all(header, Segment::Header)?;
+            check(body, &path.child(Segment::Body))?;
+        }
+        Canvas::Chain(chain) => all(&chain.steps, Segment::Chain)?,
+        Canvas::Group(group) => all(&group.members, Segment::Group)?,
+        Canvas::Signature(_) | Canvas::Map(_) | Canvas::Chunks(_) => {}
+    }
+    all(canvas.options().link(), Segment::Link)?;
+    all(canvas.options().link_error(), Segment::LinkError)
+}
+
+/// The error callbacks of one canvas, as they cover the part of it that is being evaluated.
+#[derive(Clone)]
+struct Cover<'a> {
+    errbacks: &'a [Canvas],
+    /// The canvas that they are attached to.
+    path: Path,
+    /// Set for a part that is covered together: whether they have run for it.
+    together: Option<Rc<Cell<bool>>>,
+}
+
+/// All covers of a part, the outermost canvas first.
+type Covers<'a> = [Cover<'a>];
+
+/// The same covers for a part in which each runs once, whatever fails there.
+fn together<'a>(covers: &Covers<'a>) -> Vec<Cover<'a>> {
+    let once = |cover: &Cover<'a>| Some(cover.together.clone().unwrap_or_default());
+    covers.iter().map(|cover| Cover { together: once(cover), ..cover.clone() }).collect()
+}
+
+struct Eager<'e> {
+    execute: &'e mut dyn FnMut(&Leaf<'_>) -> Result<Json, TaskError>,
+    failures: Vec<EagerFailure>,
+}
+
+/// A value; `None` is that of an empty chain without input.
+type Value = Result<Option<Json>, EagerFailure>;
+
+impl Eager<'_> {
+    fn run(&mut self, canvas: &Canvas, path: &Path, input: Option<&Json>, covers: &Covers<'_>) -> Value {
+        let mut covers = covers.to_vec();
+        covers.push(Cover { errbacks: canvas.options().link_error(), path: path.clone(), together: None });
+        let value = match canvas {
+            Canvas::Signature(signature) => {
+                let input = input.filter(|_| !signature.immutable);
+                let args = input.into_iter().chain(&signature.args).cloned().collect();
+                let (task, kwargs) = (&signature.task, &signature.kwargs);
+                Some(self.leaf(Leaf { path: path.clone(), task, call: Call::Once, args, kwargs }, &covers)?)
+            }
+            Canvas::Map(map) => {
+                let call = match map.kind {
+                    MapKind::Map => Call::Map,
+                    MapKind::Starmap => Call::Starmap,
+                };
+                Some(self.map(path.clone(), &map.task, call, &map.items, &covers)?)
+            }
+            Canvas::Chunks(chunks) => {
+                let parts = chunks.items.chunks(chunks.size).zip(0..).map(|(items, i)| {
+                    self.map(path.child(Segment::Chunk(i)), &chunks.task, Call::Starmap, items, &covers)
+                });
+                // Collected twice: a part that fails does not stop the next.
+                let parts: Vec<_> = parts.collect();
+                Some(Json::list(parts.into_iter().collect::<Result<Vec<_>, _>>()?))
+            }
+            Canvas::Chain(chain) => self.chain(chain, path, input, &covers)?,
+            Canvas::Group(group) => {
+                Some(self.members(&group.members, path, Segment::Group, input, &covers)?)
+            }
+            Canvas::Chord(chord) => {
+                let list = self.members(&chord.header, path, Segment::Header, input, &together(&covers))?;
+                let body = chord.body.as_deref().expect("check refuses a chord without a body");
+                self.run(body, &path.child(Segment::Body), Some(&list), &covers)?
+            }
+        };
+        for (callback, i) in canvas.options().link().iter().zip(0..) {
+            self.call(callback, &path.child(Segment::Link(i)), &value.clone().unwrap_or_else(Json::null));
+        }
+        Ok(value)
+    }
+
+    /// Steps, each fed with the value of the one before.
+    fn chain(&mut self, chain: &Chain, path: &Path, input: Option<&Json>, covers: &Covers<'_>) -> Value {
+        let mut value = input.filter(|_| !chain.immutable).cloned();
+        let before_last = together(covers);
+        // Empty chains after it do not make a step less the last.
+        let last = chain.steps.iter().rposition(|step| !step.is_identity()).unwrap_or(0);
+        for (i, step) in chain.steps.iter().enumerate() {
+            let covers = if i < last { &before_last } else { covers };
+            value = self.run(step, &path.child(Segment::Chain(i as u32)), value.as_ref(), covers)?;
+        }
+        Ok(value)
+    }
+
+    /// The list of the members' values; groups among them are spliced. All run, also after one has failed.
+    fn members(
+        &mut self,
+        members: &[Canvas],
+        path: &Path,
+        segment: fn(u32) -> Segment,
+        input: Option<&Json>,
+        covers: &Covers<'_>,
+    ) -> Result<Json, EagerFailure> {
+        let mut list = Ok(Vec::new());
+        for (member, i) in members.iter().zip(0..) {
+            let value = self
+                .run(member, &path.child(segment(i)), input, covers)
+                .map(|value| value.unwrap_or_else(Json::null));
+            match (&mut list, value) {
+                (Ok(list), Ok(value)) if matches!(member, Canvas::Group(_)) => {
+                    list.extend(value.to::<Vec<Json>>().expect("the value of a group is a list"));
+                }
+                (Ok(list), Ok(value)) => list.push(value),
+                (Ok(_), Err(failure)) => list = Err(failure),
+                (Err(_), _) => {}
+            }
+        }
+        list.map(Json::list)
+    }
+
+    fn map(
+        &mut self,
+        path: Path,
+        task: &TaskName,
+        call: Call,
+        items: &[Json],
+        covers: &Covers<'_>,
+    ) -> Result<Json, EagerFailure> {
+        self.leaf(Leaf { path, task, call, args: items.to_vec(), kwargs: &Kwargs::new() }, covers)
+    }
+
+    /// Runs a leaf; when it fails, every cover's error callbacks, the innermost first.
+    fn leaf(&mut self, leaf: Leaf<'_>, covers: &Covers<'_>) -> Result<Json, EagerFailure> {
+        let error = match (self.execute)(&leaf) {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        let failure = EagerFailure { path: leaf.path, task: leaf.task.clone(), error };
+        self.failures.push(failure.clone());
+        for cover in covers.iter().rev() {
+            if cover.together.as_ref().is_some_and(|ran| ran.replace(true)) {
+                continue;
+            }
+            for (errback, i) in cover.errbacks.iter().zip(0..) {
+                self.call(errback, &cover.path.child(Segment::LinkError(i)), &failure.to_json());
+            }
+        }
+        Err(failure)
+    }
+
+    /// Runs a callback of either kind. It has its own callbacks only, and how it ends changes nothing.
+    fn call(&mut self, callback: &Canvas, path: &Path, argument: &Json) {
+        let failures = self.failures.len();
+        let _dropped = self.run(callback, path, Some(argument), &[]);
+        self.failures.truncate(failures);
+    }
+}
+
+impl EagerFailure {
+    /// The failure object that error callbacks get. There are no task ids here: it is null.
+    pub fn to_json(&self) -> Json {
+        Json::object([
+            ("task_id", &Json::null()),
+            ("node", &Json::string(&self.path.to_string())),
+            ("task", &Json::string(self.task.as_str())),
+            ("state", &Json::string(TaskState::Failure.as_str())),
+            ("error", &Json::new(&self.error).expect("texts have a JSON form")),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use celeriac_primitives::Signature;
+
+    use super::*;
+
+    /// A leaf that returns its arguments after its name; one whose name starts with `bad` fails.
+    fn t(name: &str) -> Canvas {
+        Signature::new(name).unwrap().into()
+    }
+
+    fn si(name: &str) -> Canvas {
+        t(name).into_immutable()
+    }
+
+    fn group<const N: usize>(members: [Canvas; N]) -> Canvas {
+        Canvas::group(members)
+    }
+
+    fn chain<const N: usize>(steps: [Canvas; N]) -> Canvas {
+        Canvas::chain(steps)
+    }
+
+    fn errback(mut canvas: Canvas, name: &str) -> Canvas {
+        canvas.options_mut().add_link_error(t(name));
+        canvas
+    }
+
+    fn link(mut canvas: Canvas, name: &str) -> Canvas {
+        canvas.options_mut().add_link(t(name));
+        canvas
+    }
+
+    /// The evaluation, and one line for each leaf that ran: its path and its arguments.
+    fn run(canvas: &Canvas) -> (Evaluation, Vec<String>) {
+        let mut ran = Vec::new();
+        let evaluation = eager(canvas, &mut |leaf| {
+            let args = Json::list(&leaf.args);
+            ran.push(format!("{} {}{args}", leaf.path, leaf.task).replace('"', ""));
+            if leaf.task.as_str().starts_with("bad") {
+                return Err(TaskError::new("ValueError", "boom"));
+            }
+            Ok(Json::list([&Json::string(leaf.task.as_str())].into_iter().chain(&leaf.args)))
+        });
+        (evaluation.unwrap(), ran)
+    }
+
+    /// `expect` is the value without quotes, or the path of the failure.
+    #[track_caller]
+    fn check(canvas: Canvas, expect: &str) {
+        let seen = match run(&canvas).0.result {
+            Ok(value) => value.as_str().replace('"', ""),
+            Err(failure) => failure.path.to_string(),
+        };
+        assert_eq!(seen, expect, "{canvas}");
+    }
+
+    /// Which callbacks of either kind ran, in order: their paths and the nodes they were called for.
+    #[track_caller]
+    fn check_callbacks(canvas: Canvas, expect: &[&str]) {
+        let ran = run(&canvas).1.into_iter().filter(|line| line.contains("link"));
+        let node = |line: String| match line.split_once("node:") {
+            Some((path, rest)) => {
+                format!("{} {}", path.split(' ').next().unwrap(), rest.split(',').next().unwrap())
+            }
+            None => line,
+        };
+        assert_eq!(ran.map(node).collect::<Vec<_>>(), expect, "{canvas}");
+    }
+
+    #[test]
+    fn a_group_is_a_list_whatever_its_size() {
+        check(group([]), "[]");
+        check(group([t("a")]), "[[a]]");
+        check(chain([group([t("a")])]), "[[a]]");
+        check(chain([t("a"), group([t("b")])]), "[[b,[a]]]");
+        check(chain([group([t("a")]), t("b")]), "[b,[[a]]]");
+        check(chain([t("a"), group([]), t("b")]), "[b,[]]");
+    }
+
+    #[test]
+    fn an_empty_chain_hands_on_what_it_gets() {
+        check(chain([]), "null");
+        check(chain([t("a"), chain([]), t("b")]), "[b,[a]]");
+        check(chain([chain([]), t("a")]), "[a]");
+        check(chain([t("a"), group([chain([]), t("b")])]), "[[a],[b,[a]]]");
+        check(group([chain([]), t("b")]), "[null,[b]]");
+        check(chain([t("a"), chain([]).into_immutable(), t("b")]), "[b]");
+    }
+
+    #[test]
+    fn groups_directly_in_groups_and_headers_are_flattened_as_written() {
+        let ab = || group([t("a"), t("b")]);
+        check(group([ab(), t("c"), group([group([t("d")]), t("e")])]), "[[a],[b],[c],[d],[e]]");
+        check(group([chain([ab()]), t("c")]), "[[[a],[b]],[c]]");
+        check(Canvas::chord([t("c"), ab()], t("body")), "[body,[[c],[a],[b]]]");
+        check(Canvas::chord([chain([t("a"), t("b")])], t("body")), "[body,[[b,[a]]]]");
+        check(group([group([t("a"), t("bad")])]), "group[0].group[1]");
+    }
+
+    #[test]
+    fn chunks_are_starmaps_side_by_side_and_one_member() {
+        let items = || [Json::parse("[1]"), Json::parse("[2]"), Json::parse("[3]")].map(Result::unwrap);
+        let name = |name| TaskName::new(name).unwrap();
+        let chunks = Canvas::chunks(name("t"), items(), 2);
+        let (_, ran) = run(&chain([t("a"), group([chunks.clone(), t("b")])]));
+        assert_eq!(
+            ran,
+            [
+                "chain[0] a[]",
+                "chain[1].group[0].chunk[0] t[[1],[2]]",
+                "chain[1].group[0].chunk[1] t[[3]]",
+                "chain[1].group[1] b[[a]]",
+            ]
+        );
+        check(chain([t("a"), group([chunks, t("b")])]), "[[[t,[1],[2]],[t,[3]]],[b,[a]]]");
+        check(Canvas::chunks(name("t"), [], 2), "[]");
+        check(Canvas::map(name("t"), items()), "[t,[1],[2],[3]]");
+    }
+
+    #[test]
+    fn immutable_parts_ignore_their_input_but_need_it() {
+        check(chain([t("a"), si("b"), t("c")]), "[c,[b]]");
+        check(chain([t("a"), chain([t("b"), t("c")]).into_immutable()]), "[c,[b]]");
+        check(chain([t("bad"), si("b")]), "chain[0]");
+        assert_eq!(run(&chain([t("bad"), si("b")])).1.len(), 1);
+    }
+
+    #[test]
+    fn siblings_of_a_failed_leaf_go_on() {
+        let canvas = Canvas::chord(
+            [t("a"), t("bad1"), chain([t("bad2"), t("never")]), t("b")],
+            chain([t("never"), t("never")]),
+        );
+        let (evaluation, ran) = run(&canvas);
+        assert_eq!(
+            ran.iter().map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>(),
+            ["header[0]", "header[1]", "header[2].chain[0]", "header[3]"]
+        );
+        let failed: Vec<_> = evaluation.failures.iter().map(|failure| failure.path.to_string()).collect();
+        assert_eq!(failed, ["header[1]", "header[2].chain[0]"]);
+        assert_eq!(evaluation.result, Err(evaluation.failures[0].clone()));
+    }
+
+    #[test]
+    fn callbacks_run_once_with_the_value_of_their_canvas() {
+        check_callbacks(link(t("a"), "cb"), &["link[0] cb[[a]]"]);
+        check_callbacks(link(chain([t("a"), t("b")]), "cb"), &["link[0] cb[[b,[a]]]"]);
+        check_callbacks(link(group([t("a"), t("b")]), "cb"), &["link[0] cb[[[a],[b]]]"]);
+        check_callbacks(link(Canvas::chord([t("a")], t("b")), "cb"), &["link[0] cb[[b,[[a]]]]"]);
+        check_callbacks(link(chain([t("a"), t("bad")]), "cb"), &[]);
+        check_callbacks(
+            group([link(t("a"), "bad"), chain([link(t("b"), "cb"), t("c")])]),
+            &["group[0].link[0] bad[[a]]", "group[1].chain[0].link[0] cb[[b]]"],
+        );
+    }
+
+    #[test]
+    fn a_failing_callback_changes_nothing_else() {
+        let canvas = chain([link(t("a"), "bad"), t("b")]);
+        check(canvas.clone(), "[b,[a]]");
+        assert_eq!(run(&canvas).0.failures, []);
+        check_callbacks(errback(link(t("a"), "bad"), "eb"), &["link[0] bad[[a]]"]);
+        let mut canvas = t("bad");
+        canvas.options_mut().add_link_error(errback(t("bad"), "eb"));
+        assert_eq!(run(&canvas).0.failures.len(), 1);
+        check_callbacks(canvas, &["link_error[0] canvas", "link_error[0].link_error[0] link_error[0]"]);
+    }
+
+    #[test]
+    fn errbacks_of_a_group_run_for_each_member() {
+        check_callbacks(errback(t("bad"), "eb"), &["link_error[0] canvas"]);
+        check_callbacks(
+            errback(
+                group([t("bad"), t("a"), group([t("bad")]), chain([group([t("bad"), t("bad")]), t("b")])]),
+                "eb",
+            ),
+            &[
+                "link_error[0] group[0]",
+                "link_error[0] group[2].group[0]",
+                "link_error[0] group[3].chain[0].group[0]",
+            ],
+        );
+        let items = [Json::parse("[1]").unwrap(), Json::parse("[2]").unwrap()];
+        check_callbacks(
+            errback(Canvas::chunks(TaskName::new("bad").unwrap(), items, 1), "eb"),
+            &["link_error[0] chunk[0]", "link_error[0] chunk[1]"],
+        );
+    }
+
+    #[test]
+    fn errbacks_of_a_chain_run_once_but_for_each_member_at_its_end() {
+        let bads = || group([t("bad"), t("bad")]);
+        check_callbacks(errback(chain([t("a"), t("bad"), t("b")]), "eb"), &["link_error[0] chain[1]"]);
+        check_callbacks(errback(chain([bads(), t("b")]), "eb"), &["link_error[0] chain[0].group[0]"]);
+        let each = ["link_error[0] chain[1].group[0]", "link_error[0] chain[1].group[1]"];
+        check_callbacks(errback(chain([t("a"), bads()]), "eb"), &each);
+        check_callbacks(errback(chain([t("a"), bads(), chain([])]), "eb"), &each);
+        check_callbacks(
+            errback(chain([t("a"), chain([bads(), t("b")])]), "eb"),
+            &["link_error[0] chain[1].chain[0].group[0]"],
+        );
+    }
+
+    #[test]
+    fn errbacks_of_a_chord_run_once_for_its_header_and_by_its_body() {
+        let bads = || group([t("bad"), t("bad")]);
+        check_callbacks(
+            errback(Canvas::chord([t("bad"), group([t("bad")])], t("b")), "eb"),
+            &["link_error[0] header[0]"],
+        );
+        check_callbacks(errback(Canvas::chord([t("a")], t("bad")), "eb"), &["link_error[0] body"]);
+        check_callbacks(
+            errback(Canvas::chord([t("a")], bads()), "eb"),
+            &["link_error[0] body.group[0]", "link_error[0] body.group[1]"],
+        );
+    }
+
+    #[test]
+    fn every_covering_canvas_calls_its_errbacks_the_innermost_first() {
+        let mut canvas =
+            errback(chain([errback(group([errback(t("bad"), "x"), t("bad")]), "y"), t("b")]), "z");
+        canvas.options_mut().add_link_error(si("last"));
+        let (_, ran) = run(&canvas);
+        let ran: Vec<_> = ran.iter().filter(|line| line.contains("link_error")).collect();
+        let paths: Vec<_> = ran.iter().map(|line| line.split(' ').next().unwrap()).collect();
+        assert_eq!(
+            paths,
+            [
+                "chain[0].group[0].link_error[0]",
+                "chain[0].link_error[0]",
+                "link_error[0]",
+                "link_error[1]",
+                "chain[0].link_error[0]"
+            ]
+        );
+        assert_eq!(
+            ran[0],
+            "chain[0].group[0].link_error[0] x[{task_id:null,node:chain[0].group[0],task:bad,state:FAILURE,\
+             error:{type:ValueError,message:boom,causes:[]}}]"
+        );
+        assert_eq!(ran[3], "link_error[1] last[]", "an immutable errback gets nothing");
+    }
+
+    #[test]
+    fn a_canvas_without_meaning_is_refused_before_anything_runs() {
+        #[track_caller]
+        fn refuse(canvas: Canvas, expect: &str) {
+            let error = eager(&canvas, &mut |leaf| panic!("{} ran", leaf.path)).unwrap_err().to_string();
+            assert!(error.starts_with(expect), "{error}");
+        }
+        let no_body = || Canvas::Chord(Chord { header: vec![t("a")], ..Chord::default() });
+        refuse(chain([t("a"), no_body()]), "chain[1]: a chord needs a body");
+        refuse(Canvas::chord([t("a")], group([no_body()])), "body.group[0]: a chord needs a body");
+        let mut canvas = t("a");
+        canvas.link_error(group([t("b"), Canvas::chunks(TaskName::new("t").unwrap(), [], 0)]));
+        refuse(canvas, "link_error[0].group[1]: chunks need a size");
+    }
+}
