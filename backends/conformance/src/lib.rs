@@ -9,6 +9,8 @@
 
 pub mod bench;
 pub mod cases;
+pub mod random;
+pub mod tasks;
 
 use std::time::Duration;
 

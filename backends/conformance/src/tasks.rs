@@ -1,0 +1,257 @@
+//! The tasks that the suite's canvases call: pure functions by name, the same for every backend and for eager.
+//!
+//! | task | returns |
+//! |---|---|
+//! | `add(x, y, z=0)` | `x + y + z` of whole numbers; of strings or lists `x` and `y` joined |
+//! | `mul(x, y)` | `x * y` |
+//! | `tsum(numbers)` | their sum |
+//! | `xsum(numbers)` | the sum of numbers in lists nested to any depth |
+//! | `identity(x)` | `x` |
+//! | `echo(*args)` | its only argument as it is, otherwise the list of its arguments |
+//! | `ids(*args, i)` | `i`; where Celery's task of this name adds the ids, which are not a matter of the canvas |
+//! | `noargs()` | `null` |
+//! | `fail(*args, **kwargs)` | never: it raises `ValueError("boom")` |
+//! | `tag(*args, tag, **kwargs)` | `[tag, …args]`, or `[tag, "digest"]` once that is long |
+//!
+//! Names are matched by their last word, so `proj.tasks.add` is `add`. What Python's interpreter would refuse is a
+//! `TypeError` here, and an unknown name is a `NotRegistered`.
+
+use celeriac_engine::eager::Leaf;
+use celeriac_primitives::{Call, Json, Kwargs, TaskError};
+use serde_json::Value;
+
+/// All tasks, by the names that [`call`] knows.
+pub const NAMES: &[&str] =
+    &["add", "mul", "tsum", "xsum", "identity", "echo", "ids", "noargs", "fail", "tag"];
+
+/// Above this length, a `tag` gives a digest of its arguments instead of the arguments.
+const TAG_CHARS_MAX: usize = 60;
+
+type Result<T> = std::result::Result<T, TaskError>;
+
+/// Runs a leaf of the reference evaluator.
+///
+/// # Errors
+/// What the task raises.
+pub fn run_leaf(leaf: &Leaf<'_>) -> Result<Json> {
+    run(leaf.task.as_str(), leaf.call, &leaf.args, leaf.kwargs)
+}
+
+/// Runs a leaf: the task once, or once per item, one after the other.
+///
+/// # Errors
+/// What the task raises; for a map the first error.
+pub fn run(task: &str, how: Call, args: &[Json], kwargs: &Kwargs) -> Result<Json> {
+    let none = Kwargs::new();
+    let values: Result<Vec<Json>> = match how {
+        Call::Once => return call(task, args, kwargs),
+        Call::Map => args.iter().map(|item| call(task, std::slice::from_ref(item), &none)).collect(),
+        Call::Starmap => args
+            .iter()
+            .map(|item| {
+                let args: Vec<Json> =
+                    item.to().map_err(|_| type_error(format!("{task}() argument after * must be a list")))?;
+                call(task, &args, &none)
+            })
+            .collect(),
+    };
+    values.map(Json::list)
+}
+
+/// Calls a task once.
+///
+/// # Errors
+/// What the task raises.
+pub fn call(task: &str, args: &[Json], kwargs: &Kwargs) -> Result<Json> {
+    let short = task.rsplit('.').next().unwrap_or(task);
+    let bind = |names: &[&str], required| bind(short, names, required, args, kwargs);
+    match short {
+        "add" => {
+            let bound = bind(&["x", "y", "z"], 2)?;
+            let sum = plus(&bound[0], &bound[1])?;
+            Ok(json(&bound.get(2).filter(|z| !z.is_null()).map_or(Ok(sum.clone()), |z| plus(&sum, z))?))
+        }
+        "mul" => {
+            let bound = bind(&["x", "y"], 2)?;
+            let product = number("mul", &bound[0])?.checked_mul(number("mul", &bound[1])?);
+            Ok(json(&product.ok_or_else(too_large)?))
+        }
+        "tsum" => {
+            let bound = bind(&["numbers"], 1)?;
+            let numbers = bound[0].as_array().ok_or_else(|| type_error("tsum() takes a list of numbers"))?;
+            let sum = numbers.iter().try_fold(0, |sum, item| total(sum, number("tsum", item)?))?;
+            Ok(json(&sum))
+        }
+        "xsum" => Ok(json(&deep_sum(&bind(&["numbers"], 1)?[0])?)),
+        "identity" => Ok(json(&bind(&["x"], 1)?[0])),
+        "noargs" => bind(&[], 0).map(|_| Json::null()),
+        "echo" => Ok(match args {
+            [only] => only.clone(),
+            _ => Json::list(args),
+        }),
+        "ids" => kwargs.get("i").cloned().ok_or_else(|| type_error("ids() misses the keyword argument i")),
+        "fail" => Err(TaskError::new("ValueError", "boom")),
+        "tag" => tag(args, kwargs),
+        _ => Err(TaskError::new("NotRegistered", task)),
+    }
+}
+
+/// Arguments by parameter, as Python binds them; parameters after the last argument are left out.
+fn bind(task: &str, names: &[&str], required: usize, args: &[Json], kwargs: &Kwargs) -> Result<Vec<Value>> {
+    if args.len() > names.len() {
+        let (most, given) = (names.len(), args.len());
+        return Err(type_error(format!("{task}() takes {most} arguments, {given} were given")));
+    }
+    let mut bound: Vec<Option<&Json>> = args.iter().map(Some).collect();
+    bound.resize(names.len(), None);
+    for (name, value) in kwargs {
+        match names.iter().position(|known| known == name) {
+            Some(i) if bound[i].is_none() => bound[i] = Some(value),
+            Some(_) => return Err(type_error(format!("{task}() got two values for {name}"))),
+            None => return Err(type_error(format!("{task}() has no parameter {name}"))),
+        }
+    }
+    if let Some(missing) = bound[..required].iter().position(Option::is_none) {
+        return Err(type_error(format!("{task}() misses the argument {}", names[missing])));
+    }
+    let value = |json: &Json| json.to().map_err(|error| type_error(error.to_string()));
+    bound.into_iter().map(|arg| arg.map_or(Ok(Value::Null), value)).collect()
+}
+
+fn plus(x: &Value, y: &Value) -> Result<Value> {
+    match (x, y) {
+        (Value::String(x), Value::String(y)) => Ok(Value::String(format!("{x}{y}"))),
+        (Value::Array(x), Value::Array(y)) => Ok(Value::Array([x.as_slice(), y.as_slice()].concat())),
+        _ => Ok(Value::from(total(number("add", x)?, number("add", y)?)?)),
+    }
+}
+
+fn deep_sum(value: &Value) -> Result<i64> {
+    match value {
+        Value::Array(items) => items.iter().try_fold(0, |sum, item| total(sum, deep_sum(item)?)),
+        _ => number("xsum", value),
+    }
+}
+
+fn number(task: &str, value: &Value) -> Result<i64> {
+    value.as_i64().ok_or_else(|| type_error(format!("{task}() takes whole numbers, not {value}")))
+}
+
+fn total(x: i64, y: i64) -> Result<i64> {
+    x.checked_add(y).ok_or_else(too_large)
+}
+
+/// A value that shows every argument, their order and who made it, and does not grow with the canvas.
+///
+/// A failure object counts as the word `failure`: its ids differ from run to run.
+fn tag(args: &[Json], kwargs: &Kwargs) -> Result<Json> {
+    let tag = kwargs.get("tag").ok_or_else(|| type_error("tag() misses the keyword argument tag"))?;
+    let is_failure = |arg: &Json| arg.as_str().starts_with("{\"task_id\":");
+    let seen = args.iter().map(|arg| if is_failure(arg) { Json::string("failure") } else { arg.clone() });
+    let others = kwargs
+        .iter()
+        .filter(|(name, _)| *name != "tag")
+        .map(|(name, value)| Json::object([(name.as_str(), value)]));
+    let seen: Vec<Json> = seen.chain(others).collect();
+    let whole = Json::list([tag].into_iter().chain(&seen));
+    if whole.as_str().len() <= TAG_CHARS_MAX {
+        return Ok(whole);
+    }
+    Ok(Json::list([tag, &Json::string(&format!("{:016x}", fnv1a(whole.as_str())))]))
+}
+
+/// FNV-1a: short, without a seed, and the same on every machine.
+fn fnv1a(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+fn json(value: &impl serde::Serialize) -> Json {
+    Json::new(value).expect("a JSON value has a JSON form")
+}
+
+fn type_error(message: impl Into<String>) -> TaskError {
+    TaskError::new("TypeError", message)
+}
+
+fn too_large() -> TaskError {
+    TaskError::new("OverflowError", "the number does not fit 64 bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `expect` is the value, or the kind of the error.
+    #[track_caller]
+    fn check(task: &str, args: &str, kwargs: &str, expect: &str) {
+        let args: Vec<Json> = Json::parse(args).unwrap().to().unwrap();
+        let kwargs: Kwargs = Json::parse(kwargs).unwrap().to().unwrap();
+        let seen = call(task, &args, &kwargs).map_or_else(|error| error.kind, |value| value.to_string());
+        assert_eq!(seen, expect);
+    }
+
+    #[test]
+    fn tasks_compute_what_the_table_says() {
+        check("add", "[1,2]", "{}", "3");
+        check("proj.tasks.add", "[1]", r#"{"y":2,"z":3}"#, "6");
+        check("add", r#"["Hello ","world"]"#, "{}", "\"Hello world\"");
+        check("mul", "[6,7]", "{}", "42");
+        check("tsum", "[[1,2,3]]", "{}", "6");
+        check("xsum", "[[1,[2,[3,[]]]]]", "{}", "6");
+        check("identity", "[[1]]", "{}", "[1]");
+        check("echo", "[7]", "{}", "7");
+        check("echo", "[7,8]", "{}", "[7,8]");
+        check("echo", "[]", "{}", "[]");
+        check("ids", "[0]", r#"{"i":5}"#, "5");
+        check("noargs", "[]", "{}", "null");
+    }
+
+    #[test]
+    fn what_python_refuses_is_a_type_error() {
+        check("add", "[1]", "{}", "TypeError");
+        check("add", "[1,2,3,4]", "{}", "TypeError");
+        check("add", "[1,2]", r#"{"x":1}"#, "TypeError");
+        check("add", "[1,2]", r#"{"w":1}"#, "TypeError");
+        check("add", "[[],3]", "{}", "TypeError");
+        check("tsum", "[3]", "{}", "TypeError");
+        check("noargs", "[3]", "{}", "TypeError");
+        check("add", "[9223372036854775807,1]", "{}", "OverflowError");
+        check("fail", "[1,2]", r#"{"tag":1}"#, "ValueError");
+        check("nobody", "[]", "{}", "NotRegistered");
+    }
+
+    #[test]
+    fn every_listed_name_is_known() {
+        for name in NAMES {
+            let error = call(name, &[], &Kwargs::new()).err().map(|error| error.kind);
+            assert_ne!(error.as_deref(), Some("NotRegistered"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_tag_shows_its_arguments_in_order_and_stays_short() {
+        check("tag", "[1,[2]]", r#"{"tag":7}"#, "[7,1,[2]]");
+        check("tag", "[1]", r#"{"tag":7,"x":2}"#, r#"[7,1,{"x":2}]"#);
+        check("tag", r#"[{"task_id":null,"node":"body"}]"#, r#"{"tag":7}"#, r#"[7,"failure"]"#);
+        let tag = |text: &str| {
+            let args = [Json::string(&text.repeat(30)), Json::new(&1).unwrap()];
+            call("tag", &args, &Kwargs::from([("tag".to_owned(), Json::new(&7).unwrap())])).unwrap()
+        };
+        assert!(tag("ab").as_str().len() < TAG_CHARS_MAX);
+        assert_ne!(tag("ab"), tag("ba"));
+    }
+
+    #[test]
+    fn maps_call_their_task_for_each_item_and_stop_at_the_first_error() {
+        let run = |how, items: &str| {
+            let items: Vec<Json> = Json::parse(items).unwrap().to().unwrap();
+            run("add", how, &items, &Kwargs::new()).map_or_else(|e| e.kind, |value| value.to_string())
+        };
+        assert_eq!(run(Call::Starmap, "[[1,1],[2,2]]"), "[2,4]");
+        assert_eq!(run(Call::Starmap, "[]"), "[]");
+        assert_eq!(run(Call::Starmap, "[[1,1],2]"), "TypeError");
+        assert_eq!(run(Call::Map, "[1]"), "TypeError");
+    }
+}
