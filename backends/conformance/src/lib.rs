@@ -10,6 +10,10 @@
 pub mod bench;
 pub mod cases;
 pub mod random;
+pub mod table;
+mod table_catalogue;
+mod table_errors;
+mod table_values;
 pub mod tasks;
 
 use std::time::Duration;

@@ -3,7 +3,7 @@
 //! | task | returns |
 //! |---|---|
 //! | `add(x, y, z=0)` | `x + y + z` of whole numbers; of strings or lists `x` and `y` joined |
-//! | `mul(x, y)` | `x * y` |
+//! | `mul(x, y)` | `x * y`; of a list and a number the list that often |
 //! | `tsum(numbers)` | their sum |
 //! | `xsum(numbers)` | the sum of numbers in lists nested to any depth |
 //! | `identity(x)` | `x` |
@@ -26,6 +26,9 @@ pub const NAMES: &[&str] =
 
 /// Above this length, a `tag` gives a digest of its arguments instead of the arguments.
 const TAG_CHARS_MAX: usize = 60;
+
+/// How often `mul` repeats a list.
+const REPEATS_MAX: u64 = 100;
 
 type Result<T> = std::result::Result<T, TaskError>;
 
@@ -73,6 +76,9 @@ pub fn call(task: &str, args: &[Json], kwargs: &Kwargs) -> Result<Json> {
         }
         "mul" => {
             let bound = bind(&["x", "y"], 2)?;
+            if let (Value::Array(list), Some(times @ ..REPEATS_MAX)) = (&bound[0], bound[1].as_u64()) {
+                return Ok(json(&vec![list.as_slice(); times as usize].concat()));
+            }
             let product = number("mul", &bound[0])?.checked_mul(number("mul", &bound[1])?);
             Ok(json(&product.ok_or_else(too_large)?))
         }
@@ -198,6 +204,7 @@ mod tests {
         check("proj.tasks.add", "[1]", r#"{"y":2,"z":3}"#, "6");
         check("add", r#"["Hello ","world"]"#, "{}", "\"Hello world\"");
         check("mul", "[6,7]", "{}", "42");
+        check("mul", "[[6,7],2]", "{}", "[6,7,6,7]");
         check("tsum", "[[1,2,3]]", "{}", "6");
         check("xsum", "[[1,[2,[3,[]]]]]", "{}", "6");
         check("identity", "[[1]]", "{}", "[1]");
