@@ -18,7 +18,8 @@
 //! **Callbacks** (`link`) run once after their canvas succeeded, with its value. **Error callbacks** (`link_error`) run
 //! with the failure of a leaf inside their canvas. An error callback covers the members of a group each for itself; the
 //! steps of a chain but the last one all together, that is, it runs once, whichever and however many leaves fail there;
-//! a chord's header together in the same way; and the last step or the body by these rules again. What fails inside a
+//! a chord's header together in the same way; and the last step or the body by these rules again. An error callback of a
+//! chord's body covers its header, too: that is where Celery keeps those of a chord. What fails inside a
 //! callback of either kind concerns only the callbacks within it.
 //!
 //! ```
@@ -190,9 +191,14 @@ impl Eager<'_> {
                 Some(self.members(&group.members, path, Segment::Group, input, &covers)?)
             }
             Canvas::Chord(chord) => {
-                let list = self.members(&chord.header, path, Segment::Header, input, &together(&covers))?;
                 let body = chord.body.as_deref().expect("check refuses a chord without a body");
-                self.run(body, &path.child(Segment::Body), Some(&list), &covers)?
+                let body_path = path.child(Segment::Body);
+                let mut header_covers = covers.clone();
+                let errbacks = body.options().link_error();
+                header_covers.push(Cover { errbacks, path: body_path.clone(), together: None });
+                let header_covers = together(&header_covers);
+                let list = self.members(&chord.header, path, Segment::Header, input, &header_covers)?;
+                self.run(body, &body_path, Some(&list), &covers)?
             }
         };
         for (callback, i) in canvas.options().link().iter().zip(0..) {

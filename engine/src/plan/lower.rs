@@ -6,7 +6,8 @@
 //!
 //! An error callback opens a scope around what it covers, and its own nodes are gated by that scope. What it covers
 //! follows Celery's counts: a leaf, once; a group, each member for itself; a chain, once for its steps, but a group
-//! at its end each member for itself; a chord, once for its header, and its body like any canvas.
+//! at its end each member for itself; a chord, once for its header, and its body like any canvas. What is attached to
+//! a chord's body covers the header as well, since that is where Celery keeps the error callbacks of a chord.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -212,6 +213,7 @@ impl Lowering {
         Ok(output)
     }
 
+    /// The header, then the body with the list. Error callbacks of the body hear of a failing header, too.
     fn chord(
         &mut self,
         chord: &Chord,
@@ -222,14 +224,14 @@ impl Lowering {
         let Some(body) = chord.body.as_deref() else {
             return Err(CompileError::NoBody { path: self.path(at) });
         };
-        let inner = self.open(at, errbacks);
-        let header = self.members(&chord.header, Segment::Header, input, &inner, &[])?;
-        let covers_body = is_leaf(body);
-        let body_at = self.down(if covers_body { &inner } else { at }, Segment::Body);
-        let output =
-            self.canvas(body, Input::Fed(header), &body_at, if covers_body { &[] } else { errbacks })?;
-        self.close(at, inner.scope, errbacks)?;
-        Ok(output)
+        let body_at = self.down(at, Segment::Body);
+        let own = body.options().link_error();
+        let own = Some((body_at.place, own)).filter(|_| !own.is_empty());
+        let over_header: Vec<Errbacks<'_>> = own.into_iter().chain(errbacks.iter().copied()).collect();
+        let header_at = self.open(at, &over_header);
+        let header = self.members(&chord.header, Segment::Header, input, &header_at, &[])?;
+        self.close(at, header_at.scope, &over_header)?;
+        self.canvas(body, Input::Fed(header), &body_at, errbacks)
     }
 
     /// Callbacks: each gets the value, and its failure is its own affair.

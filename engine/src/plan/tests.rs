@@ -108,10 +108,28 @@ fn an_errback_of_a_group_covers_each_member_and_that_of_a_chord_its_header_once(
     assert_snapshot!(compile(with_errback(Canvas::chord([sig("a"), sig("b")], sig("c")), "e")), @r"
     n1 = a() in s1  # header[0]
     n2 = b() in s1  # header[1]
-    n3 = c([n1, n2]) in s1  # body
-    n4 = e(failure of s1) in s2  # link_error[0]
+    n3 = e(failure of s1) in s2  # link_error[0]
+    n4 = c([n1, n2]) in s3  # body
+    n5 = e(failure of s3) in s4  # link_error[0]
     s1 = errback in s0
     s2 = detached in s0
+    s3 = errback in s0
+    s4 = detached in s0
+    => n4
+    ");
+}
+
+#[test]
+fn an_errback_of_a_chords_body_covers_the_header_too() {
+    assert_snapshot!(compile(Canvas::chord([sig("a")], with_errback(sig("c"), "e"))), @r"
+    n1 = a() in s1  # header[0]
+    n2 = e(failure of s1) in s2  # body.link_error[0]
+    n3 = c([n1]) in s3  # body
+    n4 = e(failure of s3) in s4  # body.link_error[0]
+    s1 = errback in s0
+    s2 = detached in s0
+    s3 = errback in s0
+    s4 = detached in s0
     => n3
     ");
 }

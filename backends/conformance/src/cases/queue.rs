@@ -68,7 +68,7 @@ pub async fn a_renewed_lease_does_not_pass(subject: &dyn Subject) {
     let delivery = bench.receive("w", 1).await.remove(0);
     for _ in 0..4 {
         subject.pass(LEASE / 2).await;
-        subject.backend().renew(&worker("w"), &[delivery.id.clone()], LEASE).await.unwrap();
+        subject.backend().renew(&worker("w"), std::slice::from_ref(&delivery.id), LEASE).await.unwrap();
         assert_eq!(subject.backend().sweep(5).await.unwrap(), Swept::default());
     }
 }
@@ -93,7 +93,7 @@ pub async fn a_late_report_of_a_reclaimed_leaf_changes_nothing(subject: &dyn Sub
     subject.backend().sweep(5).await.unwrap();
     let quick = bench.receive("quick", 1).await.remove(0);
     // The slow worker cannot keep what is no longer its own.
-    subject.backend().renew(&worker("slow"), &[slow.id.clone()], LEASE * 10).await.unwrap();
+    subject.backend().renew(&worker("slow"), std::slice::from_ref(&slow.id), LEASE * 10).await.unwrap();
     subject.backend().finish(vec![(quick.id, bench.success(0, 1))]).await.unwrap();
     subject.backend().finish(vec![(slow.id, bench.success(0, 2))]).await.unwrap();
     let reports = clear_events(subject).await.into_iter().map(|event| match event {
