@@ -1,5 +1,7 @@
 //! The canvas: signatures put together.
 
+use std::ops::BitOr;
+
 use crate::{Json, Kwargs, Options, Signature, TaskName};
 
 /// A workflow as data.
@@ -258,6 +260,22 @@ impl From<Signature> for Canvas {
     }
 }
 
+impl<C: Into<Canvas>> BitOr<C> for Canvas {
+    type Output = Canvas;
+    /// [`Canvas::then`].
+    fn bitor(self, next: C) -> Canvas {
+        self.then(next)
+    }
+}
+
+impl<C: Into<Canvas>> BitOr<C> for Signature {
+    type Output = Canvas;
+    /// [`Canvas::then`].
+    fn bitor(self, next: C) -> Canvas {
+        Canvas::from(self).then(next)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,6 +289,8 @@ mod tests {
         let left = sig("a").then(sig("b")).then(sig("c"));
         let right = sig("a").then(sig("b").then(sig("c")));
         assert_eq!(left, right);
+        let piped = Signature::new("a").unwrap() | Signature::new("b").unwrap() | sig("c");
+        assert_eq!(piped, left);
         let mut kept = sig("a").then(sig("b"));
         kept.options_mut().set("queue", Json::string("q")).unwrap();
         assert_eq!(kept.clone().then(sig("c")), Canvas::chain([kept, sig("c")]));
