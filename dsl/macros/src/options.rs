@@ -1,0 +1,109 @@
+//! The options of `#[task(…)]`.
+
+use proc_macro2::TokenStream;
+use syn::parse::Parser;
+use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
+use syn::{Expr, ExprLit, Lit, LitStr, Meta, Path, Token};
+
+use crate::nearest::nearest;
+use crate::text::Errors;
+
+/// What the attribute says.
+pub(crate) struct Options {
+    /// The full name, when it is given.
+    pub(crate) name: Option<LitStr>,
+    /// The crate that expansions name.
+    pub(crate) krate: Path,
+}
+
+const KNOWN: [&str; 2] = ["name", "crate"];
+
+impl Options {
+    pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Self {
+        let mut options = Self { name: None, krate: syn::parse_quote!(::celeriac) };
+        let metas = match Punctuated::<Meta, Token![,]>::parse_terminated.parse2(tokens) {
+            Ok(metas) => metas,
+            Err(error) => {
+                let message = format!("{error}; write options as `#[task(name = \"proj.tasks.add\")]`");
+                errors.add(syn::Error::new(error.span(), message));
+                return options;
+            }
+        };
+        let mut seen: Vec<String> = Vec::new();
+        for meta in &metas {
+            let name = meta.path().get_ident().map(ToString::to_string).unwrap_or_default();
+            if !KNOWN.contains(&name.as_str()) {
+                errors.at(meta.path(), unknown(&name));
+            } else if seen.contains(&name) {
+                errors.at(meta, format!("option `{name}` is given twice; keep one"));
+            } else {
+                options.set(&name, meta, errors);
+            }
+            seen.push(name);
+        }
+        options
+    }
+
+    fn set(&mut self, name: &str, meta: &Meta, errors: &mut Errors) {
+        let value = match meta {
+            Meta::NameValue(pair) => &pair.value,
+            other => {
+                errors.at(other, format!("option `{name}` takes a value: `{}`", example(name)));
+                return;
+            }
+        };
+        match (name, value) {
+            ("name", Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) => match check_name(&text.value()) {
+                Ok(()) => self.name = Some(text.clone()),
+                Err(message) => errors.at(text, message),
+            },
+            ("crate", Expr::Path(path)) => self.krate = path.path.clone(),
+            _ => errors.add(syn::Error::new(
+                value.span(),
+                format!("option `{name}` is written `{}`", example(name)),
+            )),
+        }
+    }
+}
+
+fn example(option: &str) -> &'static str {
+    if option == "crate" { "crate = celeriac" } else { "name = \"proj.tasks.add\"" }
+}
+
+fn unknown(name: &str) -> String {
+    match nearest(name, KNOWN.into_iter()) {
+        Some(known) => format!("`#[task]` has no option `{name}`; did you mean `{known}`?"),
+        None => format!("`#[task]` has no option `{name}`; it has `name` and `crate`"),
+    }
+}
+
+/// The rules of `TaskName` in celeriac-primitives, for names in the program's text.
+fn check_name(name: &str) -> Result<(), String> {
+    if name.chars().count() > 255 {
+        return Err("a task name has at most 255 characters".to_owned());
+    }
+    let foreign = |c: &char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
+    if let Some(character) = name.chars().find(foreign) {
+        return Err(format!("a task name cannot hold {character:?}: use letters, digits, `_`, `-` and dots"));
+    }
+    if name.split('.').any(str::is_empty) {
+        return Err("a task name is dotted words, such as \"proj.tasks.add\"".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules_of_task_names() {
+        for good in ["proj.tasks.add", "add", "größe.mal-2"] {
+            assert_eq!(check_name(good), Ok(()), "{good:?}");
+        }
+        for bad in ["", ".", "a..b", "a.", ".a", "a b", "a{b}", "a|b", &"a".repeat(256)] {
+            assert!(check_name(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What a running task knows about itself.
+
+use std::any::type_name;
+use std::sync::Arc;
+
+use celeriac_primitives::{NodeNo, RunId, TaskError, TaskId};
+use tokio_util::sync::CancellationToken;
+
+use crate::state::{State, States};
+
+/// The attempt at a leaf that is running: ask for it with a parameter `ctx: TaskContext`.
+///
+/// Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct TaskContext {
+    task_id: TaskId,
+    attempt: u32,
+    cancellation: CancellationToken,
+    states: Arc<States>,
+}
+
+impl TaskContext {
+    /// The context of one attempt. Workers make it; in a unit test do the same.
+    pub fn new(
+        task_id: TaskId,
+        attempt: u32,
+        cancellation: CancellationToken,
+        states: impl Into<Arc<States>>,
+    ) -> Self {
+        Self { task_id, attempt, cancellation, states: states.into() }
+    }
+
+    /// The leaf's id.
+    pub fn task_id(&self) -> TaskId {
+        self.task_id
+    }
+
+    /// The run that the leaf belongs to.
+    pub fn run_id(&self) -> RunId {
+        self.task_id.run()
+    }
+
+    /// The leaf's node in the run's plan.
+    pub fn node(&self) -> NodeNo {
+        self.task_id.node()
+    }
+
+    /// Which attempt at the leaf this is: 1, 2, 3, …
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The same text for every attempt at this leaf, and for no other leaf.
+    ///
+    /// Leaves run at least once: hand this key to whatever must not happen twice (a payment, a mail), so that the
+    /// other side can recognise the second attempt.
+    pub fn idempotency_key(&self) -> String {
+        self.task_id.to_string()
+    }
+
+    /// Fires when the run is revoked or the worker shuts down. `is_cancelled()` asks, `cancelled().await` waits.
+    pub fn cancellation(&self) -> &CancellationToken {
+        &self.cancellation
+    }
+
+    /// A state of the program.
+    ///
+    /// # Errors
+    /// When no value of this type was given to the app. Workers refuse to start then, so a task meets this only when
+    /// it runs without one.
+    pub fn state<T: Send + Sync + 'static>(&self) -> Result<State<T>, TaskError> {
+        self.states.state().ok_or_else(|| {
+            let message = format!("no State<{}> was given to the app", type_name::<T>());
+            TaskError::new("MissingState", message)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_idempotency_key_is_the_same_for_every_attempt_and_differs_between_leaves() {
+        let run = RunId::from_parts(1, 2);
+        let context = |place, attempt| {
+            let id = run.task(NodeNo::from_index(place));
+            TaskContext::new(id, attempt, CancellationToken::new(), States::new())
+        };
+        assert_eq!(context(0, 1).idempotency_key(), context(0, 2).idempotency_key());
+        assert_ne!(context(0, 1).idempotency_key(), context(1, 1).idempotency_key());
+        assert_eq!((context(4, 1).run_id(), context(4, 1).node().number()), (run, 5));
+    }
+
+    #[test]
+    fn a_state_that_nobody_gave_is_named() {
+        let id = RunId::from_parts(1, 2).task(NodeNo::from_index(0));
+        let context = TaskContext::new(id, 1, CancellationToken::new(), States::new());
+        let error = context.state::<u8>().unwrap_err();
+        assert_eq!(error.to_string(), "MissingState: no State<u8> was given to the app");
+    }
+}
