@@ -35,6 +35,16 @@ impl Arguments {
         Self { args, kwargs }
     }
 
+    /// The positional arguments, a JSON list.
+    pub fn args(&self) -> &Json {
+        &self.args
+    }
+
+    /// The keyword arguments, a JSON object.
+    pub fn kwargs(&self) -> &Json {
+        &self.kwargs
+    }
+
     /// Puts every argument to its parameter.
     ///
     /// # Errors

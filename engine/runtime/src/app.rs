@@ -1,0 +1,235 @@
+//! Apps: tasks, a backend, and a way in.
+
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use celeriac_backends::{Backend, BackendError, NewRun};
+use celeriac_dsl::{FlowError, IntoCanvas, States, TaskDef};
+use celeriac_engine::{CompileError, Plan};
+use celeriac_memory::Memory;
+use celeriac_primitives::{Limits, RunId, TaskName};
+
+use crate::{Coordinator, CoordinatorOptions, Handle, Registry, Worker, WorkerOptions};
+
+/// A named set of tasks on a backend. Cheap to clone.
+///
+/// An app built with [`App::embedded`] runs its own coordinator and worker; they start with the first submission, in
+/// the tokio runtime that submits, and stop when the last clone of the app and its last handle are dropped.
+#[derive(Clone, Debug)]
+pub struct App(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    backend: Arc<dyn Backend>,
+    registry: Arc<Registry>,
+    states: Arc<States>,
+    limits: Limits,
+    embedded: Option<WorkerOptions>,
+    up: OnceLock<(Coordinator, Worker)>,
+}
+
+/// Puts an [`App`] together.
+#[derive(Debug)]
+pub struct AppBuilder {
+    name: String,
+    backend: Option<Arc<dyn Backend>>,
+    tasks: Vec<TaskDef>,
+    states: States,
+    limits: Limits,
+    embedded: Option<WorkerOptions>,
+}
+
+/// An app that cannot be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// Two tasks of one name.
+    #[error("two tasks are called {0}; give one of them another name with #[task(name = \"…\")]")]
+    DuplicateTask(TaskName),
+    /// A task takes a `State<T>` that the app does not have.
+    #[error(
+        "task {task} takes State<{state}>, and the app has none; add .state(…) with a value of this type"
+    )]
+    MissingState {
+        /// The task.
+        task: TaskName,
+        /// The type.
+        state: &'static str,
+    },
+}
+
+/// A canvas that was not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// An argument has no JSON form.
+    #[error(transparent)]
+    Flow(#[from] FlowError),
+    /// It cannot be compiled.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The backend did not take it.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+impl App {
+    /// Starts an app of this name. Without a backend it uses the memory of this process.
+    pub fn builder(name: impl Into<String>) -> AppBuilder {
+        AppBuilder {
+            name: name.into(),
+            backend: None,
+            tasks: Vec::new(),
+            states: States::new(),
+            limits: Limits::default(),
+            embedded: None,
+        }
+    }
+
+    /// Starts an app that runs everything in this process: the way to begin, to test, and to debug.
+    pub fn embedded() -> AppBuilder {
+        Self::builder("embedded").run_embedded(WorkerOptions::default())
+    }
+
+    /// The app's name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The app's tasks.
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// Bounds on the canvases that the app accepts.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// The backend, for those who look at runs directly.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.0.backend
+    }
+
+    /// Compiles a canvas and stores it as a new run. When this returns, the run is accepted.
+    ///
+    /// # Errors
+    /// When the canvas cannot be compiled, or the backend does not take it; nothing has started then.
+    pub async fn submit<C: IntoCanvas>(&self, canvas: C) -> Result<Handle<C::Output>, SubmitError> {
+        self.submit_as(new_run_id(), canvas).await
+    }
+
+    /// The same under an id of the caller's choice. Submitting the same canvas under the same id again returns the
+    /// same run.
+    ///
+    /// # Errors
+    /// As [`App::submit`]; a conflict when the id is taken by another canvas.
+    pub async fn submit_as<C: IntoCanvas>(
+        &self,
+        id: RunId,
+        canvas: C,
+    ) -> Result<Handle<C::Output>, SubmitError> {
+        let plan = Arc::new(Plan::compile_within(&canvas.into_canvas()?, &self.0.limits)?);
+        Ok(self.submit_plan(id, plan).await?)
+    }
+
+    /// Stores a compiled plan as a run.
+    ///
+    /// # Errors
+    /// When the backend does not take it.
+    pub async fn submit_plan<T>(&self, id: RunId, plan: Arc<Plan>) -> Result<Handle<T>, BackendError> {
+        if let Some(options) = &self.0.embedded {
+            let start = || (self.coordinator(CoordinatorOptions::default()), self.worker(options.clone()));
+            self.0.up.get_or_init(start);
+        }
+        self.0.backend.submit(NewRun { id, plan: plan.clone() }).await?;
+        Ok(Handle::new(id, plan, self.clone()))
+    }
+
+    /// The handle of a run that was submitted before, here or elsewhere; `None` when there is no such run.
+    ///
+    /// # Errors
+    /// When the backend does not answer.
+    pub async fn run<T>(&self, id: RunId) -> Result<Option<Handle<T>>, BackendError> {
+        let plan = self.0.backend.plan(id).await?;
+        Ok(plan.map(|plan| Handle::new(id, plan, self.clone())))
+    }
+
+    /// Starts a worker for this app's tasks in the current tokio runtime.
+    pub fn worker(&self, options: WorkerOptions) -> Worker {
+        Worker::start(self.0.backend.clone(), self.0.registry.clone(), self.0.states.clone(), options)
+    }
+
+    /// Starts a coordinator in the current tokio runtime. It needs none of the app's tasks.
+    pub fn coordinator(&self, options: CoordinatorOptions) -> Coordinator {
+        Coordinator::start(self.0.backend.clone(), options)
+    }
+}
+
+impl AppBuilder {
+    /// Adds tasks: `tasks![add, mul]`.
+    #[must_use]
+    pub fn tasks(mut self, tasks: impl IntoIterator<Item = TaskDef>) -> Self {
+        self.tasks.extend(tasks);
+        self
+    }
+
+    /// Adds a value that tasks take as `State<T>`.
+    #[must_use]
+    pub fn state<T: Any + Send + Sync>(mut self, state: T) -> Self {
+        self.states.insert(state);
+        self
+    }
+
+    /// Uses this backend.
+    #[must_use]
+    pub fn backend(mut self, backend: impl Backend) -> Self {
+        self.backend = Some(Arc::new(backend));
+        self
+    }
+
+    /// Bounds the canvases that the app accepts.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Runs a coordinator and a worker with these options inside the app.
+    #[must_use]
+    pub fn run_embedded(mut self, worker: WorkerOptions) -> Self {
+        self.embedded = Some(worker);
+        self
+    }
+
+    /// Checks that everything fits together.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub fn build(self) -> Result<App, BuildError> {
+        let mut registry = Registry::default();
+        for task in self.tasks {
+            if let Some(state) = task.missing_states(&self.states).first() {
+                return Err(BuildError::MissingState { task: task.name.clone(), state });
+            }
+            registry.add(task).map_err(|task| BuildError::DuplicateTask(task.name))?;
+        }
+        Ok(App(Arc::new(Inner {
+            name: self.name,
+            backend: self.backend.unwrap_or_else(|| Arc::new(Memory::new())),
+            registry: Arc::new(registry),
+            states: Arc::new(self.states),
+            limits: self.limits,
+            embedded: self.embedded,
+            up: OnceLock::new(),
+        })))
+    }
+}
+
+/// A fresh run id: the time in its upper bits, chance below.
+fn new_run_id() -> RunId {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    RunId::from_parts(since_1970.as_millis() as u64, uuid::Uuid::new_v4().as_u128() as u64)
+}

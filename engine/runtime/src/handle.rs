@@ -1,0 +1,294 @@
+//! A client's view of one run.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac_backends::{Backend, BackendError, ErrorKind, RunStatus};
+use celeriac_engine::plan::ScopeNo;
+use celeriac_engine::view::{Standing, standings};
+use celeriac_engine::{Plan, RunOutcome};
+use celeriac_primitives::{Failure, Json, JsonError, NodeNo, Outcome, RunId, TaskError, TaskName, TaskState};
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use crate::App;
+
+/// A run that was accepted. Cheap to clone; dropping it changes nothing for the run.
+///
+/// An embedded app goes on working as long as one of its handles is there.
+pub struct Handle<T> {
+    pub(crate) id: RunId,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) app: App,
+    value: PhantomData<fn() -> T>,
+}
+
+/// Why there is no value.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GetError {
+    /// A leaf failed; this is its own error, with the leaf's path.
+    #[error(transparent)]
+    Failed(#[from] Box<Failure>),
+    /// The run was not decided in time. It goes on.
+    #[error("the run has not ended within {0:?}; it goes on")]
+    Timeout(Duration),
+    /// The value is not of the handle's type.
+    #[error("the run's value is not of the expected type: {0}")]
+    Type(#[from] JsonError),
+    /// The backend did not answer, or does not know the run (any more).
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// One node of a run, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeReport {
+    /// Its number.
+    pub node: NodeNo,
+    /// Where it stands in the canvas.
+    pub path: String,
+    /// Its task; `None` for a join.
+    pub task: Option<TaskName>,
+    /// Its state in Celery's words.
+    pub state: TaskState,
+    /// How it stands, also when it can no longer run.
+    pub standing: Standing,
+}
+
+/// How long one wait for a change lasts. Longer waits are made of several.
+const POLL: Duration = Duration::from_secs(10);
+
+impl<T> Handle<T> {
+    pub(crate) fn new(id: RunId, plan: Arc<Plan>, app: App) -> Self {
+        Self { id, plan, app, value: PhantomData }
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &**self.app.backend()
+    }
+
+    /// The run's id.
+    pub fn id(&self) -> RunId {
+        self.id
+    }
+
+    /// What the run runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The run's state: PENDING before a leaf has ended, STARTED, SUCCESS or FAILURE (REVOKED when the leaf that
+    /// ended it was revoked).
+    ///
+    /// # Errors
+    /// When the backend does not answer or does not know the run.
+    pub async fn state(&self) -> Result<TaskState, BackendError> {
+        let status = self.status().await?;
+        Ok(match status.outcome {
+            RunOutcome::Succeeded => TaskState::Success,
+            RunOutcome::Failed(node) => match self.outcome_of(node).await? {
+                Some(outcome) => outcome.state(),
+                None => TaskState::Failure,
+            },
+            RunOutcome::Undecided => {
+                let phases = self.phases().await?;
+                let ended = phases.iter().any(|phase| {
+                    use celeriac_engine::advance::Phase;
+                    matches!(phase, Phase::Succeeded | Phase::Failed)
+                });
+                if ended { TaskState::Started } else { TaskState::Pending }
+            }
+        })
+    }
+
+    /// Whether the run has a value or has failed.
+    ///
+    /// # Errors
+    /// When the backend does not answer or does not know the run.
+    pub async fn ready(&self) -> Result<bool, BackendError> {
+        Ok(self.status().await?.outcome != RunOutcome::Undecided)
+    }
+
+    /// Whether the run has a value.
+    ///
+    /// # Errors
+    /// When the backend does not answer or does not know the run.
+    pub async fn successful(&self) -> Result<bool, BackendError> {
+        Ok(self.status().await?.outcome == RunOutcome::Succeeded)
+    }
+
+    /// Whether the run has failed.
+    ///
+    /// # Errors
+    /// When the backend does not answer or does not know the run.
+    pub async fn failed(&self) -> Result<bool, BackendError> {
+        Ok(matches!(self.status().await?.outcome, RunOutcome::Failed(_)))
+    }
+
+    /// Waits until nothing of the run is left to do, callbacks and error callbacks included.
+    ///
+    /// # Errors
+    /// When the backend does not answer or does not know the run.
+    pub async fn ended(&self) -> Result<(), BackendError> {
+        let mut status = self.status().await?;
+        while !status.ended() {
+            status = self.changed(status.version, POLL).await?;
+        }
+        Ok(())
+    }
+
+    /// The run's value as JSON, waiting for it.
+    ///
+    /// # Errors
+    /// As [`Handle::get`].
+    pub async fn get_json(&self, timeout: Option<Duration>) -> Result<Json, GetError> {
+        match self.decided(timeout).await? {
+            RunOutcome::Failed(node) => Err(self.failure(node).await?.into()),
+            _ => self.compose().await,
+        }
+    }
+
+    /// How a node ended; `None` when it has not, or is a join.
+    ///
+    /// # Errors
+    /// When the backend does not answer.
+    pub async fn outcome_of(&self, node: NodeNo) -> Result<Option<Outcome>, BackendError> {
+        Ok(self.backend().known(self.id, &[node], &[]).await?.outcomes.remove(&node))
+    }
+
+    /// The first node that stands at this path of the canvas, such as `chain[1].header[3]`.
+    pub fn node_at(&self, path: &str) -> Option<NodeNo> {
+        let mut leaves = self.plan.nodes().filter(|(node, _)| self.plan.leaf(*node).is_some());
+        leaves.find(|(node, _)| self.plan.path(*node).to_string() == path).map(|(node, _)| node)
+    }
+
+    /// All nodes with their states, in the order of the plan.
+    ///
+    /// # Errors
+    /// When the backend does not answer or does not know the run.
+    pub async fn nodes(&self) -> Result<Vec<NodeReport>, BackendError> {
+        let ended = self.status().await?.ended();
+        let standings = standings(&self.plan, &self.phases().await?, ended);
+        let failed: Vec<NodeNo> = (0..standings.len())
+            .filter(|i| standings[*i] == Standing::Failed)
+            .map(NodeNo::from_index)
+            .collect();
+        let known = self.backend().known(self.id, &failed, &[]).await?;
+        let report = |(node, standing): (NodeNo, Standing)| NodeReport {
+            node,
+            path: self.plan.path(node).to_string(),
+            task: self.plan.task(node).cloned(),
+            state: match standing {
+                Standing::Succeeded => TaskState::Success,
+                Standing::Failed => known.outcomes.get(&node).map_or(TaskState::Failure, Outcome::state),
+                _ => TaskState::Pending,
+            },
+            standing,
+        };
+        Ok(self.plan.nodes().map(|(node, _)| node).zip(standings).map(report).collect())
+    }
+
+    /// Removes everything the run owns from the store.
+    ///
+    /// # Errors
+    /// When the backend does not answer.
+    pub async fn forget(self) -> Result<(), BackendError> {
+        self.backend().forget(self.id).await.map(|_| ())
+    }
+
+    pub(crate) async fn status(&self) -> Result<RunStatus, BackendError> {
+        self.backend().status(self.id).await?.ok_or_else(|| self.unknown("status"))
+    }
+
+    pub(crate) async fn changed(&self, since: u64, timeout: Duration) -> Result<RunStatus, BackendError> {
+        self.backend().changed(self.id, since, timeout).await?.ok_or_else(|| self.unknown("wait"))
+    }
+
+    pub(crate) async fn phases(&self) -> Result<Vec<celeriac_engine::advance::Phase>, BackendError> {
+        self.backend().phases(self.id).await?.ok_or_else(|| self.unknown("phases"))
+    }
+
+    /// The failure of a leaf that has failed.
+    pub(crate) async fn failure(&self, node: NodeNo) -> Result<Box<Failure>, BackendError> {
+        let outcome = self.outcome_of(node).await?;
+        let failure = outcome.and_then(|outcome| self.plan.failure(self.id, node, &outcome));
+        failure.map(Box::new).ok_or_else(|| self.corrupt())
+    }
+
+    async fn decided(&self, timeout: Option<Duration>) -> Result<RunOutcome, GetError> {
+        let deadline = timeout.map(|timeout| (Instant::now() + timeout, timeout));
+        let mut status = self.status().await?;
+        while status.outcome == RunOutcome::Undecided {
+            let wait = match deadline {
+                None => POLL,
+                Some((deadline, timeout)) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(GetError::Timeout(timeout));
+                    }
+                    left.min(POLL)
+                }
+            };
+            status = self.changed(status.version, wait).await?;
+        }
+        Ok(status.outcome)
+    }
+
+    async fn compose(&self) -> Result<Json, GetError> {
+        let nodes = self.plan.leaves_of(self.plan.output());
+        let known = self.backend().known(self.id, &nodes, &[ScopeNo::ROOT]).await?;
+        let value = self.plan.output_value(self.id, &known);
+        Ok(value.ok_or_else(|| self.corrupt())?)
+    }
+
+    /// The store says that something has ended and has no outcome for it.
+    pub(crate) fn corrupt(&self) -> BackendError {
+        BackendError::new(ErrorKind::Corrupt, "get").context(self.id)
+    }
+
+    fn unknown(&self, operation: &'static str) -> BackendError {
+        BackendError::new(ErrorKind::UnknownRun, operation).context(self.id)
+    }
+}
+
+impl<T: DeserializeOwned> Handle<T> {
+    /// Waits for the run's value.
+    ///
+    /// # Errors
+    /// The failing leaf's own error, with its path; see [`GetError`].
+    pub async fn get(&self) -> Result<T, GetError> {
+        Ok(self.get_json(None).await?.to()?)
+    }
+
+    /// Waits for the run's value, but no longer than this. The run goes on whatever happens here.
+    ///
+    /// # Errors
+    /// [`GetError::Timeout`] when the time is over; else as [`Handle::get`].
+    pub async fn get_timeout(&self, timeout: Duration) -> Result<T, GetError> {
+        Ok(self.get_json(Some(timeout)).await?.to()?)
+    }
+}
+
+impl GetError {
+    /// The failed leaf's error, when that is why there is no value.
+    pub fn task_error(&self) -> Option<&TaskError> {
+        match self {
+            Self::Failed(failure) => Some(&failure.error),
+            _ => None,
+        }
+    }
+}
+
+impl<T> Clone for Handle<T> {
+    fn clone(&self) -> Self {
+        Self::new(self.id, self.plan.clone(), self.app.clone())
+    }
+}
+
+impl<T> std::fmt::Debug for Handle<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Handle").field(&self.id).finish()
+    }
+}

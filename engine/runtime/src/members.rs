@@ -1,0 +1,109 @@
+//! The members of a run's value, as they finish.
+
+use std::collections::VecDeque;
+
+use celeriac_engine::advance::Phase;
+use celeriac_engine::plan::Value;
+use celeriac_engine::view::{Standing, standings};
+use celeriac_primitives::{Json, NodeNo};
+use futures::stream::{self, Stream};
+use serde::de::DeserializeOwned;
+
+use crate::{GetError, Handle};
+
+/// A member's place in the list, and its value or why it has none.
+type Member = (usize, Result<Json, GetError>);
+
+impl<M: DeserializeOwned> Handle<Vec<M>> {
+    /// The members of the run's list as they finish, each with its place in the list. A member that failed, or can
+    /// no longer run, comes as the error of the leaf that failed. Each member comes once; then the stream ends.
+    ///
+    /// A backend that does not answer, or does not know the run any more, ends the stream after one error.
+    pub fn members(&self) -> impl Stream<Item = (usize, Result<M, GetError>)> + Send + 'static
+    where
+        M: Send,
+    {
+        let typed = |(place, value): Member| (place, value.and_then(|value| Ok(value.to()?)));
+        let watch = Watch::new(Handle::new(self.id, self.plan.clone(), self.app.clone()));
+        stream::unfold(watch, move |mut watch| async move {
+            watch.next().await.map(|member| (typed(member), watch))
+        })
+    }
+}
+
+/// Members that are still awaited, and those that are ready to be handed out.
+struct Watch {
+    run: Handle<Json>,
+    awaited: Vec<(usize, Vec<NodeNo>)>,
+    ready: VecDeque<Member>,
+    version: u64,
+}
+
+impl Watch {
+    fn new(run: Handle<Json>) -> Self {
+        let members = items(&run).iter().enumerate();
+        let awaited = members.map(|(place, value)| (place, value.needs())).collect();
+        Self { run, awaited, ready: VecDeque::new(), version: 0 }
+    }
+
+    async fn next(&mut self) -> Option<Member> {
+        while self.ready.is_empty() && !self.awaited.is_empty() {
+            if let Err(error) = self.look().await {
+                self.awaited.clear();
+                return Some((0, Err(error)));
+            }
+        }
+        self.ready.pop_front()
+    }
+
+    /// Waits for a change and sorts out the members that are done with.
+    async fn look(&mut self) -> Result<(), GetError> {
+        let status = self.run.changed(self.version, std::time::Duration::from_secs(10)).await?;
+        self.version = status.version;
+        let phases = self.run.phases().await?;
+        let failed = phases.contains(&Phase::Failed);
+        let standings = if failed { standings(&self.run.plan, &phases, status.ended()) } else { Vec::new() };
+        let culprit = |node: &NodeNo| match standings.get(node.index()) {
+            Some(Standing::Failed) => Some(*node),
+            Some(Standing::Blocked(by)) => Some(*by),
+            _ => None,
+        };
+        let (mut done, mut lost) = (Vec::new(), Vec::new());
+        self.awaited.retain(|(place, needs)| {
+            if needs.iter().all(|node| phases[node.index()] == Phase::Succeeded) {
+                done.push(*place);
+                return false;
+            }
+            let culprit = needs.iter().find_map(culprit);
+            lost.extend(culprit.map(|node| (*place, node)));
+            culprit.is_none()
+        });
+        self.ready.extend(self.values(&done).await?);
+        for (place, node) in lost {
+            let failure = self.run.failure(node).await?;
+            self.ready.push_back((place, Err(failure.into())));
+        }
+        Ok(())
+    }
+
+    async fn values(&self, places: &[usize]) -> Result<Vec<Member>, GetError> {
+        let Handle { id, plan, .. } = &self.run;
+        let items = items(&self.run);
+        let leaves: Vec<NodeNo> = places.iter().flat_map(|place| plan.leaves_of(&items[*place])).collect();
+        let known = self.run.backend().known(*id, &leaves, &[]).await?;
+        let mut composer = plan.composer();
+        let member = |place: &usize| {
+            let value = composer.value(*id, &items[*place], &known);
+            (*place, value.ok_or_else(|| GetError::from(self.run.corrupt())))
+        };
+        Ok(places.iter().map(member).collect())
+    }
+}
+
+/// The members of a run's value: the items of its list. (A list behind a join is one that something else takes too.)
+fn items(run: &Handle<Json>) -> &[Value] {
+    match run.plan.list(run.plan.output()) {
+        Some(items) => items,
+        None => &[],
+    }
+}

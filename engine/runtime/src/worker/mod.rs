@@ -1,0 +1,125 @@
+//! The worker: takes leaves, runs them, reports how they ended.
+//!
+//! One fetcher takes deliveries, lanes run them, one reporter finishes them in batches, and a renewer keeps their
+//! leases. A lane is a tokio task that runs one leaf after the other as long as there are any; up to `concurrency`
+//! of them exist.
+//!
+//! ```text
+//!  backend ──receive──► fetcher ──► waiting ──► lanes ──► reporter ──finish──► backend
+//! ```
+
+mod crew;
+mod execute;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use celeriac_backends::{Backend, DEFAULT_QUEUE, WorkerId};
+use celeriac_dsl::States;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::Registry;
+use crew::Crew;
+use execute::Executor;
+
+/// A worker that runs in the background. Dropping it stops it where it is: what it had not finished goes to another
+/// worker when its lease has passed. [`Worker::shutdown`] stops it in order.
+#[derive(Debug)]
+pub struct Worker {
+    id: WorkerId,
+    shutdown: oneshot::Sender<Duration>,
+    task: JoinHandle<usize>,
+}
+
+/// How a worker works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerOptions {
+    /// The queues it takes leaves from; the first has precedence.
+    pub queues: Vec<String>,
+    /// How many leaves it runs at the same time.
+    pub concurrency: usize,
+    /// How many leaves it holds besides, so that its lanes need not wait for the backend.
+    pub prefetch: usize,
+    /// How long it may hold a leaf without renewing; it renews three times as often.
+    pub lease: Duration,
+}
+
+impl Default for WorkerOptions {
+    /// The default queue, 64 leaves at the same time, 512 in reserve, 30 seconds.
+    fn default() -> Self {
+        Self {
+            queues: vec![DEFAULT_QUEUE.to_owned()],
+            concurrency: 64,
+            prefetch: 512,
+            lease: Duration::from_secs(30),
+        }
+    }
+}
+
+impl WorkerOptions {
+    /// These options with so many leaves at the same time, at least one.
+    #[must_use]
+    pub fn concurrency(mut self, concurrency: usize) -> Self {
+        self.concurrency = concurrency.max(1);
+        self
+    }
+
+    /// These options with so many leaves in reserve.
+    #[must_use]
+    pub fn prefetch(mut self, prefetch: usize) -> Self {
+        self.prefetch = prefetch;
+        self
+    }
+
+    /// These options with these queues.
+    #[must_use]
+    pub fn queues(mut self, queues: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.queues = queues.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// These options with this lease.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+}
+
+impl Worker {
+    pub(crate) fn start(
+        backend: Arc<dyn Backend>,
+        registry: Arc<Registry>,
+        states: Arc<States>,
+        options: WorkerOptions,
+    ) -> Self {
+        let id = unique_id();
+        let (shutdown, stop) = oneshot::channel();
+        let crew = Crew::new(backend, id.clone(), Executor::new(registry, states), options);
+        Self { id, shutdown, task: tokio::spawn(crew.run(stop)) }
+    }
+
+    /// The worker's unique name.
+    pub fn id(&self) -> &WorkerId {
+        &self.id
+    }
+
+    /// Stops in order: takes no more leaves, gives back those it has not begun, and lets the others finish. What
+    /// still runs when `deadline` has passed is cut off and given back at once, without waiting for its lease.
+    /// Returns how many leaves were cut off.
+    pub async fn shutdown(self, deadline: Duration) -> usize {
+        // An error means that the worker is gone: then there is nothing to stop.
+        let _ = self.shutdown.send(deadline);
+        self.task.await.unwrap_or(0)
+    }
+}
+
+/// Process, and a number within it: unique on this machine for as long as the process lives.
+fn unique_id() -> WorkerId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    WorkerId::new(format!("{}-{number}-{}", std::process::id(), uuid::Uuid::new_v4().simple()))
+}
