@@ -20,24 +20,28 @@ pub trait Arg<P> {
     fn into_json(self) -> Result<Json, JsonError>;
 }
 
+#[diagnostic::do_not_recommend]
 impl<P: Serialize> Arg<P> for P {
     fn into_json(self) -> Result<Json, JsonError> {
         Json::new(&self)
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<P: Serialize> Arg<P> for &P {
     fn into_json(self) -> Result<Json, JsonError> {
         Json::new(self)
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<P: Serialize> Arg<Option<P>> for P {
     fn into_json(self) -> Result<Json, JsonError> {
         Json::new(&self)
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<P, A: Arg<P>, const N: usize> Arg<Vec<P>> for [A; N] {
     fn into_json(self) -> Result<Json, JsonError> {
         let items = self.into_iter().map(A::into_json).collect::<Result<Vec<_>, _>>()?;
@@ -45,26 +49,16 @@ impl<P, A: Arg<P>, const N: usize> Arg<Vec<P>> for [A; N] {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<P: Serialize> Arg<Vec<P>> for &[P] {
     fn into_json(self) -> Result<Json, JsonError> {
         Json::new(self)
     }
 }
 
-impl<A: Arg<Value>, const N: usize> Arg<Value> for [A; N] {
-    fn into_json(self) -> Result<Json, JsonError> {
-        <[A; N] as Arg<Vec<Value>>>::into_json(self)
-    }
-}
-
-impl<T: Serialize> Arg<Value> for Vec<T> {
-    fn into_json(self) -> Result<Json, JsonError> {
-        Json::new(&self)
-    }
-}
-
 macro_rules! serialised {
     ($($parameter:ty: $($value:ty),*;)*) => {$($(
+        #[diagnostic::do_not_recommend]
         impl Arg<$parameter> for $value {
             fn into_json(self) -> Result<Json, JsonError> {
                 Json::new(&self)
@@ -72,6 +66,26 @@ macro_rules! serialised {
         }
     )*)*};
 }
+// A `Value` or a `Json` takes whatever there is.
+macro_rules! lists {
+    ($($parameter:ty),*) => {$(
+        #[diagnostic::do_not_recommend]
+        impl<A: Arg<$parameter>, const N: usize> Arg<$parameter> for [A; N] {
+            fn into_json(self) -> Result<Json, JsonError> {
+                <[A; N] as Arg<Vec<$parameter>>>::into_json(self)
+            }
+        }
+
+        #[diagnostic::do_not_recommend]
+        impl<T: Serialize> Arg<$parameter> for Vec<T> {
+            fn into_json(self) -> Result<Json, JsonError> {
+                Json::new(&self)
+            }
+        }
+    )*};
+}
+lists!(Value, Json);
+
 // One integer type per parameter type, and one float type: a literal takes it, because there is no other choice.
 serialised! {
     String: &str;
@@ -80,4 +94,5 @@ serialised! {
     f32: i64;
     Option<f64>: i64;
     Value: bool, i64, f64, &str, String;
+    Json: bool, i64, f64, &str, String;
 }

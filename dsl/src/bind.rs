@@ -73,11 +73,6 @@ impl<Rest: NoneNeeded> Split for Cons<Given, Rest> {
 }
 
 /// Parameters of which none is required any more.
-#[diagnostic::on_unimplemented(
-    message = "a required parameter stands behind one that is given by keyword",
-    label = "give the parameters behind it by keyword, too",
-    note = "arguments and results are put to parameters from the first on, and cannot jump over one that is given"
-)]
 pub trait NoneNeeded {}
 impl NoneNeeded for Nil {}
 impl<P, Rest: NoneNeeded> NoneNeeded for Cons<May<P>, Rest> {}
@@ -246,12 +241,14 @@ pub trait Row {
 
 macro_rules! rows {
     ($($count:literal ($($name:ident)*) ($($same:ident)*))*) => {$(
+        #[diagnostic::do_not_recommend]
         impl<$($name),*> Row for ($($name,)*) {
             type Arguments = Self;
             fn into_arguments(self) -> Self {
                 self
             }
         }
+        #[diagnostic::do_not_recommend]
         impl<T> Row for [T; $count] {
             type Arguments = ($($same,)*);
             #[allow(non_snake_case, reason = "the values have the names of the types")]

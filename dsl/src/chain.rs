@@ -1,5 +1,7 @@
 //! Chains.
 
+use std::marker::PhantomData;
+
 use celeriac_primitives::Canvas;
 
 use crate::flow::{Flow, FlowError, Ignored};
@@ -9,8 +11,36 @@ use crate::wiring::Accepts;
 ///
 /// A tuple of up to eight flows, or a `Vec` or array of flows that take what they give. A chain of no steps hands on
 /// what it gets.
-pub fn chain<S: Steps>(steps: S) -> Flow<S::Input, S::Output> {
+pub fn chain<S: Steps<In, Out>, In, Out>(steps: S) -> Flow<In, Out> {
     Flow::of(steps.into_canvases().map(Canvas::chain))
+}
+
+/// Steps written one by one, as `canvas!(chain(a, b, c))` has them: any number, each checked where it stands.
+#[derive(Debug)]
+pub struct Writing<In, Out> {
+    steps: Result<Vec<Canvas>, FlowError>,
+    types: PhantomData<fn(In) -> Out>,
+}
+
+/// The first step.
+pub fn first<In, Out, Form>(step: Flow<In, Out, Form>) -> Writing<In, Out> {
+    Writing { steps: step.untyped().map(|step| vec![step]), types: PhantomData }
+}
+
+impl<In, Mid> Writing<In, Mid> {
+    /// One more step.
+    pub fn then<Next: Accepts<Mid>, Out, Form>(self, step: Flow<Next, Out, Form>) -> Writing<In, Out> {
+        let steps = self.steps.and_then(|mut steps| {
+            steps.push(step.untyped()?);
+            Ok(steps)
+        });
+        Writing { steps, types: PhantomData }
+    }
+
+    /// The chain of these steps.
+    pub fn chain(self) -> Flow<In, Mid> {
+        Flow::of(self.steps.map(Canvas::chain))
+    }
 }
 
 /// What can be the steps of a chain.
@@ -20,18 +50,12 @@ pub fn chain<S: Steps>(steps: S) -> Flow<S::Input, S::Output> {
     note = "write a tuple of one to eight flows, `chain((add.s((2, 2)), mul.s(8)))`, or a `Vec` or array of flows of \
             one type; longer ones with `|`"
 )]
-pub trait Steps {
-    /// What the first one takes.
-    type Input;
-    /// What the last one gives.
-    type Output;
+pub trait Steps<In, Out> {
     /// The steps without their types.
     fn into_canvases(self) -> Result<Vec<Canvas>, FlowError>;
 }
 
-impl<In: Repeats<Out>, Out, Form> Steps for Vec<Flow<In, Out, Form>> {
-    type Input = In;
-    type Output = Out;
+impl<In: Repeats<Out>, Out, Form> Steps<In, Out> for Vec<Flow<In, Out, Form>> {
     fn into_canvases(self) -> Result<Vec<Canvas>, FlowError> {
         if self.is_empty() && !In::HANDS_ON {
             return Err(FlowError::EmptyChain);
@@ -40,17 +64,13 @@ impl<In: Repeats<Out>, Out, Form> Steps for Vec<Flow<In, Out, Form>> {
     }
 }
 
-impl<In: Repeats<Out>, Out, Form, const N: usize> Steps for [Flow<In, Out, Form>; N] {
-    type Input = In;
-    type Output = Out;
+impl<In: Repeats<Out>, Out, Form, const N: usize> Steps<In, Out> for [Flow<In, Out, Form>; N] {
     fn into_canvases(self) -> Result<Vec<Canvas>, FlowError> {
         Vec::from(self).into_canvases()
     }
 }
 
-impl<In, Out, Form> Steps for Flow<In, Out, Form> {
-    type Input = In;
-    type Output = Out;
+impl<In, Out, Form> Steps<In, Out> for Flow<In, Out, Form> {
     fn into_canvases(self) -> Result<Vec<Canvas>, FlowError> {
         Ok(vec![self.untyped()?])
     }
@@ -67,22 +87,22 @@ pub trait Repeats<Out> {
     const HANDS_ON: bool;
 }
 
+#[diagnostic::do_not_recommend]
 impl<T> Repeats<T> for Ignored {
     const HANDS_ON: bool = false;
 }
 
+#[diagnostic::do_not_recommend]
 impl<T> Repeats<T> for (T,) {
     const HANDS_ON: bool = true;
 }
 
 macro_rules! steps {
     ($(($first:ident $last:ident) ($($in:ident $out:ident $form:ident $flow:ident)*) ($($from:ident $to:ident)*))*) => {$(
-        impl<$($in, $out, $form),*> Steps for ($(Flow<$in, $out, $form>,)*)
+        impl<$($in, $out, $form),*> Steps<$first, $last> for ($(Flow<$in, $out, $form>,)*)
         where
             $($to: Accepts<$from>),*
         {
-            type Input = $first;
-            type Output = $last;
             fn into_canvases(self) -> Result<Vec<Canvas>, FlowError> {
                 let ($($flow,)*) = self;
                 Ok(vec![$($flow.untyped()?),*])

@@ -157,9 +157,9 @@ impl<In, Out, Form> Flow<In, Out, Form> {
     ///
     /// As in Celery they go to the first task of a chain, to every member of a group, and to every member of a chord's
     /// header.
-    pub fn partial<A, M>(self, arguments: A) -> Flow<A::Missing, Out, Form>
+    pub fn partial<A, Missing, M>(self, arguments: A) -> Flow<Missing, Out, Form>
     where
-        A: PartialArguments<In, M>,
+        A: PartialArguments<In, Missing, M>,
     {
         let canvas = self.canvas.and_then(|mut canvas| {
             let values = arguments.bind().map_err(|error| FlowError::bind("the canvas", error))?;
@@ -230,6 +230,7 @@ impl<In: Complete, Out: Output, Form> IntoCanvas for Flow<In, Out, Form> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoCanvas for Canvas {
     type Output = Value;
     fn into_canvas(self) -> Result<Canvas, FlowError> {
@@ -237,6 +238,7 @@ impl IntoCanvas for Canvas {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoCanvas for Signature {
     type Output = Value;
     fn into_canvas(self) -> Result<Canvas, FlowError> {

@@ -13,13 +13,11 @@ use crate::wiring::Accepts;
 /// every member, so all must miss the same input or ignore it.
 ///
 /// A group directly inside a group is flattened; `chain((group(…),))` keeps it a list of its own.
-pub fn group<G, M>(
-    members: G,
-) -> Flow<<G::Inputs as SameInput>::Input, <G::Outputs as Results>::Output, Grouped>
+pub fn group<G, In, Out, M>(members: G) -> Flow<In, Out, Grouped>
 where
     G: Members<M>,
-    G::Inputs: SameInput,
-    G::Outputs: Results,
+    G::Inputs: SameInput<In>,
+    G::Outputs: Results<Out>,
 {
     Flow::of(members.into_canvases().map(Canvas::group))
 }
@@ -27,15 +25,12 @@ where
 /// A header of members in parallel, and a body that gets the list of their results.
 ///
 /// The header is whatever [`group`] takes, or a group.
-pub fn chord<H, M, Next, Out, Form>(
-    header: H,
-    body: Flow<Next, Out, Form>,
-) -> Flow<<H::Inputs as SameInput>::Input, Out>
+pub fn chord<H, In, List, M, Next, Out, Form>(header: H, body: Flow<Next, Out, Form>) -> Flow<In, Out>
 where
     H: Header<M>,
-    H::Inputs: SameInput,
-    H::Outputs: Results,
-    Next: Accepts<<H::Outputs as Results>::Output>,
+    H::Inputs: SameInput<In>,
+    H::Outputs: Results<List>,
+    Next: Accepts<List>,
 {
     let header = header.into_canvases();
     Flow::of(header.and_then(|header| Ok(Canvas::chord(header, body.untyped()?))))
@@ -76,6 +71,7 @@ pub enum Each {}
 #[derive(Debug)]
 pub enum Whole {}
 
+#[diagnostic::do_not_recommend]
 impl<I> Members<Many> for I
 where
     I: IntoIterator,
@@ -89,11 +85,6 @@ where
 }
 
 /// A flow, and nothing else.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be a member of a group",
-    label = "should be flows",
-    note = "a member is a flow, such as `add.s((1, 1))`"
-)]
 pub trait IsFlow {
     /// What it takes.
     type Input;
@@ -118,8 +109,10 @@ impl<In, Out, Form> IsFlow for Flow<In, Out, Form> {
 impl<H: Members<Many>> Header<Many> for H {}
 #[diagnostic::do_not_recommend]
 impl<H: Members<Each>> Header<Each> for H {}
+#[diagnostic::do_not_recommend]
 impl<In, Out> Header<Whole> for Flow<In, Out, Grouped> {}
 
+#[diagnostic::do_not_recommend]
 impl<In, Out> Members<Whole> for Flow<In, Out, Grouped> {
     type Inputs = Cons<In, Nil>;
     type Outputs = Finished<Out>;
@@ -128,8 +121,10 @@ impl<In, Out> Members<Whole> for Flow<In, Out, Grouped> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<In, Out> Header<Whole> for Flow<In, Out, One> {}
 
+#[diagnostic::do_not_recommend]
 impl<In, Out> Members<Whole> for Flow<In, Out, One> {
     type Inputs = Cons<In, Nil>;
     type Outputs = Finished<(Out,)>;
@@ -144,6 +139,7 @@ macro_rules! list {
 }
 macro_rules! members {
     ($(($($in:ident $out:ident $form:ident $flow:ident)*))*) => {$(
+        #[diagnostic::do_not_recommend]
         impl<$($in, $out, $form),*> Members<Each> for ($(Flow<$in, $out, $form>,)*) {
             type Inputs = list!($($in)*);
             type Outputs = members!(@ $($out $form)*);
@@ -168,30 +164,26 @@ members! {
     (I1 O1 F1 f1 I2 O2 F2 f2 I3 O3 F3 f3 I4 O4 F4 f4 I5 O5 F5 f5 I6 O6 F6 f6 I7 O7 F7 f7 I8 O8 F8 f8)
 }
 
-/// The input that all members of a group miss.
-pub trait SameInput {
-    /// It.
-    type Input;
-}
+/// A list of inputs that are one: what all members of a group miss.
+#[diagnostic::on_unimplemented(
+    message = "the members of this group miss different inputs",
+    label = "members with different inputs",
+    note = "one result goes to every member: let all miss the same input, or let some ignore it with `.si(...)`"
+)]
+pub trait SameInput<In> {}
 
-impl<In> SameInput for Cons<In, Nil> {
-    type Input = In;
-}
+#[diagnostic::do_not_recommend]
+impl<In> SameInput<In> for Cons<In, Nil> {}
 
-impl<In, Next, Rest> SameInput for Cons<In, Cons<Next, Rest>>
+#[diagnostic::do_not_recommend]
+impl<First, Next, Rest, In> SameInput<In> for Cons<First, Cons<Next, Rest>>
 where
-    In: Unify<Next>,
-    Cons<In::Input, Rest>: SameInput,
+    First: Unify<Next>,
+    Cons<First::Input, Rest>: SameInput<In>,
 {
-    type Input = <Cons<In::Input, Rest> as SameInput>::Input;
 }
 
 /// The input of two members of a group: the same, or one of them ignores it.
-#[diagnostic::on_unimplemented(
-    message = "one member of this group misses `{Self}`, another one `{Other}`",
-    label = "the members take different inputs",
-    note = "the same result goes to every member: let all miss the same input, or let some ignore it with `.si(...)`"
-)]
 pub trait Unify<Other> {
     /// It.
     type Input;
@@ -214,10 +206,14 @@ macro_rules! unify {
 unify!(()(A)(A B)(A B C)(A B C D)(A B C D E)(A B C D E F)(A B C D E F G)(A B C D E F G H));
 
 /// What the members of a group give, put together.
-pub trait Results {
-    /// A tuple or a `Vec`.
-    type Output;
-}
+#[diagnostic::on_unimplemented(
+    message = "the results of these members cannot be put together",
+    label = "members of different types",
+    note = "a group directly inside a group is flattened, and its members need the type of the others; to keep it a \
+            list of its own, write `chain((group(...),))`",
+    note = "a tuple has at most eight members; more of one type are a `Vec` or an array"
+)]
+pub trait Results<Output> {}
 
 /// Any number of members of one type.
 #[derive(Debug)]
@@ -239,32 +235,23 @@ pub struct Known<List>(std::marker::PhantomData<List>);
 #[derive(Debug)]
 pub struct ListOf<T>(std::marker::PhantomData<T>);
 
-impl<Out> Results for Finished<Out> {
-    type Output = Out;
-}
+#[diagnostic::do_not_recommend]
+impl<Out> Results<Out> for Finished<Out> {}
+#[diagnostic::do_not_recommend]
+impl<Out> Results<Vec<Out>> for Repeated<Out, One> {}
+#[diagnostic::do_not_recommend]
+impl<Out: Elements> Results<Vec<Out::Element>> for Repeated<Out, Grouped> {}
+#[diagnostic::do_not_recommend]
+impl<List: AsTuple> Results<List::Tuple> for Known<List> {}
+#[diagnostic::do_not_recommend]
+impl<T> Results<Vec<T>> for ListOf<T> {}
 
-impl<Out> Results for Repeated<Out, One> {
-    type Output = Vec<Out>;
-}
-
-impl<Out: Elements> Results for Repeated<Out, Grouped> {
-    type Output = Vec<Out::Element>;
-}
-
-impl<M, Rest> Results for Cons<M, Rest>
+#[diagnostic::do_not_recommend]
+impl<M, Rest, Out> Results<Out> for Cons<M, Rest>
 where
     Self: Collected,
-    <Self as Collected>::Members: Results,
+    <Self as Collected>::Members: Results<Out>,
 {
-    type Output = <<Self as Collected>::Members as Results>::Output;
-}
-
-impl<List: AsTuple> Results for Known<List> {
-    type Output = List::Tuple;
-}
-
-impl<T> Results for ListOf<T> {
-    type Output = Vec<T>;
 }
 
 /// Members folded from the last to the first.
@@ -285,12 +272,6 @@ where
 }
 
 /// A member in front of others; those of a group are put there one by one.
-#[diagnostic::on_unimplemented(
-    message = "a group in this group is flattened, and its members do not have the type of the others",
-    label = "members of different types",
-    note = "a group directly inside a group becomes part of it; to keep it a list of its own, write \
-            `chain((group(...),))`"
-)]
 pub trait InFrontOf<Rest> {
     /// All together.
     type Members;
@@ -318,11 +299,6 @@ impl<T> AllAre<T> for Nil {}
 impl<T, Rest: AllAre<T>> AllAre<T> for Cons<T, Rest> {}
 
 /// Results of one type: a `Vec`, or a tuple of equals.
-#[diagnostic::on_unimplemented(
-    message = "a group of groups is flattened, and the members of these have different types: `{Self}`",
-    label = "members of different types",
-    note = "to keep the inner groups, write `chain((group(...),))` for each"
-)]
 pub trait Elements {
     /// Their type.
     type Element;

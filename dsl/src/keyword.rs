@@ -31,26 +31,21 @@ pub enum First {}
 #[derive(Debug)]
 pub struct After<I>(PhantomData<I>);
 
-/// A list of parameters of which the one at `Place` can be given.
-pub trait Take<Place> {
-    /// The list afterwards.
-    type Taken;
-}
-
-impl<S: NotGiven, Rest> Take<First> for Cons<S, Rest> {
-    type Taken = Cons<Given, Rest>;
-}
-
-impl<S, Rest: Take<Place>, Place> Take<After<Place>> for Cons<S, Rest> {
-    type Taken = Cons<S, Rest::Taken>;
-}
-
-/// A parameter without a value.
+/// A list of parameters of which the one at `Place` can be given; `Taken` is the list afterwards.
 #[diagnostic::on_unimplemented(
     message = "this parameter is given twice",
     label = "has a value already",
-    note = "every keyword is given once"
+    note = "every parameter is given once: by place or by keyword"
 )]
+pub trait Take<Place, Taken> {}
+
+#[diagnostic::do_not_recommend]
+impl<S: NotGiven, Rest> Take<First, Cons<Given, Rest>> for Cons<S, Rest> {}
+
+#[diagnostic::do_not_recommend]
+impl<S, Rest: Take<Place, Taken>, Place, Taken> Take<After<Place>, Cons<S, Taken>> for Cons<S, Rest> {}
+
+/// A parameter without a value.
 pub trait NotGiven {}
 impl<P> NotGiven for Need<P> {}
 impl<P> NotGiven for May<P> {}
@@ -71,15 +66,12 @@ impl<S> Keywords<S> {
     }
 
     /// One more.
-    pub fn with<Place, P, A: Arg<P>>(
+    pub fn with<P, Taken, A: Arg<P>>(
         mut self,
         task: &'static str,
         keyword: &'static str,
         value: A,
-    ) -> Keywords<S::Taken>
-    where
-        S: Take<Place>,
-    {
+    ) -> Keywords<Taken> {
         match value.into_json() {
             Ok(value) => {
                 self.kwargs.insert(keyword.to_owned(), value);

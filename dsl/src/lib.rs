@@ -81,12 +81,13 @@ pub mod __private {
 
     pub use crate::arg::Arg;
     pub use crate::bind::{Bare, Bind, BindError, May, Need, Positional, Row, Spread};
+    pub use crate::chain::first;
     pub use crate::flow::signature;
     pub use crate::keyword::{After, First, Key, Keywords, Take};
     pub use crate::list::{Cons, Nil};
     pub use crate::mapped::{chunks, map, starmap};
     pub use crate::name::{checked, dotted, dotted_len, is_repeated};
-    pub use crate::task::{Fallible, Is, IsNot, entry, outcome};
+    pub use crate::task::{Fallible, Is, IsNot, entry, fallible, name_of, outcome};
     pub use crate::{
         Arguments, Flow, Handler, Ignored, IntoTaskError, Param, StateType, Task, TaskContext, TaskDef,
         chain, chord, group,

@@ -53,11 +53,6 @@ pub trait Tuple {
 }
 
 /// A list of at most eight types as a tuple.
-#[diagnostic::on_unimplemented(
-    message = "this would be a tuple of more than eight",
-    label = "more than eight",
-    note = "put the members of a large group in a `Vec` or an array: `group(vec![a, b, c])`"
-)]
 pub trait AsTuple {
     /// The tuple.
     type Tuple;

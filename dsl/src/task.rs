@@ -1,6 +1,7 @@
 //! A task as the worker sees it: a name, parameters, and a function from JSON to JSON.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use celeriac_primitives::{Json, Outcome, TaskError, TaskName};
 use futures::future::BoxFuture;
@@ -9,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::arguments::Arguments;
 use crate::context::TaskContext;
+use crate::error::IntoTaskError;
 use crate::state::{StateType, States};
 
 /// A function that workers can run. `#[task]` implements it; nobody else needs to.
@@ -23,7 +25,7 @@ pub trait Task: Copy + Send + Sync + 'static {
     /// The full name, such as `proj.tasks.add`.
     const NAME: &'static str;
     /// What the function returns when it succeeds.
-    type Output: Output;
+    type Output;
 
     /// The full name, ready for a signature.
     fn name() -> TaskName;
@@ -129,6 +131,14 @@ impl<T, E> Fallible for Result<T, E> {
     type Success = T;
 }
 
+/// The result of a function with its error as data.
+///
+/// # Errors
+/// The function's own.
+pub fn fallible<T, E: IntoTaskError>(result: Result<T, E>) -> Result<T, TaskError> {
+    result.map_err(E::into_task_error)
+}
+
 /// Asks whether `T` is a `Result`: the answer of the type's own constant goes before the trait's.
 #[derive(Debug)]
 pub struct Is<T>(std::marker::PhantomData<T>);
@@ -145,6 +155,12 @@ pub trait IsNot {
 }
 
 impl<T> IsNot for Is<T> {}
+
+/// The task's name, made once and shared.
+pub fn name_of<T: Task>(name: &OnceLock<TaskName>) -> TaskName {
+    name.get_or_init(|| TaskName::new(T::NAME).expect("the name was checked when the program was built"))
+        .clone()
+}
 
 /// What a list of tasks keeps of each: its name, and how to make its definition.
 pub const fn entry<T: Task>(_: &T) -> (&'static str, fn() -> TaskDef) {

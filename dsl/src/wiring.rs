@@ -19,9 +19,9 @@ use crate::list::{Nil, Tuple};
 )]
 pub trait Accepts<T> {}
 
+#[diagnostic::do_not_recommend]
 impl<T> Accepts<T> for Ignored {}
 impl<T: Fits<P>, P> Accepts<T> for (P,) {}
-#[diagnostic::do_not_recommend]
 impl<T: NoInput> Accepts<T> for () {}
 
 /// Never: a task whose arguments are all bound has no place for a result.
@@ -41,22 +41,47 @@ pub trait NoInput {}
 )]
 pub trait Fits<P> {}
 
+#[diagnostic::do_not_recommend]
 impl<T> Fits<T> for T {}
+#[diagnostic::do_not_recommend]
 impl<T> Fits<Option<T>> for T {}
 
+// A `Value` or a `Json` takes whatever there is.
 macro_rules! fit_value {
-    ($($type:ty),* $(,)?) => {$(impl Fits<Value> for $type {})*};
+    ($($type:ty),* $(,)?) => {$(
+        #[diagnostic::do_not_recommend]
+        impl Fits<Value> for $type {}
+        #[diagnostic::do_not_recommend]
+        impl Fits<Json> for $type {}
+    )*};
 }
-fit_value!((), bool, i8, i16, i32, i64, u8, u16, u32, u64, f32, f64, String, Json, Failure);
+fit_value!((), bool, i8, i16, i32, i64, u8, u16, u32, u64, f32, f64, String, Failure);
+#[diagnostic::do_not_recommend]
 impl<T> Fits<Value> for Vec<T> {}
+#[diagnostic::do_not_recommend]
+impl<T> Fits<Json> for Vec<T> {}
+#[diagnostic::do_not_recommend]
 impl<K, V> Fits<Value> for BTreeMap<K, V> {}
+#[diagnostic::do_not_recommend]
+impl<K, V> Fits<Json> for BTreeMap<K, V> {}
+#[diagnostic::do_not_recommend]
 impl<K, V, S> Fits<Value> for HashMap<K, V, S> {}
+#[diagnostic::do_not_recommend]
+impl<K, V, S> Fits<Json> for HashMap<K, V, S> {}
+#[diagnostic::do_not_recommend]
+impl Fits<Json> for Value {}
+#[diagnostic::do_not_recommend]
+impl Fits<Value> for Json {}
 
 /// Tuples of results of one type are lists, too.
 macro_rules! fit_tuples {
     ($(($($name:ident)*))*) => {$(
+        #[diagnostic::do_not_recommend]
         impl<T, $($name: Fits<T>),*> Fits<Vec<T>> for ($($name,)*) {}
+        #[diagnostic::do_not_recommend]
         impl<$($name),*> Fits<Value> for ($($name,)*) {}
+        #[diagnostic::do_not_recommend]
+        impl<$($name),*> Fits<Json> for ($($name,)*) {}
     )*};
 }
 fit_tuples!((A)(A B)(A B C)(A B C D)(A B C D E)(A B C D E F)(A B C D E F G)(A B C D E F G H));
@@ -68,7 +93,9 @@ fit_tuples!((A)(A B)(A B C)(A B C D)(A B C D E)(A B C D E F)(A B C D E F G)(A B 
     note = "bind it with `.partial(...)` or in `.s(...)`, or put what gives it in front: `add.s((2, 2)) | mul.s(8)`"
 )]
 pub trait Complete {}
+#[diagnostic::do_not_recommend]
 impl Complete for () {}
+#[diagnostic::do_not_recommend]
 impl Complete for Ignored {}
 
 /// Inputs of a callback for a flow that gives `T`.
@@ -79,8 +106,11 @@ impl Complete for Ignored {}
     note = "a callback of a group gets no result: bind all its arguments, or write `group(...) | callback`"
 )]
 pub trait Callback<T, Form> {}
+#[diagnostic::do_not_recommend]
 impl<T, Form> Callback<T, Form> for Ignored {}
+#[diagnostic::do_not_recommend]
 impl<T: Fits<P>, P> Callback<T, One> for (P,) {}
+#[diagnostic::do_not_recommend]
 impl<T> Callback<T, Grouped> for () {}
 
 /// Inputs of an error callback.
@@ -91,8 +121,11 @@ impl<T> Callback<T, Grouped> for () {}
             failure: `.si(...)`"
 )]
 pub trait Errback {}
+#[diagnostic::do_not_recommend]
 impl Errback for (Failure,) {}
+#[diagnostic::do_not_recommend]
 impl Errback for (Value,) {}
+#[diagnostic::do_not_recommend]
 impl Errback for Ignored {}
 
 /// Arguments for the missing inputs `In`.
@@ -101,16 +134,16 @@ impl Errback for Ignored {}
     label = "the canvas misses `{In}`",
     note = "`.partial(...)` binds the last missing inputs: one value, or a tuple of them"
 )]
-pub trait PartialArguments<In, M> {
-    /// The inputs that stay open.
-    type Missing;
+pub trait PartialArguments<In, Missing, M> {
     /// The arguments as JSON.
     fn bind(self) -> Result<Vec<Json>, BindError>;
 }
 
 #[diagnostic::do_not_recommend]
-impl<In: Tuple, A: Bind<Reach<Nil, In::Reversed, Nil>, M>, M> PartialArguments<In, M> for A {
-    type Missing = A::Missing;
+impl<In: Tuple, Missing, A, M> PartialArguments<In, Missing, M> for A
+where
+    A: Bind<Reach<Nil, In::Reversed, Nil>, M, Missing = Missing>,
+{
     fn bind(self) -> Result<Vec<Json>, BindError> {
         Bind::bind(self)
     }

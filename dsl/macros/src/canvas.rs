@@ -21,14 +21,18 @@ pub(crate) fn expand(tokens: TokenStream) -> syn::Result<TokenStream> {
     if tokens.is_empty() {
         return Err(syn::Error::new(Span::call_site(), "write a canvas: `canvas!(add.s(4, 4) | mul.s(8))`"));
     }
-    let mut expr: Expr = syn::parse2(comprehension::mark(tokens)?)?;
+    let mut expr: Expr = syn::parse2(comprehension::mark(tokens)?).map_err(|error| {
+        syn::Error::new(
+            error.span(),
+            format!("{error}; a canvas is written such as `add.s(4, 4) | mul.s(8)`"),
+        )
+    })?;
     while let Expr::Paren(paren) = expr {
         expr = *paren.expr;
     }
     let mut rewrite = Rewrite { private: quote!(#krate::__private), errors: Errors::default() };
     rewrite.visit_expr_mut(&mut expr);
-    rewrite.errors.into_result()?;
-    Ok(quote!(#expr))
+    Ok(rewrite.errors.into_expression().unwrap_or_else(|| quote!(#expr)))
 }
 
 struct Rewrite {
@@ -128,7 +132,8 @@ impl Rewrite {
         let with = (!keywords.is_empty()).then(|| quote!(.#with()));
         let keywords = keywords.iter().map(|(keyword, value)| {
             let key = call::key(private, keyword);
-            quote_spanned!(keyword.span()=> .keyword::<#key, _>(#value))
+            let inferred = quote_spanned!(value.span()=> _);
+            quote_spanned!(keyword.span()=> .keyword::<#key, #inferred, _>(#value))
         });
         let arguments = quote_spanned!(span=> (#values));
         quote!(#receiver #with #(#keywords)* .#method #arguments)
@@ -190,7 +195,7 @@ impl Rewrite {
                 self.errors.add(syn::Error::new(span, message));
                 None
             }
-            "chain" if args.len() > ARGUMENTS_MAX => Some(quote!((#(#args)|*))),
+            "chain" if args.len() > 1 => Some(self.chain(&args)),
             "group" if args.len() > ARGUMENTS_MAX => Some(quote!(#function([#(#args),*]))),
             "group" | "chain" => {
                 let members = call::tuple(args, span);
@@ -201,6 +206,7 @@ impl Rewrite {
                     let header = self.header(header);
                     Some(quote!(#function(#header, #body)))
                 }
+                Err(_) if call.args.iter().any(is_marked) => None,
                 Err(_) => {
                     let message =
                         "a chord has a header and a body: `chord([add.s(1, 1), add.s(2, 2)], xsum.s())`";
@@ -210,6 +216,14 @@ impl Rewrite {
             },
             _ => None,
         }
+    }
+
+    /// Step by step, so that an error points at the step that does not fit.
+    fn chain(&self, steps: &[Expr]) -> TokenStream {
+        let private = &self.private;
+        let (first, others) = steps.split_first().expect("there are at least two");
+        let others = others.iter().map(|step| quote_spanned!(step.span()=> .then(#step)));
+        quote!(#private::first(#first) #(#others)* .chain())
     }
 
     /// A short list in a header may hold flows of different types, as a tuple does.
@@ -222,6 +236,11 @@ impl Rewrite {
             other => quote!(#other),
         }
     }
+}
+
+/// Whether a comprehension stands here that could not be read.
+fn is_marked(expr: &Expr) -> bool {
+    matches!(expr, Expr::Macro(call) if call.mac.path.is_ident(MARKER))
 }
 
 /// The options of Celery's `apply_async`.

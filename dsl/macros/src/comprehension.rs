@@ -110,11 +110,14 @@ impl Clause {
                 syn::Error::new(error.span(), format!("{error}; after `for` stands a name or a pattern"))
             })?;
         let rest: Vec<TokenTree> = tokens[place + 1..].to_vec();
-        let comma = rest.iter().find(|token| matches!(token, TokenTree::Punct(p) if p.as_char() == ','));
-        if let Some(comma) = comma {
+        if rest.iter().any(|token| matches!(token, TokenTree::Punct(p) if p.as_char() == ',')) {
             let message = "what has a `for` takes no further arguments: put parentheses around it, \
                            `chord((add.s(i, i) for i in 0..10), xsum.s())`";
-            return Err(syn::Error::new(comma.span(), message));
+            return Err(syn::Error::new(span, message));
+        }
+        if rest.is_empty() {
+            let message = "after `in` stands what to go through, such as `0..10`";
+            return Err(syn::Error::new(tokens[place].span(), message));
         }
         let iterator = expression(rest.into_iter().collect(), "what to go through, such as `0..10`")?;
         Ok(Self::For { span, pattern, iterator })

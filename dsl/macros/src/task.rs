@@ -143,35 +143,35 @@ impl Task {
         let slots = self.slots();
         let keywords = self.keywords();
         let messages = self.messages();
-        let here = self.item.sig.inputs.span();
-        let here = if self.item.sig.inputs.is_empty() { ident.span() } else { here };
-        let Names { arguments, call, keyword: _, with, reach } = self.names();
-        let fits = quote_spanned!(here=> A: #arguments<#reach, M>);
-        let item_fits = quote_spanned!(here=> I::Item: #call<#reach, #private::Bare>);
+        let Names { arguments, call, with, .. } = self.names();
+        // "required by a bound" then points at the function, not at the attribute.
+        let here = ident.span();
+        let fits = quote_spanned!(here=> A: #arguments<In, M>);
+        let item_fits = quote_spanned!(here=> I::Item: #call<#private::Bare>);
         let row_fits =
-            quote_spanned!(here=> <I::Item as #private::Row>::Arguments: #call<#reach, #private::Spread<M>>);
-        let complete = quote_spanned!(here=> A: #call<#reach, M>);
+            quote_spanned!(here=> <I::Item as #private::Row>::Arguments: #call<#private::Spread<M>>);
+        let rows = quote_spanned!(here=> I::Item: #private::Row);
+        let complete = quote_spanned!(here=> A: #call<M>);
         quote! {
-            type #reach = <#slots as #private::Positional>::Reach;
             #messages
             #keywords
 
             impl #ident {
                 /// A signature with some or all arguments, Celery's `.s(…)`: one value, or a tuple. They bind the last
                 /// required parameters; the ones before them come from the canvas before.
-                pub fn s<A, M>(self, arguments: A) -> #private::Flow<A::Missing, #output>
+                pub fn s<A, In, M>(self, __arguments: A) -> #private::Flow<In, #output>
                 where
                     #fits
                 {
-                    self.with().__s(arguments.__bind())
+                    self.with().__s(<A as #arguments<In, M>>::__bind(__arguments))
                 }
 
                 /// A signature that ignores the result of what comes before, Celery's `.si(…)`.
-                pub fn si<A, M>(self, arguments: A) -> #private::Flow<#private::Ignored, #output>
+                pub fn si<A, M>(self, __arguments: A) -> #private::Flow<#private::Ignored, #output>
                 where
                     #complete
                 {
-                    self.with().__si(arguments.__bind())
+                    self.with().__si(<A as #call<M>>::__bind(__arguments))
                 }
 
                 /// Keyword arguments by name, and then `.s(…)` or `.si(…)`.
@@ -180,38 +180,40 @@ impl Task {
                 }
 
                 /// One call for every item, one after the other in one leaf.
-                pub fn map<I>(self, items: I) -> #private::Flow<#private::Ignored, ::std::vec::Vec<#output>>
+                pub fn map<I>(self, __items: I) -> #private::Flow<#private::Ignored, ::std::vec::Vec<#output>>
                 where
                     I: ::core::iter::IntoIterator,
                     #item_fits
                 {
-                    #private::map::<#ident>(items.into_iter().map(|item| item.__bind()))
+                    #private::map::<#ident>(::core::iter::Iterator::map(::core::iter::IntoIterator::into_iter(__items), <I::Item as #call<#private::Bare>>::__bind))
                 }
 
                 /// One call for every tuple of arguments, one after the other in one leaf.
-                pub fn starmap<I, M>(self, rows: I) -> #private::Flow<#private::Ignored, ::std::vec::Vec<#output>>
+                pub fn starmap<I, M>(self, __rows: I) -> #private::Flow<#private::Ignored, ::std::vec::Vec<#output>>
                 where
                     I: ::core::iter::IntoIterator,
-                    I::Item: #private::Row,
+                    #rows,
                     #row_fits
                 {
-                    let calls = rows.into_iter().map(|row| #private::Row::into_arguments(row).__bind());
-                    #private::starmap::<#ident>(calls)
+                    let __calls = ::core::iter::IntoIterator::into_iter(__rows)
+                        .map(|__row| #call::<#private::Spread<M>>::__bind(#private::Row::into_arguments(__row)));
+                    #private::starmap::<#ident>(__calls)
                 }
 
                 /// A starmap in parts of `size` rows that run in parallel.
                 pub fn chunks<I, M>(
                     self,
-                    rows: I,
-                    size: usize,
+                    __rows: I,
+                    __size: usize,
                 ) -> #private::Flow<#private::Ignored, ::std::vec::Vec<::std::vec::Vec<#output>>>
                 where
                     I: ::core::iter::IntoIterator,
-                    I::Item: #private::Row,
+                    #rows,
                     #row_fits
                 {
-                    let calls = rows.into_iter().map(|row| #private::Row::into_arguments(row).__bind());
-                    #private::chunks::<#ident>(calls, size)
+                    let __calls = ::core::iter::IntoIterator::into_iter(__rows)
+                        .map(|__row| #call::<#private::Spread<M>>::__bind(#private::Row::into_arguments(__row)));
+                    #private::chunks::<#ident>(__calls, __size)
                 }
             }
         }
@@ -222,36 +224,34 @@ impl Task {
         let private = self.private();
         let task = self.item.sig.ident.unraw();
         let Names { arguments, call, .. } = self.names();
+        let slots = self.slots();
         let params = format!("`{task}` takes `({})`", escape(&self.signature_text()));
         let message = format!("`{task}` cannot take the arguments `{{Self}}`");
         let label = format!("wrong arguments for `{task}`");
-        let trailing = format!(
-            "they bind the last required parameters, here after `{task}.s`; the first one may stay open for the result \
-             of what comes before"
-        );
+        let trailing = "one value or a tuple binds the last required parameters; those before them stay open for the \
+                        result of what comes before";
+        let keywords = "positional arguments cannot jump over a parameter that is given by keyword";
         let complete = format!("`{{Self}}` is not what one call of `{task}` needs");
         let needs = format!("not the arguments of `{task}`");
         let all = "`.si`, `.starmap` and `.chunks` take a value for every required parameter, `.map` for the only one";
         quote! {
-            #[diagnostic::on_unimplemented(message = #message, label = #label, note = #params, note = #trailing)]
-            pub trait #arguments<R, M> {
-                type Missing;
+            #[diagnostic::on_unimplemented(message = #message, label = #label, note = #params, note = #trailing, note = #keywords)]
+            pub trait #arguments<In, M, S = #slots> {
                 fn __bind(self) -> ::core::result::Result<::std::vec::Vec<#private::Json>, #private::BindError>;
             }
             #[diagnostic::do_not_recommend]
-            impl<A: #private::Bind<R, M>, R, M> #arguments<R, M> for A {
-                type Missing = A::Missing;
+            impl<A: #private::Bind<S::Reach, M, Missing = In>, In, M, S: #private::Positional> #arguments<In, M, S> for A {
                 fn __bind(self) -> ::core::result::Result<::std::vec::Vec<#private::Json>, #private::BindError> {
                     self.bind()
                 }
             }
 
             #[diagnostic::on_unimplemented(message = #complete, label = #needs, note = #params, note = #all)]
-            pub trait #call<R, M> {
+            pub trait #call<M, S = #slots> {
                 fn __bind(self) -> ::core::result::Result<::std::vec::Vec<#private::Json>, #private::BindError>;
             }
             #[diagnostic::do_not_recommend]
-            impl<A: #private::Bind<R, M, Missing = ()>, R, M> #call<R, M> for A {
+            impl<A: #private::Bind<S::Reach, M, Missing = ()>, M, S: #private::Positional> #call<M, S> for A {
                 fn __bind(self) -> ::core::result::Result<::std::vec::Vec<#private::Json>, #private::BindError> {
                     self.bind()
                 }
@@ -265,7 +265,10 @@ impl Task {
         let ident = &self.item.sig.ident;
         let task = ident.unraw();
         let output = self.output();
-        let Names { arguments, call, keyword, with, .. } = self.names();
+        let Names { arguments, call, keyword, with } = self.names();
+        let here = ident.span();
+        let fits = quote_spanned!(here=> A: #arguments<In, M, S>);
+        let complete = quote_spanned!(here=> A: #call<M, S>);
         let message = format!("`{task}` has no parameter of this name");
         let label = "unknown keyword";
         let params = format!("`{task}` takes `({})`", escape(&self.signature_text()));
@@ -289,11 +292,12 @@ impl Task {
             let doc = format!("Gives `{}` by keyword.", name.unraw());
             Some(quote! {
                 #[doc = #doc]
-                pub fn #name<A: #private::Arg<#ty>>(self, value: A) -> #with<S::Taken>
+                pub fn #name<A, Taken>(self, __value: A) -> #with<Taken>
                 where
-                    S: #private::Take<#place>,
+                    A: #private::Arg<#ty>,
+                    S: #private::Take<#place, Taken>,
                 {
-                    self.keyword::<#key, A>(value)
+                    self.keyword::<#key, A, Taken>(__value)
                 }
             })
         });
@@ -311,47 +315,45 @@ impl Task {
 
             impl<S> #with<S> {
                 /// Gives a parameter by keyword.
-                pub fn keyword<K, A>(self, value: A) -> #with<S::Taken>
+                pub fn keyword<K, A, Taken>(self, __value: A) -> #with<Taken>
                 where
                     K: #keyword,
                     A: #private::Arg<K::Value>,
-                    S: #private::Take<K::Place>,
+                    S: #private::Take<K::Place, Taken>,
                 {
-                    #with(self.0.with::<K::Place, K::Value, A>(<#ident as #private::Task>::NAME, K::NAME, value))
+                    #with(self.0.with::<K::Value, Taken, A>(<#ident as #private::Task>::NAME, K::NAME, __value))
                 }
 
                 #(#by_name)*
 
                 /// A signature with these keywords and further arguments; `()` for none.
-                pub fn s<A, M>(self, arguments: A) -> #private::Flow<A::Missing, #output>
+                pub fn s<A, In, M>(self, __arguments: A) -> #private::Flow<In, #output>
                 where
-                    S: #private::Positional,
-                    A: #arguments<S::Reach, M>,
+                    #fits
                 {
-                    self.__s(arguments.__bind())
+                    self.__s(<A as #arguments<In, M, S>>::__bind(__arguments))
                 }
 
                 /// The same, ignoring the result of what comes before.
-                pub fn si<A, M>(self, arguments: A) -> #private::Flow<#private::Ignored, #output>
+                pub fn si<A, M>(self, __arguments: A) -> #private::Flow<#private::Ignored, #output>
                 where
-                    S: #private::Positional,
-                    A: #call<S::Reach, M>,
+                    #complete
                 {
-                    self.__si(arguments.__bind())
+                    self.__si(<A as #call<M, S>>::__bind(__arguments))
                 }
 
                 fn __s<In>(
                     self,
-                    arguments: ::core::result::Result<::std::vec::Vec<#private::Json>, #private::BindError>,
+                    __arguments: ::core::result::Result<::std::vec::Vec<#private::Json>, #private::BindError>,
                 ) -> #private::Flow<In, #output> {
-                    #private::signature::<#ident, In, S>(self.0, arguments, false)
+                    #private::signature::<#ident, In, S>(self.0, __arguments, false)
                 }
 
                 fn __si(
                     self,
-                    arguments: ::core::result::Result<::std::vec::Vec<#private::Json>, #private::BindError>,
+                    __arguments: ::core::result::Result<::std::vec::Vec<#private::Json>, #private::BindError>,
                 ) -> #private::Flow<#private::Ignored, #output> {
-                    #private::signature::<#ident, #private::Ignored, S>(self.0, arguments, true)
+                    #private::signature::<#ident, #private::Ignored, S>(self.0, __arguments, true)
                 }
             }
         }
@@ -381,22 +383,21 @@ impl Task {
         });
         let handler = self.handler();
         quote! {
-            static PARAMS: [#private::Param; #count] = [#(#params),*];
+            static __PARAMS: [#private::Param; #count] = [#(#params),*];
 
             impl #private::Task for #ident {
                 const NAME: &'static str = #name;
                 type Output = #output;
 
                 fn name() -> #private::TaskName {
-                    static NAME: #private::OnceLock<#private::TaskName> = #private::OnceLock::new();
-                    let checked = "the name was checked when the program was built";
-                    NAME.get_or_init(|| #private::TaskName::new(<#ident as #private::Task>::NAME).expect(checked)).clone()
+                    static __NAME: #private::OnceLock<#private::TaskName> = #private::OnceLock::new();
+                    #private::name_of::<#ident>(&__NAME)
                 }
 
                 fn definition() -> #private::TaskDef {
                     #private::TaskDef {
                         name: <#ident as #private::Task>::name(),
-                        params: &PARAMS,
+                        params: &__PARAMS,
                         states: ::std::vec![#(#states),*],
                         handler: #handler,
                         description: #description,
@@ -417,16 +418,16 @@ impl Task {
         let values = self.params.iter().map(|param| {
             let ty = &param.ty;
             match &param.kind {
-                Kind::Context => quote!(context.clone()),
-                Kind::State(state) => quote!(context.state::<#state>()?),
+                Kind::Context => quote!(__context.clone()),
+                Kind::State(state) => quote!(__context.state::<#state>()?),
                 Kind::Argument { default } => {
                     let this = place;
                     place += 1;
                     match default {
-                        None => quote_spanned!(ty.span()=> slots.required::<#ty>(#this)?),
+                        None => quote_spanned!(ty.span()=> __slots.required::<#ty>(#this)?),
                         Some(default) => {
                             let value = &default.value;
-                            quote_spanned!(ty.span()=> slots.or_default::<#ty>(#this, || #value)?)
+                            quote_spanned!(ty.span()=> __slots.or_default::<#ty>(#this, || #value)?)
                         }
                     }
                 }
@@ -435,11 +436,11 @@ impl Task {
         let values: Vec<TokenStream> = values.collect();
         quote! {
             #[allow(unused_variables)]
-            fn read(
-                context: &#private::TaskContext,
-                arguments: &#private::Arguments,
+            fn __read(
+                __context: &#private::TaskContext,
+                __arguments: &#private::Arguments,
             ) -> ::core::result::Result<(#(#types,)*), #private::TaskError> {
-                let slots = arguments.slots(#short, &PARAMS)?;
+                let __slots = __arguments.slots(#short, &__PARAMS)?;
                 ::core::result::Result::Ok((#(#values,)*))
             }
         }
@@ -454,17 +455,17 @@ impl Task {
         let is_async = self.item.sig.asyncness.is_some();
         let awaited = is_async.then(|| quote!(.await));
         let result = if self.is_fallible() {
-            quote_spanned!(returned=> result.map_err(#private::IntoTaskError::into_task_error))
+            quote_spanned!(returned=> #private::fallible(__result))
         } else {
-            quote!(::core::result::Result::Ok(result))
+            quote!(::core::result::Result::Ok(__result))
         };
         let outcome = quote_spanned!(returned=> #private::outcome::<#output>);
         let body = quote! {
-            let (#(#values,)*) = match read(&context, &arguments) {
-                ::core::result::Result::Ok(values) => values,
-                ::core::result::Result::Err(error) => return #private::Outcome::Failed(error),
+            let (#(#values,)*) = match __read(&__context, &__arguments) {
+                ::core::result::Result::Ok(__values) => __values,
+                ::core::result::Result::Err(__error) => return #private::Outcome::Failed(__error),
             };
-            let result = #ident.call(#(#values),*)#awaited;
+            let __result = #ident.call(#(#values),*)#awaited;
             #outcome(#result)
         };
         let plain = self.check_plain();
@@ -476,10 +477,10 @@ impl Task {
         };
         quote! {{
             #plain
-            fn run(context: #private::TaskContext, arguments: #private::Arguments) -> #returns {
+            fn __run(__context: #private::TaskContext, __arguments: #private::Arguments) -> #returns {
                 #body
             }
-            #private::Handler::#variant(run)
+            #private::Handler::#variant(__run)
         }}
     }
 
@@ -530,9 +531,9 @@ impl Task {
         let private = self.private();
         let ident = self.item.sig.ident.unraw().to_string();
         quote! {{
-            const PATH: &str = ::core::concat!(::core::module_path!(), "::", #ident);
-            const NAME: [u8; #private::dotted_len(PATH)] = #private::dotted(PATH);
-            #private::checked(&NAME)
+            const __PATH: &str = ::core::concat!(::core::module_path!(), "::", #ident);
+            const __NAME: [u8; #private::dotted_len(__PATH)] = #private::dotted(__PATH);
+            #private::checked(&__NAME)
         }}
     }
 
@@ -587,12 +588,12 @@ impl Task {
 
     fn names(&self) -> Names {
         let task = self.item.sig.ident.unraw();
+        let here = task.span();
         Names {
-            arguments: format_ident!("arguments_of_{task}"),
-            call: format_ident!("call_of_{task}"),
-            keyword: format_ident!("keyword_of_{task}"),
-            with: format_ident!("keywords_of_{task}"),
-            reach: format_ident!("reach_of_{task}"),
+            arguments: format_ident!("arguments_of_{task}", span = here),
+            call: format_ident!("call_of_{task}", span = here),
+            keyword: format_ident!("keyword_of_{task}", span = here),
+            with: format_ident!("keywords_of_{task}", span = here),
         }
     }
 }
@@ -603,7 +604,6 @@ struct Names {
     call: Ident,
     keyword: Ident,
     with: Ident,
-    reach: Ident,
 }
 
 impl Parameter {

@@ -24,7 +24,9 @@ pub(crate) fn expand(tokens: TokenStream) -> syn::Result<TokenStream> {
             errors.at(path, format!("`{}` is in this list twice; keep one", source(path)));
         }
     }
-    errors.into_result()?;
+    if let Some(errors) = errors.into_expression() {
+        return Ok(errors);
+    }
     let count = paths.len();
     let entries = paths.iter().map(|path| quote_spanned!(path.span()=> #private::entry(&#path)));
     let checks = paths.iter().enumerate().map(|(place, path)| {

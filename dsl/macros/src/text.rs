@@ -1,7 +1,7 @@
 //! Texts about tokens.
 
 use proc_macro2::TokenStream;
-use quote::ToTokens;
+use quote::{ToTokens, quote};
 
 /// Tokens as a programmer would write them: `Vec<(i64, String)>`.
 pub(crate) fn source(tokens: &impl ToTokens) -> String {
@@ -42,6 +42,12 @@ impl Errors {
             Some(errors) => errors.combine(error),
             None => self.0 = Some(error),
         }
+    }
+
+    /// The errors where an expression stands; several need a block.
+    pub(crate) fn into_expression(self) -> Option<TokenStream> {
+        let errors = self.0?.into_compile_error();
+        Some(quote!({ #errors }))
     }
 
     /// The errors, if there are any.

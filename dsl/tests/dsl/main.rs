@@ -8,7 +8,7 @@ extern crate celeriac_dsl as celeriac;
 mod canvas;
 mod flow;
 mod tasks;
-//mod ui;
+mod ui;
 
 /// The tasks of Celery's own documentation, and some more.
 mod proj {

@@ -1,0 +1,12 @@
+extern crate celeriac_dsl as celeriac;
+use celeriac::{canvas, task};
+
+#[task]
+pub async fn add(x: i64, y: i64) -> i64 {
+    x + y
+}
+
+fn main() {
+    let _ = add.s((1, 2, 3));
+    let _ = canvas!(add.s(1, 2, 3));
+}

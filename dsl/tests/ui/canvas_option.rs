@@ -1,0 +1,13 @@
+extern crate celeriac_dsl as celeriac;
+use celeriac::{canvas, task};
+
+#[task]
+pub async fn add(x: i64, y: i64) -> i64 {
+    x + y
+}
+
+fn main() {
+    let _ = canvas!(add.s(1, 1).set(quue = "hi"));
+    let _ = canvas!(add.s(1, 1).set(5, queue = "hi"));
+    let _ = canvas!(add.s(1, 1).set(immutable = false));
+}

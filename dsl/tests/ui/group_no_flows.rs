@@ -1,0 +1,12 @@
+extern crate celeriac_dsl as celeriac;
+use celeriac::{group, task};
+
+#[task]
+pub async fn add(x: i64, y: i64) -> i64 {
+    x + y
+}
+
+fn main() {
+    let _ = group([1, 2]);
+    let _ = group((add, add));
+}

@@ -1,0 +1,9 @@
+extern crate celeriac_dsl as celeriac;
+use celeriac::task;
+
+#[task]
+async fn add(x: i64, #[default("0")] y: i64) -> i64 {
+    x + y
+}
+
+fn main() {}

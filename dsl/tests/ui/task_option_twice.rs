@@ -1,0 +1,9 @@
+extern crate celeriac_dsl as celeriac;
+use celeriac::task;
+
+#[task(name = "proj.tasks.add", name = "proj.tasks.sum")]
+async fn add(x: i64, y: i64) -> i64 {
+    x + y
+}
+
+fn main() {}

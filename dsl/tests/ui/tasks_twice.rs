@@ -1,0 +1,11 @@
+extern crate celeriac_dsl as celeriac;
+use celeriac::{task, tasks};
+
+#[task]
+pub async fn add(x: i64, y: i64) -> i64 {
+    x + y
+}
+
+fn main() {
+    let _ = tasks![add, add];
+}

@@ -1,0 +1,21 @@
+extern crate celeriac_dsl as celeriac;
+use celeriac::{canvas, task};
+
+#[task]
+pub async fn add(x: i64, y: i64) -> i64 {
+    x + y
+}
+
+#[task]
+pub async fn greet(name: String) -> String {
+    name
+}
+
+#[task]
+pub async fn xsum(numbers: Vec<i64>) -> i64 {
+    numbers.iter().sum()
+}
+
+fn main() {
+    let _ = canvas!(group(add.s(4, 4), greet.s("Ann")) | xsum.s());
+}
