@@ -53,8 +53,8 @@ impl TextError {
             caret += 1;
         }
         Self {
-            message: fault.message,
-            help: fault.help,
+            message: fault.message.replace(char::is_control, " "),
+            help: fault.help.replace(char::is_control, " "),
             line: before.matches('\n').count() + 1,
             column: column + 1,
             excerpt,
@@ -111,10 +111,12 @@ mod tests {
     }
 
     #[test]
-    fn the_caret_stands_under_the_character() {
+    fn the_caret_stands_under_the_character_and_nothing_breaks_the_lines() {
         check("äöü x", 7, "line 1, column 5: bad\n  äöü x\n      ^ write x");
         check("a\n\tb\r\nc", 3, "line 2, column 2: bad\n   b\n   ^ write x");
         check("a\n", 2, "line 2, column 1: bad\n\n  ^ write x");
+        let fault = Fault::new(0, "bad\n\x1b[31m", "write\tx");
+        assert_eq!(TextError::new("a", fault).to_string(), "line 1, column 1: bad  [31m\n  a\n  ^ write x");
         check("", 0, "line 1, column 1: bad\n\n  ^ write x");
     }
 
