@@ -15,6 +15,7 @@ mod table_catalogue;
 mod table_errors;
 mod table_values;
 pub mod tasks;
+pub mod whole;
 
 use std::time::Duration;
 

@@ -1,0 +1,256 @@
+//! Whole runs: canvases through app, coordinators, workers and a backend, held against the reference evaluator.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use celeriac_backends::Backend;
+use celeriac_dsl::{Arguments, Handler, TaskContext, TaskDef};
+use celeriac_engine::eager::{Evaluation, Leaf, eager};
+use celeriac_engine::view::Standing;
+use celeriac_primitives::{
+    Call, Canvas, Failure, Json, Kwargs, Outcome, Path, RunId, Segment, TaskError, TaskId, TaskName,
+};
+use celeriac_runtime::{App, Coordinator, CoordinatorOptions, GetError, Worker, WorkerOptions};
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt};
+
+use crate::random::{self, Shape};
+use crate::table::{self, Failed, Seen};
+use crate::tasks;
+
+/// An app with the suite's tasks, and coordinators and workers for it, all in this process.
+#[derive(Debug)]
+pub struct Crew {
+    /// The app.
+    pub app: App,
+    ledger: Arc<Ledger>,
+    _coordinators: Vec<Coordinator>,
+    _workers: Vec<Worker>,
+}
+
+/// What was run, noted by the tasks themselves and outside the backend: the arguments of each call of each leaf.
+#[derive(Debug, Default)]
+struct Ledger(Mutex<BTreeMap<TaskId, Vec<Json>>>);
+
+impl Ledger {
+    fn note(&self, task: TaskId, args: Json) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(task).or_default().push(args);
+    }
+
+    /// Takes out what was noted of a run.
+    fn take(&self, run: RunId) -> BTreeMap<TaskId, Vec<Json>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken: BTreeMap<_, _> =
+            all.iter().filter(|(task, _)| task.run() == run).map(|(t, a)| (*t, a.clone())).collect();
+        taken.keys().for_each(|task| drop(all.remove(task)));
+        taken
+    }
+}
+
+/// What came out of a run.
+#[derive(Debug)]
+struct Observed {
+    result: Result<Json, Failed>,
+    failures: Vec<Failed>,
+    /// The leaves that were run, by path and arguments, in order.
+    ran: Vec<(String, String)>,
+    seen: Seen,
+}
+
+impl Crew {
+    /// Starts coordinators and workers on a backend.
+    pub fn start(backend: impl Backend, coordinators: usize, workers: usize) -> Self {
+        let ledger = Arc::new(Ledger::default());
+        let app =
+            App::builder("conformance").tasks(definitions()).state(ledger.clone()).backend(backend).build();
+        let app = app.expect("the suite's tasks have different names");
+        // Small numbers, so that leaves of one run spread over the workers.
+        let options = WorkerOptions::default().concurrency(3).prefetch(2);
+        Self {
+            _coordinators: (0..coordinators)
+                .map(|_| app.coordinator(CoordinatorOptions::default()))
+                .collect(),
+            _workers: (0..workers).map(|_| app.worker(options.clone())).collect(),
+            app,
+            ledger,
+        }
+    }
+
+    /// Runs every row of the tables.
+    ///
+    /// # Panics
+    /// When a row does not come out as it says, with all that do not.
+    pub async fn check_tables(&self) {
+        let mut wrong = Vec::new();
+        for row in table::all() {
+            let checked = match row.canvas() {
+                Ok(canvas) => self.observe(canvas).await.and_then(|observed| row.check(&observed.seen)),
+                Err(error) => Err(error),
+            };
+            wrong.extend(checked.err());
+        }
+        assert!(wrong.is_empty(), "{} rows differ:\n{}", wrong.len(), wrong.join("\n"));
+    }
+
+    /// Runs the random canvases of these seeds, many at a time, and compares each with the reference evaluator: the
+    /// value or a failure that it names, and every leaf run exactly once with the same arguments.
+    ///
+    /// # Panics
+    /// When one differs, with its seed, its text and the smallest part that still differs.
+    pub async fn check_random(&self, seeds: Range<u64>, shape: &Shape) {
+        let checks = stream::iter(seeds).map(|seed| async move {
+            let canvas = random::canvas(seed, shape);
+            (seed, self.differs(&canvas).await.map(|how| (canvas, how)))
+        });
+        let mut checks = std::pin::pin!(checks.buffer_unordered(32));
+        while let Some((seed, differs)) = checks.next().await {
+            if let Some((canvas, how)) = differs {
+                let (small, how) = self.minimise(canvas.clone(), how).await;
+                panic!(
+                    "seed {seed} differs: {how}\n  {small}\nout of\n  {canvas}\nreplay: CELERIAC_RANDOM_SEED={seed} \
+                     CELERIAC_RANDOM_COUNT=1 cargo test --test it random::"
+                );
+            }
+        }
+    }
+
+    async fn minimise(&self, mut canvas: Canvas, mut how: String) -> (Canvas, String) {
+        'smaller: loop {
+            for smaller in random::shrink(&canvas) {
+                if let Some(differs) = self.differs(&smaller).await {
+                    (canvas, how) = (smaller, differs);
+                    continue 'smaller;
+                }
+            }
+            return (canvas, how);
+        }
+    }
+
+    /// How a run of the canvas differs from its evaluation; `None` when it does not.
+    async fn differs(&self, canvas: &Canvas) -> Option<String> {
+        let mut ran = Vec::new();
+        let evaluation = eager(canvas, &mut |leaf| execute(leaf, &mut ran));
+        ran.sort();
+        match (evaluation, self.observe(canvas.clone()).await) {
+            (Err(refused), Ok(_)) => Some(format!("eager refuses it: {refused}")),
+            (Err(_), Err(_)) => None,
+            (Ok(_), Err(error)) => Some(error),
+            (Ok(evaluation), Ok(observed)) => compare(&evaluation, &ran, &observed),
+        }
+    }
+
+    async fn observe(&self, canvas: Canvas) -> Result<Observed, String> {
+        let run = self.app.submit(canvas).await.map_err(|error| error.to_string())?;
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let failed =
+            |failure: &Failure| Failed { node: failure.node.clone(), kind: failure.error.kind.clone() };
+        let result = match run.get_json(None).await {
+            Ok(value) => Ok(value),
+            Err(GetError::Failed(failure)) => Err(failed(&failure)),
+            Err(error) => return Err(text(&error)),
+        };
+        run.ended().await.map_err(|error| text(&error))?;
+        let nodes = run.nodes().await.map_err(|error| text(&error))?;
+        let mut failures = Vec::new();
+        for node in nodes.iter().filter(|node| node.standing == Standing::Failed) {
+            let outcome = run.outcome_of(node.node).await.map_err(|error| text(&error))?;
+            let failure = outcome.and_then(|outcome| run.plan().failure(run.id(), node.node, &outcome));
+            let is_callback = |s: &Segment| matches!(s, Segment::Link(_) | Segment::LinkError(_));
+            if !run.plan().path(node.node).segments().iter().any(is_callback) {
+                failures.extend(failure.iter().map(failed));
+            }
+        }
+        let mut seen = Seen { result: Some(result.clone()), failures: failures.clone(), ..Seen::default() };
+        let mut ran = Vec::new();
+        for (task, calls) in self.ledger.take(run.id()) {
+            let path = run.plan().path(task.node());
+            if calls.len() != 1 && run.plan().leaf(task.node()).is_none_or(|leaf| leaf.call == Call::Once) {
+                return Err(format!("{path} was run {} times", calls.len()));
+            }
+            ran.extend(calls.into_iter().map(|args| line(&path, args)));
+        }
+        let leaves = nodes.iter().filter(|node| run.plan().leaf(node.node).is_some());
+        leaves
+            .filter(|node| matches!(node.standing, Standing::Succeeded | Standing::Failed))
+            .for_each(|node| seen.ran(&run.plan().path(node.node)));
+        ran.sort();
+        run.forget().await.map_err(|error| text(&error))?;
+        Ok(Observed { result, failures, ran, seen })
+    }
+}
+
+/// Runs a leaf as a worker does, noting each of its calls.
+fn execute(leaf: &Leaf<'_>, ran: &mut Vec<(String, String)>) -> Result<Json, TaskError> {
+    let mut call = |args: &[Json]| {
+        ran.push(line(&leaf.path, Json::list(args)));
+        tasks::run(leaf.task.as_str(), Call::Once, args, leaf.kwargs)
+    };
+    let starmap = |item: &Json| item.to::<Vec<Json>>().expect("items of a starmap are lists");
+    let values: Result<Vec<Json>, TaskError> = match leaf.call {
+        Call::Once => return call(&leaf.args),
+        Call::Map => leaf.args.iter().map(|item| call(std::slice::from_ref(item))).collect(),
+        Call::Starmap => leaf.args.iter().map(|item| call(&starmap(item))).collect(),
+    };
+    values.map(Json::list)
+}
+
+/// A leaf that was run. What an error callback gets holds ids, and of several failures which came first: not compared.
+fn line(path: &Path, args: Json) -> (String, String) {
+    let is_errback = path.segments().iter().any(|segment| matches!(segment, Segment::LinkError(_)));
+    (path.to_string(), if is_errback { String::new() } else { args.to_string() })
+}
+
+fn compare(evaluation: &Evaluation, ran: &[(String, String)], observed: &Observed) -> Option<String> {
+    let seen = Seen::default().with(evaluation);
+    match (seen.result.expect("the evaluation has a result"), &observed.result) {
+        (Ok(expect), Ok(value)) if expect == *value => {}
+        // Of several failures, the first in time is reported.
+        (Err(_), Err(failed)) if seen.failures.contains(failed) => {}
+        (expect, result) => return Some(format!("result {result:?}, not {expect:?}")),
+    }
+    let sorted = |failures: &[Failed]| {
+        let mut lines: Vec<String> = failures.iter().map(|f| format!("{} {}", f.node, f.kind)).collect();
+        lines.sort();
+        lines
+    };
+    let (failures, expect) = (sorted(&observed.failures), sorted(&seen.failures));
+    if failures != expect {
+        return Some(format!("failures {failures:?}, not {expect:?}"));
+    }
+    (observed.ran != ran).then(|| format!("ran {:?}, not {ran:?}", observed.ran))
+}
+
+/// The suite's tasks, as a worker takes them.
+fn definitions() -> Vec<TaskDef> {
+    macro_rules! definition {
+        ($($place:literal)*) => {
+            [$(Handler::Async(entry::<$place>)),*]
+        };
+    }
+    let handlers = definition!(0 1 2 3 4 5 6 7 8 9);
+    assert_eq!(handlers.len(), tasks::NAMES.len(), "one handler for each task");
+    let define = |(handler, name): (Handler, &&str)| TaskDef {
+        name: TaskName::new(*name).expect("the suite's names are good"),
+        params: &[],
+        states: Vec::new(),
+        handler,
+        description: "a task of the suite",
+    };
+    handlers.into_iter().zip(tasks::NAMES).map(define).collect()
+}
+
+fn entry<const PLACE: usize>(context: TaskContext, arguments: Arguments) -> BoxFuture<'static, Outcome> {
+    Box::pin(async move {
+        let ledger = context.state::<Arc<Ledger>>().expect("the app has a ledger");
+        ledger.note(context.task_id(), arguments.args().clone());
+        let (args, kwargs) = (arguments.args().to::<Vec<Json>>(), arguments.kwargs().to::<Kwargs>());
+        let (Ok(args), Ok(kwargs)) = (args, kwargs) else {
+            return Outcome::Undecodable(format!("{arguments:?}"));
+        };
+        match tasks::run(tasks::NAMES[PLACE], Call::Once, &args, &kwargs) {
+            Ok(value) => Outcome::Success(value),
+            Err(error) => Outcome::Failed(error),
+        }
+    })
+}

@@ -1,0 +1,34 @@
+# What developers type often. CI runs scripts/test and nothing else.
+
+# Everything that has to pass.
+test:
+    scripts/test
+
+# Format and lint.
+lint:
+    cargo fmt --all
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# The docs as docs.rs would show them.
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --open
+
+# Random canvases against the reference evaluator; scripts/test runs 2,000.
+random count="100000" seed="1":
+    CELERIAC_RANDOM_COUNT={{count}} CELERIAC_RANDOM_SEED={{seed}} cargo test --release --test it random:: -- --nocapture
+
+# Throughput of the embedded engine.
+bench:
+    cargo bench
+
+# One fuzz target for so many seconds, on stable: text, canvas_json, message or plan.
+fuzz target seconds="600":
+    cargo run --release --manifest-path fuzz/Cargo.toml --bin drive -- {{target}} {{seconds}}
+
+# Licences, advisories and sources of the dependencies (needs cargo-deny).
+deny:
+    cargo deny check
+
+# Capture Celery's JSON forms anew (needs Python with celery).
+golden:
+    python3 scripts/golden/capture.py primitives/tests/golden/celery.json

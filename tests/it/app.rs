@@ -1,0 +1,197 @@
+//! Apps and handles: submitting, waiting, asking.
+
+use std::time::Duration;
+
+use celeriac::backends::ErrorKind;
+use celeriac::engine::view::Standing;
+use celeriac::memory::Memory;
+use celeriac::prelude::*;
+use celeriac::primitives::{Limits, RunId};
+use celeriac::runtime::{BuildError, SubmitError};
+use futures::StreamExt;
+
+#[task(name = "app.add")]
+async fn add(x: i64, y: i64) -> i64 {
+    x + y
+}
+
+#[task(name = "app.sleep")]
+async fn sleep(ms: u64) -> u64 {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    ms
+}
+
+#[task(name = "app.fail")]
+async fn fail() -> Result<i64, TaskError> {
+    Err(TaskError::new("ValueError", "boom"))
+}
+
+#[task(name = "app.ids")]
+async fn ids(ctx: TaskContext) -> (String, String, u32, String) {
+    (ctx.run_id().to_string(), ctx.task_id().to_string(), ctx.attempt(), ctx.idempotency_key())
+}
+
+#[task(name = "app.report")]
+async fn report(failure: Failure) -> String {
+    failure.to_string()
+}
+
+struct Greeting(&'static str);
+
+#[task(name = "app.greet")]
+async fn greet(name: String, greeting: State<Greeting>) -> String {
+    format!("{}, {name}", greeting.0)
+}
+
+fn app() -> App {
+    App::embedded().tasks(tasks![add, sleep, fail, ids, report]).build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_tells_how_its_run_stands() {
+    let run = app().submit(sleep.s(1000) | sleep.si(1000)).await.unwrap();
+    assert_eq!(run.state().await.unwrap(), TaskState::Pending);
+    assert!(!run.ready().await.unwrap());
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(run.state().await.unwrap(), TaskState::Started);
+    assert_eq!(run.get().await.unwrap(), 1000);
+    assert_eq!(run.state().await.unwrap(), TaskState::Success);
+    assert!(run.ready().await.unwrap() && run.successful().await.unwrap() && !run.failed().await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_ends_in_time_and_the_run_goes_on() {
+    let run = app().submit(sleep.s(60_000)).await.unwrap();
+    let error = run.get_timeout(Duration::from_secs(1)).await.unwrap_err();
+    assert!(matches!(error, GetError::Timeout(timeout) if timeout == Duration::from_secs(1)), "{error}");
+    assert_eq!(run.get().await.unwrap(), 60_000);
+}
+
+#[tokio::test]
+async fn get_raises_the_leafs_own_error_with_its_path() {
+    let run = app().submit(group((add.s((1, 1)), fail.s(()) | add.s(1)))).await.unwrap();
+    let error = run.get().await.unwrap_err();
+    assert_eq!(error.to_string(), "group[1].chain[0] (app.fail) failed: ValueError: boom");
+    assert_eq!(error.task_error().unwrap().kind, "ValueError");
+    assert_eq!(run.state().await.unwrap(), TaskState::Failure);
+    run.ended().await.unwrap();
+    let nodes = run.nodes().await.unwrap();
+    let standings: Vec<Standing> = nodes.iter().map(|node| node.standing).collect();
+    assert_eq!(standings, [Standing::Succeeded, Standing::Failed, Standing::Blocked(nodes[1].node)]);
+    assert_eq!(nodes[2].path, "group[1].chain[1]");
+    assert_eq!(nodes[1].state, TaskState::Failure);
+}
+
+#[tokio::test]
+async fn the_outcome_of_a_node_is_found_by_its_path() {
+    let run = app().submit(add.s((1, 2)) | add.s(3)).await.unwrap();
+    assert_eq!(run.get().await.unwrap(), 6);
+    let first = run.node_at("chain[0]").unwrap();
+    assert_eq!(run.outcome_of(first).await.unwrap().unwrap().value().unwrap().as_str(), "3");
+    assert_eq!(run.node_at("chain[7]"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_come_as_they_finish_and_failures_among_them() {
+    let canvas = Canvas::group([
+        Signature::new("app.sleep").unwrap().arg(300).unwrap().into(),
+        Signature::new("app.fail").unwrap().into(),
+        Signature::new("app.sleep").unwrap().arg(100).unwrap().into(),
+        Canvas::from(Signature::new("app.fail").unwrap()).then(Signature::new("app.sleep").unwrap()),
+    ]);
+    let id = RunId::from_parts(1, 1);
+    let app = app();
+    app.submit_as(id, canvas).await.unwrap();
+    let run = app.run::<Vec<u64>>(id).await.unwrap().unwrap();
+    let mut members = Vec::new();
+    let mut stream = std::pin::pin!(run.members());
+    while let Some((place, value)) = stream.next().await {
+        members.push((place, value.map_err(|error| error.to_string())));
+    }
+    members[..2].sort();
+    let boom = |node: &str| Err(format!("{node} (app.fail) failed: ValueError: boom"));
+    assert_eq!(members, [(1, boom("group[1]")), (3, boom("group[3].chain[0]")), (2, Ok(100)), (0, Ok(300))]);
+}
+
+#[tokio::test]
+async fn a_task_knows_its_ids() {
+    let run = app().submit(ids.s(())).await.unwrap();
+    let (run_id, task_id, attempt, key) = run.get().await.unwrap();
+    assert_eq!(run_id, run.id().to_string());
+    let task: celeriac::primitives::TaskId = task_id.parse().unwrap();
+    assert_eq!((task.run(), task.node().number(), attempt), (run.id(), 1, 1));
+    assert_eq!(key, task_id);
+}
+
+#[tokio::test]
+async fn an_error_callback_gets_the_failure() {
+    let run = app().submit(fail.s(()).on_error(report.s(()))).await.unwrap();
+    run.get().await.unwrap_err();
+    run.ended().await.unwrap();
+    let errback = run.node_at("link_error[0]").unwrap();
+    let said = run.outcome_of(errback).await.unwrap().unwrap().value().unwrap();
+    assert_eq!(said.as_str(), "\"canvas (app.fail) failed: ValueError: boom\"");
+}
+
+#[tokio::test]
+async fn a_state_reaches_its_task_and_a_missing_one_is_refused_at_the_start() {
+    let app = App::embedded().tasks(tasks![greet]).state(Greeting("hello")).build().unwrap();
+    assert_eq!(app.submit(greet.s("world")).await.unwrap().get().await.unwrap(), "hello, world");
+    let error = App::embedded().tasks(tasks![greet]).build().unwrap_err();
+    assert!(matches!(error, BuildError::MissingState { .. }));
+    assert!(error.to_string().contains("task app.greet takes State<it::app::Greeting>"), "{error}");
+}
+
+#[tokio::test]
+async fn two_tasks_of_one_name_are_refused() {
+    let error = App::embedded().tasks(tasks![add]).tasks(tasks![add]).build().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "two tasks are called app.add; give one of them another name with #[task(name = \"…\")]"
+    );
+}
+
+#[tokio::test]
+async fn the_same_id_is_the_same_run_and_another_canvas_a_conflict() {
+    let (app, id) = (app(), RunId::from_parts(7, 7));
+    let first = app.submit_as(id, add.s((1, 2))).await.unwrap();
+    let again = app.submit_as(id, add.s((1, 2))).await.unwrap();
+    assert_eq!((first.id(), again.get().await.unwrap()), (again.id(), 3));
+    let error = app.submit_as(id, add.s((1, 3))).await.unwrap_err();
+    assert!(matches!(error, SubmitError::Backend(error) if error.kind == ErrorKind::Conflict));
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_with_its_place() {
+    let mut limits = Limits::default();
+    limits.nodes_max = 3;
+    let app = App::embedded().tasks(tasks![add]).limits(limits).build().unwrap();
+    let error = app.submit(group((0..4).map(|i| add.s((i, i))))).await.unwrap_err();
+    assert!(error.to_string().starts_with("the canvas has more than 3 nodes"), "{error}");
+}
+
+#[tokio::test]
+async fn a_forgotten_run_is_unknown() {
+    let app = app();
+    let run = app.submit(add.s((1, 2))).await.unwrap();
+    run.get().await.unwrap();
+    let other = run.clone();
+    run.forget().await.unwrap();
+    let error = other.get().await.unwrap_err();
+    assert!(matches!(error, GetError::Backend(error) if error.kind == ErrorKind::UnknownRun));
+    assert!(app.run::<i64>(other.id()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_embedded_app_stops_with_its_last_clone_and_handle() {
+    let backend = Memory::new();
+    let app = App::embedded().tasks(tasks![add]).backend(backend.clone()).build().unwrap();
+    let run = app.clone().submit(add.s((1, 2))).await.unwrap();
+    drop(app);
+    assert_eq!(run.get().await.unwrap(), 3);
+    drop(run);
+    tokio::task::yield_now().await;
+    let client = App::builder("client").backend(backend).build().unwrap();
+    let orphan = client.submit(add.s((1, 2))).await.unwrap();
+    assert!(orphan.get_timeout(Duration::from_millis(50)).await.is_err(), "nobody is left to run it");
+}

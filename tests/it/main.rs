@@ -1,0 +1,7 @@
+//! Black-box tests, through the facade only.
+
+mod app;
+mod random;
+mod sizes;
+mod typed;
+mod worker;

@@ -1,0 +1,28 @@
+//! Whole canvases on the memory backend, held against the tables and the reference evaluator.
+
+use celeriac::memory::Memory;
+use celeriac_conformance::random::Shape;
+use celeriac_conformance::whole::Crew;
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_row_of_the_tables_comes_out_as_it_says() {
+    Crew::start(Memory::new(), 2, 3).check_tables().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_canvases_equal_the_reference_evaluator_and_run_every_leaf_once() {
+    let (first, count) = (setting("CELERIAC_RANDOM_SEED", 1), setting("CELERIAC_RANDOM_COUNT", 2_000));
+    let backend = Memory::new();
+    Crew::start(backend.clone(), 2, 3).check_random(first..first + count, &Shape::default()).await;
+    println!("{count} canvases from seed {first} on, all equal");
+    assert!(
+        backend.census().values().all(|left| *left == 0),
+        "forgotten runs leave nothing: {:?}",
+        backend.census()
+    );
+}
