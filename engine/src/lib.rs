@@ -28,6 +28,7 @@
 pub mod advance;
 pub mod eager;
 pub mod plan;
+pub mod render;
 pub mod text;
 pub mod view;
 

@@ -1,0 +1,175 @@
+//! The plan as JSON, for programs.
+
+use celeriac_primitives::{Call, Json, NodeNo, TaskName};
+use serde::Serialize;
+
+use super::{edges_into, standing_of};
+use crate::plan::{Edge, Node, Plan, ScopeKind, ScopeNo, Value};
+use crate::view::Standing;
+
+/// The plan as one line of JSON.
+///
+/// The keys below are stable; later versions may add others. Nodes and scopes are referred to by their numbers.
+///
+/// ```text
+/// {"nodes": [node…], "edges": [edge…], "scopes": [scope…], "output": value}
+///
+/// node   number     1, 2, 3, …
+///        path       where it stands in the canvas: "chain[1].header[3]"
+///        kind       "leaf" or "join"
+///        task       the full name of the task; null for a join
+///        call       "once", "map" or "starmap"; null for a join
+///        args       the bound arguments, a list (of a map the items); null for a join
+///        kwargs     the bound keyword arguments, an object; null for a join
+///        queue      the queue it asks for, or null
+///        input      the value that is prepended to the arguments or collected, or null
+///        after      the nodes it waits for without taking anything from them
+///        gate       the scope whose closing it waits for, or null
+///        scope      its innermost scope
+///        standing   only where it is known: "waiting", "open", "succeeded", "failed", "blocked" or "not needed"
+///        blocked_by only for "blocked": the node that failed
+/// edge   from, to   two nodes
+///        kind       "data" or "after"
+///        slot       of a data edge: the place in the input, from 0
+/// scope  number     0 is the run
+///        parent     the scope around it; null for the run
+///        kind       "run", "errback" or "detached"
+/// value  {"node": 1}                      the result of a node
+///        {"list": [value…]}               a list
+///        {"const": any, "after": [1, …]}  known beforehand, once these nodes have succeeded
+///        {"failure": 1}                   the failure that closed a scope
+/// ```
+pub fn json(plan: &Plan, standings: Option<&[Standing]>) -> String {
+    let node = |(number, node)| NodeRow::of(plan, number, node, standing_of(standings, number));
+    let edges = plan.nodes().flat_map(|(to, _)| {
+        edges_into(plan, to).into_iter().map(move |(from, edge)| match edge {
+            Edge::Data { slot } => EdgeRow { from, to, kind: "data", slot: Some(slot) },
+            Edge::After => EdgeRow { from, to, kind: "after", slot: None },
+        })
+    });
+    let scopes = plan.scopes().map(|(number, scope)| ScopeRow {
+        number: number.index(),
+        parent: (number != ScopeNo::ROOT).then_some(scope.parent.index()),
+        kind: match scope.kind {
+            ScopeKind::Root => "run",
+            ScopeKind::Errback => "errback",
+            ScopeKind::Detached => "detached",
+        },
+    });
+    let rows = Rows {
+        nodes: plan.nodes().map(node).collect(),
+        edges: edges.collect(),
+        scopes: scopes.collect(),
+        output: ValueRow::of(plan.output()),
+    };
+    serde_json::to_string(&rows).expect("rows hold numbers, texts and JSON only")
+}
+
+#[derive(Serialize)]
+struct Rows<'p> {
+    nodes: Vec<NodeRow<'p>>,
+    edges: Vec<EdgeRow>,
+    scopes: Vec<ScopeRow>,
+    output: ValueRow<'p>,
+}
+
+#[derive(Serialize)]
+struct NodeRow<'p> {
+    number: NodeNo,
+    path: String,
+    kind: &'static str,
+    task: Option<&'p TaskName>,
+    call: Option<&'static str>,
+    args: Option<Json>,
+    kwargs: Option<Json>,
+    queue: Option<&'p str>,
+    input: Option<ValueRow<'p>>,
+    after: &'p [NodeNo],
+    gate: Option<usize>,
+    scope: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standing: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked_by: Option<NodeNo>,
+}
+
+#[derive(Serialize)]
+struct EdgeRow {
+    from: NodeNo,
+    to: NodeNo,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slot: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct ScopeRow {
+    number: usize,
+    parent: Option<usize>,
+    kind: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ValueRow<'p> {
+    Node { node: NodeNo },
+    List { list: Vec<ValueRow<'p>> },
+    Const { r#const: Json, after: &'p [NodeNo] },
+    Failure { failure: usize },
+}
+
+impl<'p> NodeRow<'p> {
+    fn of(plan: &'p Plan, number: NodeNo, node: &'p Node, standing: Option<Standing>) -> Self {
+        let leaf = plan.leaf(number);
+        Self {
+            number,
+            path: plan.path(number).to_string(),
+            kind: if leaf.is_some() { "leaf" } else { "join" },
+            task: plan.task(number),
+            call: leaf.map(|leaf| match leaf.call {
+                Call::Once => "once",
+                Call::Map => "map",
+                Call::Starmap => "starmap",
+            }),
+            args: leaf.map(|leaf| checked(&format!("[{}]", leaf.args))),
+            kwargs: leaf.map(|leaf| checked(&leaf.kwargs)),
+            queue: plan.queue(number).map(|queue| &**queue),
+            input: node.input.as_ref().map(ValueRow::of),
+            after: &node.after.nodes,
+            gate: node.gate().map(ScopeNo::index),
+            scope: node.scope.index(),
+            standing: standing.map(standing_name),
+            blocked_by: match standing {
+                Some(Standing::Blocked(by)) => Some(by),
+                _ => None,
+            },
+        }
+    }
+}
+
+impl<'p> ValueRow<'p> {
+    fn of(value: &'p Value) -> Self {
+        match value {
+            Value::Node(node) => Self::Node { node: *node },
+            Value::List(items) => Self::List { list: items.iter().map(Self::of).collect() },
+            Value::Const(json, after) => Self::Const { r#const: checked(json.as_str()), after: &after.nodes },
+            Value::Failure(scope) => Self::Failure { failure: scope.index() },
+        }
+    }
+}
+
+/// A part of the plan that should be JSON. In a plan read from broken bytes it may be anything: then its text.
+fn checked(text: &str) -> Json {
+    Json::parse(text).unwrap_or_else(|_| Json::string(text))
+}
+
+fn standing_name(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Waiting => "waiting",
+        Standing::Open => "open",
+        Standing::Succeeded => "succeeded",
+        Standing::Failed => "failed",
+        Standing::Blocked(_) => "blocked",
+        Standing::NotNeeded => "not needed",
+    }
+}
