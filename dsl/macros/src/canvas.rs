@@ -8,7 +8,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::visit_mut::{VisitMut, visit_expr_mut};
-use syn::{Expr, ExprCall, ExprMethodCall, Ident};
+use syn::{Expr, ExprArray, ExprCall, ExprMethodCall, Ident};
 
 use crate::call::{self, Call};
 use crate::comprehension::{self, Comprehension, MARKER};
@@ -21,7 +21,11 @@ pub(crate) fn expand(tokens: TokenStream) -> syn::Result<TokenStream> {
     if tokens.is_empty() {
         return Err(syn::Error::new(Span::call_site(), "write a canvas: `canvas!(add.s(4, 4) | mul.s(8))`"));
     }
-    let mut expr: Expr = syn::parse2(comprehension::mark(tokens)?).map_err(|error| {
+    if comprehension::is_comprehension(&tokens) {
+        let message = "a `for` needs a canvas around it: `group(add.s(i, i) for i in 0..10)`";
+        return Err(syn::Error::new_spanned(tokens, message));
+    }
+    let mut expr: Expr = syn::parse2(comprehension::mark(tokens)).map_err(|error| {
         syn::Error::new(
             error.span(),
             format!("{error}; a canvas is written such as `add.s(4, 4) | mul.s(8)`"),
@@ -85,6 +89,7 @@ impl Rewrite {
     /// A marked comprehension, with the parentheses or brackets around it.
     fn comprehension(&mut self, expr: &Expr) -> Option<Expr> {
         let call = match expr {
+            Expr::Macro(call) if call.mac.path.is_ident("vec") => return self.vec(&call.mac),
             Expr::Macro(call) => call,
             Expr::Paren(paren) => return self.comprehension(&paren.expr),
             Expr::Array(list) if list.elems.len() == 1 => return self.comprehension(&list.elems[0]),
@@ -103,6 +108,18 @@ impl Rewrite {
                 None
             }
         }
+    }
+
+    /// `vec![a, b]`, and `vec![a for …]`.
+    fn vec(&mut self, vec: &syn::Macro) -> Option<Expr> {
+        let tokens = &vec.tokens;
+        let mut list: ExprArray = syn::parse2(quote!([#tokens])).ok()?;
+        if list.elems.len() == 1 && is_marked(&list.elems[0]) {
+            return self.comprehension(&list.elems[0]);
+        }
+        list.elems.iter_mut().for_each(|element| self.visit_expr_mut(element));
+        let (path, elements) = (&vec.path, list.elems.iter());
+        Some(Expr::Verbatim(quote!(#path![#(#elements),*])))
     }
 
     fn method(&mut self, call: &ExprMethodCall) -> Option<TokenStream> {

@@ -12,10 +12,13 @@ use syn::{Expr, Pat};
 pub(crate) const MARKER: &str = "__celeriac_for";
 
 /// Marks the comprehensions in these tokens, at any depth.
-pub(crate) fn mark(tokens: TokenStream) -> syn::Result<TokenStream> {
-    let marked = tokens.into_iter().map(|token| match token {
+pub(crate) fn mark(tokens: TokenStream) -> TokenStream {
+    // What stands in a macro call has a grammar of its own; only that of `vec!` is known.
+    let (mut word, mut in_macro) = (String::new(), false);
+    let mark_token = |token| match token {
+        TokenTree::Group(group) if in_macro => TokenTree::Group(group),
         TokenTree::Group(group) => {
-            let mut inside = mark(group.stream())?;
+            let mut inside = mark(group.stream());
             if matches!(group.delimiter(), Delimiter::Parenthesis | Delimiter::Bracket)
                 && is_comprehension(&inside)
             {
@@ -24,15 +27,19 @@ pub(crate) fn mark(tokens: TokenStream) -> syn::Result<TokenStream> {
             }
             let mut marked = Group::new(group.delimiter(), inside);
             marked.set_span(group.span());
-            Ok(TokenTree::Group(marked))
+            TokenTree::Group(marked)
         }
-        other => Ok(other),
-    });
-    marked.collect()
+        other => {
+            in_macro = matches!(&other, TokenTree::Punct(punct) if punct.as_char() == '!') && word != "vec";
+            word = other.to_string();
+            other
+        }
+    };
+    tokens.into_iter().map(mark_token).collect()
 }
 
 /// Whether a `for` stands after something. Not one of a type: `dyn for<'a> Fn(&'a str)`.
-fn is_comprehension(tokens: &TokenStream) -> bool {
+pub(crate) fn is_comprehension(tokens: &TokenStream) -> bool {
     let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
     (1..tokens.len()).any(|i| {
         is_word(&tokens[i], "for")

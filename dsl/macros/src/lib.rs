@@ -8,6 +8,8 @@ use proc_macro::TokenStream;
 mod call;
 mod canvas;
 mod comprehension;
+mod expand;
+mod handler;
 #[path = "../../src/nearest.rs"]
 mod nearest;
 mod options;
@@ -22,19 +24,12 @@ mod text;
 /// `add.chunks(…)` write canvases, `add.with()` gives keyword arguments by name, and `add.call(…)` runs the function
 /// itself.
 ///
-/// ```ignore
-/// /// Adds two or three numbers.
-/// #[task]
-/// async fn add(x: i64, y: i64, #[default(0)] z: i64) -> i64 {
-///     x + y + z
-/// }
-/// ```
-///
 /// - An `async fn` runs on the async threads; a plain `fn` may block and runs off them.
 /// - Parameters and results travel as JSON: types that implement serde's `Serialize` and `Deserialize` and own what
 ///   they hold. At most eight parameters.
 /// - The last parameters may have a default: `#[default(0)]`, or `#[default]` for `Default::default()`.
 /// - `ctx: TaskContext` and `db: State<T>` are handed in by the worker, wherever they stand.
+/// - The name stands for the task in its whole module, so no variable there can have it.
 /// - The function returns a value, or a `Result` whose error is any `std::error::Error`, a `TaskError` or a string.
 ///
 /// # Options

@@ -50,6 +50,11 @@ fn generators() {
         "group(add.s(1, 2), add.s(3, 4))",
     );
     check::<(), Vec<i64>, _>(canvas!(group(add.s(x, y) for x in 0..2 for y in 0..x)), "group(add.s(1, 0))");
+    check::<(), Vec<i64>, _>(canvas!(group(vec![add.s(i, i) for i in 0..3])), ten);
+    check::<(), Vec<i64>, _>(
+        canvas!(group(vec![add.s(0, 0), add.s(1, y = 1)])),
+        "group(add.s(0, 0), add.s(1, y=1))",
+    );
     check::<(i64,), i64, _>(canvas!(chain(mul.s(i) for i in 2..4)), "mul.s(2) | mul.s(3)");
     check::<(), Vec<i64>, _>(
         canvas!(group(add.s(i, i) | mul.s(2) for i in 0..2)),
@@ -88,6 +93,20 @@ fn groups_chains_and_chords() {
          add.s(8, 8), add.s(9, 9))",
     );
     check::<(), i64, _>(canvas!(chain(add.s(4, 4), mul.s(8), mul.s(2))), "add.s(4, 4) | mul.s(8) | mul.s(2)");
+    check::<(i64,), i64, _>(
+        canvas!(chain(
+            mul.s(1),
+            mul.s(2),
+            mul.s(3),
+            mul.s(4),
+            mul.s(5),
+            mul.s(6),
+            mul.s(7),
+            mul.s(8),
+            mul.s(9)
+        )),
+        "mul.s(1) | mul.s(2) | mul.s(3) | mul.s(4) | mul.s(5) | mul.s(6) | mul.s(7) | mul.s(8) | mul.s(9)",
+    );
     check::<(), i64, _>(canvas!(chain(add.s(4, 4) | mul.s(8))), "chain(add.s(4, 4) | mul.s(8))");
     let chord = "chord([add.s(1, 1), add.s(2, 2)], xsum.s())";
     check::<(), i64, _>(canvas!(chord([add.s(1, 1), add.s(2, 2)], xsum.s())), chord);

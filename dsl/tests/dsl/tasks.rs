@@ -21,7 +21,8 @@ fn x0() -> i64 {
 
 #[task]
 fn parse(text: String) -> self::std_result::Result<i64, ParseIntError> {
-    Ok(text.parse::<i64>()?)
+    let number = text.parse::<i64>()?;
+    Ok(number)
 }
 
 mod std_result {

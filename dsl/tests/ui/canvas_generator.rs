@@ -15,4 +15,5 @@ fn main() {
     let _ = canvas!(chord(add.s(i, i) for i in 0..10, xsum.s()));
     let _ = canvas!(group(add.s(i, i) for i of 0..10));
     let _ = canvas!(group(add.s(i, i) for i in));
+    let _ = canvas!(add.s(i, i) for i in 0..10);
 }
