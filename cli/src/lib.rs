@@ -1,1 +1,93 @@
-//! The debug CLI as a library.
+//! The debug CLI as a library: an app's own tasks, from the command line.
+//!
+//! An app hands itself to [`main`]:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use celeriac_runtime::{App, BuildError};
+//!
+//! fn main() -> Result<ExitCode, BuildError> {
+//!     let app = App::embedded().build()?; // and .tasks(tasks![add, mul])
+//!     Ok(celeriac_cli::main(app))
+//! }
+//! ```
+//!
+//! and gets these commands (`--help` has them all):
+//!
+//! ```text
+//! proj run 'add.s(4, 4) | mul.s(8)'        64
+//! proj run 'group(add.s(i) for i in range(3))' --args 10    [10,11,12]
+//! proj run -f canvas.json --timeout 2m     Celery's JSON, or operator text
+//! proj plan 'add.s(4, 4) | mul.s(8)' -o mermaid
+//! proj tasks
+//! ```
+//!
+//! `run` prints the result as one line of JSON on stdout, and nothing else there; all that is for people goes to
+//! stderr. It returns when nothing of the run is left to do, callbacks and error callbacks included. Errors begin
+//! with `error: `; the exit code tells what kind they are:
+//!
+#![doc = exit::table!()]
+
+mod args;
+mod canvas;
+mod exit;
+mod io;
+mod plan;
+mod progress;
+mod run;
+mod tasks;
+mod timeout;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use celeriac_runtime::App;
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+pub use exit::Exit;
+pub use io::{Interrupt, Io};
+
+use args::{Cli, Command};
+use exit::Stop;
+
+/// The `main` of an app: does what the program's arguments say.
+pub fn main(app: App) -> ExitCode {
+    let (mut stdin, mut stdout, mut stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let mut io = Io::new(&mut stdin, &mut stdout, &mut stderr);
+            io.complain(&format!("the async runtime does not start: {error}"));
+            return Exit::Internal.into();
+        }
+    };
+    let io = Io::process(&mut stdin, &mut stdout, &mut stderr);
+    let exit = runtime.block_on(run(&app, std::env::args_os(), io));
+    // After a timeout or Ctrl-C blocking tasks may still run; nobody waits for them.
+    runtime.shutdown_background();
+    exit.into()
+}
+
+/// Does what `args` say, the program's name first, with these streams.
+///
+/// Call it inside a tokio runtime with time and I/O enabled.
+pub async fn run(app: &App, args: impl IntoIterator<Item = OsString>, mut io: Io<'_>) -> Exit {
+    let done = match Cli::try_parse_from(args) {
+        Ok(Cli { command: Command::Run(args) }) => run::run(app, &args, &mut io).await,
+        Ok(Cli { command: Command::Plan(args) }) => plan::plan(app, &args, &mut io),
+        Ok(Cli { command: Command::Tasks }) => tasks::tasks(app, &mut io),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            io.print(&error.to_string())
+        }
+        Err(error) => {
+            io.say(&error.to_string());
+            Ok(Exit::Usage)
+        }
+    };
+    done.unwrap_or_else(|Stop { exit, message }| {
+        io.complain(&message);
+        exit
+    })
+}

@@ -1,0 +1,110 @@
+//! From the command line to a compiled canvas.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+
+use celeriac_engine::Plan;
+use celeriac_engine::text::{self, Names, Resolver, UnknownTask};
+use celeriac_primitives::{Canvas, Json, Kwargs, TaskName};
+use celeriac_runtime::App;
+
+use crate::args::CanvasArgs;
+use crate::exit::{Exit, Stop};
+
+/// No file is read any further than this.
+const BYTES_MAX: u64 = 256 << 20;
+
+impl CanvasArgs {
+    /// Reads, binds, checks and compiles the canvas. Nothing has started when this fails.
+    pub(crate) fn compile(&self, app: &App, stdin: &mut dyn Read) -> Result<Plan, Stop> {
+        let names: Names = app.registry().tasks().map(|task| task.name.clone()).collect();
+        let mut canvas = self.canvas(app, &names, stdin)?;
+        let (args, kwargs) = self.arguments()?;
+        canvas.bind(&args, &kwargs);
+        let plan = Plan::compile_within(&canvas, app.limits()).map_err(Stop::usage)?;
+        check_tasks(&plan, &names)?;
+        Ok(plan)
+    }
+
+    fn canvas(&self, app: &App, names: &Names, stdin: &mut dyn Read) -> Result<Canvas, Stop> {
+        match (&self.text, &self.file) {
+            (_, Some(path)) if path.as_os_str() != "-" => {
+                let place = path.display().to_string();
+                let text =
+                    File::open(path).and_then(read_text).map_err(|error| unreadable(&place, &error))?;
+                parse(&text, app, names).map_err(|error| Stop::usage(format!("{place}: {error}")))
+            }
+            (Some(text), None) if text != "-" => parse(text, app, names).map_err(Stop::usage),
+            _ => {
+                let text = read_text(stdin).map_err(|error| unreadable("stdin", &error))?;
+                parse(&text, app, names).map_err(|error| Stop::usage(format!("stdin: {error}")))
+            }
+        }
+    }
+
+    /// What `--args` and `--kwargs` bind.
+    fn arguments(&self) -> Result<(Vec<Json>, Kwargs), Stop> {
+        let wrong = |option: &'static str| move |error| Stop::usage(format!("{option}: {error}"));
+        let (args, mut kwargs) = match &self.args {
+            Some(args) => text::parse_args(args).map_err(wrong("--args"))?,
+            None => Default::default(),
+        };
+        if let Some(dict) = &self.kwargs {
+            let value = text::parse_value(dict).map_err(wrong("--kwargs"))?;
+            let more: Kwargs = value.to().map_err(|_| {
+                Stop::usage(format!("--kwargs: write a dictionary, such as '{{\"z\": 5}}', not {dict}"))
+            })?;
+            for (name, value) in more {
+                if kwargs.insert(name.clone(), value).is_some() {
+                    return Err(Stop::usage(format!("{name} stands both in --args and in --kwargs")));
+                }
+            }
+        }
+        Ok((args, kwargs))
+    }
+}
+
+fn read_text(source: impl Read) -> std::io::Result<String> {
+    let mut text = String::new();
+    if source.take(BYTES_MAX + 1).read_to_string(&mut text)? as u64 > BYTES_MAX {
+        let message = format!("it has more than {} MiB", BYTES_MAX >> 20);
+        return Err(std::io::Error::new(ErrorKind::FileTooLarge, message));
+    }
+    Ok(text)
+}
+
+fn unreadable(place: &str, error: &std::io::Error) -> Stop {
+    match error.kind() {
+        ErrorKind::InvalidData => Stop::usage(format!("{place}: this is no text in UTF-8")),
+        _ => Stop::new(Exit::Io, format!("{place} cannot be read: {error}")),
+    }
+}
+
+/// Reads JSON when the text begins with a brace, as no operator text does.
+fn parse(text: &str, app: &App, names: &Names) -> Result<Canvas, String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.trim_start().starts_with('{') {
+        return Canvas::from_json(text).map_err(|error| error.to_string());
+    }
+    text::parse_with(text, names, app.limits()).map_err(|error| error.to_string())
+}
+
+/// JSON names its tasks in full; operator text was checked when it was read.
+fn check_tasks(plan: &Plan, names: &Names) -> Result<(), Stop> {
+    let unknown = |task: &&TaskName| names.resolve(task.as_str()).ok().as_ref() != Some(task);
+    let Some(task) = plan.tasks().iter().find(unknown) else { return Ok(()) };
+    let mut nodes = plan.nodes().map(|(node, _)| node);
+    let node =
+        nodes.find(|node| plan.task(*node) == Some(task)).expect("a plan names only tasks that it calls");
+    let help = match names.resolve(task.as_str()) {
+        Ok(full) => format!("write the full name, {full}"),
+        Err(UnknownTask { suggestions, .. }) if suggestions.is_empty() => {
+            "the command tasks lists what it has".to_owned()
+        }
+        Err(UnknownTask { suggestions, .. }) => {
+            let names: Vec<&str> = suggestions.iter().map(TaskName::as_str).collect();
+            format!("did you mean {}?", names.join(" or "))
+        }
+    };
+    Err(Stop::usage(format!("{}: this app has no task {:?}; {help}", plan.path(node), task.as_str())))
+}

@@ -1,0 +1,86 @@
+//! `plan` and `tasks`: they print, and run nothing.
+
+use insta::assert_snapshot;
+
+use super::*;
+
+#[track_caller]
+fn printed(args: &[&str]) -> String {
+    let ran = celeriac(args);
+    assert_eq!((ran.exit, ran.stderr.as_str()), (Exit::Ok, ""));
+    ran.stdout
+}
+
+const CHORD: &str = "chord([add.s(1, 1), add.s(2, 2)], xsum.s())";
+
+#[test]
+fn a_plan_is_drawn_as_a_tree() {
+    assert_snapshot!(printed(&["plan", CHORD]), @r"
+    chord
+    ├─ header[0] n1 proj.tasks.add.s(1, 1)
+    ├─ header[1] n2 proj.tasks.add.s(2, 2)
+    └─ body n3 proj.tasks.xsum.s([n1, n2])
+    => n3
+    ");
+}
+
+#[test]
+fn a_plan_is_drawn_in_other_forms() {
+    assert_snapshot!(printed(&["plan", "add.s(1) | mul.s(8)", "-o", "dot", "--args", "4"]), @r#"
+    digraph plan {
+      compound=true;
+      node [shape=box, fontname="monospace"];
+      edge [fontname="monospace"];
+      n1 [label="n1 proj.tasks.add.s(4, 1)\nchain[0]"];
+      n2 [label="n2 proj.tasks.mul.s(n1, 8)\nchain[1]", peripheries=2];
+      n1 -> n2;
+    }
+    "#);
+    assert_snapshot!(printed(&["plan", "add.s(1, 1)", "--output=mermaid"]), @r#"
+    flowchart TD
+      n1["n1 proj.tasks.add.s(1, 1)<br/>canvas"]
+    "#);
+    let json: serde_json::Value = serde_json::from_str(&printed(&["plan", CHORD, "-o", "json"])).unwrap();
+    assert_eq!(json["nodes"][2]["task"], "proj.tasks.xsum");
+    assert_eq!(printed(&["plan", CHORD, "-o", "json"]).lines().count(), 1);
+}
+
+#[test]
+fn long_plans_are_folded_unless_all_is_asked_for() {
+    let canvas = "group(add.s(i, i) for i in range(1000))";
+    assert_eq!(printed(&["plan", canvas]).lines().count(), 13);
+    assert_eq!(printed(&["plan", canvas, "--all"]).lines().count(), 1002);
+}
+
+#[test]
+fn planning_runs_nothing() {
+    let ran = celeriac(&["plan", "group(count.s(), count.s() | panics.s())"]);
+    assert_eq!((ran.exit, ran.counted), (Exit::Ok, 0));
+    assert_eq!(celeriac(&["run", "group(count.s(), count.si())"]).counted, 2);
+}
+
+#[test]
+fn what_cannot_run_is_not_drawn_either() {
+    assert_snapshot!(celeriac(&["plan", "chord([add.s()])"]).error(), @"2 error: canvas: this chord has no body; write chord(header, body)");
+    assert_snapshot!(celeriac(&["plan", "sub.s(1)"]).error(), @r#"
+    2 error: line 1, column 1: there is no task "sub"
+      sub.s(1)
+      ^ write the name of a task that the app has
+    "#);
+}
+
+#[test]
+fn tasks_are_listed_with_parameters_and_the_first_line_of_their_doc() {
+    assert_snapshot!(printed(&["tasks"]), @r"
+    other.tasks.echo(value: Json)
+    proj.tasks.add(x: i64, y: i64, z: i64 = 0)  Adds two or three numbers.
+    proj.tasks.block()
+    proj.tasks.count()                          Counts its calls.
+    proj.tasks.echo(value: Json)
+    proj.tasks.fail()
+    proj.tasks.mul(x: i64, y: i64)              Multiplies.
+    proj.tasks.panics()
+    proj.tasks.sleep(seconds: f64)              Waits.
+    proj.tasks.xsum(numbers: Vec<i64>)          Sums a list.
+    ");
+}

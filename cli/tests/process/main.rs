@@ -1,0 +1,90 @@
+//! The CLI as a process: the exit code the shell sees, closed pipes, Ctrl-C, and leaving while a task blocks.
+//!
+//! This program is both sides: called with `PLAY_APP` set it is the app, else it calls itself and looks.
+
+#[path = "../cli/app.rs"]
+mod app;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+const PLAY_APP: &str = "CELERIAC_TEST_PLAYS_APP";
+
+fn main() -> ExitCode {
+    if std::env::var_os(PLAY_APP).is_some() {
+        return celeriac_cli::main(app::app(Default::default()));
+    }
+    let cases: &[(&str, fn())] = &[
+        ("the_shell_sees_the_exit_code", the_shell_sees_the_exit_code),
+        ("a_closed_pipe_is_no_panic", a_closed_pipe_is_no_panic),
+        ("a_task_that_blocks_does_not_hold_up_the_end", a_task_that_blocks_does_not_hold_up_the_end),
+        ("ctrl_c_ends_with_130", ctrl_c_ends_with_130),
+    ];
+    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    for (name, case) in cases.iter().filter(|(name, _)| name.contains(&filter)) {
+        println!("test {name} ...");
+        case();
+    }
+    println!("ok");
+    ExitCode::SUCCESS
+}
+
+fn start(args: &[&str]) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(args).env(PLAY_APP, "1").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// The exit code, stdout and stderr.
+fn finish(child: Child) -> (Option<i32>, String, String) {
+    let output = child.wait_with_output().unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (output.status.code(), stdout, stderr)
+}
+
+fn the_shell_sees_the_exit_code() {
+    assert_eq!(finish(start(&["run", "add.s(4, 4) | mul.s(8)"])), (Some(0), "64\n".into(), "".into()));
+    for (args, code) in [
+        (&["run", "fail.s()"][..], 4),
+        (&["run", "fail.s("], 2),
+        (&["run", "-f", "no/such/file"], 3),
+        (&["run", "sleep.s(600)", "--timeout", "50ms"], 6),
+    ] {
+        let (exit, stdout, stderr) = finish(start(args));
+        assert_eq!((exit, stdout.as_str()), (Some(code), ""), "{args:?}");
+        assert!(stderr.starts_with("error: "), "{stderr}");
+    }
+}
+
+fn a_closed_pipe_is_no_panic() {
+    // More than a pipe holds, so that the writer is still at it when the reader goes.
+    let mut child = start(&["plan", "group(add.s(i, i) for i in range(20000))", "--all"]);
+    let mut line = String::new();
+    BufReader::with_capacity(64, child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "group\n");
+    assert_eq!(finish(child), (Some(0), "".into(), "".into()));
+}
+
+fn a_task_that_blocks_does_not_hold_up_the_end() {
+    let started = Instant::now();
+    let (exit, ..) = finish(start(&["run", "block.s()", "--timeout", "50ms"]));
+    assert_eq!(exit, Some(6));
+    assert!(started.elapsed() < Duration::from_secs(60), "the task blocks for ten minutes");
+}
+
+#[cfg(unix)]
+fn ctrl_c_ends_with_130() {
+    // The result is printed while the callback sleeps: then the program is known to be waiting.
+    let mut child = start(&["run", "add.s(1, 1).link(sleep.si(600))"]);
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "2\n");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let (exit, _, stderr) = finish(child);
+    assert_eq!(exit, Some(130), "{stderr}");
+    assert!(stderr.starts_with("error: interrupted"), "{stderr}");
+}
+
+#[cfg(not(unix))]
+fn ctrl_c_ends_with_130() {}
