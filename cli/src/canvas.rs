@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 
 use celeriac_engine::Plan;
-use celeriac_engine::text::{self, Names, Resolver, UnknownTask};
+use celeriac_engine::text::{self, AnyName, Names, Resolver, UnknownTask};
 use celeriac_primitives::{Canvas, Json, Kwargs, TaskName};
 use celeriac_runtime::App;
 
@@ -17,16 +17,20 @@ const BYTES_MAX: u64 = 256 << 20;
 impl CanvasArgs {
     /// Reads, binds, checks and compiles the canvas. Nothing has started when this fails.
     pub(crate) fn compile(&self, app: &App, stdin: &mut dyn Read) -> Result<Plan, Stop> {
-        let names: Names = app.registry().tasks().map(|task| task.name.clone()).collect();
-        let mut canvas = self.canvas(app, &names, stdin)?;
+        let names = app.registry().names();
+        // A program without tasks has nothing to check names against; it can still draw.
+        let any = app.registry().is_empty();
+        let mut canvas = self.canvas(app, if any { &AnyName } else { &names }, stdin)?;
         let (args, kwargs) = self.arguments()?;
         canvas.bind(&args, &kwargs);
         let plan = Plan::compile_within(&canvas, app.limits()).map_err(Stop::usage)?;
-        check_tasks(&plan, &names)?;
+        if !any {
+            check_tasks(&plan, &names)?;
+        }
         Ok(plan)
     }
 
-    fn canvas(&self, app: &App, names: &Names, stdin: &mut dyn Read) -> Result<Canvas, Stop> {
+    fn canvas(&self, app: &App, names: &dyn Resolver, stdin: &mut dyn Read) -> Result<Canvas, Stop> {
         match (&self.text, &self.file) {
             (_, Some(path)) if path.as_os_str() != "-" => {
                 let place = path.display().to_string();
@@ -81,7 +85,7 @@ fn unreadable(place: &str, error: &std::io::Error) -> Stop {
 }
 
 /// Reads JSON when the text begins with a brace, as no operator text does.
-fn parse(text: &str, app: &App, names: &Names) -> Result<Canvas, String> {
+fn parse(text: &str, app: &App, names: &dyn Resolver) -> Result<Canvas, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim_start().starts_with('{') {
         return Canvas::from_json(text).map_err(|error| error.to_string());

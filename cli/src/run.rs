@@ -1,9 +1,9 @@
 //! `run`: runs a canvas and prints its result.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use celeriac_primitives::{Failure, Json, RunId};
+use celeriac_primitives::{Failure, Json};
 use celeriac_runtime::{App, GetError, Handle};
 use tokio::time::Instant;
 
@@ -14,8 +14,11 @@ use crate::progress::Progress;
 use crate::tasks;
 
 pub(crate) async fn run(app: &App, args: &RunArgs, io: &mut Io<'_>) -> Result<Exit, Stop> {
+    if app.registry().is_empty() {
+        return Err(Stop::usage("this program has no tasks to run; make one with celeriac::cli::main(app)"));
+    }
     let plan = Arc::new(args.canvas.compile(app, io.stdin)?);
-    let run: Handle<Json> = app.submit_plan(new_run_id(), plan).await?;
+    let run: Handle<Json> = app.submit_plan(plan).await?;
     let progress = Progress::new(io.shows_progress, run.plan());
     let watch = Watch {
         app,
@@ -33,6 +36,9 @@ pub(crate) async fn run(app: &App, args: &RunArgs, io: &mut Io<'_>) -> Result<Ex
         Err(GetError::Backend(error)) => Err(error.into()),
         Err(error) => Err(Stop::new(Exit::Internal, error)),
     };
+    if !app.is_embedded() {
+        return exit;
+    }
     // Known, and told. What is left of the run is done in this process, and would end with it.
     let ended = match watch.wait(&mut io.interrupt, run.ended()).await {
         Ok(ended) => ended.map_err(Stop::from),
@@ -59,8 +65,7 @@ impl Watch<'_> {
         tokio::select! {
             biased;
             () = interrupt => {
-                let message = "interrupted; the run was executed by this process and ends with it";
-                Err(Stop::new(Exit::Interrupted, message))
+                Err(Stop::new(Exit::Interrupted, format!("interrupted; the run {}", self.fate())))
             }
             value = what => Ok(value),
             stop = self.timeout() => Err(stop),
@@ -71,10 +76,12 @@ impl Watch<'_> {
     async fn timeout(&self) -> Stop {
         let Some((end, time)) = self.end else { std::future::pending().await };
         tokio::time::sleep_until(end).await;
-        let message = format!(
-            "the run has not ended within {time:?}; it was executed by this process and ends with it"
-        );
-        Stop::new(Exit::Timeout, message)
+        Stop::new(Exit::Timeout, format!("the run has not ended within {time:?}; it {}", self.fate()))
+    }
+
+    /// What becomes of the run when this process ends.
+    fn fate(&self) -> &'static str {
+        if self.app.is_embedded() { "was executed by this process and ends with it" } else { "goes on" }
     }
 }
 
@@ -86,10 +93,4 @@ fn explain(app: &App, failure: &Failure) -> String {
         }
         _ => failure.to_string(),
     }
-}
-
-/// A fresh run id: the time in its upper bits, chance below.
-fn new_run_id() -> RunId {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    RunId::from_parts(since_1970.as_millis() as u64, uuid::Uuid::new_v4().as_u128() as u64)
 }

@@ -1,110 +1,74 @@
-//! An app with a few tasks, put together by hand.
+//! An app with a few tasks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use celeriac_dsl::{Arguments, Handler, Param, TaskContext, TaskDef, outcome};
-use celeriac_primitives::{Json, Outcome, TaskError, TaskName};
+use celeriac_dsl::{State, task, tasks};
+use celeriac_primitives::{Json, TaskError};
 use celeriac_runtime::App;
-use futures::future::BoxFuture;
 
 /// How often `count` was called.
 pub(crate) type Counter = Arc<AtomicUsize>;
 
-type Called = BoxFuture<'static, Outcome>;
-
-const fn param(name: &'static str, type_name: &'static str) -> Param {
-    Param { name, type_name, default: None }
+/// Adds two or three numbers.
+/// More about adding.
+#[task(crate = celeriac_dsl, name = "proj.tasks.add")]
+async fn add(x: i64, y: i64, #[default(0)] z: i64) -> i64 {
+    x + y + z
 }
 
-static ADD: [Param; 3] =
-    [param("x", "i64"), param("y", "i64"), Param { name: "z", type_name: "i64", default: Some("0") }];
-static MUL: [Param; 2] = [param("x", "i64"), param("y", "i64")];
-static XSUM: [Param; 1] = [param("numbers", "Vec<i64>")];
-static ECHO: [Param; 1] = [param("value", "Json")];
-static SLEEP: [Param; 1] = [param("seconds", "f64")];
-static NONE: [Param; 0] = [];
-
-fn add(_: TaskContext, arguments: Arguments) -> Called {
-    let add = move || {
-        let slots = arguments.slots("add", &ADD)?;
-        Ok(slots.required::<i64>(0)? + slots.required::<i64>(1)? + slots.or_default(2, || 0)?)
-    };
-    Box::pin(async move { outcome(add()) })
+/// Multiplies.
+#[task(crate = celeriac_dsl, name = "proj.tasks.mul")]
+async fn mul(x: i64, y: i64) -> i64 {
+    x * y
 }
 
-fn mul(_: TaskContext, arguments: Arguments) -> Called {
-    let mul = move || {
-        let slots = arguments.slots("mul", &MUL)?;
-        Ok(slots.required::<i64>(0)? * slots.required::<i64>(1)?)
-    };
-    Box::pin(async move { outcome(mul()) })
+/// Sums a list.
+#[task(crate = celeriac_dsl, name = "proj.tasks.xsum")]
+async fn xsum(numbers: Vec<i64>) -> i64 {
+    numbers.iter().sum()
 }
 
-fn xsum(_: TaskContext, arguments: Arguments) -> Called {
-    let xsum = move || Ok(arguments.slots("xsum", &XSUM)?.required::<Vec<i64>>(0)?.iter().sum::<i64>());
-    Box::pin(async move { outcome(xsum()) })
+#[task(crate = celeriac_dsl, name = "proj.tasks.echo")]
+async fn echo(value: Json) -> Json {
+    value
 }
 
-fn echo(_: TaskContext, arguments: Arguments) -> Called {
-    let echo = move || arguments.slots("echo", &ECHO)?.required::<Json>(0);
-    Box::pin(async move { outcome(echo()) })
+#[task(crate = celeriac_dsl, name = "other.tasks.echo")]
+async fn other_echo(value: Json) -> Json {
+    value
 }
 
-fn sleep(_: TaskContext, arguments: Arguments) -> Called {
-    Box::pin(async move {
-        let seconds = arguments.slots("sleep", &SLEEP).and_then(|slots| slots.required::<f64>(0));
-        match seconds {
-            Ok(seconds) => tokio::time::sleep(Duration::from_secs_f64(seconds)).await,
-            Err(error) => return Outcome::Failed(error),
-        }
-        outcome(Ok(()))
-    })
+/// Waits.
+#[task(crate = celeriac_dsl, name = "proj.tasks.sleep")]
+async fn sleep(seconds: f64) {
+    tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
 }
 
-fn fail(_: TaskContext, _: Arguments) -> Called {
+#[task(crate = celeriac_dsl, name = "proj.tasks.fail")]
+async fn fail(#[default(Json::null())] _ignored: Json) -> Result<(), TaskError> {
     let causes = vec!["disk full".to_owned(), "quota\u{1b}[2J of 5 GB".to_owned()];
-    Box::pin(async { Outcome::Failed(TaskError { causes, ..TaskError::new("ValueError", "boom") }) })
+    Err(TaskError { causes, ..TaskError::new("ValueError", "boom") })
 }
 
-fn panics(_: TaskContext, _: Arguments) -> Called {
-    Box::pin(async { std::panic::panic_any("out of luck") })
+#[task(crate = celeriac_dsl, name = "proj.tasks.panics")]
+async fn panics() {
+    std::panic::panic_any("out of luck")
 }
 
-fn count(context: TaskContext, _: Arguments) -> Called {
-    let count = move || Ok(context.state::<Counter>()?.fetch_add(1, Ordering::SeqCst));
-    Box::pin(async move { outcome(count()) })
+/// Counts its calls.
+#[task(crate = celeriac_dsl, name = "proj.tasks.count")]
+async fn count(counter: State<Counter>) -> usize {
+    counter.fetch_add(1, Ordering::SeqCst)
 }
 
-fn block(_: TaskContext, _: Arguments) -> Outcome {
+#[task(crate = celeriac_dsl, name = "proj.tasks.block")]
+fn block() {
     std::thread::sleep(Duration::from_secs(600));
-    Outcome::Success(Json::null())
-}
-
-fn task(
-    name: &str,
-    params: &'static [Param],
-    description: &'static str,
-    run: fn(TaskContext, Arguments) -> Called,
-) -> TaskDef {
-    let name = TaskName::new(name).unwrap();
-    TaskDef { name, params, states: Vec::new(), handler: Handler::Async(run), description }
 }
 
 pub(crate) fn app(counter: Counter) -> App {
-    let block = TaskDef { handler: Handler::Blocking(block), ..task("proj.tasks.block", &NONE, "", count) };
-    let tasks = [
-        task("proj.tasks.add", &ADD, " Adds two or three numbers.\n More about adding.", add),
-        task("proj.tasks.mul", &MUL, " Multiplies.", mul),
-        task("proj.tasks.xsum", &XSUM, " Sums a list.", xsum),
-        task("proj.tasks.echo", &ECHO, "", echo),
-        task("other.tasks.echo", &ECHO, "", echo),
-        task("proj.tasks.sleep", &SLEEP, " Waits.", sleep),
-        task("proj.tasks.fail", &NONE, "", fail),
-        task("proj.tasks.panics", &NONE, "", panics),
-        task("proj.tasks.count", &NONE, " Counts its calls.", count),
-        block,
-    ];
+    let tasks = tasks![add, mul, xsum, echo, other_echo, sleep, fail, panics, count, block];
     App::embedded().tasks(tasks).state(counter).build().unwrap()
 }

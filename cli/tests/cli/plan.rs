@@ -73,14 +73,30 @@ fn what_cannot_run_is_not_drawn_either() {
 fn tasks_are_listed_with_parameters_and_the_first_line_of_their_doc() {
     assert_snapshot!(printed(&["tasks"]), @r"
     other.tasks.echo(value: Json)
-    proj.tasks.add(x: i64, y: i64, z: i64 = 0)  Adds two or three numbers.
+    proj.tasks.add(x: i64, y: i64, z: i64 = 0)      Adds two or three numbers.
     proj.tasks.block()
-    proj.tasks.count()                          Counts its calls.
+    proj.tasks.count()                              Counts its calls.
     proj.tasks.echo(value: Json)
-    proj.tasks.fail()
-    proj.tasks.mul(x: i64, y: i64)              Multiplies.
+    proj.tasks.fail(_ignored: Json = Json::null())
+    proj.tasks.mul(x: i64, y: i64)                  Multiplies.
     proj.tasks.panics()
-    proj.tasks.sleep(seconds: f64)              Waits.
-    proj.tasks.xsum(numbers: Vec<i64>)          Sums a list.
+    proj.tasks.sleep(seconds: f64)                  Waits.
+    proj.tasks.xsum(numbers: Vec<i64>)              Sums a list.
     ");
+}
+
+#[test]
+fn a_program_without_tasks_draws_any_canvas_and_runs_none() {
+    let run = |args: &[&str]| {
+        let (mut stdin, mut stdout, mut stderr) = (&b""[..], Vec::new(), Vec::new());
+        let app = celeriac_runtime::App::builder("bare").build().unwrap();
+        let io = celeriac_cli::Io::new(&mut stdin, &mut stdout, &mut stderr);
+        let exit = crate::block_on(celeriac_cli::run(&app, crate::words(args), io));
+        (exit, String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+    };
+    let (exit, stdout, _) = run(&["plan", "any.task.s(1) | other.s()"]);
+    assert!(exit == Exit::Ok && stdout.contains("any.task") && stdout.contains("other"), "{stdout}");
+    let (exit, _, stderr) = run(&["run", "any.task.s(1)"]);
+    assert_eq!(exit, Exit::Usage);
+    assert!(stderr.starts_with("error: this program has no tasks to run"), "{stderr}");
 }

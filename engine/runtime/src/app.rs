@@ -132,14 +132,18 @@ impl App {
         canvas: C,
     ) -> Result<Handle<C::Output>, SubmitError> {
         let plan = Arc::new(Plan::compile_within(&canvas.into_canvas()?, &self.0.limits)?);
-        Ok(self.submit_plan(id, plan).await?)
+        Ok(self.store(id, plan).await?)
     }
 
-    /// Stores a compiled plan as a run.
+    /// Stores a compiled plan as a new run.
     ///
     /// # Errors
     /// When the backend does not take it.
-    pub async fn submit_plan<T>(&self, id: RunId, plan: Arc<Plan>) -> Result<Handle<T>, BackendError> {
+    pub async fn submit_plan<T>(&self, plan: Arc<Plan>) -> Result<Handle<T>, BackendError> {
+        self.store(new_run_id(), plan).await
+    }
+
+    async fn store<T>(&self, id: RunId, plan: Arc<Plan>) -> Result<Handle<T>, BackendError> {
         if let Some(options) = &self.0.embedded {
             let start = || (self.coordinator(CoordinatorOptions::default()), self.worker(options.clone()));
             self.0.up.get_or_init(start);
@@ -155,6 +159,11 @@ impl App {
     pub async fn run<T>(&self, id: RunId) -> Result<Option<Handle<T>>, BackendError> {
         let plan = self.0.backend.plan(id).await?;
         Ok(plan.map(|plan| Handle::new(id, plan, self.clone())))
+    }
+
+    /// Whether the app runs its own coordinator and worker, so that its runs end with this process.
+    pub fn is_embedded(&self) -> bool {
+        self.0.embedded.is_some()
     }
 
     /// Starts a worker for this app's tasks in the current tokio runtime.

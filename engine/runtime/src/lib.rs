@@ -39,5 +39,5 @@ mod worker;
 pub use app::{App, AppBuilder, BuildError, SubmitError};
 pub use coordinator::{Coordinator, CoordinatorOptions};
 pub use handle::{GetError, Handle, NodeReport};
-pub use registry::{Registry, TaskNameError};
+pub use registry::Registry;
 pub use worker::{Worker, WorkerOptions};
