@@ -55,3 +55,8 @@ pub mod prelude {
     pub use celeriac_primitives::{Canvas, Failure, Options, Signature, TaskError, TaskState};
     pub use celeriac_runtime::{App, CoordinatorOptions, GetError, Handle, WorkerOptions};
 }
+
+/// The code of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
