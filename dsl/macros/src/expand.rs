@@ -3,6 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
+use syn::spanned::Spanned;
 use syn::{Attribute, Ident, Signature};
 
 use crate::call;
@@ -42,6 +43,7 @@ impl Task {
     /// The user's function, as a method outside the block with our names.
     fn call(&self) -> TokenStream {
         let ident = &self.item.sig.ident;
+        let vis = &self.item.vis;
         let attrs = self.item.attrs.iter().filter(|attr| !attr.path().is_ident("cfg"));
         let Signature { asyncness, fn_token, inputs, output, .. } = &self.item.sig;
         let block = &self.item.block;
@@ -50,7 +52,7 @@ impl Task {
             impl #ident {
                 #(#attrs)*
                 #[allow(clippy::too_many_arguments, clippy::unused_async)]
-                pub #asyncness #fn_token #method(self, #inputs) #output #block
+                #vis #asyncness #fn_token #method(self, #inputs) #output #block
             }
         }
     }
@@ -142,6 +144,8 @@ impl Task {
     /// The traits that stand between a call and the general rules: only they can name the task in an error.
     fn messages(&self) -> TokenStream {
         let private = self.private();
+        // As visible as the function, here and for the keywords: its types may be no more visible than that.
+        let vis = &self.item.vis;
         let task = self.item.sig.ident.unraw();
         let Names { arguments, call, .. } = self.names();
         let slots = self.slots();
@@ -156,7 +160,7 @@ impl Task {
         let all = "`.si`, `.starmap` and `.chunks` take a value for every required parameter, `.map` for the only one";
         quote! {
             #[diagnostic::on_unimplemented(message = #message, label = #label, note = #params, note = #trailing, note = #keywords)]
-            pub trait #arguments<In, M, S = #slots> {
+            #vis trait #arguments<In, M, S = #slots> {
                 fn __bind(self) -> ::core::result::Result<::std::vec::Vec<#private::Json>, #private::BindError>;
             }
             #[diagnostic::do_not_recommend]
@@ -167,7 +171,7 @@ impl Task {
             }
 
             #[diagnostic::on_unimplemented(message = #complete, label = #needs, note = #params, note = #all)]
-            pub trait #call<M, S = #slots> {
+            #vis trait #call<M, S = #slots> {
                 fn __bind(self) -> ::core::result::Result<::std::vec::Vec<#private::Json>, #private::BindError>;
             }
             #[diagnostic::do_not_recommend]
@@ -182,6 +186,7 @@ impl Task {
     /// The type behind `add.with()`, and the keys that the task has.
     fn keywords(&self) -> TokenStream {
         let private = self.private();
+        let vis = &self.item.vis;
         let ident = &self.item.sig.ident;
         let task = ident.unraw();
         let output = self.output();
@@ -195,10 +200,11 @@ impl Task {
         let keys = self.arguments().enumerate().map(|(place, param)| {
             let (name, ty) = (param.name.unraw().to_string(), &param.ty);
             let (key, place) = (call::key(&private, &param.name), self.place(place));
+            let value = quote_spanned!(ty.span()=> type Value = #ty;);
             quote! {
                 impl #keyword for #key {
                     type Place = #place;
-                    type Value = #ty;
+                    #value
                     const NAME: &'static str = #name;
                 }
             }
@@ -223,7 +229,7 @@ impl Task {
         });
         quote! {
             #[diagnostic::on_unimplemented(message = #message, label = #label, note = #params)]
-            pub trait #keyword {
+            #vis trait #keyword {
                 type Place;
                 type Value;
                 const NAME: &'static str;
@@ -231,7 +237,7 @@ impl Task {
             #(#keys)*
 
             #[derive(::core::fmt::Debug)]
-            pub struct #with<S>(#private::Keywords<S>);
+            #vis struct #with<S>(#private::Keywords<S>);
 
             impl<S> #with<S> {
                 /// Gives a parameter by keyword.

@@ -1,6 +1,6 @@
 //! The way from a worker's JSON to the function and back: `impl Task`.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::Ident;
 use syn::ext::IdentExt;
@@ -17,6 +17,7 @@ impl Task {
         let ident = &self.item.sig.ident;
         let short = ident.unraw().to_string();
         let output = self.output();
+        let output = quote_spanned!(self.returned()=> type Output = #output;);
         let name = self.name();
         let description = self.description();
         let count = self.arguments().count();
@@ -39,7 +40,7 @@ impl Task {
 
             impl #private::Task for #ident {
                 const NAME: &'static str = #name;
-                type Output = #output;
+                #output
 
                 fn name() -> #private::TaskName {
                     static __NAME: #private::OnceLock<#private::TaskName> = #private::OnceLock::new();
@@ -103,7 +104,7 @@ impl Task {
         let ident = &self.item.sig.ident;
         let values: Vec<Ident> = (0..self.params.len()).map(|i| format_ident!("__value{i}")).collect();
         let output = self.output();
-        let returned = self.return_type().map_or(ident.span(), |ty| ty.span());
+        let returned = self.returned();
         let is_async = self.item.sig.asyncness.is_some();
         let awaited = is_async.then(|| quote!(.await));
         let result = if self.is_fallible() {
@@ -134,6 +135,11 @@ impl Task {
             }
             #private::Handler::#variant(__run)
         }}
+    }
+
+    /// Where messages about the result point.
+    fn returned(&self) -> Span {
+        self.return_type().map_or(self.item.sig.ident.span(), |ty| ty.span())
     }
 
     /// Refuses a `Result` under another name: its errors would count as successes.

@@ -29,6 +29,7 @@ mod text;
 ///   they hold. At most eight parameters.
 /// - The last parameters may have a default: `#[default(0)]`, or `#[default]` for `Default::default()`.
 /// - `ctx: TaskContext` and `db: State<T>` are handed in by the worker, wherever they stand.
+/// - The task is as visible as the function: a private one may take and give private types, a `pub` one may not.
 /// - The name stands for the task in its whole module, so no variable there can have it.
 /// - The function returns a value, or a `Result` whose error is any `std::error::Error`, a `TaskError` or a string.
 ///

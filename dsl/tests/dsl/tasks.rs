@@ -3,8 +3,9 @@
 use std::num::ParseIntError;
 use std::sync::Arc;
 
-use celeriac::{Arguments, Handler, State, States, Task, TaskContext, TaskDef, task, tasks};
+use celeriac::{Arguments, Flow, Handler, State, States, Task, TaskContext, TaskDef, task, tasks};
 use celeriac_primitives::{Json, NodeNo, Outcome, RunId, TaskError};
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::proj::{add, greet, mul, ping, sleep, xsum};
@@ -111,6 +112,29 @@ fn errors_of_every_kind_fail_the_task() {
     check(pick, "[2]", "{}", "2");
     check(texts, "[false]", "{}", "Error: not ok");
     check(texts, "[true]", "{}", "null");
+}
+
+#[test]
+fn a_task_and_its_types_may_be_private_to_a_function() {
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Numbers {
+        One(i64),
+        Many(Vec<Numbers>),
+    }
+    fn sum(numbers: &Numbers) -> i64 {
+        match numbers {
+            Numbers::One(number) => *number,
+            Numbers::Many(numbers) => numbers.iter().map(sum).sum(),
+        }
+    }
+    #[task(name = "deep")]
+    async fn deep(numbers: Vec<Numbers>) -> Numbers {
+        Numbers::One(numbers.iter().map(sum).sum())
+    }
+    check(deep, "[[1,[2,[3,4]],[]]]", "{}", "10");
+    let flow: Flow<(), Numbers> = deep.s([Numbers::Many(vec![Numbers::One(1)])]);
+    assert_eq!(flow.to_string(), "deep.s([[1]])");
 }
 
 #[test]
