@@ -1,0 +1,56 @@
+//! Fuzz targets: what every reader of outside bytes promises.
+//!
+//! A target takes any bytes, panics when a promise is broken, and says what happened otherwise. The bodies are plain
+//! functions, run in three ways:
+//!
+//! | | |
+//! |---|---|
+//! | `cargo test` (in `fuzz/`) | replays `corpus/` on stable |
+//! | `cargo run --release --bin drive -- TARGET SECONDS [SEED]` | mutates the corpus on stable, without instrumentation |
+//! | `cargo +nightly fuzz run TARGET --features libfuzzer` | libFuzzer, with coverage |
+//!
+//! `cargo run --bin seed` writes the corpora anew after a change of format.
+
+#![forbid(unsafe_code)]
+
+mod corpus;
+mod dictionary;
+mod mutate;
+mod targets;
+
+pub use corpus::{artifacts_dir, corpus_dir, read_corpus};
+pub use mutate::{Mutator, Random};
+pub use targets::{canvas_json, message, plan, text};
+
+/// A fuzz target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, and that of its corpus.
+    pub name: &'static str,
+    /// What it does with bytes: a panic is a finding, the returned text says what happened.
+    pub run: fn(&[u8]) -> Outcome,
+    /// What the driver puts into inputs.
+    pub dictionary: &'static [&'static str],
+}
+
+/// What a target made of an input that broke no promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether anything was read from the bytes.
+    pub accepted: bool,
+    /// The shape of what was read, or the error: inputs with the same kind are alike to the driver.
+    pub kind: String,
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target { name: "text", run: text, dictionary: dictionary::TEXT },
+    Target { name: "canvas_json", run: canvas_json, dictionary: dictionary::CANVAS_JSON },
+    Target { name: "message", run: message, dictionary: dictionary::BINARY },
+    Target { name: "plan", run: plan, dictionary: dictionary::BINARY },
+];
+
+/// The target of this name.
+pub fn target(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}
