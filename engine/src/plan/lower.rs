@@ -173,19 +173,26 @@ impl Lowering {
         for (i, member) in members.iter().enumerate() {
             let at = self.down(at, segment(i as u32));
             let value = self.canvas(member, input.clone(), &at, errbacks)?.value();
-            match (member, value) {
-                (Canvas::Group(_), Value::List(inner)) => values.extend(inner),
-                // An empty group that waits for its input: nothing to add, its siblings wait for the same.
-                (Canvas::Group(_), Value::Const(..)) => {}
-                // A group whose list is shared with a callback stands behind a join; take the list itself.
-                (Canvas::Group(_), Value::Node(join)) => match &self.nodes[join.index()].input {
-                    Some(Value::List(inner)) => values.extend(inner.clone()),
-                    _ => values.push(Value::Node(join)),
-                },
-                (_, value) => values.push(value),
+            match member {
+                Canvas::Group(_) => values.extend(self.items_of(value)),
+                _ => values.push(value),
             }
         }
         Ok(list(values, &input))
+    }
+
+    /// The items of a group's value. An empty group has none: its siblings wait for the same input as it does. A list
+    /// that a callback takes, too, stands behind a join.
+    fn items_of(&self, value: Value) -> Vec<Value> {
+        match value {
+            Value::List(items) => items,
+            Value::Const(..) => Vec::new(),
+            Value::Node(join) => {
+                let input = self.nodes[join.index()].input.clone();
+                input.map(|input| self.items_of(input)).unwrap_or_default()
+            }
+            Value::Failure(_) => unreachable!("a group yields a list"),
+        }
     }
 
     /// A fold. Empty chains at the end hand on what the last step yields; they do not make it less the last.

@@ -78,6 +78,36 @@ fn what_is_empty_still_waits_for_what_came_before() {
 }
 
 #[test]
+fn a_group_is_flattened_also_when_a_callback_takes_its_list() {
+    let linked = |members: &[&str]| {
+        let mut inner = group(members);
+        inner.options_mut().add_link(si("cb"));
+        sig("x").then(Canvas::group([sig("p"), sig("q")])).then(Canvas::group([inner]))
+    };
+    assert_snapshot!(compile(linked(&[])), @r"
+    n1 = x()  # chain[0]
+    n2 = p(n1)  # chain[1].group[0]
+    n3 = q(n1)  # chain[1].group[1]
+    n4 = join [] after n2, n3  # chain[2].group[0]
+    n5 = cb() after n4 in s1  # chain[2].group[0].link[0]
+    s1 = detached in s0
+    => [] after n2, n3
+    ");
+    assert_snapshot!(compile(linked(&["a", "b"])), @r"
+    n1 = x()  # chain[0]
+    n2 = p(n1)  # chain[1].group[0]
+    n3 = q(n1)  # chain[1].group[1]
+    n4 = join [n2, n3]  # chain[2].group[0]
+    n5 = a(n4)  # chain[2].group[0].group[0]
+    n6 = b(n4)  # chain[2].group[0].group[1]
+    n7 = join [n5, n6]  # chain[2].group[0]
+    n8 = cb() after n7 in s1  # chain[2].group[0].link[0]
+    s1 = detached in s0
+    => [n5, n6]
+    ");
+}
+
+#[test]
 fn an_empty_chain_hands_on_what_it_gets_and_nothing_when_it_gets_nothing() {
     assert_snapshot!(compile(Canvas::chain([Canvas::chain([]), sig("a"), Canvas::chain([])])), @r"
     n1 = a()  # chain[1]
