@@ -12,6 +12,8 @@ use crate::BackendError;
 #[async_trait]
 pub trait Events {
     /// Takes up to `max` events; waits up to `wait` for the first.
+    ///
+    /// Cancel safe: a future that is dropped has taken nothing.
     async fn events(
         &self,
         max: usize,

@@ -13,6 +13,8 @@ use crate::BackendError;
 #[async_trait]
 pub trait Queue {
     /// Takes up to `max` leaves from these queues, each leased to this worker; waits up to `wait` for the first.
+    ///
+    /// Cancel safe: a future that is dropped has taken nothing.
     async fn receive(
         &self,
         worker: &WorkerId,

@@ -46,7 +46,7 @@ const KNOWN: &[Known] = &[
     ("serializer", "a name such as \"json\"", is::<String>),
     ("shadow", "a name", is::<String>),
     ("soft_time_limit", "a number of seconds, not negative", is_seconds),
-    ("task_id", "a string", is::<String>),
+    ("task_id", "a string of 1 to 255 characters", is_id),
     ("time_limit", "a number of seconds, not negative", is_seconds),
 ];
 
@@ -214,6 +214,10 @@ fn is_priority(value: &Json) -> bool {
     value.to::<u8>().is_ok_and(|priority| priority <= 9)
 }
 
+fn is_id(value: &Json) -> bool {
+    value.to::<String>().is_ok_and(|id| (1..=255).contains(&id.chars().count()))
+}
+
 fn is_queue(value: &Json) -> bool {
     let fits = |c: char| !c.is_control() && !matches!(c, '{' | '}');
     value
@@ -232,6 +236,7 @@ mod tests {
         assert!(options.set("countdown", Json::parse("-1").unwrap()).is_err());
         assert!(options.set("queue", Json::string("a{b}")).is_err());
         assert!(options.set("link", Json::null()).is_err());
+        assert!(options.set("task_id", Json::string(&"x".repeat(256))).is_err());
         assert!(options.set("immutable", Json::parse("true").unwrap()).is_err());
         assert!(options.is_empty());
         options.set("tenant", Json::string("acme")).unwrap();

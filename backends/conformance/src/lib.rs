@@ -3,9 +3,12 @@
 //! A backend crate calls [`suite!`](crate::suite) once in a test file; it gets one named test per case. The memory
 //! backend is the reference: it passes the same suite, under virtual time.
 //!
-//! ```ignore
-//! celeriac_conformance::suite!(start_paused = true, MemorySubject::new());
+//! ```text
+//! celeriac_conformance::suite!(start_paused = true; InMemory(Memory::new()));
 //! ```
+//!
+//! Besides the cases there are whole runs: the rows of [`table`] and the canvases of [`random`], which a [`whole::Crew`]
+//! puts through coordinators and workers and holds against the reference evaluator.
 
 pub mod bench;
 pub mod cases;
@@ -34,8 +37,8 @@ pub trait Subject: Send + Sync {
     async fn pass(&self, time: Duration);
 }
 
-/// One test per case. The first argument is handed to `tokio::test`; the second makes a fresh
-/// [`Subject`](crate::Subject) and may await.
+/// One test per case. What stands before the semicolon is handed to `tokio::test`; what stands after it makes a fresh
+/// [`Subject`](crate::Subject), and may await.
 #[macro_export]
 macro_rules! suite {
     ($($argument:ident = $value:expr),*; $subject:expr) => {
