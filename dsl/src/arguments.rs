@@ -27,6 +27,7 @@ pub struct Slots<'a, const N: usize> {
     task: &'static str,
     params: &'static [Param; N],
     values: [Option<&'a RawValue>; N],
+    rest: Vec<&'a RawValue>,
 }
 
 impl Arguments {
@@ -54,13 +55,39 @@ impl Arguments {
         task: &'static str,
         params: &'static [Param; N],
     ) -> Result<Slots<'_, N>, TaskError> {
-        let mut values = [None; N];
-        fill(task, params, self.args.as_str(), self.kwargs.as_str(), &mut values)?;
-        Ok(Slots { task, params, values })
+        let mut slots = Slots { task, params, values: [None; N], rest: Vec::new() };
+        slots.fill(self.args.as_str())?;
+        slots.fill_by_keyword(self.kwargs.as_str())?;
+        Ok(slots)
     }
 }
 
-impl<const N: usize> Slots<'_, N> {
+impl<'a, const N: usize> Slots<'a, N> {
+    fn fill(&mut self, args: &'a str) -> Result<(), TaskError> {
+        let named = self.params.iter().filter(|param| !param.rest).count();
+        let positional =
+            Positional { values: &mut self.values[..named], rest: (named < N).then_some(&mut self.rest) };
+        let mut reader = serde_json::Deserializer::from_str(args);
+        let count = positional
+            .deserialize(&mut reader)
+            .map_err(|error| unreadable(self.task, "positional arguments should be a list", &error))?;
+        if count > N && named == N {
+            return Err(too_many(self.task, self.params, count));
+        }
+        Ok(())
+    }
+
+    fn fill_by_keyword(&mut self, kwargs: &'a str) -> Result<(), TaskError> {
+        if kwargs == "{}" {
+            return Ok(());
+        }
+        let mut reader = serde_json::Deserializer::from_str(kwargs);
+        let wrong = Keywords { task: self.task, params: self.params, values: &mut self.values }
+            .deserialize(&mut reader)
+            .map_err(|error| unreadable(self.task, "keyword arguments should be an object", &error))?;
+        wrong.map_or(Ok(()), Err)
+    }
+
     /// The value of a parameter that has no default.
     ///
     /// # Errors
@@ -84,10 +111,31 @@ impl<const N: usize> Slots<'_, N> {
         self.values[place].map_or_else(|| Ok(default()), |raw| self.read(place, raw))
     }
 
+    /// The arguments that are left when all other parameters have theirs; the last parameter takes them.
+    ///
+    /// # Errors
+    /// A `TypeError` when one has the wrong type.
+    pub fn rest<T: Parameter>(&self) -> Result<Vec<T>, TaskError> {
+        let read = |(place, raw)| {
+            let param = &self.params[N - 1];
+            self.read_as(param, || format!("*{}[{place}]", param.name), raw)
+        };
+        self.rest.iter().copied().enumerate().map(read).collect()
+    }
+
     fn read<T: Parameter>(&self, place: usize, raw: &RawValue) -> Result<T, TaskError> {
+        let param = &self.params[place];
+        self.read_as(param, || param.name.to_owned(), raw)
+    }
+
+    fn read_as<T: Parameter>(
+        &self,
+        param: &Param,
+        name: impl FnOnce() -> String,
+        raw: &RawValue,
+    ) -> Result<T, TaskError> {
         serde_json::from_str(raw.get()).map_err(|error| {
-            let Param { name, type_name, .. } = &self.params[place];
-            let why = without_position(&error);
+            let (name, type_name, why) = (name(), param.type_name, without_position(&error));
             type_error(format!("{}() argument '{name}' should be {type_name}: {why}", self.task))
         })
     }
@@ -97,7 +145,7 @@ impl<const N: usize> Slots<'_, N> {
             .params
             .iter()
             .zip(&self.values)
-            .filter(|(param, value)| param.default.is_none() && value.is_none())
+            .filter(|(param, value)| param.default.is_none() && !param.rest && value.is_none())
             .map(|(param, _)| format!("'{}'", param.name))
             .collect();
         let arguments = if missing.len() == 1 { "argument" } else { "arguments" };
@@ -106,35 +154,15 @@ impl<const N: usize> Slots<'_, N> {
     }
 }
 
-fn fill<'a>(
-    task: &str,
-    params: &[Param],
-    args: &'a str,
-    kwargs: &'a str,
-    values: &mut [Option<&'a RawValue>],
-) -> Result<(), TaskError> {
-    let unreadable = |what: &str, error: serde_json::Error| {
-        type_error(format!("{task}() {what}: {}", without_position(&error)))
-    };
-    let mut reader = serde_json::Deserializer::from_str(args);
-    let count = Positional(values)
-        .deserialize(&mut reader)
-        .map_err(|error| unreadable("positional arguments should be a list", error))?;
-    if count > params.len() {
-        return Err(too_many(task, params, count));
-    }
-    if kwargs == "{}" {
-        return Ok(());
-    }
-    let mut reader = serde_json::Deserializer::from_str(kwargs);
-    let wrong = Keywords { task, params, values }
-        .deserialize(&mut reader)
-        .map_err(|error| unreadable("keyword arguments should be an object", error))?;
-    wrong.map_or(Ok(()), Err)
+fn unreadable(task: &str, what: &str, error: &serde_json::Error) -> TaskError {
+    type_error(format!("{task}() {what}: {}", without_position(error)))
 }
 
-/// Reads a list into the first values, and returns its length.
-struct Positional<'v, 'a>(&'v mut [Option<&'a RawValue>]);
+/// Reads a list into the values, what is left into the rest, and returns its length.
+struct Positional<'v, 'a> {
+    values: &'v mut [Option<&'a RawValue>],
+    rest: Option<&'v mut Vec<&'a RawValue>>,
+}
 
 impl<'a> DeserializeSeed<'a> for Positional<'_, 'a> {
     type Value = usize;
@@ -150,11 +178,12 @@ impl<'a> Visitor<'a> for Positional<'_, 'a> {
         f.write_str("a list")
     }
 
-    fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<usize, A::Error> {
+    fn visit_seq<A: SeqAccess<'a>>(mut self, mut list: A) -> Result<usize, A::Error> {
         let mut count = 0;
         while let Some(value) = list.next_element::<&RawValue>()? {
-            if let Some(slot) = self.0.get_mut(count) {
-                *slot = Some(value);
+            match self.values.get_mut(count) {
+                Some(slot) => *slot = Some(value),
+                None => self.rest.iter_mut().for_each(|rest| rest.push(value)),
             }
             count += 1;
         }
@@ -191,7 +220,7 @@ impl<'a> Visitor<'a> for Keywords<'_, 'a> {
         let mut wrong = None;
         while let Some(Key(key)) = object.next_key()? {
             let value: &RawValue = object.next_value()?;
-            let Some(place) = self.params.iter().position(|param| param.name == key) else {
+            let Some(place) = self.params.iter().position(|param| !param.rest && param.name == key) else {
                 wrong.get_or_insert_with(|| unknown_keyword(self.task, self.params, &key));
                 continue;
             };
@@ -207,7 +236,11 @@ impl<'a> Visitor<'a> for Keywords<'_, 'a> {
 
 fn unknown_keyword(task: &str, params: &[Param], key: &str) -> TaskError {
     let mut message = format!("{task}() got an unexpected keyword argument '{key}'");
-    let names = params.iter().map(|param| param.name);
+    if params.iter().any(|param| param.rest && param.name == key) {
+        message.push_str(&format!(". What goes to '*{key}' is given without a keyword"));
+        return type_error(message);
+    }
+    let names = params.iter().filter(|param| !param.rest).map(|param| param.name);
     if let Some(name) = nearest(key, names) {
         message.push_str(&format!(". Did you mean '{name}'?"));
     }
@@ -246,9 +279,9 @@ mod tests {
     use super::*;
 
     static ADD: [Param; 3] = [
-        Param { name: "x", type_name: "i64", default: None },
-        Param { name: "y", type_name: "i64", default: None },
-        Param { name: "z", type_name: "i64", default: Some("0") },
+        Param { name: "x", type_name: "i64", default: None, rest: false },
+        Param { name: "y", type_name: "i64", default: None, rest: false },
+        Param { name: "z", type_name: "i64", default: Some("0"), rest: false },
     ];
 
     fn add(args: &str, kwargs: &str) -> Result<(i64, i64, i64), TaskError> {
@@ -304,6 +337,41 @@ mod tests {
             "[]",
             "add() keyword arguments should be an object: invalid type: sequence, expected an object",
         );
+    }
+
+    #[test]
+    fn what_is_left_goes_to_the_rest_and_is_named_by_its_place() {
+        static TAG: [Param; 3] = [
+            Param { name: "x", type_name: "i64", default: None, rest: false },
+            Param { name: "y", type_name: "i64", default: Some("7"), rest: false },
+            Param { name: "others", type_name: "i64", default: None, rest: true },
+        ];
+        let tag = |args, kwargs| -> Result<_, TaskError> {
+            let arguments = Arguments::new(Json::parse(args).unwrap(), Json::parse(kwargs).unwrap());
+            let slots = arguments.slots("tag", &TAG)?;
+            Ok((slots.required(0)?, slots.or_default(1, || 7)?, slots.rest()?))
+        };
+        let check = |args, kwargs, expect: (i64, i64, Vec<i64>)| assert_eq!(tag(args, kwargs), Ok(expect));
+        check("[1]", "{}", (1, 7, vec![]));
+        check("[1,2]", "{}", (1, 2, vec![]));
+        check("[1,2,3,4]", "{}", (1, 2, vec![3, 4]));
+        check("[]", r#"{"y":2,"x":1}"#, (1, 2, vec![]));
+        let refused = |args, kwargs, expect: &str| {
+            assert_eq!(tag(args, kwargs).unwrap_err().to_string(), format!("TypeError: {expect}"));
+        };
+        refused("[]", "{}", "tag() missing 1 required argument: 'x'");
+        refused(
+            r#"[1,2,3,4,"5"]"#,
+            "{}",
+            r#"tag() argument '*others[2]' should be i64: invalid type: string "5", expected i64"#,
+        );
+        refused("[1,2,3]", r#"{"y":1}"#, "tag() got multiple values for argument 'y'");
+        refused(
+            "[1]",
+            r#"{"others":[1]}"#,
+            "tag() got an unexpected keyword argument 'others'. What goes to '*others' is given without a keyword",
+        );
+        refused("[1]", r#"{"other":1}"#, "tag() got an unexpected keyword argument 'other'");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! The result of what comes before a task is *prepended* to its arguments. So arguments bind the last required
 //! parameters, and the open ones are the first: `mul.s(8)` leaves `x` open and binds `y`. When all required parameters
-//! are bound, further arguments bind those with a default.
+//! are bound, further arguments bind those with a default, and then go to the rest, if there is one (`variadic`).
 //!
 //! Which rule holds is chosen by the shape of the arguments. The choice is a type parameter (`Bare`, `Spread`) that is
 //! always inferred: only one rule fits.
@@ -36,11 +36,15 @@ pub trait Positional {
     type Reach;
 }
 
-impl<S: Split> Positional for S
+impl Positional for Nil {
+    type Reach = Reach<Nil, Nil, Nil>;
+}
+
+impl<P, Rest, Required: Reverse, Optional> Positional for Cons<P, Rest>
 where
-    S::Required: Reverse,
+    Self: Split<Required = Required, Optional = Optional>,
 {
-    type Reach = Reach<S::Required, <S::Required as Reverse>::Reversed, S::Optional>;
+    type Reach = Reach<Required, Required::Reversed, Optional>;
 }
 
 /// Parts the parameters into required and optional ones, up to the first that is given by keyword.
@@ -105,7 +109,7 @@ pub enum Trailing {}
 #[derive(Debug)]
 pub enum Extended {}
 
-fn one<P, A: Arg<P>>(argument: A) -> Result<Vec<Json>, BindError> {
+pub(crate) fn one<P, A: Arg<P>>(argument: A) -> Result<Vec<Json>, BindError> {
     Ok(vec![argument.into_json().map_err(|error| (0, error))?])
 }
 
@@ -153,7 +157,7 @@ where
     }
 }
 
-fn push<P, A: Arg<P>>(argument: A, values: &mut Vec<Json>) -> Result<(), BindError> {
+pub(crate) fn push<P, A: Arg<P>>(argument: A, values: &mut Vec<Json>) -> Result<(), BindError> {
     values.push(argument.into_json().map_err(|error| (values.len(), error))?);
     Ok(())
 }

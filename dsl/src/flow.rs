@@ -17,7 +17,7 @@ use crate::wiring::{Accepts, Callback, Complete, Errback, PartialArguments};
 /// A canvas that takes `In` and gives `Out`.
 ///
 /// `In` is the tuple of the inputs that are still missing: `()` when there are none, `(T,)` when the result of what
-/// comes before is taken, [`Ignored`] when it is not. `Form` tells a group ([`Grouped`]) from everything else, because
+/// comes before is taken, [`Ignored`] when it is not, [`Variadic`](crate::Variadic) when it may be there or not. `Form` tells a group ([`Grouped`]) from everything else, because
 /// a group directly inside a group is flattened.
 ///
 /// A flow is data: nothing runs until it is submitted. An argument without a JSON form does not stop the writing of a

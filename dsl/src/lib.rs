@@ -31,6 +31,8 @@
 //!
 //! Celery prepends the result of a task to the arguments of the next. So `mul.s(8)` binds the *last* parameter and
 //! misses the first one: a `Flow<(i64,), i64>`. `.si(…)` ignores what comes before: a `Flow<Ignored, i64>`.
+//! A task whose only parameter is `#[rest] numbers: Vec<i64>` takes any number, with one more in front or without: a
+//! `Flow<`[`Variadic`]`<i64>, i64>`.
 //!
 //! The other side is here, too: a [`TaskDef`] is what a worker knows of a task, [`Arguments`] brings JSON arguments to
 //! typed parameters, [`TaskContext`] and [`State`] are what a task may ask its worker for.
@@ -54,6 +56,7 @@ mod name;
 mod nearest;
 mod state;
 mod task;
+mod variadic;
 mod wiring;
 
 pub use arg::Arg;
@@ -68,6 +71,7 @@ pub use flow::{Flow, FlowError, Grouped, Ignored, IntoCanvas, One};
 pub use group::{Header, Members, chord, group};
 pub use state::{State, StateType, States};
 pub use task::{Handler, Output, Param, Parameter, Task, TaskDef};
+pub use variadic::Variadic;
 pub use wiring::{Accepts, Callback, Complete, Errback, Fits, PartialArguments};
 
 /// What the expansions of the macros name; nothing here is for users.
@@ -89,8 +93,8 @@ pub mod __private {
     pub use crate::name::{checked, dotted, dotted_len, is_repeated};
     pub use crate::task::{Fallible, Is, IsNot, entry, fallible, name_of, outcome};
     pub use crate::{
-        Arguments, Flow, Handler, Ignored, IntoTaskError, Param, StateType, Task, TaskContext, TaskDef,
-        chain, chord, group,
+        Arguments, Complete, Flow, Handler, Ignored, IntoTaskError, Param, StateType, Task, TaskContext,
+        TaskDef, Variadic, chain, chord, group,
     };
 }
 

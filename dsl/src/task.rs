@@ -51,12 +51,14 @@ pub struct TaskDef {
 /// A parameter that takes an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Param {
-    /// Its name, which is also its keyword.
+    /// Its name, which is also its keyword when it is no rest.
     pub name: &'static str,
-    /// Its type, as it is written in the function.
+    /// The type of its argument, or of each when it is a rest, as it is written in the function.
     pub type_name: &'static str,
     /// Its default, as it is written in the function.
     pub default: Option<&'static str>,
+    /// Whether it takes all positional arguments that are left. Only the last parameter does.
+    pub rest: bool,
 }
 
 /// How to call the function.
@@ -77,9 +79,10 @@ impl TaskDef {
 }
 
 impl fmt::Display for Param {
-    /// `z: i64 = 0`
+    /// `z: i64 = 0`, or `*numbers: i64`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.name, self.type_name)?;
+        let star = if self.rest { "*" } else { "" };
+        write!(f, "{star}{}: {}", self.name, self.type_name)?;
         self.default.map_or(Ok(()), |default| write!(f, " = {default}"))
     }
 }

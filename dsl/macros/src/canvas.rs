@@ -141,7 +141,7 @@ impl Rewrite {
         let span = call.paren_token.span.join();
         let Call { positional, keywords } = Call::read(call.args.clone(), &mut self.errors);
         if let Some(ninth) = positional.get(ARGUMENTS_MAX) {
-            self.errors.at(ninth, format!("a task takes at most {ARGUMENTS_MAX} arguments"));
+            self.errors.at(ninth, format!("at most {ARGUMENTS_MAX} arguments can be written here"));
         }
         let values = call::tuple(positional, span);
         let private = &self.private;

@@ -152,8 +152,7 @@ impl Task {
         let params = format!("`{task}` takes `({})`", escape(&self.signature_text()));
         let message = format!("`{task}` cannot take the arguments `{{Self}}`");
         let label = format!("wrong arguments for `{task}`");
-        let trailing = "one value or a tuple binds the last required parameters; those before them stay open for the \
-                        result of what comes before";
+        let trailing = self.binding();
         let keywords = "positional arguments cannot jump over a parameter that is given by keyword";
         let complete = format!("`{{Self}}` is not what one call of `{task}` needs");
         let needs = format!("not the arguments of `{task}`");
@@ -175,10 +174,30 @@ impl Task {
                 fn __bind(self) -> ::core::result::Result<::std::vec::Vec<#private::Json>, #private::BindError>;
             }
             #[diagnostic::do_not_recommend]
-            impl<A: #private::Bind<S::Reach, M, Missing = ()>, M, S: #private::Positional> #call<M, S> for A {
+            impl<A, M, S: #private::Positional> #call<M, S> for A
+            where
+                A: #private::Bind<S::Reach, M>,
+                A::Missing: #private::Complete,
+            {
                 fn __bind(self) -> ::core::result::Result<::std::vec::Vec<#private::Json>, #private::BindError> {
                     self.bind()
                 }
+            }
+        }
+    }
+
+    /// Which parameters positional arguments bind.
+    fn binding(&self) -> String {
+        let last = "one value or a tuple binds the last required parameters; those before them stay open for the result \
+                    of what comes before";
+        match self.rest() {
+            None => last.to_owned(),
+            Some((rest, _)) if self.keyword_arguments().next().is_none() => format!(
+                "one value or a tuple of up to eight goes to `*{0}`; `.partial(...)` puts more in front",
+                rest.name.unraw()
+            ),
+            Some((rest, _)) => {
+                format!("{last}; when all others are bound, arguments go to `*{}`", rest.name.unraw())
             }
         }
     }
@@ -197,7 +216,11 @@ impl Task {
         let message = format!("`{task}` has no parameter of this name");
         let label = "unknown keyword";
         let params = format!("`{task}` takes `({})`", escape(&self.signature_text()));
-        let keys = self.arguments().enumerate().map(|(place, param)| {
+        let positional = self.rest().map(|(rest, _)| {
+            let text = format!("what goes to `*{}` is written without a keyword", rest.name.unraw());
+            quote!(, note = #text)
+        });
+        let keys = self.keyword_arguments().enumerate().map(|(place, param)| {
             let (name, ty) = (param.name.unraw().to_string(), &param.ty);
             let (key, place) = (call::key(&private, &param.name), self.place(place));
             let value = quote_spanned!(ty.span()=> type Value = #ty;);
@@ -209,7 +232,7 @@ impl Task {
                 }
             }
         });
-        let by_name = self.arguments().enumerate().filter_map(|(place, param)| {
+        let by_name = self.keyword_arguments().enumerate().filter_map(|(place, param)| {
             let name = &param.name;
             if ["s", "si", "keyword"].contains(&name.unraw().to_string().as_str()) {
                 return None;
@@ -228,7 +251,7 @@ impl Task {
             })
         });
         quote! {
-            #[diagnostic::on_unimplemented(message = #message, label = #label, note = #params)]
+            #[diagnostic::on_unimplemented(message = #message, label = #label, note = #params #positional)]
             #vis trait #keyword {
                 type Place;
                 type Value;

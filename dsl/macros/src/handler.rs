@@ -23,12 +23,13 @@ impl Task {
         let count = self.arguments().count();
         let params = self.arguments().map(|param| {
             let (name, ty, default) =
-                (param.name.unraw().to_string(), source(&param.ty), param.default_text());
+                (param.name.unraw().to_string(), source(param.argument_type()), param.default_text());
+            let rest = matches!(param.kind, Kind::Rest(_));
             let default = match default {
                 Some(text) => quote!(::core::option::Option::Some(#text)),
                 None => quote!(::core::option::Option::None),
             };
-            quote!(#private::Param { name: #name, type_name: #ty, default: #default })
+            quote!(#private::Param { name: #name, type_name: #ty, default: #default, rest: #rest })
         });
         let states = self.params.iter().filter_map(|param| match &param.kind {
             Kind::State(ty) => Some(quote_spanned!(ty.span()=> #private::StateType::of::<#ty>())),
@@ -73,6 +74,7 @@ impl Task {
             match &param.kind {
                 Kind::Context => quote!(__context.clone()),
                 Kind::State(state) => quote!(__context.state::<#state>()?),
+                Kind::Rest(element) => quote_spanned!(ty.span()=> __slots.rest::<#element>()?),
                 Kind::Argument { default } => {
                     let this = place;
                     place += 1;

@@ -14,6 +14,7 @@ mod handler;
 mod nearest;
 mod options;
 mod params;
+mod rest;
 mod task;
 mod tasks;
 mod text;
@@ -28,6 +29,7 @@ mod text;
 /// - Parameters and results travel as JSON: types that implement serde's `Serialize` and `Deserialize` and own what
 ///   they hold. At most eight parameters.
 /// - The last parameters may have a default: `#[default(0)]`, or `#[default]` for `Default::default()`.
+/// - A last parameter `#[rest] numbers: Vec<i64>` takes all positional arguments that are left, Python's `*numbers`.
 /// - `ctx: TaskContext` and `db: State<T>` are handed in by the worker, wherever they stand.
 /// - The task is as visible as the function: a private one may take and give private types, a `pub` one may not.
 /// - The name stands for the task in its whole module, so no variable there can have it.

@@ -9,6 +9,7 @@ use syn::{
     TypeReference,
 };
 
+use crate::rest;
 use crate::text::{Errors, source};
 
 /// How many parameters may take an argument.
@@ -25,6 +26,8 @@ pub(crate) struct Parameter {
 pub(crate) enum Kind {
     /// From the call's arguments, or from the default.
     Argument { default: Option<Default> },
+    /// From all positional arguments that are left, each of this type.
+    Rest(Type),
     /// From the worker: the context.
     Context,
     /// From the worker: the state of this type.
@@ -39,7 +42,7 @@ pub(crate) struct Default {
     pub(crate) text: String,
 }
 
-/// Reads the parameters and takes `#[default]` off them.
+/// Reads the parameters and takes `#[default]` and `#[rest]` off them.
 pub(crate) fn read(inputs: &mut Punctuated<FnArg, Token![,]>, errors: &mut Errors) -> Vec<Parameter> {
     let mut params = Vec::new();
     for input in inputs {
@@ -52,14 +55,16 @@ pub(crate) fn read(inputs: &mut Punctuated<FnArg, Token![,]>, errors: &mut Error
             }
             FnArg::Typed(typed) => {
                 let default = take_default(&mut typed.attrs, errors);
+                let rest = rest::take(&mut typed.attrs, errors);
                 check_type(&typed.ty, errors);
                 let Some(name) = name(&typed.pat, errors) else { continue };
-                let kind = kind(&typed.ty, default, errors);
+                let kind = kind(&typed.ty, default, rest, errors);
                 params.push(Parameter { name, ty: (*typed.ty).clone(), kind });
             }
         }
     }
     check_defaults(&params, errors);
+    rest::check_last(&params, errors);
     params
 }
 
@@ -76,8 +81,37 @@ fn name(pattern: &Pat, errors: &mut Errors) -> Option<Ident> {
     }
 }
 
-fn kind(ty: &Type, default: Option<(Span, Default)>, errors: &mut Errors) -> Kind {
-    let injected = match ty {
+fn kind(ty: &Type, default: Option<(Span, Default)>, rest: Option<Span>, errors: &mut Errors) -> Kind {
+    match (injected(ty), default, rest) {
+        (None, None, Some(_)) => Kind::Rest(rest::element(ty, errors)),
+        (None, Some((span, _)), Some(_)) => {
+            let message = "`#[rest]` is empty when there are no arguments left: take out its default";
+            errors.add(syn::Error::new(span, message));
+            Kind::Rest(rest::element(ty, errors))
+        }
+        (None, default, None) => Kind::Argument { default: default.map(|(_, default)| default) },
+        (Some(kind), None, None) => kind,
+        (Some(kind), default, rest) => {
+            let text = source(ty);
+            let marks = [
+                default.map(|(span, _)| {
+                    (span, format!("`{text}` is handed in by the worker and has no default"))
+                }),
+                rest.map(|span| {
+                    (span, format!("`{text}` is handed in by the worker and takes no arguments"))
+                }),
+            ];
+            for (span, message) in marks.into_iter().flatten() {
+                errors.add(syn::Error::new(span, message));
+            }
+            kind
+        }
+    }
+}
+
+/// What the worker hands in for a parameter of this type.
+fn injected(ty: &Type) -> Option<Kind> {
+    match ty {
         Type::Path(path) => path.path.segments.last().and_then(|last| {
             match (last.ident.to_string().as_str(), &last.arguments) {
                 ("TaskContext", PathArguments::None) => Some(Kind::Context),
@@ -91,15 +125,6 @@ fn kind(ty: &Type, default: Option<(Span, Default)>, errors: &mut Errors) -> Kin
             }
         }),
         _ => None,
-    };
-    match (injected, default) {
-        (None, default) => Kind::Argument { default: default.map(|(_, default)| default) },
-        (Some(kind), None) => kind,
-        (Some(kind), Some((span, _))) => {
-            let message = format!("`{}` is handed in by the worker and has no default", source(ty));
-            errors.add(syn::Error::new(span, message));
-            kind
-        }
     }
 }
 
@@ -152,7 +177,7 @@ fn check_defaults(params: &[Parameter], errors: &mut Errors) {
             _ => {}
         }
     }
-    let arguments = params.iter().filter(|param| matches!(param.kind, Kind::Argument { .. }));
+    let arguments = params.iter().filter(|param| param.is_argument());
     if let Some(ninth) = arguments.clone().nth(ARGUMENTS_MAX) {
         let message = format!(
             "a task takes at most {ARGUMENTS_MAX} arguments, this one {}: put some of them into a struct",

@@ -73,7 +73,7 @@ fn check_signature(signature: &Signature, errors: &mut Errors) {
         errors.at(abi, "a task is a Rust function: take out `extern`");
     }
     if let Some(variadic) = variadic {
-        errors.at(variadic, "a task has a fixed number of parameters: take a `Vec` in place of `...`");
+        errors.at(variadic, "a task's parameters have a name and a type: write `#[rest] arguments: Vec<i64>` in place of `...`");
     }
     if !generics.params.is_empty() {
         let message =
@@ -117,14 +117,31 @@ impl Task {
 
     /// The parameters that take an argument.
     pub(crate) fn arguments(&self) -> impl Iterator<Item = &Parameter> {
+        self.params.iter().filter(|param| param.is_argument())
+    }
+
+    /// The parameters that can be given by keyword.
+    pub(crate) fn keyword_arguments(&self) -> impl Iterator<Item = &Parameter> {
         self.params.iter().filter(|param| matches!(param.kind, Kind::Argument { .. }))
     }
 
-    /// `x: i64, y: i64, z: i64 = 0`
+    /// The parameter that takes all remaining arguments, and the type of one.
+    pub(crate) fn rest(&self) -> Option<(&Parameter, &Type)> {
+        self.params.iter().find_map(|param| match &param.kind {
+            Kind::Rest(element) => Some((param, element)),
+            _ => None,
+        })
+    }
+
+    /// `x: i64, y: i64 = 0, *others: i64`
     pub(crate) fn signature_text(&self) -> String {
         let params = self.arguments().map(|param| {
-            let text = format!("{}: {}", param.name.unraw(), source(&param.ty));
-            param.default_text().map_or(text.clone(), |default| format!("{text} = {default}"))
+            let text = format!("{}: {}", param.name.unraw(), source(param.argument_type()));
+            match param.default_text() {
+                Some(default) => format!("{text} = {default}"),
+                None if matches!(param.kind, Kind::Rest(_)) => format!("*{text}"),
+                None => text,
+            }
         });
         params.collect::<Vec<_>>().join(", ")
     }
@@ -160,8 +177,12 @@ impl Task {
     /// The parameters as a list of types.
     pub(crate) fn slots(&self) -> TokenStream {
         let private = self.private();
-        let params: Vec<&Parameter> = self.arguments().collect();
-        params.iter().rev().fold(quote!(#private::Nil), |rest, param| {
+        let params: Vec<&Parameter> = self.keyword_arguments().collect();
+        let end = match self.rest() {
+            Some((_, element)) => quote!(#private::Variadic<#element>),
+            None => quote!(#private::Nil),
+        };
+        params.iter().rev().fold(end, |rest, param| {
             let ty = &param.ty;
             let slot = if param.default_text().is_some() { quote!(May) } else { quote!(Need) };
             quote!(#private::Cons<#private::#slot<#ty>, #rest>)
@@ -184,6 +205,19 @@ pub(crate) struct Names {
 }
 
 impl Parameter {
+    /// Whether arguments of a call go there.
+    pub(crate) fn is_argument(&self) -> bool {
+        matches!(self.kind, Kind::Argument { .. } | Kind::Rest(_))
+    }
+
+    /// The type of the argument, or of each.
+    pub(crate) fn argument_type(&self) -> &Type {
+        match &self.kind {
+            Kind::Rest(element) => element,
+            _ => &self.ty,
+        }
+    }
+
     pub(crate) fn default_text(&self) -> Option<&str> {
         match &self.kind {
             Kind::Argument { default: Some(default) } => Some(&default.text),

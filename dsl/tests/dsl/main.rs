@@ -9,6 +9,7 @@ mod canvas;
 mod flow;
 mod tasks;
 mod ui;
+mod variadic;
 
 /// The tasks of Celery's own documentation, and some more.
 mod proj {
@@ -50,6 +51,21 @@ mod proj {
     #[task(name = "on_failed")]
     pub(crate) async fn on_failed(failure: Failure) {
         let _ = failure;
+    }
+
+    #[task(name = "echo")]
+    pub(crate) async fn echo(#[rest] arguments: Vec<serde_json::Value>) -> serde_json::Value {
+        serde_json::Value::from(arguments)
+    }
+
+    #[task(name = "total")]
+    pub(crate) fn total(#[rest] numbers: Vec<i64>) -> i64 {
+        numbers.iter().sum()
+    }
+
+    #[task(name = "join")]
+    pub(crate) fn join(by: String, #[default(1)] times: usize, #[rest] parts: Vec<String>) -> String {
+        parts.join(&by.repeat(times))
     }
 
     #[task(name = "identity")]

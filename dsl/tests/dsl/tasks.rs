@@ -8,7 +8,7 @@ use celeriac_primitives::{Json, NodeNo, Outcome, RunId, TaskError};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::proj::{add, greet, mul, ping, sleep, xsum};
+use crate::proj::{add, echo, greet, join, mul, ping, sleep, xsum};
 
 /// A task whose context and state stand between its arguments.
 #[task]
@@ -42,6 +42,12 @@ async fn pick(which: u8) -> Result<u8, Box<dyn std::error::Error + Send + Sync>>
 #[task]
 fn texts(ok: bool) -> Result<(), String> {
     if ok { Ok(()) } else { Err("not ok".to_owned()) }
+}
+
+/// A rest with injected parameters around and behind it.
+#[task]
+async fn weigh(ctx: TaskContext, #[rest] numbers: std::vec::Vec<i64>, scale: State<i64>) -> i64 {
+    numbers.iter().sum::<i64>() * *scale + i64::from(ctx.attempt())
 }
 
 /// Everything that a parameter's name may be.
@@ -91,6 +97,12 @@ fn json_arguments_reach_the_function_and_its_value_comes_back_as_json() {
     check(mixed, "[1,2]", "{}", "1110");
     check(mixed, "[1,2,3]", "{}", "1013");
     check(ping, "[]", "{}", "null");
+    check(echo, "[]", "{}", "[]");
+    check(echo, r#"[1,"a",[null]]"#, "{}", r#"[1,"a",[null]]"#);
+    check(weigh, "[1,2]", "{}", "3007");
+    check(weigh, "[]", "{}", "7");
+    check(join, r#"["-",2,"a","b"]"#, "{}", r#""a--b""#);
+    check(join, r#"["-"]"#, r#"{"times":2}"#, r#""""#);
     check(sleep, "[0]", "{}", "null");
     check(sleep, r#"[0,{"b":1,"a":[2]}]"#, "{}", r#"{"a":[2],"b":1}"#);
     check(r#match, r#"["t",1]"#, r#"{"keyword":2,"_unused":null}"#, r#"["t",3]"#);
@@ -104,6 +116,19 @@ fn errors_of_every_kind_fail_the_task() {
         r#"[1,"2"]"#,
         "{}",
         "TypeError: add() argument 'y' should be i64: invalid type: string \"2\", expected i64",
+    );
+    check(
+        join,
+        r#"["-",1,"a",2]"#,
+        "{}",
+        "TypeError: join() argument '*parts[1]' should be String: invalid type: integer `2`, expected a string",
+    );
+    check(
+        echo,
+        "[]",
+        r#"{"arguments":[]}"#,
+        "TypeError: echo() got an unexpected keyword argument 'arguments'. What goes to '*arguments' is given without \
+         a keyword",
     );
     check(parse, r#"["7"]"#, "{}", "7");
     check(parse, r#"["x"]"#, "{}", "ParseIntError: invalid digit found in string");
@@ -148,6 +173,9 @@ fn a_definition_says_what_a_worker_must_know() {
     assert!(matches!(ping::definition().handler, Handler::Blocking(_)));
     let params: Vec<String> = greet::definition().params.iter().map(ToString::to_string).collect();
     assert_eq!(params, ["name: String", "title: Option<String> = None"]);
+    let params: Vec<String> = join::definition().params.iter().map(ToString::to_string).collect();
+    assert_eq!(params, ["by: String", "times: usize = 1", "*parts: String"]);
+    assert_eq!(weigh::definition().params.len(), 1);
 }
 
 #[test]

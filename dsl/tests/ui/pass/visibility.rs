@@ -33,6 +33,11 @@ fn wrap(number: i64, #[default(Vec::new())] others: Vec<Numbers>) -> Result<Vec<
     Ok([vec![Numbers::One(number)], others].concat())
 }
 
+#[task]
+fn gather(#[rest] numbers: Vec<Numbers>) -> Vec<Numbers> {
+    numbers
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Shared(i64);
 
@@ -101,6 +106,8 @@ pub mod public {
 fn main() {
     let _: Flow<(), i64> = canvas!(wrap.s(1) | xsum.s());
     let _: Flow<(), i64> = canvas!(xsum.s(numbers = [Numbers::Many(vec![Numbers::One(1)])]));
+    let _: Flow<(), Vec<Numbers>> = canvas!(wrap.s(1) | gather.si(Numbers::One(1)));
+    let _ = canvas!(gather.s(Numbers::One(1), Numbers::One(2)) | xsum.s());
     let _ = wrap.call(1, Vec::new());
     let _ = canvas!(wrap.s(1, others = []));
     let _ = canvas!(shared.s(Shared(1)) | shared.s());
