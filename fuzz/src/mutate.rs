@@ -70,8 +70,11 @@ impl<'d> Mutator<'d> {
         Self { dictionary }
     }
 
-    /// An input of the corpus, changed in one to eight places.
+    /// An input of the corpus, changed in one to eight places; or, now and then, one of parts alone.
     pub fn next(&self, random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
+        if random.below(8) == 0 {
+            return self.parts(random, 16);
+        }
         let mut input = random.pick(corpus).cloned().unwrap_or_default();
         // Mostly one change: many of them rarely leave anything that can be read.
         let changes = 1 + random.below(2) * random.below(2) * random.below(8);
@@ -80,6 +83,13 @@ impl<'d> Mutator<'d> {
             input.truncate(LENGTH_MAX);
         }
         input
+    }
+
+    /// One to `max` parts from the dictionary; fewer are likelier.
+    fn parts(&self, random: &mut Random, max: usize) -> Vec<u8> {
+        let most = 1 + random.below(max);
+        let count = 1 + random.below(most);
+        (0..count).flat_map(|_| random.pick(self.dictionary).map_or("", |part| *part).bytes()).collect()
     }
 
     fn change(&self, random: &mut Random, corpus: &[Vec<u8>], input: &mut Vec<u8>) {
@@ -108,10 +118,9 @@ impl<'d> Mutator<'d> {
                 insert(input, place, &part);
             }
             5 | 6 => {
-                let part = random.pick(self.dictionary).map_or("", |part| *part);
-                let replaced =
-                    if random.below(2) == 0 { place } else { to.min(place + part.len()).max(place) };
-                input.splice(place..replaced, part.bytes());
+                let parts = self.parts(random, 4);
+                let replaced = if random.below(2) == 0 { place..place } else { from..to };
+                input.splice(replaced, parts);
             }
             7 => {
                 let other = random.pick(corpus).map_or(&[][..], Vec::as_slice);
