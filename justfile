@@ -31,4 +31,4 @@ deny:
 
 # Capture Celery's JSON forms anew (needs Python with celery).
 golden:
-    python3 scripts/golden/capture.py primitives/tests/golden/celery.json
+    python3 scripts/golden/capture.py
