@@ -53,12 +53,12 @@ impl fmt::Display for NodeNo {
 
 /// The id of one execution of a plan.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Uuid", into = "Uuid")]
 pub struct RunId(Uuid);
 
 /// The id of one node of one run, as Celery's tools see it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Uuid", into = "Uuid")]
 pub struct TaskId(Uuid);
 
 /// A text or number that is no run id or task id.
@@ -149,6 +149,32 @@ fn parse_uuid(text: &str) -> Result<Uuid, IdError> {
     Uuid::try_parse(text).map_err(|_| IdError::NotAUuid(text.chars().take(80).collect()))
 }
 
+impl TryFrom<Uuid> for RunId {
+    type Error = IdError;
+    fn try_from(uuid: Uuid) -> Result<Self, IdError> {
+        Self::from_uuid(uuid)
+    }
+}
+
+impl TryFrom<Uuid> for TaskId {
+    type Error = IdError;
+    fn try_from(uuid: Uuid) -> Result<Self, IdError> {
+        Self::from_uuid(uuid)
+    }
+}
+
+impl From<RunId> for Uuid {
+    fn from(run: RunId) -> Uuid {
+        run.0
+    }
+}
+
+impl From<TaskId> for Uuid {
+    fn from(task: TaskId) -> Uuid {
+        task.0
+    }
+}
+
 macro_rules! print_as_uuid {
     ($($id:ty),*) => {$(
         impl fmt::Debug for $id {
@@ -168,6 +194,7 @@ print_as_uuid!(RunId, TaskId);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Json;
     use proptest::prelude::*;
 
     proptest! {
@@ -197,5 +224,10 @@ mod tests {
         assert!(matches!(task.to_string().parse::<RunId>(), Err(IdError::NotARun(_))));
         assert!(matches!(run.to_string().parse::<TaskId>(), Err(IdError::NotATask(_))));
         assert!(matches!("x".parse::<RunId>(), Err(IdError::NotAUuid(_))));
+        let json = |id: &str| Json::string(id);
+        assert!(
+            json(&task.to_string()).to::<RunId>().is_err() && json(&run.to_string()).to::<TaskId>().is_err()
+        );
+        assert_eq!(json(&task.to_string()).to::<TaskId>().unwrap(), task);
     }
 }

@@ -5,9 +5,8 @@ use crate::{Canvas, Json, OptionError, Options, Path, Segment};
 /// The longest task name, in characters.
 pub(crate) const NAME_CHARS_MAX: usize = 255;
 
-/// Bounds on a canvas, checked before it is compiled.
+/// Bounds on a canvas, checked before it is compiled. Name those that differ: `Limits { depth_max: 9, ..Limits::default() }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Limits {
     /// How deep canvases may be nested.
     pub depth_max: usize,

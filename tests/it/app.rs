@@ -163,8 +163,7 @@ async fn the_same_id_is_the_same_run_and_another_canvas_a_conflict() {
 
 #[tokio::test]
 async fn what_is_too_large_is_refused_with_its_place() {
-    let mut limits = Limits::default();
-    limits.nodes_max = 3;
+    let limits = Limits { nodes_max: 3, ..Limits::default() };
     let app = App::embedded().tasks(tasks![add]).limits(limits).build().unwrap();
     let error = app.submit(group((0..4).map(|i| add.s((i, i))))).await.unwrap_err();
     assert!(error.to_string().starts_with("the canvas has more than 3 nodes"), "{error}");

@@ -3,11 +3,14 @@
 //! Only what cannot be derived is stored. Bytes from outside are checked before anything is derived from them, so a
 //! broken plan is an error and never a panic, a cycle or a node that waits for ever.
 
-use celeriac_primitives::{Limits, NodeNo};
+use celeriac_primitives::NodeNo;
 
 use super::{CompileError, NodeKind, Parts, Plan, ScopeKind, ScopeNo, Value};
 
 const VERSION: u8 = 1;
+
+/// What was compiled within limits of its own must be readable everywhere, so this bound is far above them.
+const VALUE_ITEMS_MAX: usize = 100_000_000;
 
 /// Bytes that are no plan.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +68,7 @@ impl Plan {
             return Err(PlanError::Trailing(rest.len()));
         }
         parts.check()?;
-        Plan::build(parts, &Limits::default()).map_err(PlanError::Size)
+        Plan::build(parts, VALUE_ITEMS_MAX).map_err(PlanError::Size)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The edges of a plan, as a petgraph graph, and what follows from them.
 
-use celeriac_primitives::{Limits, NodeNo};
+use celeriac_primitives::NodeNo;
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
@@ -21,7 +21,7 @@ pub enum Edge {
 
 impl Plan {
     /// Derives edges, counters and outputs from the parts.
-    pub(super) fn build(parts: Parts, limits: &Limits) -> Result<Plan, CompileError> {
+    pub(super) fn build(parts: Parts, value_items_max: usize) -> Result<Plan, CompileError> {
         let mut graph = DiGraph::with_capacity(parts.nodes.len(), parts.nodes.len());
         let mut gated = vec![Vec::new(); parts.scopes.len()];
         let mut waits = Vec::with_capacity(parts.nodes.len());
@@ -51,7 +51,7 @@ impl Plan {
         let mut is_output = vec![false; parts.nodes.len()];
         outputs.iter().for_each(|node| is_output[node.index()] = true);
         let plan = Plan { parts, graph, waits, gated, outputs, is_output };
-        plan.check_value_sizes(limits.nodes_max)?;
+        plan.check_value_sizes(value_items_max)?;
         Ok(plan)
     }
 
@@ -120,7 +120,7 @@ fn value_size(value: &Value, sizes: &[usize]) -> usize {
     match value {
         Value::Node(node) => sizes.get(node.index()).copied().unwrap_or(1),
         Value::List(items) => {
-            items.iter().fold(1usize, |size, item| size.saturating_add(value_size(item, sizes)))
+            items.iter().fold(0usize, |size, item| size.saturating_add(value_size(item, sizes))).max(1)
         }
         Value::Const(..) | Value::Failure(_) => 1,
     }

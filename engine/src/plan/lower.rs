@@ -14,15 +14,15 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use celeriac_primitives::{
-    Call, Canvas, Chain, Chord, Chunks, Json, Map, MapKind, NodeNo, Options, Path, Segment, Signature,
-    TaskName,
+    Call, Canvas, Chain, Chord, Chunks, Json, LimitError, Map, MapKind, NodeNo, Options, Path, Segment,
+    Signature, TaskName,
 };
 
 use super::{After, CompileError, Leaf, Node, NodeKind, Parts, Place, Scope, ScopeKind, ScopeNo, Value};
 
 /// Compiles a canvas that is within its limits.
-pub(super) fn lower(canvas: &Canvas) -> Result<Parts, CompileError> {
-    let mut lowering = Lowering::new();
+pub(super) fn lower(canvas: &Canvas, nodes_max: usize) -> Result<Parts, CompileError> {
+    let mut lowering = Lowering::new(nodes_max);
     let output = lowering.canvas(canvas, Input::Nothing, &At::root(), &[])?.value();
     let Lowering { tasks, queues, nodes, scopes, places, .. } = lowering;
     Ok(Parts { tasks, queues, nodes, scopes, places, output })
@@ -51,9 +51,12 @@ struct At {
 type Errbacks<'c> = (u32, &'c [Canvas]);
 
 struct Lowering {
+    /// Error callbacks stand once for every part that they cover, so a small canvas may become a large plan.
+    nodes_max: usize,
     tasks: Vec<TaskName>,
     task_numbers: HashMap<TaskName, u32>,
     queues: Vec<Arc<str>>,
+    queue_numbers: HashMap<String, u32>,
     nodes: Vec<Node>,
     scopes: Vec<Scope>,
     places: Vec<Place>,
@@ -62,11 +65,13 @@ struct Lowering {
 }
 
 impl Lowering {
-    fn new() -> Self {
+    fn new(nodes_max: usize) -> Self {
         Self {
+            nodes_max,
             tasks: Vec::new(),
             task_numbers: HashMap::new(),
             queues: Vec::new(),
+            queue_numbers: HashMap::new(),
             nodes: Vec::new(),
             scopes: vec![Scope { parent: ScopeNo::ROOT, kind: ScopeKind::Root }],
             places: vec![Place { parent: 0, segment: None }],
@@ -84,6 +89,10 @@ impl Lowering {
         at: &At,
         inherited: &[Errbacks<'_>],
     ) -> Result<Input, CompileError> {
+        // Empty canvases have no nodes, but places.
+        if self.nodes.len() > 2 * self.nodes_max || self.places.len() > 4 * self.nodes_max.max(16) {
+            return Err(LimitError::Nodes { max: self.nodes_max }.into());
+        }
         let at = &self.with_options(at, canvas.options())?;
         let own = canvas.options().link_error();
         let own = Some((at.place, own)).filter(|_| !own.is_empty());
@@ -367,18 +376,21 @@ impl Lowering {
 
     /// Takes over the queue; refuses options whose meaning would be lost.
     fn with_options(&mut self, at: &At, options: &Options) -> Result<At, CompileError> {
-        let refused = |(name, value): &(&str, &Json)| UNSUPPORTED.contains(name) && value.as_str() != "null";
+        let refused = |(name, value): &(&str, &Json)| match *name {
+            // At most once: running the leaf again would be the opposite of what was asked for.
+            "acks_late" => value.as_str() == "false",
+            name => UNSUPPORTED.contains(&name) && value.as_str() != "null",
+        };
         if let Some((option, _)) = options.values().find(refused) {
             return Err(CompileError::Option { path: self.path(at), option: option.to_owned() });
         }
-        let queue =
-            options.queue().map(|queue| match self.queues.iter().position(|known| **known == *queue) {
-                Some(known) => known as u32,
-                None => {
-                    self.queues.push(queue.into());
-                    self.queues.len() as u32 - 1
-                }
-            });
+        let queue = options.queue().map(|queue| match self.queue_numbers.entry(queue) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                self.queues.push(new.key().as_str().into());
+                *new.insert(self.queues.len() as u32 - 1)
+            }
+        });
         Ok(At { queue: queue.or(at.queue), ..at.clone() })
     }
 

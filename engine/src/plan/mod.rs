@@ -158,7 +158,10 @@ pub enum CompileError {
         option: String,
     },
     /// Lists of lists that double with every step.
-    #[error("{path}: the value collected here would have more than {max} items")]
+    #[error(
+        "{path}: the value collected here would have more than {max} items; a list that goes to every member of a \
+         group is repeated in the group's list: let a task shorten it in between"
+    )]
     ValueSize {
         /// Where it is collected.
         path: Path,
@@ -185,8 +188,8 @@ impl Plan {
         limits: &Limits,
     ) -> Result<Plan, CompileError> {
         limits.check(canvas)?;
-        let parts = lower::lower(canvas)?;
-        Plan::build(parts, limits)
+        let parts = lower::lower(canvas, limits.nodes_max)?;
+        Plan::build(parts, limits.nodes_max)
     }
 
     /// How many nodes there are, joins included.
@@ -225,6 +228,11 @@ impl Plan {
             NodeKind::Leaf(leaf) => Some(leaf),
             NodeKind::Join => None,
         }
+    }
+
+    /// The queues that leaves of the plan ask for, each once.
+    pub fn queues(&self) -> &[Arc<str>] {
+        &self.parts.queues
     }
 
     /// The names of all tasks that the plan calls, each once.

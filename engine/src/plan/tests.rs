@@ -237,6 +237,29 @@ fn a_value_that_doubles_with_every_step_is_refused() {
 }
 
 #[test]
+fn error_callbacks_of_error_callbacks_do_not_pass_the_limit_on_nodes() {
+    let mut canvas = sig("a");
+    for _ in 0..8 {
+        let mut ten = Canvas::group((0..10).map(|_| sig("a")));
+        ten.link_error(canvas);
+        canvas = ten;
+    }
+    assert_eq!(
+        Plan::compile(&canvas).unwrap_err().to_string(),
+        LimitError::Nodes { max: 1_000_000 }.to_string()
+    );
+}
+
+#[test]
+fn a_plan_within_larger_limits_is_read_back() {
+    let limits = Limits { nodes_max: 1_200_000, ..Limits::default() };
+    let plan = Plan::compile_within(&many(1_100_000), &limits).unwrap();
+    assert_eq!(Plan::decode(&plan.encode()).unwrap().len(), 1_100_000);
+    let full = Limits { nodes_max: 1000, ..Limits::default() };
+    assert_eq!(Plan::compile_within(&many(1000), &full).unwrap().len(), 1000);
+}
+
+#[test]
 fn edges_grow_with_the_sum_and_not_with_the_product() {
     let plan = Plan::compile(&many(1000).then(many(1000))).unwrap();
     assert_eq!((plan.len(), plan.edge_count()), (2001, 2000));
@@ -284,9 +307,9 @@ fn a_cycle_or_a_dangling_reference_is_refused() {
 /// A plan of leaves that only wait for each other: `edges` holds (from, to) with from < to.
 pub(crate) fn dag(nodes: usize, edges: &[(usize, usize)]) -> Plan {
     let members = (0..nodes).map(|_| sig("a"));
-    let mut parts = lower::lower(&Canvas::group(members)).unwrap();
+    let mut parts = lower::lower(&Canvas::group(members), nodes).unwrap();
     for (from, to) in edges {
         parts.nodes[*to].after.nodes.push(NodeNo::from_index(*from));
     }
-    Plan::build(parts, &Limits::default()).unwrap()
+    Plan::build(parts, nodes).unwrap()
 }

@@ -9,8 +9,7 @@ use crate::text::{AnyName, TextError, parse, parse_args, parse_value, parse_with
 /// Reads a text in every way, and looks at the errors.
 fn read(text: &str) {
     let limits = || {
-        let mut limits = Limits::default();
-        limits.nodes_max = 500;
+        let limits = Limits { nodes_max: 500, ..Limits::default() };
         limits
     };
     let errors =
@@ -187,8 +186,7 @@ fn texts_that_ask_for_too_much_are_refused() {
         let error = parse(&text).unwrap_err();
         assert!(error.message.contains("nested more than 256 deep"), "{opening}: {}", error.message);
     }
-    let mut limits = Limits::default();
-    limits.nodes_max = 10_000;
+    let limits = Limits { nodes_max: 10_000, ..Limits::default() };
     let callbacks: String = (0..5_000).map(|i| format!(".link(b.s({i}))")).collect();
     for text in [
         format!("a.s(){callbacks}").as_str(),
