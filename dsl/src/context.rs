@@ -58,7 +58,7 @@ impl TaskContext {
         self.task_id.to_string()
     }
 
-    /// Fires when the run is revoked or the worker shuts down. `is_cancelled()` asks, `cancelled().await` waits.
+    /// Fires when the worker is about to cut the task off: it shuts down, and its deadline has passed. `is_cancelled()` asks, `cancelled().await` waits.
     pub fn cancellation(&self) -> &CancellationToken {
         &self.cancellation
     }

@@ -113,6 +113,84 @@ async fn members_come_as_they_finish_and_failures_among_them() {
     assert_eq!(members, [(1, boom("group[1]")), (3, boom("group[3].chain[0]")), (2, Ok(100)), (0, Ok(300))]);
 }
 
+#[task(name = "app.numbers")]
+async fn numbers(#[default(false)] bad: bool) -> Result<Vec<u64>, TaskError> {
+    if bad { Err(TaskError::new("ValueError", "none")) } else { Ok(vec![7, 8, 9]) }
+}
+
+#[tokio::test]
+async fn the_members_of_a_list_that_one_leaf_returns_come_with_it() {
+    let app = App::embedded().tasks(tasks![numbers]).build().unwrap();
+    let run = app.submit(numbers.s(())).await.unwrap();
+    let members: Vec<_> = run.members().map(|(place, value)| (place, value.unwrap())).collect().await;
+    assert_eq!(members, [(0, 7), (1, 8), (2, 9)]);
+    let run = app.submit(numbers.s(true)).await.unwrap();
+    let members: Vec<_> = run.members().collect().await;
+    assert!(matches!(&members[..], [(0, Err(GetError::Failed(_)))]));
+    let untyped = app.submit(numbers.map([false, false]).untyped().unwrap()).await.unwrap();
+    let places: Vec<usize> =
+        untyped.members().map(|(place, value)| value.map(|_| place).unwrap()).collect().await;
+    assert_eq!(places, [0, 1]);
+}
+
+#[tokio::test]
+async fn an_embedded_app_serves_every_queue_that_its_canvases_name() {
+    let app = app();
+    let run = app.submit(add.s((1, 2)) | add.s(3).option("queue", "elsewhere")).await.unwrap();
+    assert_eq!(run.get_timeout(Duration::from_secs(20)).await.unwrap(), 6);
+}
+
+#[test]
+fn an_embedded_app_goes_on_in_another_runtime() {
+    let app = app();
+    for number in 0..3 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let sum = runtime.block_on(async {
+            let run = app.submit(add.s((number, 1))).await.unwrap();
+            run.get_timeout(Duration::from_secs(20)).await.unwrap()
+        });
+        assert_eq!(sum, number + 1);
+    }
+}
+
+#[tokio::test]
+async fn the_tree_of_nodes_shows_how_each_stands() {
+    let run = app().submit(fail.s(()) | add.s(1)).await.unwrap();
+    run.get().await.unwrap_err();
+    let tree = run.tree().await.unwrap();
+    assert!(tree.contains("chain[0]") && tree.contains("app.fail") && tree.lines().count() >= 3, "{tree}");
+}
+
+#[tokio::test]
+async fn options_at_their_ends_neither_panic_nor_wait_for_ever() {
+    let long = Duration::MAX;
+    let worker =
+        WorkerOptions::default().concurrency(0).prefetch(usize::MAX).lease(long).queues(Vec::<String>::new());
+    let app = App::builder("ends").tasks(tasks![add]).build().unwrap();
+    let _worker = app.worker(worker);
+    let _coordinator = app.coordinator(CoordinatorOptions {
+        batch_max: 0,
+        lease: long,
+        sweep_every: Duration::ZERO,
+        deliveries_max: 0,
+    });
+    let run = app.submit(add.s((1, 2))).await.unwrap();
+    assert_eq!(run.get_timeout(long).await.unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_run_learns_at_once_that_it_is_forgotten() {
+    let run = app().submit(sleep.s(600_000)).await.unwrap();
+    let (waiting, forgotten) = (run.clone(), run);
+    let before = tokio::time::Instant::now();
+    let (got, _) = tokio::join!(waiting.get(), async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        forgotten.forget().await.unwrap();
+    });
+    assert!(matches!(got, Err(GetError::Backend(error)) if error.kind == ErrorKind::UnknownRun));
+    assert!(before.elapsed() < Duration::from_secs(1));
+}
+
 #[tokio::test]
 async fn a_task_knows_its_ids() {
     let run = app().submit(ids.s(())).await.unwrap();

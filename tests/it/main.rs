@@ -1,6 +1,7 @@
 //! Black-box tests, through the facade only.
 
 mod app;
+mod flaky;
 mod random;
 mod sizes;
 mod typed;

@@ -1,8 +1,8 @@
 //! Workers and coordinators: any number, coming and going.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use celeriac::memory::Memory;
@@ -16,7 +16,7 @@ struct Seen {
 }
 
 #[task(name = "worker.nap")]
-async fn nap(ms: u64, seen: State<Seen>) -> u64 {
+async fn nap(ms: u64, seen: State<Arc<Seen>>) -> u64 {
     let running = seen.running.fetch_add(1, Ordering::SeqCst) + 1;
     seen.most.fetch_max(running, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -25,7 +25,7 @@ async fn nap(ms: u64, seen: State<Seen>) -> u64 {
 }
 
 #[task(name = "worker.blocks")]
-fn blocks(seen: State<Seen>) -> bool {
+fn blocks(seen: State<Arc<Seen>>) -> bool {
     seen.threads.lock().unwrap().insert(std::thread::current().id());
     true
 }
@@ -41,8 +41,9 @@ fn panics_blocking() -> i64 {
 }
 
 #[task(name = "worker.waits")]
-async fn waits(ctx: TaskContext) -> bool {
+async fn waits(ctx: TaskContext, seen: State<Arc<Seen>>) -> bool {
     ctx.cancellation().cancelled().await;
+    seen.most.store(99, Ordering::SeqCst);
     true
 }
 
@@ -54,7 +55,7 @@ async fn add(x: i64, y: i64) -> i64 {
 fn builder() -> celeriac::runtime::AppBuilder {
     App::builder("worker")
         .tasks(tasks![nap, blocks, panics, panics_blocking, waits, add])
-        .state(Seen::default())
+        .state(Arc::new(Seen::default()))
 }
 
 #[tokio::test(start_paused = true)]
@@ -93,13 +94,38 @@ async fn a_panic_is_a_failure_with_its_text() {
 
 #[tokio::test]
 async fn blocking_tasks_run_off_the_async_threads() {
-    // One async thread: a blocking task on it would be seen as this thread's.
-    let seen = Seen::default();
-    let app = App::embedded().tasks(tasks![blocks]).state(seen).build().unwrap();
+    // One async thread, this one: a task on it would be seen as its own.
+    let seen = Arc::new(Seen::default());
+    let app = App::embedded().tasks(tasks![blocks]).state(seen.clone()).build().unwrap();
     let run = app.submit(blocks.s(()) | blocks.si(())).await.unwrap();
     assert!(run.get().await.unwrap());
-    let handler = &app.registry().tasks().next().unwrap().handler;
-    assert!(matches!(handler, celeriac::dsl::Handler::Blocking(_)));
+    let threads = seen.threads.lock().unwrap();
+    assert!(!threads.is_empty() && !threads.contains(&std::thread::current().id()), "{threads:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_is_told_before_it_is_cut_off() {
+    let seen = Arc::new(Seen::default());
+    let app = App::builder("told").tasks(tasks![waits]).state(seen.clone()).build().unwrap();
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    let worker = app.worker(WorkerOptions::default());
+    let run = app.submit(waits.s(())).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(worker.shutdown(Duration::from_millis(100)).await, 0, "it ended when it was told");
+    assert_eq!(seen.most.load(Ordering::SeqCst), 99);
+    assert!(run.get().await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_workers_share_what_there_is() {
+    let app = builder().build().unwrap();
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    let options = WorkerOptions::default().concurrency(4);
+    let _workers = [app.worker(options.clone()), app.worker(options)];
+    let run = app.submit(group((0..64).map(|_| nap.s(1000)))).await.unwrap();
+    let before = tokio::time::Instant::now();
+    run.get().await.unwrap();
+    assert!(before.elapsed() < Duration::from_secs(10), "64 naps by eights: {:?}", before.elapsed());
 }
 
 #[tokio::test]

@@ -7,11 +7,11 @@ use celeriac_backends::{BackendError, Event, EventDelivery, EventId, Events};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::{Log, Memory, lock};
+use crate::{Log, Memory, after, lock};
 
 impl Log {
     fn take(&mut self, max: usize, lease: Duration) -> Vec<EventDelivery> {
-        let until = Instant::now() + lease;
+        let until = after(lease);
         let count = max.min(self.waiting.len());
         let mut taken = Vec::with_capacity(count);
         for (number, event) in self.waiting.drain(..count) {
@@ -73,7 +73,7 @@ impl Events for Memory {
 
 /// Takes something, waiting up to `wait` for the first to come.
 pub(crate) async fn wait_for<T>(came: &Notify, wait: Duration, mut take: impl FnMut() -> Vec<T>) -> Vec<T> {
-    let deadline = Instant::now() + wait;
+    let deadline = after(wait);
     loop {
         // Listen first, then look: what comes in between is not missed.
         let notified = came.notified();

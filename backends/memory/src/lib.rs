@@ -2,7 +2,7 @@
 //!
 //! It is what an embedded app runs on, and the reference that other backends are compared with: the store is the
 //! engine's own [`RunState`](celeriac_engine::RunState) behind a lock. Any number of coordinators and workers of the
-//! process may share it. Nothing outlives the process.
+//! process may share it. Nothing outlives the process, and until then a run stays until it is forgotten.
 //!
 //! Leases run by tokio's clock, so tests may pause it.
 
@@ -66,4 +66,10 @@ impl Memory {
 /// that cannot panic), so what it guards is still good.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The moment so far from now; what the clock cannot reach is a year away.
+fn after(time: std::time::Duration) -> tokio::time::Instant {
+    const YEAR: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 60 * 60);
+    tokio::time::Instant::now() + time.min(YEAR)
 }

@@ -9,7 +9,7 @@ use celeriac_backends::{BackendError, Delivery, DeliveryId, Dispatch, Event, Que
 use celeriac_primitives::{Completion, Outcome, TaskMessage};
 use tokio::time::Instant;
 
-use crate::{Memory, lock};
+use crate::{Memory, after, lock};
 
 /// The queues, and what workers hold of them.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ impl Leaves {
     }
 
     fn take(&mut self, worker: &WorkerId, queues: &[Arc<str>], max: usize, lease: Duration) -> Vec<Delivery> {
-        let until = Instant::now() + lease;
+        let until = after(lease);
         let mut taken = Vec::new();
         for name in queues {
             let Some(queue) = self.queues.get_mut(name) else { continue };
@@ -121,7 +121,7 @@ impl Queue for Memory {
         deliveries: &[DeliveryId],
         lease: Duration,
     ) -> Result<(), BackendError> {
-        let until = Instant::now() + lease;
+        let until = after(lease);
         let mut leaves = lock(&self.0.leaves);
         for id in deliveries {
             if let Some(held) = leaves.leased.get_mut(&id.entry.1).filter(|held| held.worker == *worker) {

@@ -118,11 +118,11 @@ impl Store for Memory {
         since: u64,
         timeout: Duration,
     ) -> Result<Option<RunStatus>, BackendError> {
-        let Some(run) = self.run(run) else { return Ok(None) };
-        let mut version = run.version.subscribe();
+        let Some(known) = self.run(run) else { return Ok(None) };
+        let mut version = known.version.subscribe();
         // Out of time or not, the status is the answer.
         let _ = tokio::time::timeout(timeout, version.wait_for(|version| *version > since)).await;
-        Ok(Some(run.status()))
+        Ok(self.run(run).map(|run| run.status()))
     }
 
     async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError> {
@@ -130,6 +130,9 @@ impl Store for Memory {
     }
 
     async fn forget(&self, run: RunId) -> Result<bool, BackendError> {
-        Ok(self.0.runs.remove(&run).is_some())
+        let forgotten = self.0.runs.remove(&run);
+        // Whoever waits for a change looks again, and finds nothing.
+        forgotten.iter().for_each(|(_, run)| run.touch());
+        Ok(forgotten.is_some())
     }
 }

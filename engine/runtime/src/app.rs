@@ -1,7 +1,7 @@
 //! Apps: tasks, a backend, and a way in.
 
 use std::any::Any;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use celeriac_backends::{Backend, BackendError, NewRun};
@@ -27,7 +27,7 @@ struct Inner {
     states: Arc<States>,
     limits: Limits,
     embedded: Option<WorkerOptions>,
-    up: OnceLock<(Coordinator, Worker)>,
+    up: Mutex<Option<(Coordinator, Worker)>>,
 }
 
 /// Puts an [`App`] together.
@@ -144,12 +144,21 @@ impl App {
     }
 
     async fn store<T>(&self, id: RunId, plan: Arc<Plan>) -> Result<Handle<T>, BackendError> {
-        if let Some(options) = &self.0.embedded {
-            let start = || (self.coordinator(CoordinatorOptions::default()), self.worker(options.clone()));
-            self.0.up.get_or_init(start);
-        }
+        self.start_embedded_parts(&plan);
         self.0.backend.submit(NewRun { id, plan: plan.clone() }).await?;
         Ok(Handle::new(id, plan, self.clone()))
+    }
+
+    /// Starts the parts of an embedded app, again when the runtime they were started in is gone, and lets its worker
+    /// serve the queues of the plan: nobody else in this process would.
+    fn start_embedded_parts(&self, plan: &Plan) {
+        let Some(options) = &self.0.embedded else { return };
+        let mut up = self.0.up.lock().unwrap_or_else(PoisonError::into_inner);
+        if up.as_ref().is_none_or(|(coordinator, worker)| coordinator.is_broken() || worker.is_broken()) {
+            *up = Some((self.coordinator(CoordinatorOptions::default()), self.worker(options.clone())));
+        }
+        let (_, worker) = up.as_ref().expect("both were just started");
+        plan.queues().iter().for_each(|queue| worker.add_queue(queue));
     }
 
     /// The handle of a run that was submitted before, here or elsewhere; `None` when there is no such run.
@@ -232,7 +241,7 @@ impl AppBuilder {
             states: Arc::new(self.states),
             limits: self.limits,
             embedded: self.embedded,
-            up: OnceLock::new(),
+            up: Mutex::new(None),
         })))
     }
 }

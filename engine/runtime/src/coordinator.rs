@@ -8,31 +8,32 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{Backend, BackendError, DEFAULT_QUEUE, Dispatch, Event, EventDelivery, EventId};
+use celeriac_backends::{
+    Backend, BackendError, DEFAULT_QUEUE, Dispatch, Event, EventDelivery, EventId, Known,
+};
 use celeriac_engine::plan::{Composer, Results};
-use celeriac_engine::{Plan, Release};
+use celeriac_engine::{Plan, Release, Settled};
 use celeriac_primitives::{Completion, Outcome, RunId};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::patience::Patience;
+use crate::patience::{insist, pause};
 
 /// A coordinator that runs in the background. Dropping it stops it; what it has not acknowledged goes to another.
 #[derive(Debug)]
 pub struct Coordinator {
     stop: DropGuard,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 /// How a coordinator works.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct CoordinatorOptions {
-    /// How many events it takes at once.
+    /// How many events it takes at once, at least one.
     pub batch_max: usize,
     /// How long it may hold an event before another coordinator gets it.
     pub lease: Duration,
-    /// How often it looks for what nobody renews.
+    /// How often it looks for what nobody renews, at most every millisecond.
     pub sweep_every: Duration,
     /// After how many deliveries a leaf whose workers go away is given up.
     pub deliveries_max: u32,
@@ -53,15 +54,28 @@ impl Default for CoordinatorOptions {
 impl Coordinator {
     pub(crate) fn start(backend: Arc<dyn Backend>, options: CoordinatorOptions) -> Self {
         let stop = CancellationToken::new();
-        let driver = Driver { backend, options, plans: HashMap::new(), stop: stop.clone() };
-        Self { stop: stop.drop_guard(), task: tokio::spawn(driver.run()) }
+        let driver = || Driver {
+            backend: backend.clone(),
+            options: options.clone(),
+            plans: HashMap::new(),
+            stop: stop.clone(),
+        };
+        let tasks = [tokio::spawn(driver().follow_events()), tokio::spawn(driver().sweep_often())];
+        Self { stop: stop.drop_guard(), tasks }
     }
 
-    /// Finishes the batch at hand and stops.
+    /// Finishes the batch at hand and stops. A backend that does not answer is not waited for.
     pub async fn shutdown(self) {
         drop(self.stop);
-        // A panic of the driver was reported where it happened.
-        let _ = self.task.await;
+        for task in self.tasks {
+            // A panic of the driver was reported where it happened.
+            let _ = task.await;
+        }
+    }
+
+    /// Whether a part of it has ended without being told to: its runtime is gone, or it panicked.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.tasks.iter().any(JoinHandle::is_finished)
     }
 }
 
@@ -71,6 +85,9 @@ const PLANS_MAX: usize = 1024;
 /// How many leaves are composed and queued in one step of the store.
 const SLICE: usize = 1000;
 
+/// How long one wait for events lasts.
+const EVENTS_WAIT: Duration = Duration::from_secs(60);
+
 struct Driver {
     backend: Arc<dyn Backend>,
     options: CoordinatorOptions,
@@ -79,73 +96,129 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(mut self) {
-        let mut patience = Patience::default();
-        let mut sweep = tokio::time::interval(self.options.sweep_every);
-        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            let CoordinatorOptions { batch_max, lease, sweep_every, .. } = self.options;
-            let stop = self.stop.clone();
-            let answer = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                _ = sweep.tick() => self.sweep().await,
-                // Dropping this future takes no event: backends hand events out in one step, at its end.
-                events = self.backend.events(batch_max, lease, sweep_every) => match events {
-                    Ok(events) => self.handle(events).await,
-                    Err(error) => Err(error),
-                },
+    async fn follow_events(mut self) {
+        let (batch_max, lease) = (self.options.batch_max.max(1), self.options.lease);
+        let stop = self.stop.clone();
+        // Cancel safe by the backend's contract: a batch is handled to its end, or was not taken.
+        while let Some(events) =
+            stop.run_until_cancelled(self.backend.events(batch_max, lease, EVENTS_WAIT)).await
+        {
+            let answer = match events {
+                Ok(events) => self.handle(events).await,
+                Err(error) => Err(error),
             };
-            patience.unless(answer).await;
-        }
-    }
-
-    async fn handle(&mut self, events: Vec<EventDelivery>) -> Result<(), BackendError> {
-        if events.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
-        let (submitted, completions) = by_run(events);
-        for run in submitted {
-            let outbox = self.backend.outbox(run).await?;
-            self.dispatch(run, outbox).await?;
-        }
-        self.settle(completions).await?;
-        self.backend.acknowledge(&ids).await
-    }
-
-    async fn settle(&mut self, completions: Vec<(RunId, Vec<Completion>)>) -> Result<(), BackendError> {
-        let runs: Vec<RunId> = completions.iter().map(|(run, _)| *run).collect();
-        let answers = self.backend.settle(completions).await?;
-        for (run, settled) in runs.into_iter().zip(answers) {
-            let Some(settled) = settled else {
-                tracing::debug!(%run, "completion of an unknown run");
-                continue;
-            };
-            self.dispatch(run, settled.released).await?;
-            if settled.ended {
-                self.plans.remove(&run);
+            if let Err(error) = answer {
+                stop.run_until_cancelled(pause(&error)).await;
             }
         }
-        Ok(())
+    }
+
+    async fn sweep_often(mut self) {
+        let stop = self.stop.clone();
+        let mut often = tokio::time::interval(self.options.sweep_every.max(Duration::from_millis(1)));
+        often.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(often.tick()).await.is_some() {
+            if let Err(error) = self.sweep().await {
+                stop.run_until_cancelled(pause(&error)).await;
+            }
+        }
+    }
+
+    /// Settles and dispatches what follows from a batch of events, then acknowledges those for which all is done. A
+    /// run that cannot be advanced keeps its events, and holds up no other.
+    async fn handle(&mut self, events: Vec<EventDelivery>) -> Result<(), BackendError> {
+        let mut runs = by_run(events);
+        let mut done = self.settle(&mut runs).await;
+        for (run, advance) in &runs {
+            if done.contains_key(run)
+                && let Err(error) = self.dispatch(*run, &advance.released).await
+            {
+                tracing::error!(%run, %error, source = ?error.source, "a run cannot be advanced");
+                done.remove(run);
+            }
+        }
+        let ids: Vec<EventId> = runs
+            .into_iter()
+            .filter(|(run, _)| done.contains_key(run))
+            .flat_map(|(_, advance)| advance.events)
+            .collect();
+        self.plans.retain(|run, _| done.get(run) != Some(&true));
+        let (stop, backend) = (self.stop.clone(), self.backend.clone());
+        insist!(stop, backend.acknowledge(&ids))
+    }
+
+    /// Settles the completions of each run, and finds out what is to be dispatched. Returns the runs for which that
+    /// worked, and whether they have ended.
+    async fn settle(&mut self, runs: &mut [(RunId, Advance)]) -> HashMap<RunId, bool> {
+        let (stop, backend) = (self.stop.clone(), self.backend.clone());
+        let batch: Vec<(RunId, Vec<Completion>)> =
+            runs.iter_mut().map(|(run, advance)| (*run, std::mem::take(&mut advance.completions))).collect();
+        // All at once; only when that fails for good, one by one, to find those that can be settled.
+        let answers: Vec<Result<Option<Settled>, BackendError>> =
+            match insist!(stop, backend.settle(batch.clone())) {
+                Ok(answers) => answers.into_iter().map(Ok).collect(),
+                Err(_) => {
+                    let mut answers = Vec::with_capacity(batch.len());
+                    for (run, completions) in batch {
+                        let answer = insist!(stop, backend.settle(vec![(run, completions.clone())]));
+                        answers.push(answer.map(|mut answers| answers.pop().flatten()));
+                    }
+                    answers
+                }
+            };
+        let mut settled_runs = HashMap::with_capacity(runs.len());
+        for ((run, advance), answer) in runs.iter_mut().zip(answers) {
+            match answer {
+                Ok(Some(settled)) => {
+                    advance.released = settled.released;
+                    settled_runs.insert(*run, settled.ended);
+                }
+                Ok(None) => {
+                    tracing::debug!(%run, "an event of an unknown run");
+                    settled_runs.insert(*run, true);
+                }
+                Err(error) => {
+                    tracing::error!(%run, %error, source = ?error.source, "a run cannot be settled");
+                    continue;
+                }
+            }
+            if advance.submitted {
+                match insist!(stop, backend.outbox(*run)) {
+                    Ok(outbox) => advance.released = outbox,
+                    Err(error) => {
+                        tracing::error!(%run, %error, source = ?error.source, "a run cannot be read");
+                        settled_runs.remove(run);
+                    }
+                }
+            }
+        }
+        settled_runs
     }
 
     /// Composes and queues released leaves, a slice at a time.
-    async fn dispatch(&mut self, run: RunId, released: Vec<Release>) -> Result<(), BackendError> {
+    async fn dispatch(&mut self, run: RunId, released: &[Release]) -> Result<(), BackendError> {
         if released.is_empty() {
             return Ok(());
         }
+        let (stop, backend) = (self.stop.clone(), self.backend.clone());
         let Some(plan) = self.plan(run).await? else { return Ok(()) };
         let default: Arc<str> = DEFAULT_QUEUE.into();
         for slice in released.chunks(SLICE) {
             let (nodes, scopes) = plan.inputs(slice);
-            let known = self.backend.known(run, &nodes, &scopes).await?;
+            let known = if nodes.is_empty() && scopes.is_empty() {
+                Known::default()
+            } else {
+                insist!(stop, backend.known(run, &nodes, &scopes))?
+            };
             let (leaves, broken) = compose(&plan, run, slice, &known, &default);
-            self.backend.dispatch(run, leaves).await?;
+            insist!(stop, backend.dispatch(run, leaves.clone()))?;
             if !broken.is_empty() {
                 // Only a damaged store can lack a result that was counted. The leaf fails, so that the run ends.
                 tracing::error!(%run, leaves = broken.len(), "results are missing from the store");
-                Box::pin(self.settle(vec![(run, broken)])).await?;
+                let answers = insist!(stop, backend.settle(vec![(run, broken.clone())]))?;
+                let released: Vec<Release> =
+                    answers.into_iter().flatten().flat_map(|settled| settled.released).collect();
+                Box::pin(self.dispatch(run, &released)).await?;
             }
         }
         Ok(())
@@ -155,7 +228,8 @@ impl Driver {
         if let Some(plan) = self.plans.get(&run) {
             return Ok(Some(plan.clone()));
         }
-        let plan = self.backend.plan(run).await?;
+        let (stop, backend) = (self.stop.clone(), self.backend.clone());
+        let plan = insist!(stop, backend.plan(run))?;
         if let Some(plan) = &plan {
             if self.plans.len() >= PLANS_MAX {
                 self.plans.clear();
@@ -171,33 +245,52 @@ impl Driver {
         if swept.redelivered + swept.lost > 0 {
             tracing::warn!(redelivered = swept.redelivered, lost = swept.lost, "leases have passed");
         }
-        for run in self.backend.owing(self.options.batch_max).await? {
-            let outbox = self.backend.outbox(run).await?;
-            self.dispatch(run, outbox).await?;
+        for run in self.backend.owing(self.options.batch_max.max(1)).await? {
+            let outbox = self.backend.outbox(run).await;
+            let dispatched = match outbox {
+                Ok(outbox) => self.dispatch(run, &outbox).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = dispatched {
+                tracing::error!(%run, %error, source = ?error.source, "a run cannot be advanced");
+            }
         }
+        // Plans are wanted by the driver that follows events; here they would only lie about.
+        self.plans.clear();
         Ok(())
     }
 }
 
-/// Splits events into submitted runs and completions by run, each in the order of their first event.
-fn by_run(events: Vec<EventDelivery>) -> (Vec<RunId>, Vec<(RunId, Vec<Completion>)>) {
-    let mut submitted = Vec::new();
-    let mut completions: Vec<(RunId, Vec<Completion>)> = Vec::new();
+/// What has happened to one run, and what follows from it.
+#[derive(Default)]
+struct Advance {
+    events: Vec<EventId>,
+    submitted: bool,
+    completions: Vec<Completion>,
+    released: Vec<Release>,
+}
+
+/// Sorts events by run, in the order in which the runs come up.
+fn by_run(events: Vec<EventDelivery>) -> Vec<(RunId, Advance)> {
+    let mut runs: Vec<(RunId, Advance)> = Vec::new();
     let mut places: HashMap<RunId, usize> = HashMap::new();
-    for EventDelivery { event, .. } in events {
+    for EventDelivery { id, event } in events {
+        let run = match &event {
+            Event::Submitted(run) => *run,
+            Event::Completed(completion) => completion.task_id.run(),
+        };
+        let place = *places.entry(run).or_insert(runs.len());
+        if place == runs.len() {
+            runs.push((run, Advance::default()));
+        }
+        let advance = &mut runs[place].1;
+        advance.events.push(id);
         match event {
-            Event::Submitted(run) => submitted.push(run),
-            Event::Completed(completion) => {
-                let run = completion.task_id.run();
-                let place = *places.entry(run).or_insert(completions.len());
-                match completions.get_mut(place) {
-                    Some((_, completions)) => completions.push(completion),
-                    None => completions.push((run, vec![completion])),
-                }
-            }
+            Event::Submitted(_) => advance.submitted = true,
+            Event::Completed(completion) => advance.completions.push(completion),
         }
     }
-    (submitted, completions)
+    runs
 }
 
 fn compose(

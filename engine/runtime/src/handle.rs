@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use celeriac_backends::{Backend, BackendError, ErrorKind, RunStatus};
 use celeriac_engine::plan::ScopeNo;
+use celeriac_engine::render;
 use celeriac_engine::view::{Standing, standings};
 use celeriac_engine::{Plan, RunOutcome};
 use celeriac_primitives::{Failure, Json, JsonError, NodeNo, Outcome, RunId, TaskError, TaskName, TaskState};
@@ -190,6 +191,15 @@ impl<T> Handle<T> {
         Ok(self.plan.nodes().map(|(node, _)| node).zip(standings).map(report).collect())
     }
 
+    /// The tree of nodes with how each stands, drawn for a terminal; long runs of alike siblings are folded.
+    ///
+    /// # Errors
+    /// When the backend does not answer or does not know the run.
+    pub async fn tree(&self) -> Result<String, BackendError> {
+        let standings: Vec<Standing> = self.nodes().await?.into_iter().map(|node| node.standing).collect();
+        Ok(render::tree(&self.plan, Some(&standings), render::FOLD_ABOVE))
+    }
+
     /// Removes everything the run owns from the store.
     ///
     /// # Errors
@@ -218,7 +228,8 @@ impl<T> Handle<T> {
     }
 
     async fn decided(&self, timeout: Option<Duration>) -> Result<RunOutcome, GetError> {
-        let deadline = timeout.map(|timeout| (Instant::now() + timeout, timeout));
+        // A time that the clock cannot reach is no limit.
+        let deadline = timeout.and_then(|timeout| Some((Instant::now().checked_add(timeout)?, timeout)));
         let mut status = self.status().await?;
         while status.outcome == RunOutcome::Undecided {
             let wait = match deadline {

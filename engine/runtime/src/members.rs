@@ -14,26 +14,41 @@ use crate::{GetError, Handle};
 /// A member's place in the list, and its value or why it has none.
 type Member = (usize, Result<Json, GetError>);
 
-impl<M: DeserializeOwned> Handle<Vec<M>> {
+impl<M: DeserializeOwned + Send> Handle<Vec<M>> {
     /// The members of the run's list as they finish, each with its place in the list. A member that failed, or can
     /// no longer run, comes as the error of the leaf that failed. Each member comes once; then the stream ends.
     ///
-    /// A backend that does not answer, or does not know the run any more, ends the stream after one error.
-    pub fn members(&self) -> impl Stream<Item = (usize, Result<M, GetError>)> + Send + 'static
-    where
-        M: Send,
-    {
-        let typed = |(place, value): Member| (place, value.and_then(|value| Ok(value.to()?)));
-        let watch = Watch::new(Handle::new(self.id, self.plan.clone(), self.app.clone()));
-        stream::unfold(watch, move |mut watch| async move {
-            watch.next().await.map(|member| (typed(member), watch))
-        })
+    /// The members of a list that one leaf returns come when it has returned; its failure comes as the only item. A
+    /// backend that does not answer, or does not know the run any more, ends the stream after one error.
+    pub fn members(&self) -> impl Stream<Item = (usize, Result<M, GetError>)> + Send + use<M> {
+        stream(self)
     }
+}
+
+impl Handle<serde_json::Value> {
+    /// The members of an untyped run's list as they finish: see [`Handle::members`] of typed runs.
+    pub fn members(&self) -> impl Stream<Item = (usize, Result<serde_json::Value, GetError>)> + Send + use<> {
+        stream(self)
+    }
+}
+
+fn stream<T, M>(run: &Handle<T>) -> impl Stream<Item = (usize, Result<M, GetError>)> + Send + use<T, M>
+where
+    M: DeserializeOwned + Send,
+{
+    let typed = |(place, value): Member| (place, value.and_then(|value| Ok(value.to()?)));
+    let watch = Watch::new(Handle::new(run.id, run.plan.clone(), run.app.clone()));
+    stream::unfold(
+        watch,
+        move |mut watch| async move { watch.next().await.map(|member| (typed(member), watch)) },
+    )
 }
 
 /// Members that are still awaited, and those that are ready to be handed out.
 struct Watch {
     run: Handle<Json>,
+    /// The run's value is no list of parts: it comes as a whole.
+    whole: bool,
     awaited: Vec<(usize, Vec<NodeNo>)>,
     ready: VecDeque<Member>,
     version: u64,
@@ -43,10 +58,18 @@ impl Watch {
     fn new(run: Handle<Json>) -> Self {
         let members = items(&run).iter().enumerate();
         let awaited = members.map(|(place, value)| (place, value.needs())).collect();
-        Self { run, awaited, ready: VecDeque::new(), version: 0 }
+        let whole = run.plan.list(run.plan.output()).is_none();
+        Self { run, whole, awaited, ready: VecDeque::new(), version: 0 }
     }
 
     async fn next(&mut self) -> Option<Member> {
+        if std::mem::take(&mut self.whole) {
+            let value = self.run.get_json(None).await;
+            match value.and_then(|value| Ok(value.to::<Vec<Json>>()?)) {
+                Ok(items) => self.ready.extend(items.into_iter().map(Ok).enumerate()),
+                Err(error) => return Some((0, Err(error))),
+            }
+        }
         while self.ready.is_empty() && !self.awaited.is_empty() {
             if let Err(error) = self.look().await {
                 self.awaited.clear();

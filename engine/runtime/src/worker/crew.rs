@@ -4,14 +4,15 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use celeriac_backends::{Backend, Delivery, DeliveryId, WorkerId};
+use celeriac_backends::{Backend, DEFAULT_QUEUE, Delivery, DeliveryId, WorkerId};
 use celeriac_primitives::Completion;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::WorkerOptions;
 use super::execute::Executor;
-use crate::patience::Patience;
+use crate::patience::{insist, pause};
 
 /// How many reports go to the backend in one step.
 const REPORTS_MAX: usize = 1024;
@@ -19,19 +20,56 @@ const REPORTS_MAX: usize = 1024;
 /// How long a fetch waits for leaves before it looks again.
 const FETCH_WAIT: Duration = Duration::from_secs(5);
 
+/// How long tasks have that were told to stop.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How long a stopping worker waits for its backend.
+const BACKEND_GRACE: Duration = Duration::from_secs(5);
+
 type Report = (DeliveryId, Completion);
 
 /// A worker's parts. The task that runs the crew owns the lanes: when it goes, they go.
 pub(super) struct Crew {
     backend: Arc<dyn Backend>,
     id: WorkerId,
-    queues: Vec<Arc<str>>,
+    queues: Arc<Queues>,
     options: WorkerOptions,
+    stopping: CancellationToken,
     bench: Arc<Bench>,
     reports: mpsc::UnboundedSender<Report>,
     lanes: JoinSet<()>,
     helpers: JoinSet<()>,
     reporter: tokio::task::JoinHandle<()>,
+}
+
+/// The queues a worker takes leaves from.
+#[derive(Debug)]
+pub(super) struct Queues {
+    names: Mutex<Vec<Arc<str>>>,
+    added: Notify,
+}
+
+impl Queues {
+    pub(super) fn new(names: &[String]) -> Self {
+        let names = match names {
+            [] => vec![DEFAULT_QUEUE.into()],
+            names => names.iter().map(|name| name.as_str().into()).collect(),
+        };
+        Self { names: Mutex::new(names), added: Notify::new() }
+    }
+
+    pub(super) fn add(&self, name: &str) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if !names.iter().any(|known| **known == *name) {
+            names.push(name.into());
+            // Kept when nobody waits: the next fetch then looks once more.
+            self.added.notify_one();
+        }
+    }
+
+    fn names(&self) -> Vec<Arc<str>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// What fetcher, lanes and reporter share.
@@ -65,16 +103,19 @@ impl Crew {
         backend: Arc<dyn Backend>,
         id: WorkerId,
         executor: Executor,
-        options: WorkerOptions,
+        queues: Arc<Queues>,
+        mut options: WorkerOptions,
     ) -> Self {
+        options.concurrency = options.concurrency.max(1);
+        let stopping = CancellationToken::new();
         let bench = Arc::new(Bench { executor, hands: Mutex::default(), freed: Notify::new() });
         let (reports, done) = mpsc::unbounded_channel();
         let mut helpers = JoinSet::new();
         helpers.spawn(renew(backend.clone(), id.clone(), bench.clone(), options.lease));
         // Not among the helpers: it outlives the lanes, to report what they have finished.
-        let reporter = tokio::spawn(report(backend.clone(), bench.clone(), done));
-        let queues = options.queues.iter().map(|queue| queue.as_str().into()).collect();
-        Self { backend, id, queues, options, bench, reports, lanes: JoinSet::new(), helpers, reporter }
+        let reporter = tokio::spawn(report(backend.clone(), bench.clone(), done, stopping.clone()));
+        let lanes = JoinSet::new();
+        Self { backend, id, queues, options, stopping, bench, reports, lanes, helpers, reporter }
     }
 
     /// Works until told to stop; returns how many leaves were cut off.
@@ -91,13 +132,21 @@ impl Crew {
     }
 
     async fn fetch(&mut self) {
-        let mut patience = Patience::default();
         loop {
             let room = self.bench.room(&self.options).await;
-            let lease = self.options.lease;
+            let (lease, queues) = (self.options.lease, self.queues.names());
             // Cancel safe by the backend's contract: when the crew stops here, nothing was taken.
-            let answer = self.backend.receive(&self.id, &self.queues, room, lease, FETCH_WAIT).await;
-            let deliveries = patience.unless(answer).await.unwrap_or_default();
+            let answer = tokio::select! {
+                answer = self.backend.receive(&self.id, &queues, room, lease, FETCH_WAIT) => answer,
+                () = self.queues.added.notified() => continue,
+            };
+            let deliveries = match answer {
+                Ok(deliveries) => deliveries,
+                Err(error) => {
+                    pause(&error).await;
+                    continue;
+                }
+            };
             while self.lanes.try_join_next().is_some() {}
             for _ in 0..self.bench.put(deliveries, self.options.concurrency) {
                 self.lanes.spawn(lane(self.bench.clone(), self.reports.clone()));
@@ -107,30 +156,27 @@ impl Crew {
 
     async fn wind_up(mut self, deadline: Duration) -> usize {
         let waiting: Vec<DeliveryId> = self.bench.take_waiting();
-        self.give_back(&waiting).await;
-        let cut_off = match tokio::time::timeout(deadline, self.bench.idle()).await {
-            Ok(()) => Vec::new(),
-            Err(_) => {
-                self.bench.executor.cancel();
-                self.lanes.shutdown().await;
-                self.bench.held()
+        give_back(&*self.backend, &self.id, &waiting).await;
+        if tokio::time::timeout(deadline, self.bench.idle()).await.is_err() {
+            self.bench.executor.cancel();
+            if tokio::time::timeout(GRACE, self.bench.idle()).await.is_err() {
+                self.lanes.abort_all();
             }
+        }
+        let Self { backend, id, mut lanes, helpers, reports, mut reporter, bench, stopping, .. } = self;
+        drop((helpers, reports));
+        let reported = async {
+            while lanes.join_next().await.is_some() {}
+            // All senders are gone: the reporter ends when it has reported everything.
+            let _ = (&mut reporter).await;
         };
-        let Self { backend, id, lanes, helpers, reports, reporter, bench, .. } = self;
-        drop((lanes, helpers, reports));
-        // All senders are gone: the reporter ends when it has reported everything.
-        let _ = reporter.await;
-        let lost: Vec<DeliveryId> = bench.held().into_iter().filter(|id| cut_off.contains(id)).collect();
-        if let Err(error) = backend.hand_back(&id, &lost).await {
-            tracing::warn!(%error, leaves = lost.len(), "could not give leaves back; their leases will");
+        if tokio::time::timeout(BACKEND_GRACE, reported).await.is_err() {
+            stopping.cancel();
+            reporter.abort();
         }
-        lost.len()
-    }
-
-    async fn give_back(&self, deliveries: &[DeliveryId]) {
-        if let Err(error) = self.backend.hand_back(&self.id, deliveries).await {
-            tracing::warn!(%error, leaves = deliveries.len(), "could not give leaves back; their leases will");
-        }
+        let cut_off = bench.held();
+        give_back(&*backend, &id, &cut_off).await;
+        cut_off.len()
     }
 }
 
@@ -147,8 +193,9 @@ impl Bench {
             freed.as_mut().enable();
             {
                 let hands = self.hands();
-                let room = (options.concurrency + options.prefetch).saturating_sub(hands.held.len());
-                if room > 0 && hands.waiting.len() <= options.prefetch / 2 {
+                let prefetch = options.prefetch.unwrap_or(options.concurrency);
+                let room = options.concurrency.saturating_add(prefetch).saturating_sub(hands.held.len());
+                if room > 0 && hands.waiting.len() <= prefetch / 2 {
                     return room;
                 }
             }
@@ -201,6 +248,13 @@ impl Bench {
     }
 }
 
+async fn give_back(backend: &dyn Backend, id: &WorkerId, deliveries: &[DeliveryId]) {
+    let given_back = tokio::time::timeout(BACKEND_GRACE, backend.hand_back(id, deliveries)).await;
+    if !matches!(given_back, Ok(Ok(()))) {
+        tracing::warn!(leaves = deliveries.len(), "could not give leaves back; their leases will");
+    }
+}
+
 /// Runs one leaf after the other, until there is none.
 async fn lane(bench: Arc<Bench>, reports: mpsc::UnboundedSender<Report>) {
     while let Some(Delivery { id, message, .. }) = bench.next() {
@@ -215,12 +269,19 @@ async fn lane(bench: Arc<Bench>, reports: mpsc::UnboundedSender<Report>) {
 }
 
 /// Reports in batches: whatever is at hand goes in one step.
-async fn report(backend: Arc<dyn Backend>, bench: Arc<Bench>, mut done: mpsc::UnboundedReceiver<Report>) {
-    let mut patience = Patience::default();
+async fn report(
+    backend: Arc<dyn Backend>,
+    bench: Arc<Bench>,
+    mut done: mpsc::UnboundedReceiver<Report>,
+    stopping: CancellationToken,
+) {
     let mut batch = Vec::with_capacity(REPORTS_MAX);
     while done.recv_many(&mut batch, REPORTS_MAX).await > 0 {
         let ids: Vec<DeliveryId> = batch.iter().map(|(id, _)| id.clone()).collect();
-        while patience.unless(backend.finish(batch.clone()).await).await.is_none() {}
+        if let Err(error) = insist!(stopping, backend.finish(batch.clone())) {
+            // Nobody will hear of these; they are not renewed any more and run again when their leases have passed.
+            pause(&error).await;
+        }
         batch.clear();
         bench.hands().release(&ids);
         bench.freed.notify_waiters();

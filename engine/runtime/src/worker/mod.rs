@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::Registry;
-use crew::Crew;
+use crew::{Crew, Queues};
 use execute::Executor;
 
 /// A worker that runs in the background. Dropping it stops it where it is: what it had not finished goes to another
@@ -29,6 +29,7 @@ use execute::Executor;
 #[derive(Debug)]
 pub struct Worker {
     id: WorkerId,
+    queues: Arc<Queues>,
     shutdown: oneshot::Sender<Duration>,
     task: JoinHandle<usize>,
 }
@@ -37,23 +38,24 @@ pub struct Worker {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerOptions {
-    /// The queues it takes leaves from; the first has precedence.
+    /// The queues it takes leaves from; the first has precedence. None stands for the default queue.
     pub queues: Vec<String>,
-    /// How many leaves it runs at the same time.
+    /// How many leaves it runs at the same time, at least one.
     pub concurrency: usize,
-    /// How many leaves it holds besides, so that its lanes need not wait for the backend.
-    pub prefetch: usize,
+    /// How many leaves it holds besides, so that its lanes need not wait for the backend; by default as many as it
+    /// runs. What it holds, no other worker can run.
+    pub prefetch: Option<usize>,
     /// How long it may hold a leaf without renewing; it renews three times as often.
     pub lease: Duration,
 }
 
 impl Default for WorkerOptions {
-    /// The default queue, 64 leaves at the same time, 512 in reserve, 30 seconds.
+    /// The default queue, 64 leaves at the same time and as many in reserve, 30 seconds.
     fn default() -> Self {
         Self {
             queues: vec![DEFAULT_QUEUE.to_owned()],
             concurrency: 64,
-            prefetch: 512,
+            prefetch: None,
             lease: Duration::from_secs(30),
         }
     }
@@ -70,7 +72,7 @@ impl WorkerOptions {
     /// These options with so many leaves in reserve.
     #[must_use]
     pub fn prefetch(mut self, prefetch: usize) -> Self {
-        self.prefetch = prefetch;
+        self.prefetch = Some(prefetch);
         self
     }
 
@@ -98,8 +100,19 @@ impl Worker {
     ) -> Self {
         let id = unique_id();
         let (shutdown, stop) = oneshot::channel();
-        let crew = Crew::new(backend, id.clone(), Executor::new(registry, states), options);
-        Self { id, shutdown, task: tokio::spawn(crew.run(stop)) }
+        let queues = Arc::new(Queues::new(&options.queues));
+        let crew = Crew::new(backend, id.clone(), Executor::new(registry, states), queues.clone(), options);
+        Self { id, queues, shutdown, task: tokio::spawn(crew.run(stop)) }
+    }
+
+    /// Takes leaves from this queue, too, from now on (Celery's `add_consumer`).
+    pub fn add_queue(&self, queue: &str) {
+        self.queues.add(queue);
+    }
+
+    /// Whether it has ended without being told to: its runtime is gone, or it panicked.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// The worker's unique name.
@@ -107,9 +120,12 @@ impl Worker {
         &self.id
     }
 
-    /// Stops in order: takes no more leaves, gives back those it has not begun, and lets the others finish. What
-    /// still runs when `deadline` has passed is cut off and given back at once, without waiting for its lease.
-    /// Returns how many leaves were cut off.
+    /// Stops in order: takes no more leaves, gives back those it has not begun, and lets the others finish. When
+    /// `deadline` has passed, the tasks that still run are told by their cancellation token; those that have not ended
+    /// a second later are cut off and given back at once, without waiting for their leases. Returns how many.
+    ///
+    /// A blocking task cannot be cut off: it goes on in its thread, its result is dropped, and its leaf is given back
+    /// all the same. A backend that does not answer is waited for a few seconds; then leases do what is left.
     pub async fn shutdown(self, deadline: Duration) -> usize {
         // An error means that the worker is gone: then there is nothing to stop.
         let _ = self.shutdown.send(deadline);

@@ -8,10 +8,7 @@ use crate::text::{AnyName, TextError, parse, parse_args, parse_value, parse_with
 
 /// Reads a text in every way, and looks at the errors.
 fn read(text: &str) {
-    let limits = || {
-        let limits = Limits { nodes_max: 500, ..Limits::default() };
-        limits
-    };
+    let limits = || Limits { nodes_max: 500, ..Limits::default() };
     let errors =
         [parse_with(text, &AnyName, &limits()).err(), parse_value(text).err(), parse_args(text).err()];
     for error in errors.into_iter().flatten() {

@@ -1,0 +1,272 @@
+//! A backend that fails, or a coordinator that goes away, at every single call.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use celeriac::backends::{
+    BackendError, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery, EventId, Events, Known, NewRun,
+    Queue, RunStatus, Store, Submitted, Swept, WorkerId,
+};
+use celeriac::engine::advance::Phase;
+use celeriac::engine::plan::ScopeNo;
+use celeriac::engine::{Plan, Release, Settled};
+use celeriac::memory::Memory;
+use celeriac::prelude::*;
+use celeriac::primitives::{Completion, NodeNo, RunId};
+
+/// What happens at the call that is meant.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    /// Nothing was done, and the caller hears so.
+    Refused,
+    /// It was done, and the caller hears that it was not.
+    DoneAndDenied,
+    /// The caller never hears again: it died after the call.
+    Dead,
+}
+
+/// Memory, with one fault at the n-th call that changes or reads a run.
+#[derive(Clone, Debug)]
+struct Flaky {
+    inner: Memory,
+    fault: Fault,
+    at: usize,
+    calls: Arc<AtomicUsize>,
+    corrupt: Option<RunId>,
+}
+
+impl Flaky {
+    fn new(inner: Memory, fault: Fault, at: usize) -> Self {
+        Self { inner, fault, at, calls: Arc::default(), corrupt: None }
+    }
+
+    async fn call<T>(
+        &self,
+        operation: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        let hit = self.calls.fetch_add(1, Ordering::SeqCst) == self.at;
+        let down = || Err(BackendError::new(ErrorKind::Unavailable, "test"));
+        match self.fault {
+            Fault::Refused if hit => down(),
+            Fault::DoneAndDenied if hit => operation.await.and_then(|_| down()),
+            Fault::Dead if hit => {
+                let _ = operation.await;
+                std::future::pending().await
+            }
+            _ => operation.await,
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Flaky {
+    async fn submit(&self, run: NewRun) -> Result<Submitted, BackendError> {
+        self.inner.submit(run).await
+    }
+    async fn plan(&self, run: RunId) -> Result<Option<Arc<Plan>>, BackendError> {
+        if self.corrupt == Some(run) {
+            return Err(BackendError::new(ErrorKind::Corrupt, "plan"));
+        }
+        self.call(self.inner.plan(run)).await
+    }
+    async fn settle(
+        &self,
+        batch: Vec<(RunId, Vec<Completion>)>,
+    ) -> Result<Vec<Option<Settled>>, BackendError> {
+        self.call(self.inner.settle(batch)).await
+    }
+    async fn outbox(&self, run: RunId) -> Result<Vec<Release>, BackendError> {
+        self.call(self.inner.outbox(run)).await
+    }
+    async fn owing(&self, max: usize) -> Result<Vec<RunId>, BackendError> {
+        self.inner.owing(max).await
+    }
+    async fn known(&self, run: RunId, nodes: &[NodeNo], scopes: &[ScopeNo]) -> Result<Known, BackendError> {
+        self.call(self.inner.known(run, nodes, scopes)).await
+    }
+    async fn dispatch(&self, run: RunId, leaves: Vec<Dispatch>) -> Result<usize, BackendError> {
+        self.call(self.inner.dispatch(run, leaves)).await
+    }
+    async fn status(&self, run: RunId) -> Result<Option<RunStatus>, BackendError> {
+        self.inner.status(run).await
+    }
+    async fn changed(
+        &self,
+        run: RunId,
+        since: u64,
+        time: Duration,
+    ) -> Result<Option<RunStatus>, BackendError> {
+        self.inner.changed(run, since, time).await
+    }
+    async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError> {
+        self.inner.phases(run).await
+    }
+    async fn forget(&self, run: RunId) -> Result<bool, BackendError> {
+        self.inner.forget(run).await
+    }
+}
+
+#[async_trait]
+impl Queue for Flaky {
+    async fn receive(
+        &self,
+        worker: &WorkerId,
+        queues: &[Arc<str>],
+        max: usize,
+        lease: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, BackendError> {
+        self.inner.receive(worker, queues, max, lease, wait).await
+    }
+    async fn finish(&self, done: Vec<(DeliveryId, Completion)>) -> Result<(), BackendError> {
+        self.call(self.inner.finish(done)).await
+    }
+    async fn renew(
+        &self,
+        worker: &WorkerId,
+        ids: &[DeliveryId],
+        lease: Duration,
+    ) -> Result<(), BackendError> {
+        self.inner.renew(worker, ids, lease).await
+    }
+    async fn hand_back(&self, worker: &WorkerId, ids: &[DeliveryId]) -> Result<(), BackendError> {
+        self.inner.hand_back(worker, ids).await
+    }
+    async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError> {
+        self.inner.sweep(deliveries_max).await
+    }
+}
+
+#[async_trait]
+impl Events for Flaky {
+    async fn events(
+        &self,
+        max: usize,
+        lease: Duration,
+        wait: Duration,
+    ) -> Result<Vec<EventDelivery>, BackendError> {
+        self.inner.events(max, lease, wait).await
+    }
+    async fn acknowledge(&self, events: &[EventId]) -> Result<(), BackendError> {
+        self.call(self.inner.acknowledge(events)).await
+    }
+}
+
+struct Calls(AtomicUsize);
+
+#[task(name = "flaky.add")]
+async fn add(x: i64, y: i64, calls: State<Arc<Calls>>) -> i64 {
+    calls.0.fetch_add(1, Ordering::SeqCst);
+    x + y
+}
+
+#[task(name = "flaky.sum")]
+async fn sum(numbers: Vec<i64>, calls: State<Arc<Calls>>) -> i64 {
+    calls.0.fetch_add(1, Ordering::SeqCst);
+    numbers.iter().sum()
+}
+
+/// A chain before arms of unequal length, their body, and one more: seven leaves, 42.
+fn canvas() -> celeriac::dsl::Flow<(), i64> {
+    add.s((1, 1)) | chord([add.s(1), add.s(2), add.s(3)], sum.s(())) | add.s(30) | add.si((40, 2))
+}
+
+fn app(backend: Flaky, calls: &Arc<Calls>) -> App {
+    App::builder("flaky").tasks(tasks![add, sum]).state(calls.clone()).backend(backend).build().unwrap()
+}
+
+/// Runs the canvas with a fault at this call; returns how many calls there were.
+async fn run_with(fault: Fault, at: usize) -> usize {
+    let (memory, calls) = (Memory::new(), Arc::new(Calls(AtomicUsize::new(0))));
+    let flaky = Flaky::new(memory.clone(), fault, at);
+    let seen = flaky.calls.clone();
+    let (sick, well) = (app(flaky, &calls), app(Flaky::new(memory, Fault::Refused, usize::MAX), &calls));
+    // A coordinator whose call never returns is replaced; a worker of its own store is not its matter here.
+    let first = sick.coordinator(CoordinatorOptions::default());
+    let _worker = if fault == Fault::Dead {
+        well.worker(WorkerOptions::default())
+    } else {
+        sick.worker(WorkerOptions::default())
+    };
+    let run = well.submit(canvas()).await.unwrap();
+    let before = tokio::time::Instant::now();
+    let mut second = None;
+    if fault == Fault::Dead {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(first);
+        second = Some(well.coordinator(CoordinatorOptions::default()));
+    }
+    let value = run.get_timeout(Duration::from_secs(300)).await;
+    assert_eq!(value.unwrap_or_else(|error| panic!("{fault:?} at call {at}: {error}")), 42);
+    assert_eq!(calls.0.load(Ordering::SeqCst), 7, "{fault:?} at call {at}: every leaf ran once");
+    let most = if fault == Fault::Dead { 60 } else { 1 };
+    assert!(
+        before.elapsed() < Duration::from_secs(most),
+        "{fault:?} at call {at} cost {:?}",
+        before.elapsed()
+    );
+    drop(second);
+    seen.load(Ordering::SeqCst)
+}
+
+async fn at_every_call(fault: Fault) {
+    let calls = run_with(fault, usize::MAX).await;
+    assert!(calls > 15, "only {calls} calls");
+    for at in 0..calls {
+        run_with(fault, at).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_refused_is_made_again_at_once() {
+    at_every_call(Fault::Refused).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_done_and_denied_is_made_again_and_changes_nothing() {
+    at_every_call(Fault::DoneAndDenied).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_that_dies_after_any_call_is_replaced_and_nothing_is_lost_or_doubled() {
+    at_every_call(Fault::Dead).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_cannot_be_read_holds_up_no_other() {
+    let calls = Arc::new(Calls(AtomicUsize::new(0)));
+    let mut flaky = Flaky::new(Memory::new(), Fault::Refused, usize::MAX);
+    let bad = RunId::from_parts(1, 1);
+    flaky.corrupt = Some(bad);
+    let app = app(flaky, &calls);
+    // All are there when the coordinator comes: one batch.
+    let broken = app.submit_as(bad, canvas()).await.unwrap();
+    let mut runs = Vec::new();
+    for _ in 0..10 {
+        runs.push(app.submit(canvas()).await.unwrap());
+    }
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    let _worker = app.worker(WorkerOptions::default());
+    for run in runs {
+        assert_eq!(run.get_timeout(Duration::from_secs(5)).await.unwrap(), 42);
+    }
+    assert!(!broken.ready().await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_stops_in_time_although_its_backend_does_not_answer() {
+    let calls = Arc::new(Calls(AtomicUsize::new(0)));
+    let memory = Memory::new();
+    // The third call is the worker's report; it never returns.
+    let flaky = Flaky::new(memory.clone(), Fault::Dead, 0);
+    let (sick, well) = (app(flaky, &calls), app(Flaky::new(memory, Fault::Refused, usize::MAX), &calls));
+    let _coordinator = well.coordinator(CoordinatorOptions::default());
+    let worker = sick.worker(WorkerOptions::default());
+    well.submit(add.s((1, 2))).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = tokio::time::Instant::now();
+    worker.shutdown(Duration::from_secs(2)).await;
+    assert!(before.elapsed() < Duration::from_secs(15), "{:?}", before.elapsed());
+}
