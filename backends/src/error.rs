@@ -30,6 +30,9 @@ pub enum ErrorKind {
     /// The backend cannot be reached, or is busy.
     #[error("the backend cannot be reached")]
     Unavailable,
+    /// The backend refuses: the address, the user, the password or a permission is wrong.
+    #[error("the backend refuses; check its address, user, password and permissions")]
+    Denied,
     /// What is stored is broken.
     #[error("stored data is broken")]
     Corrupt,
