@@ -1,0 +1,84 @@
+//! What Redis answers, as the errors of all backends.
+
+use celeriac_backends::{BackendError, ErrorKind};
+use redis::{RedisError, ServerErrorKind};
+
+/// An operation that Redis did not do.
+pub(crate) fn refused(operation: &'static str) -> impl Fn(RedisError) -> BackendError {
+    move |error| BackendError::new(kind(&error), operation).context(advice(&error)).source(error)
+}
+
+/// Something stored that cannot be read.
+pub(crate) fn corrupt(operation: &'static str, what: impl ToString) -> BackendError {
+    BackendError::new(ErrorKind::Corrupt, operation).context(what)
+}
+
+fn kind(error: &RedisError) -> ErrorKind {
+    match error.code() {
+        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => return ErrorKind::Denied,
+        Some("WRONGTYPE" | "CORRUPT") => return ErrorKind::Corrupt,
+        Some(_) | None => {}
+    }
+    match error.kind() {
+        redis::ErrorKind::AuthenticationFailed | redis::ErrorKind::InvalidClientConfig => ErrorKind::Denied,
+        // Our own scripts were refused as such: they or the data they found are broken.
+        redis::ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::CrossSlot)
+        | redis::ErrorKind::UnexpectedReturnType
+        | redis::ErrorKind::Parse => ErrorKind::Corrupt,
+        // Connections that were lost, and LOADING, BUSY, TRYAGAIN, OOM, MISCONF, READONLY, … all pass.
+        _ => ErrorKind::Unavailable,
+    }
+}
+
+/// What to do about it, where that is known.
+fn advice(error: &RedisError) -> String {
+    let advice = match error.code() {
+        Some("OOM") => "Redis is out of memory: raise maxmemory",
+        Some("MISCONF") => "Redis cannot save to its disk: look at its log",
+        Some("NOREPLICAS") => "too few replicas are connected to Redis",
+        Some("READONLY") => "this Redis is a replica: name the primary in the URL",
+        Some("LOADING") => "Redis is loading its data",
+        Some("BUSY") => "Redis is busy with a script",
+        Some("NOAUTH" | "WRONGPASS") => "check user and password in the URL",
+        Some("NOPERM") => "this Redis user lacks a permission",
+        _ => return error.to_string(),
+    };
+    format!("{advice}; {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use celeriac_backends::ErrorKind::{Corrupt, Denied, Unavailable};
+
+    #[track_caller]
+    fn check(reply: &str, expect: ErrorKind) {
+        let error = redis::parse_redis_value(format!("-{reply}\r\n").as_bytes())
+            .and_then(|value| value.extract_error())
+            .expect_err("the reply is an error");
+        assert_eq!(refused("settle")(error).kind, expect, "{reply}");
+    }
+
+    #[test]
+    fn what_passes_may_be_tried_again_and_the_rest_may_not() {
+        for reply in [
+            "LOADING Redis is loading the dataset in memory",
+            "BUSY Redis is busy running a script",
+            "TRYAGAIN Multiple keys request during rehashing of slot",
+            "CLUSTERDOWN The cluster is down",
+            "MASTERDOWN Link with MASTER is down",
+            "OOM command not allowed when used memory > 'maxmemory'",
+            "MISCONF Redis is configured to save RDB snapshots",
+            "READONLY You can't write against a read only replica",
+            "NOREPLICAS Not enough good replicas to write",
+        ] {
+            check(reply, Unavailable);
+        }
+        check("WRONGTYPE Operation against a key holding the wrong kind of value", Corrupt);
+        check("CORRUPT the run has format 9 script: 1234", Corrupt);
+        check("ERR user_script:7: attempt to index a nil value", Corrupt);
+        check("NOAUTH Authentication required.", Denied);
+        check("WRONGPASS invalid username-password pair", Denied);
+        check("NOPERM this user has no permissions", Denied);
+    }
+}

@@ -1,0 +1,212 @@
+//! Lines: streams whose entries are leased. Queues are lines, and so are the events.
+//!
+//! An entry is taken in one step with its lease, a deadline by the clock of Redis. An entry that lost its owner waits
+//! in `again`, before all new ones; until then it belongs to the consumer `-`, so that its former owner can neither
+//! renew nor hand back what is no longer its own.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac_backends::BackendError;
+
+use crate::connection::{GROUP, Link, line_keys};
+use crate::error::corrupt;
+use crate::hints::Wait;
+use crate::keys::Line;
+use crate::scripts::{ACKNOWLEDGE, HAND_BACK, SLICE, SWEEP, TAKE};
+
+/// Leases are not longer than this.
+const LEASE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// A consumer that holds nothing and was not heard of for so long is removed. Who waits looks far more often.
+const CONSUMER_IDLE_MS: u64 = 60 * 60 * 1000;
+
+/// A sweep takes up at most this many slices of each line; the next sweep goes on.
+const SLICES_MAX: usize = 20;
+
+/// An entry: which of the lines it came from, its id, how often it was delivered, its fields.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) line: usize,
+    pub(crate) id: (u64, u64),
+    pub(crate) deliveries: u32,
+    fields: HashMap<String, Vec<u8>>,
+}
+
+impl Entry {
+    pub(crate) fn field(&self, name: &str) -> &[u8] {
+        self.fields.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> &str {
+        std::str::from_utf8(self.field(name)).unwrap_or_default()
+    }
+}
+
+/// An entry as the take script answers it: place of its line from 1, id, deliveries, fields.
+type Reply = (usize, String, u32, HashMap<String, Vec<u8>>);
+
+/// Entries on their way to who asked for them. When that one is gone, they go back to their lines.
+struct Taken {
+    link: Link,
+    lines: Arc<[Line]>,
+    consumer: Arc<str>,
+    entries: Vec<Entry>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if self.entries.is_empty() {
+            return;
+        }
+        let (link, lines, consumer) = (self.link.clone(), self.lines.clone(), self.consumer.clone());
+        let back: Vec<_> = self.entries.iter().map(|entry| (entry.line, entry.id)).collect();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                // Should this fail, their leases pass.
+                if let Err(error) = hand_back(&link, "receive", &lines, &consumer, &back).await {
+                    tracing::debug!(%error, "entries of a dropped receive come again when their leases pass");
+                }
+            });
+        }
+    }
+}
+
+/// Takes up to `max` entries, waiting up to `wait` for the first.
+///
+/// Cancel safe: the step that takes runs in a task of its own, and what it took for a future that was dropped goes
+/// back to its line.
+pub(crate) async fn take(
+    link: &Link,
+    operation: &'static str,
+    lines: &Arc<[Line]>,
+    consumer: Arc<str>,
+    max: usize,
+    (lease, wait): (Duration, Duration),
+) -> Result<Vec<Entry>, BackendError> {
+    let wait = Wait::new(lines.iter().map(|line| link.hints.keep(&line.stream)).collect(), wait);
+    loop {
+        let hint = wait.hint();
+        let taken = Taken {
+            link: link.clone(),
+            lines: lines.clone(),
+            consumer: consumer.clone(),
+            entries: Vec::new(),
+        };
+        let taken = tokio::spawn(take_now(operation, taken, max, lease)).await;
+        let mut taken = taken.map_err(|panic| corrupt(operation, panic))??;
+        if !taken.entries.is_empty() || max == 0 || wait.is_over() {
+            return Ok(std::mem::take(&mut taken.entries));
+        }
+        wait.next(hint).await;
+    }
+}
+
+async fn take_now(
+    operation: &'static str,
+    mut taken: Taken,
+    max: usize,
+    lease: Duration,
+) -> Result<Taken, BackendError> {
+    let lease_ms = lease_ms(lease);
+    while taken.entries.len() < max {
+        let slice = SLICE.min(max - taken.entries.len());
+        let (link, lines, consumer) = (taken.link.clone(), taken.lines.clone(), taken.consumer.clone());
+        let reply: Vec<Reply> = link
+            .run(operation, &TAKE, |script| {
+                line_keys(script, &lines);
+                script.arg(GROUP).arg(&*consumer).arg(slice).arg(lease_ms);
+            })
+            .await?;
+        let count = reply.len();
+        for (line, id, deliveries, fields) in reply {
+            let id = parse_id(&id).ok_or_else(|| corrupt(operation, format!("stream id {id:?}")))?;
+            taken.entries.push(Entry { line: line - 1, id, deliveries, fields });
+        }
+        if count < slice {
+            break;
+        }
+    }
+    Ok(taken)
+}
+
+/// Gives entries back to the head of their lines, in the order given.
+pub(crate) async fn hand_back(
+    link: &Link,
+    operation: &'static str,
+    lines: &[Line],
+    consumer: &str,
+    entries: &[(usize, (u64, u64))],
+) -> Result<(), BackendError> {
+    // Each slice goes to the head, so the last slice goes first.
+    for slice in entries.rchunks(SLICE) {
+        link.run::<()>(operation, &HAND_BACK, |script| {
+            line_keys(script, lines);
+            script.arg(GROUP).arg(consumer);
+            for (line, id) in slice {
+                script.arg(line + 1).arg(print_id(*id));
+            }
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Removes entries that are done with.
+pub(crate) async fn acknowledge(
+    link: &Link,
+    line: &Line,
+    entries: &[(u64, u64)],
+) -> Result<(), BackendError> {
+    for slice in entries.chunks(SLICE) {
+        link.run::<()>("acknowledge", &ACKNOWLEDGE, |script| {
+            script.key(&line.stream).key(&line.leases).arg(GROUP);
+            for id in slice {
+                script.arg(print_id(*id));
+            }
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Takes up entries whose leases have passed; returns how many go on and how many were delivered too often
+/// (`deliveries_max` 0: none ever is). `lost` is the outcome that is reported of those, up to their number.
+pub(crate) async fn sweep(
+    link: &Link,
+    line: &Line,
+    deliveries_max: u32,
+    lost: &[u8],
+) -> Result<(usize, usize), BackendError> {
+    let events = link.keys.events().stream;
+    let mut swept = (0, 0);
+    for _ in 0..SLICES_MAX {
+        let (again, lost, seen): (usize, usize, usize) = link
+            .run("sweep", &SWEEP, |script| {
+                line_keys(script, std::slice::from_ref(line));
+                script.key(&events).arg(GROUP).arg(deliveries_max).arg(SLICE).arg(lost).arg(CONSUMER_IDLE_MS);
+            })
+            .await?;
+        swept = (swept.0 + again, swept.1 + lost);
+        if seen < SLICE {
+            break;
+        }
+    }
+    Ok(swept)
+}
+
+/// A lease as the scripts take it.
+pub(crate) fn lease_ms(lease: Duration) -> u64 {
+    lease.min(LEASE_MAX).as_millis() as u64
+}
+
+/// The id of a stream's entry.
+pub(crate) fn print_id((ms, sequence): (u64, u64)) -> String {
+    format!("{ms}-{sequence}")
+}
+
+fn parse_id(id: &str) -> Option<(u64, u64)> {
+    let (ms, sequence) = id.split_once('-')?;
+    Some((ms.parse().ok()?, sequence.parse().ok()?))
+}

@@ -1,0 +1,261 @@
+//! What must survive: lost scripts, lost hints, lost connections, a server that crashes, clients that die.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac_backends::{DEFAULT_QUEUE, Dispatch, ErrorKind, Events, NewRun, Queue, Store, WorkerId};
+use celeriac_conformance::whole::Crew;
+use celeriac_engine::Plan;
+use celeriac_engine::plan::Results;
+use celeriac_primitives::{Canvas, Completion, Outcome, RunId};
+use celeriac_redis::RedisBackend;
+
+use crate::server::Server;
+use crate::whole::identities;
+
+const LEASE: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_millis(50);
+
+/// Nothing is known of anything.
+struct Nothing;
+
+impl Results for Nothing {
+    fn outcome(&self, _: celeriac_primitives::NodeNo) -> Option<&Outcome> {
+        None
+    }
+
+    fn closed_by(&self, _: celeriac_engine::plan::ScopeNo) -> Option<celeriac_primitives::NodeNo> {
+        None
+    }
+}
+
+/// Submits a group and queues all its leaves.
+async fn queued(backend: &RedisBackend, run: RunId, count: usize) -> Arc<Plan> {
+    let plan = Arc::new(Plan::compile(&Canvas::group(identities(count))).unwrap());
+    backend.submit(NewRun { id: run, plan: plan.clone() }).await.unwrap();
+    let leaves = backend.outbox(run).await.unwrap().into_iter().map(|release| Dispatch {
+        release,
+        queue: DEFAULT_QUEUE.into(),
+        message: Arc::new(plan.message(run, release, &Nothing).unwrap()),
+    });
+    assert_eq!(backend.dispatch(run, leaves.collect()).await.unwrap(), count);
+    plan
+}
+
+async fn receive(backend: &RedisBackend, worker: &str, max: usize) -> Vec<celeriac_backends::Delivery> {
+    backend.receive(&WorkerId::new(worker), &[DEFAULT_QUEUE.into()], max, LEASE, SOON).await.unwrap()
+}
+
+/// Runs groups while something goes wrong again and again, and checks their values.
+async fn check_under(backend: RedisBackend, runs: usize, mut fault: impl FnMut()) {
+    let crew = Crew::start(backend, 2, 3);
+    for _ in 0..runs {
+        let run = crew.app.submit(Canvas::group(identities(20))).await.unwrap();
+        fault();
+        let values: Vec<usize> = run.get_json(Some(Duration::from_secs(60))).await.unwrap().to().unwrap();
+        assert!(values.into_iter().eq(0..20));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_that_redis_lost_are_loaded_again() {
+    let server = Server::start("everysec");
+    let mut connection = server.connection();
+    let flush = move || redis::cmd("SCRIPT").arg("FLUSH").exec(&mut connection).unwrap();
+    check_under(server.backend().await, 20, flush).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_works_without_hints() {
+    let server = Server::start("everysec");
+    // This user may neither publish nor listen.
+    let mut connection = server.connection();
+    let rules = ["SETUSER", "deaf", "on", ">secret", "~*", "resetchannels", "+@all"];
+    redis::cmd("ACL").arg(&rules).exec(&mut connection).unwrap();
+    let url = server.url().replace("redis://", "redis://deaf:secret@");
+    let backend = RedisBackend::builder(url).prefix("deaf").connect().await.unwrap();
+    check_under(backend, 2, || ()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_cut_come_back() {
+    let server = Server::start("everysec");
+    let mut connection = server.connection();
+    let backend = server.backend().await;
+    let crew = Crew::start(backend.clone(), 2, 3);
+    for _ in 0..5 {
+        let run = crew.app.submit(Canvas::group(identities(200))).await.unwrap();
+        for _ in 0..5 {
+            redis::cmd("CLIENT").arg(&["KILL", "SKIPME", "yes"]).exec(&mut connection).unwrap();
+            tokio::time::sleep(SOON).await;
+        }
+        assert!(value(&run).await.into_iter().eq(0..200));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_crashes_under_load_loses_nothing() {
+    let mut server = Server::start("always");
+    let crew = Crew::start(server.backend().await, 2, 3);
+    let mut runs = Vec::new();
+    for round in 0..3 {
+        for _ in 0..10 {
+            runs.push(crew.app.submit(Canvas::group(identities(50))).await.unwrap());
+        }
+        tokio::time::sleep(Duration::from_millis(20 * round)).await;
+        server.crash_and_restart();
+        // The connection notices at its next use.
+        while runs[0].state().await.is_err() {
+            tokio::time::sleep(SOON).await;
+        }
+    }
+    for run in &runs {
+        assert!(value(run).await.into_iter().eq(0..50));
+    }
+}
+
+/// The value of a run; errors of the connection pass.
+async fn value<T>(run: &celeriac_runtime::Handle<T>) -> Vec<usize> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
+    loop {
+        match run.get_json(Some(Duration::from_secs(60))).await {
+            Ok(value) => return value.to().unwrap(),
+            Err(celeriac_runtime::GetError::Backend(error)) if error.may_retry() => {
+                assert!(tokio::time::Instant::now() < deadline, "{error}");
+                tokio::time::sleep(SOON).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receive_that_is_dropped_has_taken_nothing() {
+    let backend = Server::shared().backend().await;
+    let run = RunId::from_parts(1, 1);
+    queued(&backend, run, 300).await;
+    let mut seen = HashSet::new();
+    for round in 0..2000u64 {
+        // From a future that is hardly polled to one that is dropped just before its end.
+        let wait = Duration::from_micros(round % 40 * 50);
+        if let Ok(taken) = tokio::time::timeout(wait, receive(&backend, "w", 3)).await {
+            for delivery in taken {
+                assert_eq!(delivery.deliveries, 1, "what went back was not counted");
+                assert!(seen.insert(delivery.id), "nothing is delivered twice");
+            }
+        }
+    }
+    let mut empty = 0;
+    while empty < 3 {
+        let taken = receive(&backend, "w", 100).await;
+        empty += u32::from(taken.is_empty());
+        seen.extend(taken.into_iter().map(|delivery| delivery.id));
+    }
+    assert_eq!(seen.len(), 300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_dies_while_it_submits_leaves_nothing_that_stays() {
+    let server = Server::start("everysec");
+    let backend = server.backend().await;
+    let plan = Arc::new(Plan::compile(&Canvas::group(identities(50_000))).unwrap());
+    let mut died = 0;
+    for number in 0..20 {
+        let id = RunId::from_parts(1, number);
+        let new = NewRun { id, plan: plan.clone() };
+        let submit = tokio::time::timeout(Duration::from_millis(number * 10), backend.submit(new.clone()));
+        if submit.await.is_err() && backend.status(id).await.unwrap().is_none() {
+            died += 1;
+            assert!(backend.outbox(id).await.unwrap().is_empty());
+        }
+        // Whatever happened, the same again works.
+        backend.submit(new).await.unwrap();
+        assert_eq!(*backend.plan(id).await.unwrap().unwrap(), *plan);
+    }
+    assert!(died > 0, "no submission was interrupted");
+    let mut connection = server.connection();
+    for key in server.keys("*stage*") {
+        let seconds: i64 = redis::cmd("TTL").arg(&key).query(&mut connection).unwrap();
+        assert!(seconds > 0, "{key} does not expire");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_group_that_was_destroyed_is_made_again() {
+    let server = Server::start("everysec");
+    let backend = server.backend().await;
+    let run = RunId::from_parts(1, 1);
+    queued(&backend, run, 3).await;
+    assert_eq!(receive(&backend, "v", 2).await.len(), 2);
+    let mut connection = server.connection();
+    for stream in server.keys("*stream") {
+        redis::cmd("XGROUP").arg("DESTROY").arg(&stream).arg("celeriac").exec(&mut connection).unwrap();
+    }
+    assert_eq!(receive(&backend, "w", 9).await.len(), 3, "what was held comes again: at least once");
+    assert_eq!(backend.events(9, LEASE, SOON).await.unwrap().len(), 1);
+    backend.sweep(5).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_without_memory_changes_nothing_and_goes_on_later() {
+    let server = Server::start("everysec");
+    let backend = server.backend().await;
+    let run = RunId::from_parts(1, 1);
+    queued(&backend, run, 1).await;
+    let task_id = run.task(celeriac_primitives::NodeNo::from_index(0));
+    let done = Completion { task_id, attempt: 1, outcome: Outcome::Ignored };
+    let before = backend.status(run).await.unwrap();
+    let mut connection = server.connection();
+    let mut memory = |bytes: &str| {
+        redis::cmd("CONFIG").arg(&["SET", "maxmemory", bytes]).exec(&mut connection).unwrap();
+    };
+    memory("1");
+    let error = backend.settle(vec![(run, vec![done.clone()])]).await.unwrap_err();
+    assert!(error.may_retry() && error.to_string().contains("raise maxmemory"), "{error}");
+    assert_eq!(backend.status(run).await.unwrap(), before);
+    memory("0");
+    assert!(backend.settle(vec![(run, vec![done])]).await.unwrap()[0].as_ref().unwrap().ended);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_run_is_an_error_and_nothing_is_written() {
+    let server = Server::start("everysec");
+    let backend = server.backend().await;
+    let run = RunId::from_parts(1, 1);
+    queued(&backend, run, 2).await;
+    let done = |index| Completion {
+        task_id: run.task(celeriac_primitives::NodeNo::from_index(index)),
+        attempt: 1,
+        outcome: Outcome::Ignored,
+    };
+    let states = server.keys("*:st").remove(0);
+    let mut connection = server.connection();
+    redis::cmd("SETRANGE").arg(&states).arg(9).arg("x").exec(&mut connection).unwrap();
+    let error = backend.settle(vec![(run, vec![done(0)])]).await.unwrap_err();
+    assert_eq!((error.kind, error.may_retry()), (ErrorKind::Corrupt, false), "{error}");
+    let out = states.replace(":st", ":out");
+    redis::cmd("SET").arg(&states).arg("DD").exec(&mut connection).unwrap();
+    redis::cmd("SET").arg(&out).arg("no hash").exec(&mut connection).unwrap();
+    let error = backend.settle(vec![(run, vec![done(0)])]).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Corrupt, "{error}");
+    redis::cmd("DEL").arg(&out).exec(&mut connection).unwrap();
+    assert!(backend.settle(vec![(run, vec![done(0), done(1)])]).await.unwrap()[0].as_ref().unwrap().ended);
+}
+
+#[tokio::test]
+async fn who_may_not_connect_is_told_so() {
+    let server = Server::start("everysec");
+    redis::cmd("CONFIG").arg(&["SET", "requirepass", "secret"]).exec(&mut server.connection()).unwrap();
+    let check = async |url: String, kind: ErrorKind| {
+        let error = RedisBackend::connect(url.clone()).await.unwrap_err();
+        assert_eq!(error.kind, kind, "{url}: {error} {:?}", error.source);
+        assert!(!format!("{error:?}").contains("wrong-password"));
+    };
+    check(server.url(), ErrorKind::Denied).await;
+    check(server.url().replace("//", "//:wrong-password@"), ErrorKind::Denied).await;
+    check("http://localhost".to_owned(), ErrorKind::Denied).await;
+    assert!(RedisBackend::connect(server.url().replace("//", "//:secret@")).await.is_ok());
+    let braces = RedisBackend::builder(server.url()).prefix("a{b}").connect().await;
+    assert_eq!(braces.unwrap_err().kind, ErrorKind::Denied);
+}

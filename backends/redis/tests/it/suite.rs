@@ -1,0 +1,26 @@
+//! The Redis backend passes the suite, in real time.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use celeriac_backends::Backend;
+use celeriac_conformance::Subject;
+use celeriac_redis::RedisBackend;
+
+use crate::server::Server;
+
+struct InRedis(RedisBackend);
+
+#[async_trait]
+impl Subject for InRedis {
+    fn backend(&self) -> &dyn Backend {
+        &self.0
+    }
+
+    /// By the clock of Redis, which nobody can turn.
+    async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+}
+
+celeriac_conformance::suite!(flavor = "multi_thread"; InRedis(Server::shared().backend().await));

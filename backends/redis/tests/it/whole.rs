@@ -1,0 +1,103 @@
+//! Whole canvases on Redis, held against the tables and the reference evaluator; wide ones.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use celeriac_backends::{NewRun, Store};
+use celeriac_conformance::random::Shape;
+use celeriac_conformance::whole::Crew;
+use celeriac_engine::Plan;
+use celeriac_primitives::{Canvas, Completion, NodeNo, Outcome, RunId, Signature};
+use celeriac_redis::RedisBackend;
+use celeriac_runtime::WorkerOptions;
+
+use crate::server::Server;
+
+const WIDE: usize = 100_000;
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+fn sig(name: &str) -> Canvas {
+    Signature::new(name).expect("a good name").into()
+}
+
+/// `identity(0)`, `identity(1)`, …
+pub(crate) fn identities(count: usize) -> impl Iterator<Item = Canvas> {
+    (0..count).map(|number| {
+        let identity = Signature::new("identity").expect("a good name");
+        identity.arg(number).expect("a number has a JSON form").into()
+    })
+}
+
+/// A crew whose worker takes many leaves at once.
+pub(crate) fn quick_crew(backend: RedisBackend) -> (Crew, celeriac_runtime::Worker) {
+    let crew = Crew::start(backend, 2, 0);
+    let worker = crew.app.worker(WorkerOptions::default().concurrency(64).prefetch(1000));
+    (crew, worker)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_row_of_the_tables_comes_out_as_it_says() {
+    Crew::start(Server::shared().backend().await, 2, 3).check_tables().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_canvases_equal_the_reference_evaluator_and_run_every_leaf_once() {
+    let (first, count) = (setting("CELERIAC_RANDOM_SEED", 1), setting("CELERIAC_RANDOM_COUNT", 300));
+    let backend = Server::shared().backend().await;
+    Crew::start(backend, 2, 3).check_random(first..first + count, &Shape::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flat_group_of_10_000_keeps_its_order() {
+    let (crew, _worker) = quick_crew(Server::shared().backend().await);
+    let start = Instant::now();
+    let run = crew.app.submit(Canvas::group(identities(10_000))).await.unwrap();
+    let values: Vec<usize> = run.get_json(None).await.unwrap().to().unwrap();
+    println!("10,000 leaves in {:?}", start.elapsed());
+    assert!(values.into_iter().eq(0..10_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chord_of_100_000_runs_to_its_end() {
+    let server = Server::start("everysec");
+    let (crew, _worker) = quick_crew(server.backend().await);
+    let start = Instant::now();
+    let run = crew.app.submit(Canvas::chord(identities(WIDE), sig("tsum"))).await.unwrap();
+    let submitted = start.elapsed();
+    let sum = run.get_json(Some(Duration::from_secs(300))).await.unwrap();
+    assert_eq!(sum.to::<usize>().unwrap(), WIDE * (WIDE - 1) / 2);
+    println!("submitted in {submitted:?}, ended in {:?}", start.elapsed());
+    println!("slowest commands: {:?}", server.slowest());
+    run.ended().await.unwrap();
+    run.forget().await.unwrap();
+    let left = server.keys("*}:[mpsgcao]*").into_iter().filter(|key| !key.contains("{events}"));
+    assert_eq!(left.filter(|key| !key.contains("{q:")).count(), 0, "a forgotten run leaves no keys");
+}
+
+/// One leaf, or a join, may release very many at once: still in one step.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_are_released_in_the_step_of_their_predecessor() {
+    let server = Server::start("everysec");
+    let backend = server.backend().await;
+    let heads = [sig("a"), Canvas::group([sig("a"), sig("b")])];
+    for (number, head) in heads.into_iter().enumerate() {
+        let plan = Arc::new(Plan::compile(&head.then(Canvas::group((0..WIDE).map(|_| sig("c"))))).unwrap());
+        let run = RunId::from_parts(1, number as u64);
+        backend.submit(NewRun { id: run, plan }).await.unwrap();
+        let first = backend.outbox(run).await.unwrap();
+        let done = first.iter().map(|release| Completion {
+            task_id: run.task(release.node),
+            attempt: 1,
+            outcome: Outcome::Ignored,
+        });
+        let settled = backend.settle(vec![(run, done.collect())]).await.unwrap().remove(0).unwrap();
+        assert_eq!(settled.released.len(), WIDE);
+        assert_eq!(settled.released, backend.outbox(run).await.unwrap());
+        assert_eq!(settled.released.last().unwrap().node, NodeNo::from_index(number * 2 + WIDE));
+    }
+    println!("slowest commands: {:?}", server.slowest());
+}
