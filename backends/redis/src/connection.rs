@@ -17,6 +17,10 @@ use crate::keys::{Keys, Line};
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Commands wait for a lost connection this often, 0.1 s, 0.2 s, 0.4 s, …; then they fail, and the next one tries on.
+const RECONNECTS: usize = 4;
+const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
+
 /// The consumer group of every line.
 pub(crate) const GROUP: &str = "celeriac";
 
@@ -37,7 +41,9 @@ impl Link {
         let client = Client::open(url).map_err(refused("connect"))?;
         let config = ConnectionManagerConfig::new()
             .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_connection_timeout(Some(CONNECTION_TIMEOUT));
+            .set_connection_timeout(Some(CONNECTION_TIMEOUT))
+            .set_number_of_retries(RECONNECTS)
+            .set_max_delay(RECONNECT_DELAY_MAX);
         let manager = ConnectionManager::new_with_config(client.clone(), config);
         let manager = manager.await.map_err(refused("connect"))?;
         let link = Self { manager, hints: Hints::start(client), keys: Keys::new(prefix) };

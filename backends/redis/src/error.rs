@@ -19,6 +19,9 @@ fn kind(error: &RedisError) -> ErrorKind {
         Some("WRONGTYPE" | "CORRUPT") => return ErrorKind::Corrupt,
         Some(_) | None => {}
     }
+    if error.detail().is_some_and(|detail| detail.contains("max number of clients")) {
+        return ErrorKind::Unavailable;
+    }
     match error.kind() {
         redis::ErrorKind::AuthenticationFailed | redis::ErrorKind::InvalidClientConfig => ErrorKind::Denied,
         // Our own scripts were refused as such: they or the data they found are broken.
@@ -71,6 +74,7 @@ mod tests {
             "MISCONF Redis is configured to save RDB snapshots",
             "READONLY You can't write against a read only replica",
             "NOREPLICAS Not enough good replicas to write",
+            "ERR max number of clients reached",
         ] {
             check(reply, Unavailable);
         }

@@ -55,6 +55,19 @@ impl Hints {
 
     /// Listens to a channel as long as the listener lives.
     pub(crate) fn listen(&self, channel: &str) -> Listener {
+        Listener { notify: self.join(channel), channel: channel.to_owned(), hints: self.clone() }
+    }
+
+    /// Listens to a channel as long as the task runs.
+    pub(crate) fn keep(&self, channel: &str) -> Arc<Notify> {
+        if let Some(known) = self.channels.get(channel) {
+            return known.0.clone();
+        }
+        self.join(channel)
+    }
+
+    /// One more who is interested in a channel.
+    fn join(&self, channel: &str) -> Arc<Notify> {
         let mut entry = self.channels.entry(channel.to_owned()).or_default();
         entry.1 += 1;
         let (notify, first) = (entry.0.clone(), entry.1 == 1);
@@ -63,17 +76,6 @@ impl Hints {
             // Without the task there are no hints, and the poll behind them does it all.
             let _ = self.asks.send(Ask::Listen(channel.to_owned()));
         }
-        Listener { notify, channel: channel.to_owned(), hints: self.clone() }
-    }
-
-    /// Listens to a channel for ever.
-    pub(crate) fn keep(&self, channel: &str) -> Arc<Notify> {
-        if let Some(known) = self.channels.get(channel) {
-            return known.0.clone();
-        }
-        let listener = self.listen(channel);
-        let notify = listener.notify.clone();
-        std::mem::forget(listener);
         notify
     }
 }

@@ -18,6 +18,9 @@
 //! all of it survives a crash of the server; with `everysec` the last second or two may be lost. A failover to a
 //! replica may lose acknowledged writes. `maxmemory-policy` has to be `noeviction`.
 //!
+//! A Redis user needs the commands of the scripts, `EVALSHA`, `SCRIPT LOAD`, `INFO`, and the reading ones, for the keys
+//! of the prefix; the channels (`&prefix:*`) and `CONFIG GET` make it quicker to react and to warn.
+//!
 //! Leases run by the clock of Redis, to the millisecond. No command blocks the connection: waiting is done with hints
 //! over pub/sub and a poll behind them, so everything works, more slowly, when all hints are lost.
 

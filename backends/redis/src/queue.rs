@@ -14,9 +14,6 @@ use crate::keys::Line;
 use crate::lines::{self, Entry, print_id};
 use crate::scripts::{FINISH, RENEW, SLICE};
 
-/// How many deliveries one script finishes: each is four writes.
-const FINISH_SLICE: usize = SLICE / 2;
-
 #[async_trait]
 impl Queue for RedisBackend {
     async fn receive(
@@ -28,7 +25,7 @@ impl Queue for RedisBackend {
         wait: Duration,
     ) -> Result<Vec<Delivery>, BackendError> {
         let lines: Arc<[Line]> = queues.iter().map(|queue| self.link().keys.queue(queue)).collect();
-        let consumer = worker.to_string().into();
+        let consumer = consumer(worker).into();
         let taken = lines::take(self.link(), "receive", &lines, consumer, max, (lease, wait)).await?;
         let mut deliveries = Vec::with_capacity(taken.len());
         for entry in taken {
@@ -47,7 +44,7 @@ impl Queue for RedisBackend {
 
     async fn finish(&self, done: Vec<(DeliveryId, Completion)>) -> Result<(), BackendError> {
         let events = self.link().keys.events();
-        for slice in done.chunks(FINISH_SLICE) {
+        for slice in done.chunks(SLICE) {
             let (lines, places) = self.lines_of(slice.iter().map(|(id, _)| id));
             self.link()
                 .run::<()>("finish", &FINISH, |script| {
@@ -77,7 +74,7 @@ impl Queue for RedisBackend {
             self.link()
                 .run::<()>("renew", &RENEW, |script| {
                     line_keys(script, &lines);
-                    script.arg(GROUP).arg(worker.to_string()).arg(lease_ms);
+                    script.arg(GROUP).arg(consumer(worker)).arg(lease_ms);
                     for (id, place) in slice.iter().zip(places) {
                         script.arg(place + 1).arg(print_id(id.entry));
                     }
@@ -90,7 +87,7 @@ impl Queue for RedisBackend {
     async fn hand_back(&self, worker: &WorkerId, deliveries: &[DeliveryId]) -> Result<(), BackendError> {
         let (lines, places) = self.lines_of(deliveries);
         let entries: Vec<_> = places.into_iter().zip(deliveries.iter().map(|id| id.entry)).collect();
-        lines::hand_back(self.link(), "hand_back", &lines, &worker.to_string(), &entries).await
+        lines::hand_back(self.link(), "hand_back", &lines, &consumer(worker), &entries).await
     }
 
     async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError> {
@@ -142,6 +139,11 @@ impl RedisBackend {
             tracing::warn!(%error, "a leaf that cannot be read comes again when its lease passes");
         }
     }
+}
+
+/// A worker as a consumer of its queues; none is named `-`, which holds what nobody does.
+fn consumer(worker: &WorkerId) -> String {
+    format!("w:{worker}")
 }
 
 /// An outcome as bytes.

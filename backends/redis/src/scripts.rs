@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 use redis::Script;
 
-/// How many entries one script handles at most.
-pub(crate) const SLICE: usize = 1000;
+/// How many entries one script handles at most: about 5 ms of work, during which Redis does nothing else.
+pub(crate) const SLICE: usize = 500;
 
 macro_rules! scripts {
     ($($name:ident $file:literal)*) => {

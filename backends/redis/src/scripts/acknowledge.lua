@@ -3,9 +3,7 @@
 -- KEYS: stream, leases    ARGV: group, ids
 redis.call('XLEN', KEYS[1])
 redis.call('ZCARD', KEYS[2])
-for i = 2, #ARGV do
-  redis.pcall('XACK', KEYS[1], ARGV[1], ARGV[i])
-  redis.call('XDEL', KEYS[1], ARGV[i])
-  redis.call('ZREM', KEYS[2], ARGV[i])
-end
+redis.pcall('XACK', KEYS[1], unpack(ARGV))
+redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
+redis.call('ZREM', KEYS[2], unpack(ARGV, 2))
 return 0

@@ -255,6 +255,7 @@ async fn who_may_not_connect_is_told_so() {
     check(server.url(), ErrorKind::Denied).await;
     check(server.url().replace("//", "//:wrong-password@"), ErrorKind::Denied).await;
     check("http://localhost".to_owned(), ErrorKind::Denied).await;
+    check("redis://127.0.0.1:1".to_owned(), ErrorKind::Unavailable).await;
     assert!(RedisBackend::connect(server.url().replace("//", "//:secret@")).await.is_ok());
     let braces = RedisBackend::builder(server.url()).prefix("a{b}").connect().await;
     assert_eq!(braces.unwrap_err().kind, ErrorKind::Denied);
