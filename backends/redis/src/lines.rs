@@ -19,8 +19,9 @@ use crate::scripts::{ACKNOWLEDGE, HAND_BACK, SLICE, SWEEP, TAKE};
 /// Leases are not longer than this.
 const LEASE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// A consumer that holds nothing and was not heard of for so long is removed. Who waits looks far more often.
-const CONSUMER_IDLE_MS: u64 = 60 * 60 * 1000;
+/// A consumer that holds nothing and was not heard of for so long is removed (who waits looks far more often), and an
+/// entry that was not touched for so long and has no lease is taken up.
+const IDLE_MS: u64 = 60 * 60 * 1000;
 
 /// A sweep takes up at most this many slices of each line; the next sweep goes on.
 const SLICES_MAX: usize = 20;
@@ -185,7 +186,7 @@ pub(crate) async fn sweep(
         let (again, lost, seen): (usize, usize, usize) = link
             .run("sweep", &SWEEP, |script| {
                 line_keys(script, std::slice::from_ref(line));
-                script.key(&events).arg(GROUP).arg(deliveries_max).arg(SLICE).arg(lost).arg(CONSUMER_IDLE_MS);
+                script.key(&events).arg(GROUP).arg(deliveries_max).arg(SLICE).arg(lost).arg(IDLE_MS);
             })
             .await?;
         swept = (swept.0 + again, swept.1 + lost);

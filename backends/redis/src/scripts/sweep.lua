@@ -2,7 +2,7 @@
 -- Takes up entries of one line whose leases have passed: to the head of the line, or, after too many deliveries, out
 -- of it with a report. Consumers that hold nothing and were not heard of for long are removed.
 -- KEYS: stream leases again events    ARGV: group, deliveries at most (0: any number), slice, the report's outcome up
--- to its last four bytes, which are the number of deliveries; idle time in ms after which consumers are removed
+-- to its last four bytes, which are the number of deliveries; the idle time in ms that is long
 local stream, leases, again, events = unpack(KEYS)
 local group, deliveries_max, slice = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 redis.call('XLEN', stream)
@@ -41,6 +41,17 @@ for i = #passed, 1, -1 do
     redis.call('XACK', stream, group, id)
     redis.call('XDEL', stream, id)
     lost = lost + 1
+  end
+end
+
+-- An entry that is held without a lease and waits nowhere: only keys removed by hand leave such.
+local held = redis.pcall('XPENDING', stream, group, 'IDLE', ARGV[5], '-', '+', 100)
+for _, entry in ipairs(held.err and {} or held) do
+  local id = entry[1]
+  if not redis.call('ZSCORE', leases, id) and not redis.call('LPOS', again, id) then
+    redis.call('XCLAIM', stream, group, '-', 0, id, 'JUSTID')
+    redis.call('LPUSH', again, id)
+    redelivered = redelivered + 1
   end
 end
 if redelivered > 0 then redis.pcall('PUBLISH', stream, '') end

@@ -198,6 +198,27 @@ async fn a_consumer_group_that_was_destroyed_is_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leaf_whose_lease_somebody_removed_is_found() {
+    let server = Server::start("everysec");
+    let backend = server.backend().await;
+    queued(&backend, RunId::from_parts(1, 1), 2).await;
+    let held = receive(&backend, "v", 2).await;
+    let mut connection = server.connection();
+    let (stream, leases) =
+        (server.keys("*q:celery}:stream").remove(0), server.keys("*q:celery}:leases").remove(0));
+    redis::cmd("DEL").arg(&leases).exec(&mut connection).unwrap();
+    // As if two hours had passed.
+    let (ms, sequence) = held[0].id.entry;
+    let id = format!("{ms}-{sequence}");
+    let claim = ["celeriac", "w:v", "0", &id, "IDLE", "7200000", "JUSTID"];
+    redis::cmd("XCLAIM").arg(&stream).arg(&claim).exec(&mut connection).unwrap();
+    assert_eq!(backend.sweep(5).await.unwrap().redelivered, 1);
+    assert_eq!(backend.sweep(5).await.unwrap().redelivered, 0);
+    let again = receive(&backend, "w", 9).await;
+    assert_eq!((again.len(), &again[0].id, again[0].deliveries), (1, &held[0].id, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redis_without_memory_changes_nothing_and_goes_on_later() {
     let server = Server::start("everysec");
     let backend = server.backend().await;
