@@ -60,6 +60,9 @@ pub trait Store {
     /// How far each node of a run is, in the order of the plan; `None` when there is no such run.
     async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError>;
 
+    /// Runs by their ids, the newest first: at most `max`, and only those older than `before`, which pages on.
+    async fn list(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunId>, BackendError>;
+
     /// Removes everything a run owns. `false` when there was none.
     async fn forget(&self, run: RunId) -> Result<bool, BackendError>;
 }
@@ -100,6 +103,10 @@ pub struct RunStatus {
     pub outcome: RunOutcome,
     /// Leaves that are released and have not ended.
     pub open: u32,
+    /// Leaves that have ended, error callbacks included.
+    pub done: u32,
+    /// Leaves that run unless something fails ([`Plan::expected`]).
+    pub expected: u32,
     /// Grows with every change of the run.
     pub version: u64,
 }
@@ -108,6 +115,11 @@ impl RunStatus {
     /// Whether nothing of the run is left to do, callbacks included.
     pub fn ended(&self) -> bool {
         self.open == 0
+    }
+
+    /// How many leaves there are to run: those expected, and the error callbacks that were called besides.
+    pub fn total(&self) -> u32 {
+        self.expected.max(self.done + self.open)
     }
 }
 

@@ -38,6 +38,7 @@ pub struct RunState {
     closed: Vec<Option<NodeNo>>,
     open: u32,
     owed: u32,
+    done: u32,
     outputs_left: u32,
 }
 
@@ -123,6 +124,7 @@ impl RunState {
             closed: vec![None; plan.scopes().len()],
             open: 0,
             owed: 0,
+            done: 0,
             outputs_left: plan.outputs().len() as u32,
         };
         let mut step = Step::default();
@@ -211,6 +213,11 @@ impl RunState {
         self.open
     }
 
+    /// How many leaves have ended.
+    pub fn done(&self) -> u32 {
+        self.done
+    }
+
     /// Whether nothing is left to do, callbacks included.
     pub fn ended(&self) -> bool {
         self.open == 0
@@ -245,6 +252,7 @@ impl RunState {
         }
         self.outcomes[node.index()] = Some(completion.outcome);
         self.open -= 1;
+        self.done += 1;
         if result == TaskState::Success {
             step.succeeded.push(node);
         } else {

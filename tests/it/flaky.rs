@@ -103,6 +103,9 @@ impl Store for Flaky {
     async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError> {
         self.inner.phases(run).await
     }
+    async fn list(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunId>, BackendError> {
+        self.inner.list(before, max).await
+    }
     async fn forget(&self, run: RunId) -> Result<bool, BackendError> {
         self.inner.forget(run).await
     }

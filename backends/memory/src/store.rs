@@ -20,6 +20,7 @@ use crate::{Memory, lock};
 #[derive(Debug)]
 pub(crate) struct Run {
     plan: Arc<Plan>,
+    expected: u32,
     state: Mutex<RunState>,
     version: watch::Sender<u64>,
 }
@@ -27,7 +28,13 @@ pub(crate) struct Run {
 impl Run {
     fn status(&self) -> RunStatus {
         let state = lock(&self.state);
-        RunStatus { outcome: state.outcome(), open: state.open(), version: *self.version.borrow() }
+        RunStatus {
+            outcome: state.outcome(),
+            open: state.open(),
+            done: state.done(),
+            expected: self.expected,
+            version: *self.version.borrow(),
+        }
     }
 
     /// Counts a change, while the state is still locked.
@@ -51,7 +58,8 @@ impl Store for Memory {
             Entry::Vacant(free) => {
                 let (state, _) = RunState::start(&run.plan);
                 let state = Mutex::new(state);
-                free.insert(Arc::new(Run { plan: run.plan, state, version: watch::Sender::new(1) }));
+                let (expected, version) = (run.plan.expected(), watch::Sender::new(1));
+                free.insert(Arc::new(Run { plan: run.plan, expected, state, version }));
                 self.append([Event::Submitted(run.id)]);
                 Ok(Submitted::Accepted)
             }
@@ -127,6 +135,14 @@ impl Store for Memory {
 
     async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError> {
         Ok(self.run(run).map(|run| lock(&run.state).phases().collect()))
+    }
+
+    async fn list(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunId>, BackendError> {
+        let older = |run: &RunId| before.is_none_or(|before| *run < before);
+        let mut runs: Vec<RunId> = self.0.runs.iter().map(|run| *run.key()).filter(older).collect();
+        runs.sort_unstable_by(|a, b| b.cmp(a));
+        runs.truncate(max);
+        Ok(runs)
     }
 
     async fn forget(&self, run: RunId) -> Result<bool, BackendError> {

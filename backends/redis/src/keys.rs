@@ -62,6 +62,11 @@ impl Keys {
         format!("{}:{{events}}:owing", self.0)
     }
 
+    /// All runs there are, in the order of their ids.
+    pub(crate) fn runs(&self) -> String {
+        format!("{}:{{events}}:runs", self.0)
+    }
+
     pub(crate) fn queues(&self) -> String {
         format!("{}:{{events}}:queues", self.0)
     }

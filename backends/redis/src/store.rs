@@ -117,19 +117,24 @@ impl Store for RedisBackend {
     }
 
     async fn status(&self, run: RunId) -> Result<Option<RunStatus>, BackendError> {
-        let (version, open, left, failed): (Option<u64>, Option<u32>, Option<u32>, Option<u32>) = self
+        type Meta = (Option<u64>, Option<u32>, Option<u32>, Option<u32>, Option<u32>, Option<u32>);
+        let (version, open, left, failed, done, expected): Meta = self
             .link()
             .connection()
-            .hmget(self.link().keys.run(run).key("meta"), &["version", "open", "left", "failed"])
+            .hmget(
+                self.link().keys.run(run).key("meta"),
+                &["version", "open", "left", "failed", "done", "expected"],
+            )
             .await
             .map_err(refused("status"))?;
         let (Some(version), Some(open), Some(left)) = (version, open, left) else { return Ok(None) };
+        let (done, expected) = (done.unwrap_or(0), expected.unwrap_or(0));
         let outcome = match failed {
             Some(node) => RunOutcome::Failed(node_no("status", node)?),
             None if left == 0 => RunOutcome::Succeeded,
             None => RunOutcome::Undecided,
         };
-        Ok(Some(RunStatus { outcome, open, version }))
+        Ok(Some(RunStatus { outcome, open, done, expected, version }))
     }
 
     async fn changed(
@@ -166,6 +171,21 @@ impl Store for RedisBackend {
         phases().map(Some).ok_or_else(|| corrupt("phases", run))
     }
 
+    async fn list(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunId>, BackendError> {
+        let from = before.map_or_else(|| "+".to_owned(), |run| format!("({run}"));
+        let runs: Vec<String> = redis::cmd("ZREVRANGEBYLEX")
+            .arg(self.link().keys.runs())
+            .arg(from)
+            .arg("-")
+            .arg("LIMIT")
+            .arg(0)
+            .arg(max)
+            .query_async(&mut self.link().connection())
+            .await
+            .map_err(refused("list"))?;
+        runs.iter().map(|run| run.parse().map_err(|error| corrupt("list", error))).collect()
+    }
+
     async fn forget(&self, run: RunId) -> Result<bool, BackendError> {
         self.plans().remove(run);
         let keys = self.link().keys.run(run);
@@ -174,7 +194,8 @@ impl Store for RedisBackend {
                 for what in ["meta", "plan", "st", "graph", "counts", "attempts", "out", "closed"] {
                     script.key(keys.key(what));
                 }
-                script.key(self.link().keys.owing()).arg(run.to_string()).arg(keys.channel());
+                script.key(self.link().keys.owing()).key(self.link().keys.runs());
+                script.arg(run.to_string()).arg(keys.channel());
             })
             .await
     }

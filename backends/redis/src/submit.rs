@@ -89,6 +89,7 @@ impl RedisBackend {
                     script.key(keys.key(what));
                 }
                 script.key(&staged[..]).key(self.link().keys.events().stream).key(self.link().keys.owing());
+                script.key(self.link().keys.runs());
                 script.arg(new.id.to_string()).arg(&*incarnation).arg(new.plan.len());
                 script.arg(parts.open).arg(parts.owed).arg(parts.left).arg(&parts.states);
                 script.arg(parts.plan.len()).arg(parts.graph.len()).arg(parts.counts.len());
@@ -100,6 +101,7 @@ impl RedisBackend {
                 } else {
                     script.arg("");
                 }
+                script.arg(new.plan.expected());
             })
             .await?;
         match answer.as_str() {

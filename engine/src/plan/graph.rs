@@ -102,6 +102,19 @@ impl Plan {
         &self.gated[scope.index()]
     }
 
+    /// How many leaves run when nothing fails: all but the error callbacks, and what comes after those.
+    pub fn expected(&self) -> u32 {
+        let mut optional: Vec<bool> = Vec::with_capacity(self.len());
+        let mut expected = 0;
+        for (number, node) in self.nodes() {
+            // Predecessors have smaller numbers: theirs is known.
+            let follows = self.predecessors(number).any(|(from, _)| optional[from.index()]);
+            optional.push(node.gate().is_some() || follows);
+            expected += u32::from(!optional[number.index()] && self.leaf(number).is_some());
+        }
+        expected
+    }
+
     /// The nodes that wait for nothing: a run starts with them.
     pub fn starts(&self) -> impl Iterator<Item = NodeNo> {
         self.waits.iter().enumerate().filter(|(_, waits)| **waits == 0).map(|(i, _)| NodeNo::from_index(i))

@@ -77,6 +77,36 @@ pub async fn a_wait_for_a_change_ends_in_time(subject: &dyn Subject) {
     assert_eq!(after.unwrap().outcome, RunOutcome::Undecided);
 }
 
+pub async fn runs_are_listed_newest_first_and_page_by_page(subject: &dyn Subject) {
+    let mut ids = Vec::new();
+    for number in [2, 5, 1, 4, 3] {
+        ids.push(Bench::submit_as(subject, number, sig("a")).await.run);
+    }
+    ids.sort_by(|a, b| b.cmp(a));
+    let backend = subject.backend();
+    let first = backend.list(None, 2).await.unwrap();
+    assert_eq!(first, ids[..2]);
+    assert_eq!(backend.list(first.last().copied(), 9).await.unwrap(), ids[2..]);
+    backend.forget(ids[0]).await.unwrap();
+    assert_eq!(backend.list(None, 9).await.unwrap(), ids[1..]);
+}
+
+pub async fn a_status_counts_the_leaves_that_have_ended(subject: &dyn Subject) {
+    let mut canvas = Canvas::chord(sigs(&["a", "b"]), sig("c"));
+    canvas.link_error(sig("errback"));
+    let bench = Bench::submit(subject, canvas).await;
+    bench.dispatch_outbox().await;
+    let count = async || {
+        let status = subject.backend().status(bench.run).await.unwrap().unwrap();
+        (status.done, status.open, status.expected, status.total())
+    };
+    assert_eq!(count().await, (0, 2, 3, 3));
+    bench.settle([bench.success(0, 1), bench.success(0, 1)]).await;
+    assert_eq!(count().await, (1, 1, 3, 3));
+    bench.settle([bench.completion(1, boom())]).await;
+    assert_eq!(count().await, (2, 1, 3, 3), "the error callback is open instead of the body");
+}
+
 pub async fn a_forgotten_run_leaves_nothing(subject: &dyn Subject) {
     let bench = Bench::submit(subject, sig("a").then(sig("b"))).await;
     bench.dispatch_outbox().await;

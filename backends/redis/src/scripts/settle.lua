@@ -127,6 +127,7 @@ for node, seen in pairs(counted) do
   if seen == 0 then redis.call('HDEL', counts, node) else redis.call('HSET', counts, node, seen) end
 end
 redis.call('HSET', meta_key, 'open', open, 'owed', owed, 'left', left)
+if #outcomes > 0 then redis.call('HINCRBY', meta_key, 'done', #outcomes / 2) end
 if failed and not meta[8] then redis.call('HSET', meta_key, 'failed', failed) end
 local version = redis.call('HINCRBY', meta_key, 'version', 1)
 if owed == 0 and owed_before > 0 then

@@ -39,7 +39,8 @@ else
 end
 if st ~= '' then redis.call('SET', KEYS[3], st) end
 redis.call('HSET', KEYS[1], 'format', 1, 'id', ARGV[2], 'nodes', ARGV[3], 'parts', sizes[2], 'open', ARGV[4],
-  'owed', owed, 'left', ARGV[6], 'version', 1)
+  'owed', owed, 'left', ARGV[6], 'version', 1, 'done', 0, 'expected', ARGV[#ARGV])
+redis.call('ZADD', KEYS[14], 0, run)
 if owed > 0 then redis.call('ZADD', KEYS[13], redis.call('TIME')[1], run) end
 redis.call('XADD', KEYS[12], '*', 's', run)
 redis.pcall('PUBLISH', KEYS[12], '')
