@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{DEFAULT_QUEUE, Dispatch, ErrorKind, Events, NewRun, Queue, Store, WorkerId};
+use celeriac_backends::{
+    Advance, BackendError, DEFAULT_QUEUE, Dispatch, ErrorKind, Events, NewRun, Queue, Store, WorkerId,
+};
 use celeriac_conformance::whole::Crew;
-use celeriac_engine::Plan;
 use celeriac_engine::plan::Results;
+use celeriac_engine::{Plan, Settled};
 use celeriac_primitives::{Canvas, Completion, Outcome, RunId};
 use celeriac_redis::RedisBackend;
 
@@ -33,14 +35,23 @@ impl Results for Nothing {
 /// Submits a group and queues all its leaves.
 async fn queued(backend: &RedisBackend, run: RunId, count: usize) -> Arc<Plan> {
     let plan = Arc::new(Plan::compile(&Canvas::group(identities(count))).unwrap());
-    backend.submit(NewRun { id: run, plan: plan.clone() }).await.unwrap();
+    backend.submit(NewRun::new(run, plan.clone())).await.unwrap();
     let leaves = backend.outbox(run).await.unwrap().into_iter().map(|release| Dispatch {
         release,
         queue: DEFAULT_QUEUE.into(),
         message: Arc::new(plan.message(run, release, &Nothing).unwrap()),
     });
-    assert_eq!(backend.dispatch(run, leaves.collect()).await.unwrap(), count);
+    assert_eq!(backend.dispatch(run, &leaves.collect::<Vec<_>>()).await.unwrap(), count);
     plan
+}
+
+async fn settle(
+    backend: &RedisBackend,
+    run: RunId,
+    completions: Vec<Completion>,
+) -> Result<Settled, BackendError> {
+    let answer = backend.settle(&[Advance::new(run, completions)]).await?.remove(0)?;
+    Ok(answer.settled().expect("the run is known"))
 }
 
 async fn receive(backend: &RedisBackend, worker: &str, max: usize) -> Vec<celeriac_backends::Delivery> {
@@ -163,7 +174,7 @@ async fn a_client_that_dies_while_it_submits_leaves_nothing_that_stays() {
     let mut died = 0;
     for number in 0..20 {
         let id = RunId::from_parts(1, number);
-        let new = NewRun { id, plan: plan.clone() };
+        let new = NewRun::new(id, plan.clone());
         let submit = tokio::time::timeout(Duration::from_millis(number * 10), backend.submit(new.clone()));
         if submit.await.is_err() && backend.status(id).await.unwrap().is_none() {
             died += 1;
@@ -232,11 +243,11 @@ async fn a_redis_without_memory_changes_nothing_and_goes_on_later() {
         redis::cmd("CONFIG").arg(&["SET", "maxmemory", bytes]).exec(&mut connection).unwrap();
     };
     memory("1");
-    let error = backend.settle(vec![(run, vec![done.clone()])]).await.unwrap_err();
+    let error = settle(&backend, run, vec![done.clone()]).await.unwrap_err();
     assert!(error.may_retry() && error.to_string().contains("raise maxmemory"), "{error}");
     assert_eq!(backend.status(run).await.unwrap(), before);
     memory("0");
-    assert!(backend.settle(vec![(run, vec![done])]).await.unwrap()[0].as_ref().unwrap().ended);
+    assert!(settle(&backend, run, vec![done]).await.unwrap().ended);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -250,18 +261,20 @@ async fn a_damaged_run_is_an_error_and_nothing_is_written() {
         attempt: 1,
         outcome: Outcome::Ignored,
     };
-    let states = server.keys("*:st").remove(0);
+    let hash = server.keys("*}:run").remove(0);
     let mut connection = server.connection();
-    redis::cmd("SETRANGE").arg(&states).arg(9).arg("x").exec(&mut connection).unwrap();
-    let error = backend.settle(vec![(run, vec![done(0)])]).await.unwrap_err();
+    let whole: Vec<u8> = redis::cmd("HGET").arg(&hash).arg("s").query(&mut connection).unwrap();
+    redis::cmd("HSET").arg(&hash).arg("s").arg("DDD").exec(&mut connection).unwrap();
+    let error = settle(&backend, run, vec![done(0)]).await.unwrap_err();
     assert_eq!((error.kind, error.may_retry()), (ErrorKind::Corrupt, false), "{error}");
-    let out = states.replace(":st", ":out");
-    redis::cmd("SET").arg(&states).arg("DD").exec(&mut connection).unwrap();
-    redis::cmd("SET").arg(&out).arg("no hash").exec(&mut connection).unwrap();
-    let error = backend.settle(vec![(run, vec![done(0)])]).await.unwrap_err();
+    assert_eq!(backend.status(run).await.unwrap().unwrap().done, 0);
+    redis::cmd("HSET").arg(&hash).arg("s").arg(whole).exec(&mut connection).unwrap();
+    redis::cmd("HSET").arg(&hash).arg("m").arg("\u{9}").exec(&mut connection).unwrap();
+    let error = settle(&backend, run, vec![done(0)]).await.unwrap_err();
+    assert!(error.kind == ErrorKind::Corrupt && error.to_string().contains("format 9"), "{error}");
+    redis::cmd("SET").arg(&hash).arg("no hash").exec(&mut connection).unwrap();
+    let error = settle(&backend, run, vec![done(0)]).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Corrupt, "{error}");
-    redis::cmd("DEL").arg(&out).exec(&mut connection).unwrap();
-    assert!(backend.settle(vec![(run, vec![done(0), done(1)])]).await.unwrap()[0].as_ref().unwrap().ended);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use celeriac_backends::{NewRun, Store};
+use celeriac_backends::{Advance, NewRun, Store};
 use celeriac_conformance::random::Shape;
 use celeriac_conformance::whole::Crew;
 use celeriac_engine::Plan;
@@ -90,14 +90,16 @@ async fn a_hundred_thousand_are_released_in_the_step_of_their_predecessor() {
     for (number, head) in heads.into_iter().enumerate() {
         let plan = Arc::new(Plan::compile(&head.then(Canvas::group((0..WIDE).map(|_| sig("c"))))).unwrap());
         let run = RunId::from_parts(1, number as u64);
-        backend.submit(NewRun { id: run, plan }).await.unwrap();
+        backend.submit(NewRun::new(run, plan)).await.unwrap();
         let first = backend.outbox(run).await.unwrap();
         let done = first.iter().map(|release| Completion {
             task_id: run.task(release.node),
             attempt: 1,
             outcome: Outcome::Ignored,
         });
-        let settled = backend.settle(vec![(run, done.collect())]).await.unwrap().remove(0).unwrap();
+        let advance = Advance::new(run, done.collect());
+        let answer = backend.settle(&[advance]).await.unwrap().remove(0).unwrap();
+        let settled = answer.settled().unwrap();
         assert_eq!(settled.released.len(), WIDE);
         assert_eq!(settled.released, backend.outbox(run).await.unwrap());
         assert_eq!(settled.released.last().unwrap().node, NodeNo::from_index(number * 2 + WIDE));
