@@ -19,7 +19,7 @@ random count="100000" seed="1":
 
 # Throughput of the embedded engine.
 bench:
-    cargo bench
+    cargo bench --bench embedded
 
 # One fuzz target for so many seconds, on stable: text, canvas_json, message or plan.
 fuzz target seconds="600":
