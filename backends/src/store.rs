@@ -61,6 +61,15 @@ pub trait Store {
         timeout: Duration,
     ) -> Result<Option<RunStatus>, BackendError>;
 
+    /// Waits until a run is decided, but no longer than `timeout`, and returns its status and, when it has succeeded,
+    /// the outcomes of these nodes: all that a client needs for the run's value.
+    async fn decided(
+        &self,
+        run: RunId,
+        nodes: &[NodeNo],
+        timeout: Duration,
+    ) -> Result<Option<(RunStatus, Known)>, BackendError>;
+
     /// How far each node of a run is, in the order of the plan; `None` when there is no such run.
     async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError>;
 

@@ -100,6 +100,14 @@ impl Store for Flaky {
     ) -> Result<Option<RunStatus>, BackendError> {
         self.inner.changed(run, since, time).await
     }
+    async fn decided(
+        &self,
+        run: RunId,
+        nodes: &[NodeNo],
+        time: Duration,
+    ) -> Result<Option<(RunStatus, Known)>, BackendError> {
+        self.inner.decided(run, nodes, time).await
+    }
     async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError> {
         self.inner.phases(run).await
     }

@@ -53,6 +53,7 @@ macro_rules! suite {
                 an_unknown_run_is_unknown_everywhere
                 whoever_waits_for_a_change_is_woken_by_it
                 a_wait_for_a_change_ends_in_time
+                whoever_waits_for_the_value_gets_it_with_the_decision
                 runs_are_listed_newest_first_and_page_by_page
                 a_status_counts_the_leaves_that_have_ended
                 a_forgotten_run_leaves_nothing

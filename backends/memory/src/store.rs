@@ -11,7 +11,7 @@ use celeriac_backends::{
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::{Results as _, ScopeNo};
-use celeriac_engine::{Plan, Release, RunState};
+use celeriac_engine::{Plan, Release, RunOutcome, RunState};
 use celeriac_primitives::{NodeNo, RunId};
 use dashmap::Entry;
 use tokio::sync::watch;
@@ -192,6 +192,26 @@ impl Store for Memory {
         // Out of time or not, the status is the answer.
         let _ = tokio::time::timeout(timeout, version.wait_for(|version| *version > since)).await;
         Ok(self.run(run).map(|run| run.status()))
+    }
+
+    async fn decided(
+        &self,
+        run: RunId,
+        nodes: &[NodeNo],
+        timeout: Duration,
+    ) -> Result<Option<(RunStatus, Known)>, BackendError> {
+        let Some(known) = self.run(run) else { return Ok(None) };
+        let is_decided = |run: &Run| run.status().outcome != RunOutcome::Undecided;
+        let mut version = known.version.subscribe();
+        let deadline = after(timeout);
+        while !is_decided(&known) && self.run(run).is_some() {
+            if tokio::time::timeout_at(deadline, version.changed()).await.is_err() {
+                break;
+            }
+        }
+        let Some(status) = self.run(run).map(|run| run.status()) else { return Ok(None) };
+        let outcomes = if status.outcome == RunOutcome::Succeeded { nodes } else { &[] };
+        Ok(Some((status, self.known(run, outcomes, &[]).await?)))
     }
 
     async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError> {

@@ -9,7 +9,7 @@ use celeriac_backends::{
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::ScopeNo;
-use celeriac_engine::{Plan, Release};
+use celeriac_engine::{Plan, Release, RunOutcome};
 use celeriac_primitives::{NodeNo, Outcome, RunId};
 
 use crate::RedisBackend;
@@ -19,6 +19,9 @@ use crate::keys::Keys;
 use crate::meta::{Digest, Meta};
 use crate::scripts::{FORGET, SLICE};
 use crate::settle::{node_no, scope_field};
+
+/// So many outcomes are read along with a run's status.
+const READ_ALONG: usize = 32;
 
 /// A sweep forgets at most so many runs; the next one goes on.
 const FORGOTTEN_MAX: usize = 10_000;
@@ -120,14 +123,8 @@ impl Store for RedisBackend {
         }
         for slice in nodes.chunks(SLICE) {
             let names = slice.iter().map(|node| format!("o{node}")).collect();
-            let outcomes: Vec<Option<Vec<u8>>> = self.fields(run, "known", names).await?;
-            for (node, outcome) in slice.iter().zip(outcomes) {
-                if let Some(outcome) = outcome {
-                    let outcome: Outcome = rmp_serde::from_slice(&outcome)
-                        .map_err(|error| corrupt("known", run).source(error))?;
-                    known.outcomes.insert(*node, outcome);
-                }
-            }
+            let outcomes = self.fields(run, "known", names).await?;
+            add_outcomes(&mut known, run, slice, outcomes)?;
         }
         Ok(known)
     }
@@ -153,6 +150,35 @@ impl Store for RedisBackend {
             let status = self.status(run).await?;
             if status.is_none_or(|status| status.version > since) || wait.is_over() {
                 return Ok(status);
+            }
+            wait.next(hint).await;
+        }
+    }
+
+    async fn decided(
+        &self,
+        run: RunId,
+        nodes: &[NodeNo],
+        timeout: Duration,
+    ) -> Result<Option<(RunStatus, Known)>, BackendError> {
+        let listener = self.link().hints.listen(run);
+        let wait = Wait::new(vec![listener.notify().clone()], timeout);
+        // A few outcomes are read along with the status: mostly that is the only look.
+        let (few, many) = if nodes.len() <= READ_ALONG { (nodes, &[][..]) } else { (&[][..], nodes) };
+        loop {
+            let hint = wait.hint();
+            let names = std::iter::once("m".to_owned()).chain(few.iter().map(|node| format!("o{node}")));
+            let mut stored: Vec<Option<Vec<u8>>> = self.fields(run, "get", names.collect()).await?;
+            let outcomes = stored.split_off(1);
+            let Some(meta) = stored.pop().flatten() else { return Ok(None) };
+            let status = Meta::unpack("get", &meta)?.status();
+            if status.outcome == RunOutcome::Succeeded {
+                let mut known = self.known(run, many, &[]).await?;
+                add_outcomes(&mut known, run, few, outcomes)?;
+                return Ok(Some((status, known)));
+            }
+            if status.outcome != RunOutcome::Undecided || wait.is_over() {
+                return Ok(Some((status, Known::default())));
             }
             wait.next(hint).await;
         }
@@ -288,6 +314,22 @@ impl RedisBackend {
             redis::from_redis_value(time).map_err(|error| corrupt("time", error))?;
         Ok(seconds * 1000 + micros / 1000)
     }
+}
+
+fn add_outcomes(
+    known: &mut Known,
+    run: RunId,
+    nodes: &[NodeNo],
+    outcomes: Vec<Option<Vec<u8>>>,
+) -> Result<(), BackendError> {
+    for (node, outcome) in nodes.iter().zip(outcomes) {
+        if let Some(outcome) = outcome {
+            let outcome: Outcome =
+                rmp_serde::from_slice(&outcome).map_err(|error| corrupt("known", run).source(error))?;
+            known.outcomes.insert(*node, outcome);
+        }
+    }
+    Ok(())
 }
 
 /// A node's phase as it is stored.

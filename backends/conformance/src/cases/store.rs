@@ -6,7 +6,7 @@ use std::time::Duration;
 use celeriac_backends::{Advance, Advanced, ErrorKind, Event, NewRun, Submitted};
 use celeriac_engine::advance::Phase;
 use celeriac_engine::{Plan, RunOutcome};
-use celeriac_primitives::{Canvas, Outcome};
+use celeriac_primitives::{Canvas, NodeNo, Outcome};
 
 use crate::Subject;
 use crate::bench::{Bench, SOON, boom, clear_events, json, run_id, settle_one, sig, sigs};
@@ -114,6 +114,29 @@ pub async fn a_wait_for_a_change_ends_in_time(subject: &dyn Subject) {
     let before = subject.backend().status(bench.run).await.unwrap().unwrap();
     let after = subject.backend().changed(bench.run, before.version, SOON).await.unwrap();
     assert_eq!(after.unwrap().outcome, RunOutcome::Undecided);
+}
+
+pub async fn whoever_waits_for_the_value_gets_it_with_the_decision(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, sig("a").then(sig("b"))).await;
+    bench.dispatch_outbox().await;
+    let (backend, last) = (subject.backend(), bench.release(1).node);
+    let wanted = [last];
+    let (status, known) = backend.decided(bench.run, &wanted, SOON).await.unwrap().unwrap();
+    assert_eq!((status.outcome, known.outcomes.len()), (RunOutcome::Undecided, 0), "in time");
+    bench.settle([bench.success(0, 1)]).await;
+    let wait = backend.decided(bench.run, &wanted, Duration::from_secs(20));
+    let (decided, _) = tokio::join!(wait, bench.settle([bench.success(1, 7)]));
+    let (status, known) = decided.unwrap().unwrap();
+    assert_eq!(status.outcome, RunOutcome::Succeeded);
+    assert_eq!(known.outcomes[&last], Outcome::Success(json(7)));
+    let many: Vec<_> = (0..100).map(|index| bench.release(index).node).collect();
+    let (_, known) = backend.decided(bench.run, &many, SOON).await.unwrap().unwrap();
+    assert_eq!(known.outcomes.len(), 2);
+    let failed = Bench::submit_as(subject, 2, sig("a")).await;
+    failed.settle([failed.completion(0, boom())]).await;
+    let (status, _) = backend.decided(failed.run, &[], SOON).await.unwrap().unwrap();
+    assert_eq!(status.outcome, RunOutcome::Failed(NodeNo::from_index(0)));
+    assert!(backend.decided(run_id(404), &[], SOON).await.unwrap().is_none());
 }
 
 pub async fn runs_are_listed_newest_first_and_page_by_page(subject: &dyn Subject) {
