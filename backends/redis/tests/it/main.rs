@@ -1,6 +1,6 @@
 //! The Redis backend, on a server that the tests start themselves.
 
+mod backend;
 mod faults;
-mod server;
 mod suite;
 mod whole;

@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use celeriac_backends::Backend;
 use celeriac_conformance::Subject;
 use celeriac_redis::RedisBackend;
+use celeriac_testkit::Server;
 
-use crate::server::Server;
+use crate::backend::Backends;
 
 struct InRedis(RedisBackend);
 

@@ -1,0 +1,20 @@
+//! Backends on a server of the tests' own.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use celeriac_redis::RedisBackend;
+use celeriac_testkit::Server;
+
+/// What a server has for the tests of this crate.
+pub(crate) trait Backends {
+    /// A backend that sees nothing of the others.
+    async fn backend(&self) -> RedisBackend;
+}
+
+impl Backends for Server {
+    async fn backend(&self) -> RedisBackend {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let prefix = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        RedisBackend::builder(self.url()).prefix(prefix).connect().await.expect("the server answers")
+    }
+}
