@@ -272,7 +272,11 @@ impl RedisBackend {
         if meta.open == 0 && meta.retention_ms > 0 && is_new {
             self.note_end(id, meta.retention_ms).await?;
         }
-        // Also one that was there already: its client may have died before the announcement.
+        // Also the same run that was there already: its client may have died before the announcement.
+        let known = if is_new { Some(meta) } else { self.meta(id, "submit").await? };
+        if known.is_none_or(|known| known.digest != meta.digest) {
+            return Ok(is_new);
+        }
         link.run::<()>("submit", &ANNOUNCE, |script| {
             script.key(link.keys.intents()).key(link.keys.submissions().stream);
             script.arg(id.to_string()).arg(&id.uuid().as_bytes()[..]);

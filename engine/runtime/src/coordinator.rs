@@ -84,6 +84,9 @@ const PREPARED_MAX: usize = 100;
 /// How many runs are dispatched at the same time.
 const RUNS_AT_ONCE: usize = 64;
 
+/// A sweep dispatches what has been in an outbox for so long.
+const OWED_FOR: Duration = Duration::from_secs(1);
+
 /// How long one wait for events lasts.
 const EVENTS_WAIT: Duration = Duration::from_secs(60);
 
@@ -236,8 +239,27 @@ impl Driver {
         if swept.forgotten > 0 {
             tracing::debug!(runs = swept.forgotten, "runs were forgotten, their time is over");
         }
+        self.dispatch_owed().await
+    }
+
+    /// Dispatches what has been owed for a while. What is owed for a moment is being dispatched right now, by whoever
+    /// released it.
+    async fn dispatch_owed(&self) -> Result<(), BackendError> {
+        let mut owed = Vec::new();
         for run in self.backend.owing(self.options.batch_max.max(1)).await? {
-            if let Err(error) = self.dispatch_outbox(run).await {
+            owed.push((run, self.backend.outbox(run).await));
+        }
+        if owed.is_empty() {
+            return Ok(());
+        }
+        self.stop.run_until_cancelled(tokio::time::sleep(OWED_FOR)).await;
+        for (run, before) in owed {
+            let dispatched = match (before, self.backend.outbox(run).await) {
+                (Ok(before), Ok(now)) if before == now => self.dispatch(run, &now).await,
+                (Ok(_), Ok(_)) => Ok(()),
+                (Err(error), _) | (_, Err(error)) => Err(error),
+            };
+            if let Err(error) = dispatched {
                 tracing::error!(%run, %error, source = ?error.source, "a run cannot be advanced");
             }
         }

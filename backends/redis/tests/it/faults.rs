@@ -12,8 +12,9 @@ use celeriac_engine::plan::Results;
 use celeriac_engine::{Plan, Settled};
 use celeriac_primitives::{Canvas, Completion, Outcome, RunId};
 use celeriac_redis::RedisBackend;
+use celeriac_testkit::{Fsync, Server};
 
-use crate::server::Server;
+use crate::backend::Backends;
 use crate::whole::identities;
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -71,7 +72,7 @@ async fn check_under(backend: RedisBackend, runs: usize, mut fault: impl FnMut()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scripts_that_redis_lost_are_loaded_again() {
-    let server = Server::start("everysec");
+    let server = Server::start();
     let mut connection = server.connection();
     let flush = move || redis::cmd("SCRIPT").arg("FLUSH").exec(&mut connection).unwrap();
     check_under(server.backend().await, 20, flush).await;
@@ -79,7 +80,7 @@ async fn scripts_that_redis_lost_are_loaded_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_works_without_hints() {
-    let server = Server::start("everysec");
+    let server = Server::start();
     // This user may neither publish nor listen.
     let mut connection = server.connection();
     let rules = ["SETUSER", "deaf", "on", ">secret", "~*", "resetchannels", "+@all"];
@@ -91,7 +92,7 @@ async fn everything_works_without_hints() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_are_cut_come_back() {
-    let server = Server::start("everysec");
+    let server = Server::start();
     let mut connection = server.connection();
     let backend = server.backend().await;
     let crew = Crew::start(backend.clone(), 2, 3);
@@ -107,7 +108,7 @@ async fn connections_that_are_cut_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_crashes_under_load_loses_nothing() {
-    let mut server = Server::start("always");
+    let server = Server::builder().appendfsync(Fsync::Always).start();
     let crew = Crew::start(server.backend().await, 2, 3);
     let mut runs = Vec::new();
     for round in 0..3 {
@@ -168,7 +169,7 @@ async fn a_receive_that_is_dropped_has_taken_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_dies_while_it_submits_leaves_nothing_that_stays() {
-    let server = Server::start("everysec");
+    let server = Server::start();
     let backend = server.backend().await;
     let plan = Arc::new(Plan::compile(&Canvas::group(identities(50_000))).unwrap());
     let mut died = 0;
@@ -194,7 +195,7 @@ async fn a_client_that_dies_while_it_submits_leaves_nothing_that_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_group_that_was_destroyed_is_made_again() {
-    let server = Server::start("everysec");
+    let server = Server::start();
     let backend = server.backend().await;
     let run = RunId::from_parts(1, 1);
     queued(&backend, run, 3).await;
@@ -210,7 +211,7 @@ async fn a_consumer_group_that_was_destroyed_is_made_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leaf_whose_lease_somebody_removed_is_found() {
-    let server = Server::start("everysec");
+    let server = Server::start();
     let backend = server.backend().await;
     queued(&backend, RunId::from_parts(1, 1), 2).await;
     let held = receive(&backend, "v", 2).await;
@@ -231,28 +232,24 @@ async fn a_leaf_whose_lease_somebody_removed_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_without_memory_changes_nothing_and_goes_on_later() {
-    let server = Server::start("everysec");
+    let server = Server::start();
     let backend = server.backend().await;
     let run = RunId::from_parts(1, 1);
     queued(&backend, run, 1).await;
     let task_id = run.task(celeriac_primitives::NodeNo::from_index(0));
     let done = Completion { task_id, attempt: 1, outcome: Outcome::Ignored };
     let before = backend.status(run).await.unwrap();
-    let mut connection = server.connection();
-    let mut memory = |bytes: &str| {
-        redis::cmd("CONFIG").arg(&["SET", "maxmemory", bytes]).exec(&mut connection).unwrap();
-    };
-    memory("1");
+    server.config_set("maxmemory", 1);
     let error = settle(&backend, run, vec![done.clone()]).await.unwrap_err();
     assert!(error.may_retry() && error.to_string().contains("raise maxmemory"), "{error}");
     assert_eq!(backend.status(run).await.unwrap(), before);
-    memory("0");
+    server.config_set("maxmemory", 0);
     assert!(settle(&backend, run, vec![done]).await.unwrap().ended);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_run_is_an_error_and_nothing_is_written() {
-    let server = Server::start("everysec");
+    let server = Server::start();
     let backend = server.backend().await;
     let run = RunId::from_parts(1, 1);
     queued(&backend, run, 2).await;
@@ -279,8 +276,7 @@ async fn a_damaged_run_is_an_error_and_nothing_is_written() {
 
 #[tokio::test]
 async fn who_may_not_connect_is_told_so() {
-    let server = Server::start("everysec");
-    redis::cmd("CONFIG").arg(&["SET", "requirepass", "secret"]).exec(&mut server.connection()).unwrap();
+    let server = Server::builder().requirepass("secret").start();
     let check = async |url: String, kind: ErrorKind| {
         let error = RedisBackend::connect(url.clone()).await.unwrap_err();
         assert_eq!(error.kind, kind, "{url}: {error} {:?}", error.source);
