@@ -93,7 +93,7 @@ async fn taken(canvas: impl Into<Canvas>, task: &str) -> (usize, usize) {
         });
         memory.finish(&done.collect::<Vec<_>>()).await.unwrap();
         if let Some(last) = taken.iter().find(|delivery| delivery.message.task.as_str() == task) {
-            memory.hand_back(&hand, &[last.id.clone()]).await.unwrap();
+            memory.hand_back(&hand, std::slice::from_ref(&last.id)).await.unwrap();
             let _worker = app.worker(WorkerOptions::default());
             let value = run.get().await.unwrap();
             return (last.message.encode().len(), serde_json::from_value(value).unwrap());
