@@ -30,14 +30,27 @@
 #![doc = exit::table!()]
 
 mod args;
+mod backend;
 mod canvas;
 mod exit;
+mod find;
+mod forget;
+mod health;
 mod io;
+mod logs;
+mod ls;
 mod plan;
+mod process;
 mod progress;
 mod run;
+mod show;
+mod signals;
+mod submit;
 mod tasks;
 mod timeout;
+mod wait;
+mod watch;
+mod watched;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -47,7 +60,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 
 pub use exit::Exit;
-pub use io::{Interrupt, Io};
+pub use io::Io;
 
 use args::{Cli, Command};
 use exit::Stop;
@@ -75,9 +88,7 @@ pub fn main(app: App) -> ExitCode {
 /// Call it inside a tokio runtime with time and I/O enabled.
 pub async fn run(app: &App, args: impl IntoIterator<Item = OsString>, mut io: Io<'_>) -> Exit {
     let done = match Cli::try_parse_from(args) {
-        Ok(Cli { command: Command::Run(args) }) => run::run(app, &args, &mut io).await,
-        Ok(Cli { command: Command::Plan(args) }) => plan::plan(app, &args, &mut io),
-        Ok(Cli { command: Command::Tasks }) => tasks::tasks(app, &mut io),
+        Ok(cli) => obey(app, cli, &mut io).await,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             io.print(&error.to_string())
         }
@@ -90,4 +101,28 @@ pub async fn run(app: &App, args: impl IntoIterator<Item = OsString>, mut io: Io
         io.complain(&message);
         exit
     })
+}
+
+async fn obey(app: &App, Cli { global, command }: Cli, io: &mut Io<'_>) -> Result<Exit, Stop> {
+    let global = &global;
+    // Tests bring their own streams, and share the process.
+    if io.is_process() {
+        logs::start(global, command.is_process())?;
+    }
+    match &command {
+        Command::Run(args) => run::run(app, global, args, io).await,
+        Command::Plan(args) => plan::plan(app, args, io),
+        Command::Tasks => tasks::tasks(app, io),
+        Command::Worker(args) => process::worker(app, global, args, io).await,
+        Command::Coordinator(args) => process::coordinator(app, global, args, io).await,
+        Command::Up(args) => process::up(app, global, args, io).await,
+        Command::Submit(args) => submit::submit(app, global, args, io).await,
+        Command::Wait(args) => wait::wait(app, global, args, io).await,
+        Command::Result(args) => wait::result(app, global, args, io).await,
+        Command::Ls(args) => ls::ls(app, global, args, io).await,
+        Command::Show(args) => show::show(app, global, args, io).await,
+        Command::Graph(args) => show::graph(app, global, args, io).await,
+        Command::Forget(args) => forget::forget(app, global, args, io).await,
+        Command::Health(args) => health::health(args, io).await,
+    }
 }
