@@ -90,6 +90,7 @@ impl Url {
     }
 
     /// The user, the password, and the options, which may have them as well.
+    #[cfg(any(feature = "redis", test))]
     fn secrets(&self) -> impl Iterator<Item = &str> {
         let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
         let user = rest.rsplit_once('@').map_or("", |(user, _)| user);
@@ -101,6 +102,7 @@ impl Url {
     }
 
     /// The text without what is secret in this URL.
+    #[cfg(any(feature = "redis", test))]
     fn scrub(&self, text: &str) -> String {
         self.secrets().fold(text.to_owned(), |text, secret| text.replace(secret, "…"))
     }

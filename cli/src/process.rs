@@ -71,22 +71,30 @@ async fn process(
         lease = ?args.lease,
         "started"
     );
-    let parts = Parts {
-        coordinator: coordinate.map(|coordinate| start_coordinator(&app, &name, coordinate, args)),
-        worker: work.map(|work| start_worker(&app, &name, work, args)),
-    };
-    let health = Arc::new(Health::new(parts.watched(), args.lease));
+    let watched = || Arc::new(Watched::new(app.backend().clone(), name.clone()));
+    let work = work.map(|work| (work, watched()));
+    let coordinate = coordinate.map(|coordinate| (coordinate, watched()));
+    let parts = work.iter().map(|(_, watched)| ("worker", watched.clone()));
+    let parts = parts.chain(coordinate.iter().map(|(_, watched)| ("coordinator", watched.clone())));
+    let health = Arc::new(Health::new(parts.collect(), args.lease));
+    // Before anything is taken: that it cannot be done ends the process.
     let reporter = Reporter::start(&args.health, &health).await?;
+    let parts = Parts {
+        coordinator: coordinate
+            .map(|(coordinate, watched)| start_coordinator(&app, watched, coordinate, args)),
+        worker: work.as_ref().map(|(work, watched)| start_worker(&app, watched.clone(), work, args)),
+    };
 
     let signal = io.signals.next().await;
     tracing::info!(%signal, grace = ?args.grace, "stopping: taking no more, finishing what runs");
     health.stops();
-    let watched = parts.worker.as_ref().map(|(_, watched)| watched.clone());
     let exit = tokio::select! {
         biased;
         signal = io.signals.next() => {
             tracing::warn!(%signal, "stopping at once");
-            give_back(watched.as_deref()).await;
+            if let Some((_, watched)) = &work {
+                give_back(watched).await;
+            }
             signal.exit()
         }
         () = parts.stop(args.grace) => Exit::Ok,
@@ -96,26 +104,20 @@ async fn process(
     Ok(exit)
 }
 
-/// What runs in a process, each with the backend it sees.
+/// What runs in a process.
 struct Parts {
-    worker: Option<(Worker, Arc<Watched>)>,
-    coordinator: Option<(Coordinator, Arc<Watched>)>,
+    worker: Option<Worker>,
+    coordinator: Option<Coordinator>,
 }
 
 impl Parts {
-    fn watched(&self) -> Vec<(&'static str, Arc<Watched>)> {
-        let worker = self.worker.iter().map(|(_, watched)| ("worker", watched.clone()));
-        let coordinator = self.coordinator.iter().map(|(_, watched)| ("coordinator", watched.clone()));
-        worker.chain(coordinator).collect()
-    }
-
     /// The worker first: what it reports last, the coordinator may still settle.
     async fn stop(self, grace: Duration) {
-        if let Some((worker, _)) = self.worker {
+        if let Some(worker) = self.worker {
             let given_back = worker.shutdown(grace).await;
             tracing::info!(given_back, "the worker has stopped");
         }
-        if let Some((coordinator, _)) = self.coordinator
+        if let Some(coordinator) = self.coordinator
             && tokio::time::timeout(grace.max(COLD), coordinator.shutdown()).await.is_err()
         {
             tracing::warn!("the coordinator does not finish; another gets what it holds");
@@ -123,27 +125,21 @@ impl Parts {
     }
 }
 
-fn start_worker(app: &App, name: &WorkerId, work: &WorkArgs, args: &ProcessArgs) -> (Worker, Arc<Watched>) {
-    let mut options = WorkerOptions::default()
-        .concurrency(work.concurrency as usize)
-        .queues(&work.queues)
-        .lease(args.lease);
-    if let Some(prefetch) = work.prefetch {
-        options = options.prefetch(prefetch as usize);
-    }
-    let watched = Arc::new(Watched::new(app.backend().clone(), name.clone()));
-    let worker = app.on(watched.clone()).worker(options);
-    let queues = work.queues.join(",");
-    tracing::info!(queues, concurrency = work.concurrency, prefetch = work.prefetch, "the worker runs");
-    (worker, watched)
+fn start_worker(app: &App, backend: Arc<Watched>, work: &WorkArgs, args: &ProcessArgs) -> Worker {
+    let WorkArgs { concurrency, ref queues, prefetch } = *work;
+    let mut options =
+        WorkerOptions::default().concurrency(concurrency as usize).queues(queues).lease(args.lease);
+    options.prefetch = prefetch.map(|leaves| leaves as usize);
+    tracing::info!(queues = queues.join(","), concurrency, prefetch, "the worker starts");
+    app.on(backend).worker(options)
 }
 
 fn start_coordinator(
     app: &App,
-    name: &WorkerId,
+    backend: Arc<Watched>,
     coordinate: &CoordinateArgs,
     args: &ProcessArgs,
-) -> (Coordinator, Arc<Watched>) {
+) -> Coordinator {
     let CoordinateArgs { sweep, deliveries_max } = *coordinate;
     let options = CoordinatorOptions {
         lease: args.lease,
@@ -151,15 +147,12 @@ fn start_coordinator(
         deliveries_max,
         ..CoordinatorOptions::default()
     };
-    let watched = Arc::new(Watched::new(app.backend().clone(), name.clone()));
-    let coordinator = app.on(watched.clone()).coordinator(options);
-    tracing::info!(?sweep, deliveries_max, "the coordinator runs");
-    (coordinator, watched)
+    tracing::info!(?sweep, deliveries_max, "the coordinator starts");
+    app.on(backend).coordinator(options)
 }
 
 /// What a worker that is cut off holds goes to others at once, if the backend answers in time.
-async fn give_back(watched: Option<&Watched>) {
-    let Some(watched) = watched else { return };
+async fn give_back(watched: &Watched) {
     match tokio::time::timeout(COLD, watched.give_back()).await {
         Ok(Ok(leaves)) => tracing::info!(leaves, "given back"),
         Ok(Err(error)) => tracing::warn!(%error, "could not give leaves back; their leases will"),
