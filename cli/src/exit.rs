@@ -140,6 +140,11 @@ mod tests {
     }
 
     #[test]
+    fn the_guide_has_the_same_table() {
+        assert!(include_str!("../../docs/operations.md").contains(table!()));
+    }
+
+    #[test]
     fn an_error_of_the_backend_is_told_with_what_lies_below() {
         let error = BackendError::new(ErrorKind::Unavailable, "submit").source("connection refused");
         let Stop { exit, message } = error.into();

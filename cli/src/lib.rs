@@ -1,4 +1,4 @@
-//! The debug CLI as a library: an app's own tasks, from the command line.
+//! The command line as a library: an app's own tasks, processes, and runs.
 //!
 //! An app hands itself to [`main`]:
 //!
@@ -23,9 +23,26 @@
 //! proj tasks
 //! ```
 //!
-//! `run` prints the result as one line of JSON on stdout, and nothing else there; all that is for people goes to
-//! stderr. It returns when nothing of the run is left to do, callbacks and error callbacks included. Errors begin
-//! with `error: `; the exit code tells what kind they are:
+//! With a backend that processes share, from `--url redis://…` or `CELERIAC_URL`, or the app's own, it also gets
+//!
+//! ```text
+//! proj worker -c 8 -Q celery,reports       runs leaves
+//! proj coordinator                         advances runs
+//! proj up                                  both in one process
+//! proj submit --key order-4711 'add.s(4, 4) | mul.s(8)'     prints the run's id
+//! proj wait ID, result ID, show ID --follow, graph ID -o dot, forget ID
+//! proj ls --state failure -o json
+//! proj health --health 8080                asks a process that was started with --health 8080
+//! ```
+//!
+//! `run` and `result` print the value as one line of JSON on stdout, and nothing else there; all that is for people
+//! goes to stderr. A run in this process returns when nothing is left to do, callbacks and error callbacks included.
+//!
+//! Processes stop at SIGTERM or Ctrl-C: they take no more leaves, finish those that run within `--grace`, and give the
+//! others back. A second signal gives back what is held and ends them at once. `docs/operations.md` says how to run
+//! them.
+//!
+//! Errors begin with `error: `; the exit code tells what kind they are:
 //!
 #![doc = exit::table!()]
 
