@@ -25,6 +25,20 @@ enum Kind {
 const WRITE: &str =
     "redis://localhost:6379, rediss://…, unix:///run/redis.sock, redis-cluster://… or memory:";
 
+/// The text without what may be users and passwords in URLs: people put them where they do not belong.
+pub(crate) fn without_users(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for word in text.split_inclusive(|c: char| c.is_whitespace() || c == '\'' || c == '"') {
+        match (word.split_once("://"), word.rsplit_once('@')) {
+            (Some((scheme, rest)), Some((_, place))) if rest.contains('@') => {
+                out.extend([scheme, "://…@", place]);
+            }
+            _ => out.push_str(word),
+        }
+    }
+    out
+}
+
 /// The app where `run` runs a canvas: on the backend of the URL, else where the app itself is.
 pub(crate) async fn anywhere(app: &App, global: &GlobalArgs) -> Result<App, Stop> {
     match global.url() {
@@ -56,7 +70,7 @@ pub(crate) async fn shared(app: &App, global: &GlobalArgs) -> Result<App, Stop> 
 #[cfg(feature = "redis")]
 async fn open(url: &Url, global: &GlobalArgs) -> Result<Arc<dyn Backend>, Stop> {
     let mut builder = celeriac_redis::RedisBackend::builder(&url.0);
-    if let Some(prefix) = &global.prefix {
+    if let Some(prefix) = global.prefix() {
         builder = builder.prefix(prefix);
     }
     match builder.connect().await {
@@ -147,6 +161,7 @@ mod tests {
         check("rediss://me:s3cret@host:1/0?protocol=resp3", "rediss://host:1/0");
         check("redis://me:s3cret@p@ss/w@host", "redis://host");
         check("unix:///run/redis.sock?user=me&pass=s3cret", "unix:///run/redis.sock");
+        assert_eq!(without_users("no 'redis://me:s3cret@host/1' at a@b"), "no 'redis://…@host/1' at a@b");
         assert_eq!(Url("redis:/me:s3cret".into()).to_string(), "the URL");
     }
 }

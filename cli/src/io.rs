@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{ErrorKind, IsTerminal, Read, Write};
 
+use crate::backend::without_users;
 use crate::exit::{Exit, Stop};
 use crate::signals::Signals;
 
@@ -62,9 +63,9 @@ impl<'a> Io<'a> {
         let _ = self.stderr.write_all(text.as_bytes()).and_then(|()| self.stderr.flush());
     }
 
-    /// Writes an error to stderr.
+    /// Writes an error to stderr, without passwords.
     pub(crate) fn complain(&mut self, message: &str) {
-        self.say(&format!("error: {}\n", harmless(message)));
+        self.say(&format!("error: {}\n", harmless(&without_users(message))));
     }
 }
 

@@ -110,7 +110,7 @@ pub async fn run(app: &App, args: impl IntoIterator<Item = OsString>, mut io: Io
             io.print(&error.to_string())
         }
         Err(error) => {
-            io.say(&error.to_string());
+            io.say(&backend::without_users(&error.to_string()));
             Ok(Exit::Usage)
         }
     };

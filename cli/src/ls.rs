@@ -27,16 +27,16 @@ pub(crate) async fn ls(app: &App, global: &GlobalArgs, args: &LsArgs, io: &mut I
     };
     while left > 0 {
         let page = if args.state.is_some() { PAGE } else { left.min(PAGE) };
-        let ids = app.backend().list(before, page).await?;
-        let Some(last) = ids.last() else { break };
-        // One page at a time goes out: whoever filters among many runs sees what is there.
-        for run in app.runs(before, page).await? {
+        let runs = app.runs(before, page).await?;
+        let Some(last) = runs.last() else { break };
+        for run in &runs {
             if left > 0 && args.state.is_none_or(|state| state.is(run.state)) {
-                list.push_str(&line(&run, args.output));
+                list.push_str(&line(run, args.output));
                 left -= 1;
             }
         }
-        before = Some(*last);
+        // One page at a time goes out: whoever filters among many runs sees what is there.
+        before = Some(last.id);
         io.print(&std::mem::take(&mut list))?;
     }
     io.print(&list)

@@ -67,7 +67,7 @@ async fn process(
         app = app.name(),
         %name,
         url,
-        prefix = global.prefix,
+        prefix = global.prefix(),
         lease = ?args.lease,
         "started"
     );

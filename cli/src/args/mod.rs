@@ -94,7 +94,7 @@ pub(crate) struct GlobalArgs {
     url: Option<Url>,
     /// What all keys of the backend begin with [default: celeriac].
     #[arg(long, global = true, value_name = "PREFIX", env = "CELERIAC_PREFIX", hide_env_values = true)]
-    pub(crate) prefix: Option<String>,
+    prefix: Option<String>,
     /// What is logged to stderr: off, error, warn, info, debug [default: info in processes, else off].
     #[arg(long, global = true, value_name = "FILTER", env = "CELERIAC_LOG", hide_env_values = true)]
     pub(crate) log: Option<String>,
@@ -108,6 +108,11 @@ impl GlobalArgs {
     /// The URL; an empty one is none, as in an environment that has emptied the variable.
     pub(crate) fn url(&self) -> Option<&Url> {
         self.url.as_ref().filter(|url| !url.is_empty())
+    }
+
+    /// The prefix, likewise.
+    pub(crate) fn prefix(&self) -> Option<&str> {
+        self.prefix.as_deref().filter(|prefix| !prefix.is_empty())
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct Id {
 #[command(after_help = "\
 Examples:
   wait 0198f0c2-7b1d-7c3e-9a52-4d8f00000000
-  wait 0198f0c2 --timeout 10m && result 0198f0c2
+  wait 0198f0c2-7b1d --timeout 10m && result 0198f0c2-7b1d
 
 It returns when nothing of the run is left to do, callbacks included, and prints nothing; a run that has failed ends
 it with 4.")]
@@ -55,8 +55,8 @@ pub(crate) struct WaitArgs {
 #[command(after_help = "\
 Examples:
   result 0198f0c2-7b1d-7c3e-9a52-4d8f00000000      waits, prints 64
-  result 0198f0c2 --timeout 10m
-  result 0198f0c2 --no-wait                        6 when there is none yet
+  result 0198f0c2-7b1d --timeout 10m
+  result 0198f0c2-7b1d --no-wait                   6 when there is none yet
 
 A failed run names the node, its task and the error.")]
 pub(crate) struct ResultArgs {
@@ -128,7 +128,7 @@ pub(crate) enum ListForm {
 #[command(after_help = "\
 Examples:
   show 0198f0c2-7b1d-7c3e-9a52-4d8f00000000
-  show 0198f0c2 --follow                           then a line for every node that moves on
+  show 0198f0c2-7b1d --follow                      then a line for every node that moves on
 
 ✓ succeeded, ✗ failed, ▶ open (queued or running), ○ waiting, ⊘ blocked, – not needed")]
 pub(crate) struct ShowArgs {
@@ -145,8 +145,8 @@ pub(crate) struct ShowArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  graph 0198f0c2 -o dot | dot -Tsvg > run.svg
-  graph 0198f0c2 -o json | jq '.nodes[] | select(.standing == \"failed\")'")]
+  graph 0198f0c2-7b1d -o dot | dot -Tsvg > run.svg
+  graph 0198f0c2-7b1d -o json | jq '.nodes[] | select(.standing == \"failed\")'")]
 pub(crate) struct GraphArgs {
     #[command(flatten)]
     pub(crate) id: Id,
@@ -162,7 +162,7 @@ pub(crate) struct GraphArgs {
 #[command(after_help = "\
 Examples:
   forget 0198f0c2-7b1d-7c3e-9a52-4d8f00000000
-  forget 0198f0c2 --force
+  forget 0198f0c2-7b1d --force
 
 What has not started of a run that is forgotten by force never starts; what runs already goes on, for nobody.")]
 pub(crate) struct ForgetArgs {

@@ -40,7 +40,13 @@ fn start(args: &[&str]) -> Child {
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(args).env(PLAY_APP, "1").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(args)
+        .env(PLAY_APP, "1")
+        .env_remove("CELERIAC_URL")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
