@@ -104,6 +104,10 @@ async fn process(
     Ok(exit)
 }
 
+/// How long a process goes on when its parts have stopped. Both were stopped while they waited for more; what the
+/// backend took for them at that moment, it gives back in the background, and else it would lie until its lease passes.
+const AFTERMATH: Duration = Duration::from_millis(300);
+
 /// What runs in a process.
 struct Parts {
     worker: Option<Worker>,
@@ -122,6 +126,7 @@ impl Parts {
         {
             tracing::warn!("the coordinator does not finish; another gets what it holds");
         }
+        tokio::time::sleep(AFTERMATH).await;
     }
 }
 

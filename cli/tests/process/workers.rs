@@ -59,7 +59,8 @@ impl Drop for Process {
 /// What a command prints that succeeds.
 #[track_caller]
 fn ask(redis: &Redis, args: &[&str]) -> String {
-    let (exit, stdout, stderr) = Process::start(redis, args).finish();
+    let timeout: &[&str] = if args[0] == "result" { &["--timeout", "60"] } else { &[] };
+    let (exit, stdout, stderr) = Process::start(redis, &[args, timeout].concat()).finish();
     assert_eq!((exit, stderr.as_str()), (0, ""), "{args:?}");
     stdout.trim_end().to_owned()
 }
