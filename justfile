@@ -19,7 +19,11 @@ random count="100000" seed="1":
 
 # Throughput of the embedded engine.
 bench:
-    cargo bench
+    cargo bench --bench embedded
+
+# Leaves per second over Redis, beside Celery on the same Redis: scripts/bench-redis --help says what can be chosen.
+bench-redis *options:
+    scripts/bench-redis {{options}}
 
 # One fuzz target for so many seconds, on stable: text, canvas_json, message or plan.
 fuzz target seconds="600":

@@ -28,7 +28,7 @@ pub trait Events {
 /// Something a coordinator has to act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A run was stored; its first leaves are in its outbox.
+    /// A run was stored, and its first leaves are in its outbox.
     Submitted(RunId),
     /// A delivery ended.
     Completed(Completion),
@@ -43,6 +43,11 @@ pub struct EventDelivery {
     pub event: Event,
 }
 
-/// Names an event: the two halves of a Redis stream id.
+/// Names an event to the backend object that handed it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EventId(pub u64, pub u64);
+pub struct EventId {
+    /// Where it came from, by the backend's own count.
+    pub source: u32,
+    /// The place there: the two halves of a Redis stream id.
+    pub entry: (u64, u64),
+}

@@ -28,7 +28,7 @@ pub trait Queue {
     ///
     /// A delivery that was reclaimed meanwhile is reported all the same: the first report counts, later ones change
     /// nothing.
-    async fn finish(&self, done: Vec<(DeliveryId, Completion)>) -> Result<(), BackendError>;
+    async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError>;
 
     /// Prolongs leases by `lease` from now.
     async fn renew(
@@ -41,8 +41,12 @@ pub trait Queue {
     /// Gives deliveries back to their queues at once; the next worker sees them as if they had not been delivered.
     async fn hand_back(&self, worker: &WorkerId, deliveries: &[DeliveryId]) -> Result<(), BackendError>;
 
+    /// Notes that a worker is gone and holds nothing any more: the backend forgets it.
+    async fn retire(&self, worker: &WorkerId, queues: &[Arc<str>]) -> Result<(), BackendError>;
+
     /// Takes up what lost its owner: leases that have passed go back to the head of their queues; a leaf that was
     /// delivered `deliveries_max` times ends as [`WorkerLost`](celeriac_primitives::Outcome::WorkerLost) instead.
+    /// Runs that have been kept for their time after their end are forgotten.
     async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError>;
 }
 
@@ -90,4 +94,6 @@ pub struct Swept {
     pub redelivered: usize,
     /// Leaves that were given up.
     pub lost: usize,
+    /// Runs that were forgotten because their time was over.
+    pub forgotten: usize,
 }

@@ -10,32 +10,36 @@ use celeriac_engine::plan::{Results, ScopeNo};
 use celeriac_engine::{Plan, Release, RunOutcome, Settled};
 use celeriac_primitives::{Completion, NodeNo, Outcome, RunId, TaskMessage};
 
-use crate::BackendError;
+use crate::{BackendError, EventId};
 
 /// Keeps runs.
 #[async_trait]
 pub trait Store {
-    /// Stores a whole run and says so to the coordinators, in one step. When this returns, the run is accepted: it
-    /// will reach its end whatever dies.
+    /// Stores a whole run, and queues its first leaves or announces it to the coordinators, in one step. When this
+    /// returns, the run is accepted: it will reach its end whatever dies.
     ///
     /// # Errors
     /// [`Conflict`](crate::ErrorKind::Conflict) when the id is taken by another canvas; nothing is changed then.
     async fn submit(&self, run: NewRun) -> Result<Submitted, BackendError>;
 
-    /// The plan of a run; `None` when there is no such run.
+    /// The plan of a run; `None` when there is no such run. Backends keep the plans of runs that were asked for lately.
     async fn plan(&self, run: RunId) -> Result<Option<Arc<Plan>>, BackendError>;
 
-    /// Applies completions to their runs, each run in one atomic step (see [`celeriac_engine::advance`]). One answer
-    /// for each entry, in order; `None` where there is no such run.
-    async fn settle(
-        &self,
-        batch: Vec<(RunId, Vec<Completion>)>,
-    ) -> Result<Vec<Option<Settled>>, BackendError>;
+    /// The plan of a run when it is at hand without asking anybody.
+    fn plan_at_hand(&self, run: RunId) -> Option<Arc<Plan>>;
+
+    /// Applies what has happened to runs, each run in one atomic step (see [`celeriac_engine::advance`]). One answer
+    /// for each entry, in order: a run that cannot be settled holds up no other.
+    ///
+    /// # Errors
+    /// As a whole when the backend does not answer; an entry's own when that run is broken.
+    async fn settle(&self, batch: &[Advance]) -> Result<Vec<Result<Advanced, BackendError>>, BackendError>;
 
     /// The leaves of a run that are released and not dispatched.
     async fn outbox(&self, run: RunId) -> Result<Vec<Release>, BackendError>;
 
-    /// Runs whose outbox is not empty, at most `max`: what a sweep looks through after a crash.
+    /// Runs whose outbox is not empty, at most `max`: what a sweep looks through after a crash. A backend may look at
+    /// some of its runs only, at others the next time.
     async fn owing(&self, max: usize) -> Result<Vec<RunId>, BackendError>;
 
     /// What is needed to compose leaves: the outcomes of these nodes, and, for scopes, who closed them and how.
@@ -43,7 +47,7 @@ pub trait Store {
 
     /// Queues leaves and notes that they are dispatched, in one step; a leaf that is not in the outbox (any more) is
     /// left out. Returns how many were queued.
-    async fn dispatch(&self, run: RunId, leaves: Vec<Dispatch>) -> Result<usize, BackendError>;
+    async fn dispatch(&self, run: RunId, leaves: &[Dispatch]) -> Result<usize, BackendError>;
 
     /// How a run stands; `None` when there is no such run.
     async fn status(&self, run: RunId) -> Result<Option<RunStatus>, BackendError>;
@@ -56,6 +60,15 @@ pub trait Store {
         since: u64,
         timeout: Duration,
     ) -> Result<Option<RunStatus>, BackendError>;
+
+    /// Waits until a run is decided, but no longer than `timeout`, and returns its status and, when it has succeeded,
+    /// the outcomes of these nodes: all that a client needs for the run's value.
+    async fn decided(
+        &self,
+        run: RunId,
+        nodes: &[NodeNo],
+        timeout: Duration,
+    ) -> Result<Option<(RunStatus, Known)>, BackendError>;
 
     /// How far each node of a run is, in the order of the plan; `None` when there is no such run.
     async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError>;
@@ -74,6 +87,65 @@ pub struct NewRun {
     pub id: RunId,
     /// What to run.
     pub plan: Arc<Plan>,
+    /// Its first leaves, ready to be queued. A backend queues them in the step that stores the run, all or none; else
+    /// they stay in the outbox, and the run is announced.
+    pub starts: Vec<Dispatch>,
+    /// How long the run is kept after its end; `None` until it is forgotten.
+    pub retention: Option<Duration>,
+}
+
+/// What has happened to one run.
+#[derive(Clone, Debug)]
+pub struct Advance {
+    /// The run.
+    pub run: RunId,
+    /// Deliveries that have ended, in order.
+    pub completions: Vec<Completion>,
+    /// Leaves that these completions may release, ready to be queued: a backend that can do so queues those that are
+    /// released in the same step, and the others not at all. A step that sees a duplicate or late completion queues
+    /// nothing itself, since the leaves may have been composed from its outcome.
+    pub prepared: Vec<Dispatch>,
+    /// The events that brought the completions. A backend that can do so acknowledges them in the same step when the
+    /// step leaves nothing to dispatch.
+    pub events: Vec<EventId>,
+}
+
+/// What became of an [`Advance`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Advanced {
+    /// There is no such run.
+    Unknown,
+    /// It was settled.
+    Settled {
+        /// What the step did. What it queued itself is not among the released.
+        settled: Settled,
+        /// Whether the events are acknowledged.
+        acknowledged: bool,
+    },
+}
+
+impl NewRun {
+    /// A run without leaves that are ready, kept until it is forgotten.
+    pub fn new(id: RunId, plan: Arc<Plan>) -> Self {
+        Self { id, plan, starts: Vec::new(), retention: None }
+    }
+}
+
+impl Advance {
+    /// Completions alone.
+    pub fn new(run: RunId, completions: Vec<Completion>) -> Self {
+        Self { run, completions, prepared: Vec::new(), events: Vec::new() }
+    }
+}
+
+impl Advanced {
+    /// What the step did, when the run is known.
+    pub fn settled(self) -> Option<Settled> {
+        match self {
+            Self::Unknown => None,
+            Self::Settled { settled, .. } => Some(settled),
+        }
+    }
 }
 
 /// What became of a submission.

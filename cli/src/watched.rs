@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{
-    Backend, BackendError, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery, EventId, Events, Known,
-    NewRun, Queue, RunStatus, Store, Submitted, Swept, WorkerId,
+    Advance, Advanced, Backend, BackendError, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery,
+    EventId, Events, Known, NewRun, Queue, RunStatus, Store, Submitted, Swept, WorkerId,
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::ScopeNo;
-use celeriac_engine::{Plan, Release, Settled};
+use celeriac_engine::{Plan, Release};
 use celeriac_primitives::{Completion, NodeNo, RunId};
 use tokio::time::Instant;
 
@@ -75,7 +75,7 @@ impl Watched {
         answer
     }
 
-    fn let_go(&self, deliveries: &[DeliveryId]) {
+    fn let_go<'a>(&self, deliveries: impl IntoIterator<Item = &'a DeliveryId>) {
         let mut held = self.held();
         for id in deliveries {
             held.remove(id);
@@ -91,11 +91,14 @@ impl Watched {
     }
 }
 
-/// Methods that only note what they pass on.
+/// Some methods as they are, and methods that only note what they pass on.
 macro_rules! watched {
-    ($trait:ident { $($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)* }) => {
+    ($trait:ident { $($as_it_is:item)* } and {
+        $($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*
+    }) => {
         #[async_trait]
         impl $trait for Watched {
+            $($as_it_is)*
             $(async fn $name(&self, $($arg: $type),*) -> Result<$answer, BackendError> {
                 self.note(self.backend.$name($($arg),*).await)
             })*
@@ -104,21 +107,26 @@ macro_rules! watched {
 }
 
 watched!(Store {
+    fn plan_at_hand(&self, run: RunId) -> Option<Arc<Plan>> {
+        self.backend.plan_at_hand(run)
+    }
+} and {
     submit(run: NewRun) -> Submitted;
     plan(run: RunId) -> Option<Arc<Plan>>;
-    settle(batch: Vec<(RunId, Vec<Completion>)>) -> Vec<Option<Settled>>;
+    settle(batch: &[Advance]) -> Vec<Result<Advanced, BackendError>>;
     outbox(run: RunId) -> Vec<Release>;
     owing(max: usize) -> Vec<RunId>;
     known(run: RunId, nodes: &[NodeNo], scopes: &[ScopeNo]) -> Known;
-    dispatch(run: RunId, leaves: Vec<Dispatch>) -> usize;
+    dispatch(run: RunId, leaves: &[Dispatch]) -> usize;
     status(run: RunId) -> Option<RunStatus>;
     changed(run: RunId, since: u64, timeout: Duration) -> Option<RunStatus>;
+    decided(run: RunId, nodes: &[NodeNo], timeout: Duration) -> Option<(RunStatus, Known)>;
     phases(run: RunId) -> Option<Vec<Phase>>;
     list(before: Option<RunId>, max: usize) -> Vec<RunId>;
     forget(run: RunId) -> bool;
 });
 
-watched!(Events {
+watched!(Events {} and {
     events(max: usize, lease: Duration, wait: Duration) -> Vec<EventDelivery>;
     acknowledge(events: &[EventId]) -> ();
 });
@@ -138,10 +146,9 @@ impl Queue for Watched {
         Ok(deliveries)
     }
 
-    async fn finish(&self, done: Vec<(DeliveryId, Completion)>) -> Result<(), BackendError> {
-        let ids: Vec<DeliveryId> = done.iter().map(|(id, _)| id.clone()).collect();
+    async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError> {
         self.note(self.backend.finish(done).await)?;
-        self.let_go(&ids);
+        self.let_go(done.iter().map(|(id, _)| id));
         Ok(())
     }
 
@@ -158,6 +165,10 @@ impl Queue for Watched {
         self.note(self.backend.hand_back(&self.name, deliveries).await)?;
         self.let_go(deliveries);
         Ok(())
+    }
+
+    async fn retire(&self, _: &WorkerId, queues: &[Arc<str>]) -> Result<(), BackendError> {
+        self.note(self.backend.retire(&self.name, queues).await)
     }
 
     async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError> {

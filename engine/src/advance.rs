@@ -113,6 +113,18 @@ pub struct Settled {
     pub ended: bool,
 }
 
+impl Settled {
+    /// Whether a completion was a duplicate or late: then what is owed is handed out again.
+    pub fn repairs(&self) -> bool {
+        self.verdicts.iter().any(|verdict| matches!(verdict, Verdict::Duplicate | Verdict::Stale))
+    }
+
+    /// Whether a completion changed the run.
+    pub fn changes(&self) -> bool {
+        self.verdicts.iter().any(|verdict| matches!(verdict, Verdict::Accepted | Verdict::Retried))
+    }
+}
+
 impl RunState {
     /// The state in which a run of this plan starts, and the leaves to dispatch first.
     pub fn start(plan: &Plan) -> (RunState, Vec<Release>) {
@@ -141,18 +153,16 @@ impl RunState {
         let undecided = self.outcome() == RunOutcome::Undecided;
         let mut step = Step::default();
         let mut verdicts = Vec::new();
-        let mut repair = false;
         for completion in completions {
-            let verdict = self.apply(plan, completion, &mut step);
-            repair |= matches!(verdict, Verdict::Duplicate | Verdict::Stale);
-            verdicts.push(verdict);
+            verdicts.push(self.apply(plan, completion, &mut step));
         }
-        if repair && self.owed as usize > step.released.len() {
-            step.released = self.outbox().collect();
-        }
-        step.released.sort_unstable();
         let decided = undecided && self.outcome() != RunOutcome::Undecided;
-        Settled { verdicts, released: step.released, decided, ended: self.ended() }
+        let mut settled = Settled { verdicts, released: step.released, decided, ended: self.ended() };
+        if settled.repairs() && self.owed as usize > settled.released.len() {
+            settled.released = self.outbox().collect();
+        }
+        settled.released.sort_unstable();
+        settled
     }
 
     /// Notes that a released leaf is in its queue. `false` when it is not in the outbox (any more): then it must not

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{Backend, DEFAULT_QUEUE, Delivery, Dispatch, Event, EventDelivery, NewRun, WorkerId};
+use celeriac_backends::{
+    Advance, Advanced, Backend, DEFAULT_QUEUE, Delivery, Dispatch, Event, EventDelivery, NewRun, WorkerId,
+};
 use celeriac_engine::{Plan, Release, RunOutcome, Settled};
 use celeriac_primitives::{
     Canvas, Completion, Json, NodeNo, Outcome, RunId, Signature, TaskError, TaskMessage,
@@ -73,7 +75,7 @@ impl<'s> Bench<'s> {
     pub async fn submit_as(subject: &'s dyn Subject, number: u64, canvas: impl Into<Canvas>) -> Self {
         let plan = Arc::new(Plan::compile(&canvas.into()).expect("the cases use good canvases"));
         let run = run_id(number);
-        let new = NewRun { id: run, plan: plan.clone() };
+        let new = NewRun::new(run, plan.clone());
         subject.backend().submit(new).await.expect("a new run is accepted");
         Self { subject, run, plan }
     }
@@ -100,10 +102,8 @@ impl<'s> Bench<'s> {
 
     /// Settles completions of this run.
     pub async fn settle(&self, completions: impl IntoIterator<Item = Completion>) -> Settled {
-        let batch = vec![(self.run, completions.into_iter().collect())];
-        let mut answers = self.backend().settle(batch).await.expect("settle works");
-        assert_eq!(answers.len(), 1, "one answer for each entry");
-        answers.remove(0).expect("the run is known")
+        let advance = Advance::new(self.run, completions.into_iter().collect());
+        settle_one(self.backend(), advance).await.settled().expect("the run is known")
     }
 
     /// Composes released leaves.
@@ -114,15 +114,21 @@ impl<'s> Bench<'s> {
         released.iter().map(|release| message(release).expect("all inputs are known")).collect()
     }
 
-    /// Queues released leaves; returns how many were queued.
-    pub async fn dispatch(&self, released: &[Release]) -> usize {
+    /// Released leaves, ready to be queued.
+    pub async fn leaves(&self, released: &[Release]) -> Vec<Dispatch> {
         let messages = self.messages(released).await;
-        let leaves = released.iter().zip(messages).map(|(release, message)| Dispatch {
+        let leaf = |(release, message): (&Release, TaskMessage)| Dispatch {
             release: *release,
             queue: self.plan.queue(release.node).cloned().unwrap_or_else(|| DEFAULT_QUEUE.into()),
             message: Arc::new(message),
-        });
-        self.backend().dispatch(self.run, leaves.collect()).await.expect("dispatch works")
+        };
+        released.iter().zip(messages).map(leaf).collect()
+    }
+
+    /// Queues released leaves; returns how many were queued.
+    pub async fn dispatch(&self, released: &[Release]) -> usize {
+        let leaves = self.leaves(released).await;
+        self.backend().dispatch(self.run, &leaves).await.expect("dispatch works")
     }
 
     /// Queues what is in the outbox.
@@ -173,6 +179,13 @@ impl<'s> Bench<'s> {
         ran.sort();
         ran
     }
+}
+
+/// Applies what has happened to one run.
+pub async fn settle_one(backend: &dyn Backend, advance: Advance) -> Advanced {
+    let mut answers = backend.settle(&[advance]).await.expect("settle works");
+    assert_eq!(answers.len(), 1, "one answer for each entry");
+    answers.remove(0).expect("the run can be settled")
 }
 
 /// Takes what has happened.

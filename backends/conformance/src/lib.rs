@@ -45,12 +45,15 @@ macro_rules! suite {
         $crate::suite!(@module [$($argument = $value),*] $subject;
             store {
                 a_submitted_run_is_stored_and_announced
+                a_run_whose_first_leaves_are_ready_starts_with_its_submission
+                a_run_is_forgotten_when_its_time_after_its_end_is_over
                 the_same_submission_again_is_the_same_run
                 another_canvas_under_the_same_id_is_a_conflict_and_changes_nothing
                 a_plan_comes_back_as_it_was
                 an_unknown_run_is_unknown_everywhere
                 whoever_waits_for_a_change_is_woken_by_it
                 a_wait_for_a_change_ends_in_time
+                whoever_waits_for_the_value_gets_it_with_the_decision
                 runs_are_listed_newest_first_and_page_by_page
                 a_status_counts_the_leaves_that_have_ended
                 a_forgotten_run_leaves_nothing
@@ -86,6 +89,8 @@ macro_rules! suite {
                 a_release_without_dispatch_is_handed_out_again_by_its_completion
                 a_run_that_owes_a_dispatch_is_found_by_the_sweep
                 a_leaf_goes_to_the_queue_it_names
+                prepared_leaves_are_queued_when_their_completions_release_them
+                events_are_acknowledged_when_nothing_is_left_to_dispatch
             }
             queue {
                 leaves_come_in_the_order_in_which_they_were_queued

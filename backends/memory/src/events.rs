@@ -16,7 +16,7 @@ impl Log {
         let mut taken = Vec::with_capacity(count);
         for (number, event) in self.waiting.drain(..count) {
             self.held.insert(number, (until, event.clone()));
-            taken.push(EventDelivery { id: EventId(0, number), event });
+            taken.push(EventDelivery { id: EventId { source: 0, entry: (0, number) }, event });
         }
         taken
     }
@@ -33,6 +33,13 @@ impl Memory {
         }
         drop(log);
         self.0.events_came.notify_waiters();
+    }
+
+    pub(crate) fn acknowledge_now(&self, events: &[EventId]) {
+        let mut log = lock(&self.0.events);
+        for event in events {
+            log.held.remove(&event.entry.1);
+        }
     }
 
     /// Puts events whose coordinator went away back to the head.
@@ -63,10 +70,7 @@ impl Events for Memory {
     }
 
     async fn acknowledge(&self, events: &[EventId]) -> Result<(), BackendError> {
-        let mut log = lock(&self.0.events);
-        for EventId(_, number) in events {
-            log.held.remove(number);
-        }
+        self.acknowledge_now(events);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It is what an embedded app runs on, and the reference that other backends are compared with: the store is the
 //! engine's own [`RunState`](celeriac_engine::RunState) behind a lock. Any number of coordinators and workers of the
-//! process may share it. Nothing outlives the process, and until then a run stays until it is forgotten.
+//! process may share it. Nothing outlives the process, and until then a run stays until it is forgotten or its time after its end is over.
 //!
 //! Leases run by tokio's clock, so tests may pause it.
 
@@ -10,13 +10,15 @@ mod events;
 mod queue;
 mod store;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use celeriac_backends::Event;
 use celeriac_primitives::RunId;
 use dashmap::DashMap;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use queue::Leaves;
 use store::Run;
@@ -30,6 +32,8 @@ struct Shared {
     runs: DashMap<RunId, Arc<Run>>,
     leaves: Mutex<Leaves>,
     events: Mutex<Log>,
+    /// When runs that have ended are to be forgotten, the next first.
+    ended: Mutex<BinaryHeap<Reverse<(Instant, RunId)>>>,
     leaves_came: Notify,
     events_came: Notify,
 }
@@ -39,7 +43,7 @@ struct Shared {
 struct Log {
     next: u64,
     waiting: VecDeque<(u64, Event)>,
-    held: HashMap<u64, (tokio::time::Instant, Event)>,
+    held: HashMap<u64, (Instant, Event)>,
 }
 
 impl Memory {
@@ -69,7 +73,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The moment so far from now; what the clock cannot reach is a year away.
-fn after(time: std::time::Duration) -> tokio::time::Instant {
+fn after(time: std::time::Duration) -> Instant {
     const YEAR: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 60 * 60);
-    tokio::time::Instant::now() + time.min(YEAR)
+    Instant::now() + time.min(YEAR)
 }

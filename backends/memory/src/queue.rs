@@ -105,13 +105,13 @@ impl Queue for Memory {
         Ok(crate::events::wait_for(&self.0.leaves_came, wait, take).await)
     }
 
-    async fn finish(&self, done: Vec<(DeliveryId, Completion)>) -> Result<(), BackendError> {
+    async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError> {
         let mut leaves = lock(&self.0.leaves);
-        for (id, _) in &done {
+        for (id, _) in done {
             leaves.leased.remove(&id.entry.1);
         }
         // Still under the lock: a leaf is acknowledged and reported, or neither.
-        self.append(done.into_iter().map(|(_, completion)| Event::Completed(completion)));
+        self.append(done.iter().map(|(_, completion)| Event::Completed(completion.clone())));
         Ok(())
     }
 
@@ -147,10 +147,14 @@ impl Queue for Memory {
         Ok(())
     }
 
+    async fn retire(&self, _: &WorkerId, _: &[Arc<str>]) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError> {
         self.sweep_events();
         let now = Instant::now();
-        let mut swept = Swept::default();
+        let mut swept = Swept { forgotten: self.forget_ended(now), ..Swept::default() };
         let mut leaves = lock(&self.0.leaves);
         let mut passed: Vec<u64> =
             leaves.leased.iter().filter(|(_, held)| held.until <= now).map(|(e, _)| *e).collect();

@@ -1,26 +1,30 @@
 //! Runs in memory.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{
-    BackendError, Dispatch, ErrorKind, Event, Known, NewRun, RunStatus, Store, Submitted,
+    Advance, Advanced, BackendError, Dispatch, ErrorKind, Event, Known, NewRun, RunStatus, Store, Submitted,
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::{Results as _, ScopeNo};
-use celeriac_engine::{Plan, Release, RunState, Settled};
-use celeriac_primitives::{Completion, NodeNo, RunId};
+use celeriac_engine::{Plan, Release, RunOutcome, RunState};
+use celeriac_primitives::{NodeNo, RunId};
 use dashmap::Entry;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::{Memory, lock};
+use crate::{Memory, after, lock};
 
 /// One run: its plan, its state, and a version that wakes those who wait for a change.
 #[derive(Debug)]
 pub(crate) struct Run {
     plan: Arc<Plan>,
     expected: u32,
+    retention: Option<Duration>,
     state: Mutex<RunState>,
     version: watch::Sender<u64>,
 }
@@ -44,6 +48,62 @@ impl Run {
 }
 
 impl Memory {
+    fn settle_run(&self, advance: &Advance) -> Advanced {
+        let Some(run) = self.run(advance.run) else { return Advanced::Unknown };
+        let mut state = lock(&run.state);
+        let open = state.open();
+        let mut settled = state.settle(&run.plan, advance.completions.iter().cloned());
+        if !settled.repairs() {
+            let is_released = |leaf: &&Dispatch| settled.released.binary_search(&leaf.release).is_ok();
+            let prepared: Vec<Dispatch> = advance.prepared.iter().filter(is_released).cloned().collect();
+            let is_prepared: HashSet<Release> = prepared.iter().map(|leaf| leaf.release).collect();
+            settled.released.retain(|release| !is_prepared.contains(release));
+            // Under the run's lock: what is marked is queued before anybody else can look.
+            self.enqueue(prepared.into_iter().filter(|leaf| state.dispatch(leaf.release)));
+        }
+        if settled.changes() {
+            run.touch();
+        }
+        if open > 0 && state.ended() {
+            self.keep_for(advance.run, run.retention);
+        }
+        let acknowledged = !advance.events.is_empty() && settled.released.is_empty();
+        if acknowledged {
+            self.acknowledge_now(&advance.events);
+        }
+        Advanced::Settled { settled, acknowledged }
+    }
+
+    /// Notes when a run that has ended is to be forgotten.
+    fn keep_for(&self, run: RunId, retention: Option<Duration>) {
+        if let Some(retention) = retention {
+            lock(&self.0.ended).push(Reverse((after(retention), run)));
+        }
+    }
+
+    /// Forgets the runs whose time is over; returns how many.
+    pub(crate) fn forget_ended(&self, now: Instant) -> usize {
+        let mut forgotten = 0;
+        loop {
+            let mut ended = lock(&self.0.ended);
+            if ended.peek().is_none_or(|Reverse((until, _))| *until > now) {
+                return forgotten;
+            }
+            let Some(Reverse((_, run))) = ended.pop() else { return forgotten };
+            drop(ended);
+            // The id may have been forgotten and taken again by a run that goes on.
+            let over = self.run(run).is_some_and(|run| run.status().ended());
+            forgotten += usize::from(over && self.forget_now(run));
+        }
+    }
+
+    fn forget_now(&self, run: RunId) -> bool {
+        let forgotten = self.0.runs.remove(&run);
+        // Whoever waits for a change looks again, and finds nothing.
+        forgotten.iter().for_each(|(_, run)| run.touch());
+        forgotten.is_some()
+    }
+
     fn run(&self, run: RunId) -> Option<Arc<Run>> {
         self.0.runs.get(&run).map(|run| run.value().clone())
     }
@@ -56,32 +116,33 @@ impl Store for Memory {
             Entry::Occupied(known) if *known.get().plan == *run.plan => Ok(Submitted::Existing),
             Entry::Occupied(_) => Err(BackendError::new(ErrorKind::Conflict, "submit").context(run.id)),
             Entry::Vacant(free) => {
-                let (state, _) = RunState::start(&run.plan);
-                let state = Mutex::new(state);
-                let (expected, version) = (run.plan.expected(), watch::Sender::new(1));
-                free.insert(Arc::new(Run { plan: run.plan, expected, state, version }));
-                self.append([Event::Submitted(run.id)]);
+                let NewRun { id, plan, starts, retention } = run;
+                let (mut state, released) = RunState::start(&plan);
+                if !released.is_empty() && starts.len() == released.len() {
+                    self.enqueue(starts.into_iter().filter(|leaf| state.dispatch(leaf.release)));
+                } else if !released.is_empty() {
+                    self.append([Event::Submitted(id)]);
+                }
+                if state.ended() {
+                    self.keep_for(id, retention);
+                }
+                let (expected, version, state) = (plan.expected(), watch::Sender::new(1), Mutex::new(state));
+                free.insert(Arc::new(Run { plan, expected, retention, state, version }));
                 Ok(Submitted::Accepted)
             }
         }
     }
 
     async fn plan(&self, run: RunId) -> Result<Option<Arc<Plan>>, BackendError> {
-        Ok(self.run(run).map(|run| run.plan.clone()))
+        Ok(self.plan_at_hand(run))
     }
 
-    async fn settle(
-        &self,
-        batch: Vec<(RunId, Vec<Completion>)>,
-    ) -> Result<Vec<Option<Settled>>, BackendError> {
-        let settle = |(run, completions)| {
-            let run = self.run(run)?;
-            let mut state = lock(&run.state);
-            let settled = state.settle(&run.plan, completions);
-            run.touch();
-            Some(settled)
-        };
-        Ok(batch.into_iter().map(settle).collect())
+    fn plan_at_hand(&self, run: RunId) -> Option<Arc<Plan>> {
+        self.run(run).map(|run| run.plan.clone())
+    }
+
+    async fn settle(&self, batch: &[Advance]) -> Result<Vec<Result<Advanced, BackendError>>, BackendError> {
+        Ok(batch.iter().map(|advance| Ok(self.settle_run(advance))).collect())
     }
 
     async fn outbox(&self, run: RunId) -> Result<Vec<Release>, BackendError> {
@@ -109,11 +170,11 @@ impl Store for Memory {
         Ok(known)
     }
 
-    async fn dispatch(&self, run: RunId, leaves: Vec<Dispatch>) -> Result<usize, BackendError> {
+    async fn dispatch(&self, run: RunId, leaves: &[Dispatch]) -> Result<usize, BackendError> {
         let Some(run) = self.run(run) else { return Ok(0) };
         let mut state = lock(&run.state);
         // Under the run's lock: what is marked is queued before anybody else can look.
-        Ok(self.enqueue(leaves.into_iter().filter(|leaf| state.dispatch(leaf.release))))
+        Ok(self.enqueue(leaves.iter().filter(|leaf| state.dispatch(leaf.release)).cloned()))
     }
 
     async fn status(&self, run: RunId) -> Result<Option<RunStatus>, BackendError> {
@@ -133,6 +194,26 @@ impl Store for Memory {
         Ok(self.run(run).map(|run| run.status()))
     }
 
+    async fn decided(
+        &self,
+        run: RunId,
+        nodes: &[NodeNo],
+        timeout: Duration,
+    ) -> Result<Option<(RunStatus, Known)>, BackendError> {
+        let Some(known) = self.run(run) else { return Ok(None) };
+        let is_decided = |run: &Run| run.status().outcome != RunOutcome::Undecided;
+        let mut version = known.version.subscribe();
+        let deadline = after(timeout);
+        while !is_decided(&known) && self.run(run).is_some() {
+            if tokio::time::timeout_at(deadline, version.changed()).await.is_err() {
+                break;
+            }
+        }
+        let Some(status) = self.run(run).map(|run| run.status()) else { return Ok(None) };
+        let outcomes = if status.outcome == RunOutcome::Succeeded { nodes } else { &[] };
+        Ok(Some((status, self.known(run, outcomes, &[]).await?)))
+    }
+
     async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError> {
         Ok(self.run(run).map(|run| lock(&run.state).phases().collect()))
     }
@@ -146,9 +227,6 @@ impl Store for Memory {
     }
 
     async fn forget(&self, run: RunId) -> Result<bool, BackendError> {
-        let forgotten = self.0.runs.remove(&run);
-        // Whoever waits for a change looks again, and finds nothing.
-        forgotten.iter().for_each(|(_, run)| run.touch());
-        Ok(forgotten.is_some())
+        Ok(self.forget_now(run))
     }
 }

@@ -5,10 +5,13 @@
 
 use std::time::Duration;
 
-use celeriac_backends::{BackendError, ErrorKind};
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, FromRedisValue, Script};
+use celeriac_backends::BackendError;
+use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, Script, Value};
 
+use crate::address::Address;
 use crate::error::refused;
 use crate::hints::Hints;
 use crate::keys::{Keys, Line};
@@ -24,36 +27,70 @@ const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
 /// The consumer group of every line.
 pub(crate) const GROUP: &str = "celeriac";
 
+/// A connection for commands and pipelines. Cheap to clone: clones share it.
+#[derive(Clone)]
+pub(crate) enum Connection {
+    One(ConnectionManager),
+    Cluster(ClusterConnection),
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::One(connection) => connection.req_packed_command(cmd),
+            Self::Cluster(connection) => connection.req_packed_command(cmd),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::One(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::One(connection) => connection.get_db(),
+            Self::Cluster(connection) => connection.get_db(),
+        }
+    }
+}
+
 /// A connection and the keys to use with it. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Link {
-    manager: ConnectionManager,
+    connection: Connection,
     pub(crate) hints: Hints,
     pub(crate) keys: Keys,
 }
 
 impl Link {
-    pub(crate) async fn connect(url: &str, prefix: &str) -> Result<Self, BackendError> {
-        if prefix.is_empty() || prefix.contains(['{', '}']) {
-            let context = format!("the prefix {prefix:?} is empty or has a brace: choose letters and digits");
-            return Err(BackendError::new(ErrorKind::Denied, "connect").context(context));
-        }
-        let client = Client::open(url).map_err(refused("connect"))?;
-        let config = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_connection_timeout(Some(CONNECTION_TIMEOUT))
-            .set_number_of_retries(RECONNECTS)
-            .set_max_delay(RECONNECT_DELAY_MAX);
-        let manager = ConnectionManager::new_with_config(client.clone(), config);
-        let manager = manager.await.map_err(refused("connect"))?;
-        let link = Self { manager, hints: Hints::start(client), keys: Keys::new(prefix) };
+    pub(crate) async fn connect(address: Address, prefix: &str) -> Result<Self, BackendError> {
+        let keys = Keys::new(prefix);
+        let (connection, clients) = match address {
+            Address::One(client) => (one(client.clone()).await, vec![*client]),
+            Address::Cluster { nodes, builder } => (cluster(*builder).await, nodes),
+        };
+        let connection = connection.map_err(refused("connect"))?;
+        let link = Self { connection, hints: Hints::start(clients, keys.changes()), keys };
         link.look_at_settings().await?;
         Ok(link)
     }
 
     /// A connection for a command or a pipeline.
-    pub(crate) fn connection(&self) -> ConnectionManager {
-        self.manager.clone()
+    pub(crate) fn connection(&self) -> Connection {
+        self.connection.clone()
+    }
+
+    /// Whether the keys of a run and those of a queue may be on different servers.
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.connection, Connection::Cluster(_))
     }
 
     /// Runs a script.
@@ -68,10 +105,21 @@ impl Link {
         invocation.invoke_async(&mut self.connection()).await.map_err(refused(operation))
     }
 
+    /// Sends a command.
+    pub(crate) async fn ask<T: FromRedisValue>(
+        &self,
+        operation: &'static str,
+        cmd: &Cmd,
+    ) -> Result<T, BackendError> {
+        cmd.query_async(&mut self.connection()).await.map_err(refused(operation))
+    }
+
     /// Says how safe the data is, and warns when Redis may throw it away.
     async fn look_at_settings(&self) -> Result<(), BackendError> {
-        let info: String =
-            redis::cmd("INFO").query_async(&mut self.connection()).await.map_err(refused("connect"))?;
+        // On a Cluster any one of the masters answers for all: they are configured alike.
+        let mut info = redis::cmd("INFO");
+        let info: Infos = self.ask("connect", info.arg("everything")).await?;
+        let info = info.0;
         let field = |name: &str| {
             let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.unwrap_or("unknown").trim().to_owned()
@@ -81,9 +129,9 @@ impl Link {
             tracing::warn!(policy, "Redis may evict parts of runs: set its maxmemory-policy to noeviction");
         }
         // The user may lack the right to read the configuration.
-        let fsync: Option<Vec<String>> =
-            redis::cmd("CONFIG").arg("GET").arg("appendfsync").query_async(&mut self.connection()).await.ok();
-        let fsync = fsync.and_then(|pair| pair.get(1).cloned()).unwrap_or_else(|| "unknown".to_owned());
+        let config = self.ask::<Infos>("connect", redis::cmd("CONFIG").arg("GET").arg("appendfsync")).await;
+        let fsync = config.map_or_else(|_| "unknown".to_owned(), |pair| pair.0.trim().to_owned());
+        let fsync = fsync.rsplit('\n').next().unwrap_or("unknown").to_owned();
         let appendonly = field("aof_enabled") == "1";
         tracing::info!(version = field("redis_version"), appendonly, fsync, "connected to Redis");
         if !appendonly {
@@ -95,9 +143,50 @@ impl Link {
     }
 }
 
+/// The first text of an answer, which on a Cluster has one for each node; a list of texts is its lines.
+struct Infos(String);
+
+impl FromRedisValue for Infos {
+    fn from_redis_value(value: Value) -> Result<Self, redis::ParsingError> {
+        fn text(value: &Value) -> String {
+            match value {
+                Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                Value::SimpleString(text) | Value::VerbatimString { text, .. } => text.clone(),
+                Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join("\n"),
+                Value::Map(pairs) => match pairs.first() {
+                    // One answer for each node; or the settings themselves.
+                    Some((_, value @ (Value::Array(_) | Value::Map(_)))) => text(value),
+                    Some((_, value)) => text(value),
+                    None => String::new(),
+                },
+                _ => String::new(),
+            }
+        }
+        Ok(Self(text(&value)))
+    }
+}
+
+async fn one(client: Box<Client>) -> RedisResult<Connection> {
+    let config = ConnectionManagerConfig::new()
+        .set_response_timeout(Some(RESPONSE_TIMEOUT))
+        .set_connection_timeout(Some(CONNECTION_TIMEOUT))
+        .set_number_of_retries(RECONNECTS)
+        .set_max_delay(RECONNECT_DELAY_MAX);
+    ConnectionManager::new_with_config(*client, config).await.map(Connection::One)
+}
+
+async fn cluster(builder: redis::cluster::ClusterClientBuilder) -> RedisResult<Connection> {
+    let client: ClusterClient =
+        builder.response_timeout(RESPONSE_TIMEOUT).connection_timeout(CONNECTION_TIMEOUT).build()?;
+    client.get_async_connection().await.map(Connection::Cluster)
+}
+
 /// Adds the keys of lines to a script's.
-pub(crate) fn line_keys(invocation: &mut redis::ScriptInvocation<'_>, lines: &[Line]) {
-    for key in lines.iter().flat_map(Line::keys) {
+pub(crate) fn line_keys<'l>(
+    invocation: &mut redis::ScriptInvocation<'_>,
+    lines: impl IntoIterator<Item = &'l Line>,
+) {
+    for key in lines.into_iter().flat_map(Line::keys) {
         invocation.key(key);
     }
 }

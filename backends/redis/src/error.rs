@@ -2,6 +2,7 @@
 
 use celeriac_backends::{BackendError, ErrorKind};
 use redis::{RedisError, ServerErrorKind};
+use std::sync::Arc;
 
 /// An operation that Redis did not do.
 pub(crate) fn refused(operation: &'static str) -> impl Fn(RedisError) -> BackendError {
@@ -19,6 +20,9 @@ fn kind(error: &RedisError) -> ErrorKind {
         Some("WRONGTYPE" | "CORRUPT") => return ErrorKind::Corrupt,
         Some(_) | None => {}
     }
+    if tls_error(error).is_some() {
+        return ErrorKind::Denied;
+    }
     if error.detail().is_some_and(|detail| detail.contains("max number of clients")) {
         return ErrorKind::Unavailable;
     }
@@ -33,8 +37,18 @@ fn kind(error: &RedisError) -> ErrorKind {
     }
 }
 
+/// What is wrong with a certificate: waiting does not mend it.
+fn tls_error(error: &RedisError) -> Option<&rustls::Error> {
+    let source = std::error::Error::source(error)?;
+    let source = source.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?;
+    source.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref()
+}
+
 /// What to do about it, where that is known.
 fn advice(error: &RedisError) -> String {
+    if tls_error(error).is_some() {
+        return format!("check the certificates: ca, and cert with key, in the URL; {error}");
+    }
     let advice = match error.code() {
         Some("OOM") => "Redis is out of memory: raise maxmemory",
         Some("MISCONF") => "Redis cannot save to its disk: look at its log",

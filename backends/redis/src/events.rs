@@ -1,13 +1,17 @@
-//! Events in Redis: one line for all coordinators.
+//! Events in Redis: a line for the submissions, and one for the reports of each queue.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{BackendError, Event, EventDelivery, EventId, Events};
-use celeriac_primitives::Completion;
+use celeriac_primitives::RunId;
 
 use crate::RedisBackend;
+use crate::hints::Wait;
+use crate::keys::Line;
 use crate::lines::{self, Entry};
+use crate::queue::read_report;
 
 /// All coordinators are one consumer: whoever settles an event may acknowledge it.
 const COORDINATORS: &str = "coordinators";
@@ -20,15 +24,35 @@ impl Events for RedisBackend {
         lease: Duration,
         wait: Duration,
     ) -> Result<Vec<EventDelivery>, BackendError> {
-        let line = [self.link().keys.events()].into();
-        let taken =
-            lines::take(self.link(), "events", &line, COORDINATORS.into(), max, (lease, wait)).await?;
-        Ok(taken.iter().filter_map(delivery).collect())
+        let link = self.link();
+        let wait = Wait::new(vec![link.hints.keep(&link.keys.submissions().stream)], wait);
+        loop {
+            let hint = wait.hint();
+            let sources: Arc<[Line]> = self.queues().sources(link).into();
+            let taken = lines::take_now(link, "events", &sources, COORDINATORS.into(), max, lease).await?;
+            if !taken.is_empty() || max == 0 {
+                return Ok(taken.iter().filter_map(delivery).collect());
+            }
+            // Nothing here; perhaps at a queue that somebody has begun to use.
+            let (_, is_new) = self.queues().refresh(link, "events").await?;
+            if is_new {
+                continue;
+            }
+            if wait.is_over() {
+                return Ok(Vec::new());
+            }
+            wait.next(hint).await;
+        }
     }
 
     async fn acknowledge(&self, events: &[EventId]) -> Result<(), BackendError> {
-        let ids: Vec<_> = events.iter().map(|EventId(ms, sequence)| (*ms, *sequence)).collect();
-        lines::acknowledge(self.link(), &self.link().keys.events(), &ids).await
+        let sources = self.queues().sources(self.link());
+        for (source, line) in sources.iter().enumerate() {
+            let here = events.iter().filter(|event| event.source as usize == source);
+            let ids: Vec<_> = here.map(|event| event.entry).collect();
+            lines::acknowledge(self.link(), line, &ids).await?;
+        }
+        Ok(())
     }
 }
 
@@ -38,17 +62,13 @@ fn delivery(entry: &Entry) -> Option<EventDelivery> {
     if event.is_none() {
         tracing::error!(id = lines::print_id(entry.id), "an event cannot be read; it comes again");
     }
-    Some(EventDelivery { id: EventId(entry.id.0, entry.id.1), event: event? })
+    Some(EventDelivery { id: EventId { source: entry.line as u32, entry: entry.id }, event: event? })
 }
 
 fn read(entry: &Entry) -> Option<Event> {
-    let submitted = entry.text("s");
-    if !submitted.is_empty() {
-        return submitted.parse().ok().map(Event::Submitted);
+    if entry.field == "s" {
+        let id = uuid::Uuid::from_slice(&entry.value).ok()?;
+        return RunId::from_uuid(id).ok().map(Event::Submitted);
     }
-    Some(Event::Completed(Completion {
-        task_id: entry.text("t").parse().ok()?,
-        attempt: entry.text("a").parse().ok()?,
-        outcome: rmp_serde::from_slice(entry.field("o")).ok()?,
-    }))
+    read_report(&entry.value).map(Event::Completed)
 }

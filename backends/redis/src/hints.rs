@@ -2,16 +2,22 @@
 //!
 //! One connection listens to the channels that somebody in this process is interested in. A hint may get lost, so
 //! whoever waits for one looks by itself every now and then: [`POLL`]. Scripts ignore it when the user may not publish.
+//!
+//! Queues and events have a channel each. Runs share a few: a hint there is the ids of the runs that have changed, 16
+//! bytes each, and wakes those who wait for one of them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use celeriac_primitives::RunId;
 use dashmap::DashMap;
 use futures::StreamExt;
 use redis::Client;
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
+
+use crate::keys::Keys;
 
 /// How long one waits for a hint before looking without one.
 pub(crate) const POLL: Duration = Duration::from_millis(500);
@@ -21,62 +27,57 @@ const RECONNECT: Duration = Duration::from_millis(250);
 /// Longer than anybody waits: keeps sums of instants and durations within their range.
 const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The channels and those who wait at them.
+/// The channels, and those who wait.
 #[derive(Clone, Debug)]
 pub(crate) struct Hints {
-    asks: mpsc::UnboundedSender<Ask>,
-    channels: Arc<Channels>,
+    asks: mpsc::UnboundedSender<String>,
+    known: Arc<Known>,
 }
-
-type Channels = DashMap<String, (Arc<Notify>, usize)>;
 
 #[derive(Debug)]
-enum Ask {
-    Listen(String),
-    Leave(String),
+struct Known {
+    /// What the channels of changes start with.
+    changes: String,
+    channels: DashMap<String, Arc<Notify>>,
+    runs: DashMap<RunId, (Arc<Notify>, usize)>,
 }
 
-/// Interest in a channel, until it is dropped.
+/// Interest in a run, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Listener {
     notify: Arc<Notify>,
-    channel: String,
-    hints: Hints,
+    run: RunId,
+    known: Arc<Known>,
 }
 
 impl Hints {
-    /// Starts to listen, in a task that ends when the last clone is dropped.
-    pub(crate) fn start(client: Client) -> Self {
+    /// Starts to listen, in a task that ends when the last clone is dropped, at any of these servers.
+    pub(crate) fn start(clients: Vec<Client>, changes: String) -> Self {
         let (asks, asked) = mpsc::unbounded_channel();
-        let channels = Arc::new(Channels::default());
-        tokio::spawn(listen(client, asked, channels.clone()));
-        Self { asks, channels }
-    }
-
-    /// Listens to a channel as long as the listener lives.
-    pub(crate) fn listen(&self, channel: &str) -> Listener {
-        Listener { notify: self.join(channel), channel: channel.to_owned(), hints: self.clone() }
+        let known = Arc::new(Known { changes, channels: DashMap::new(), runs: DashMap::new() });
+        tokio::spawn(listen(clients, asked, known.clone()));
+        Self { asks, known }
     }
 
     /// Listens to a channel as long as the task runs.
     pub(crate) fn keep(&self, channel: &str) -> Arc<Notify> {
-        if let Some(known) = self.channels.get(channel) {
-            return known.0.clone();
+        if let Some(known) = self.known.channels.get(channel) {
+            return known.clone();
         }
-        self.join(channel)
+        let notify = self.known.channels.entry(channel.to_owned()).or_default().clone();
+        // Without the task there are no hints, and the poll behind them does it all.
+        let _ = self.asks.send(channel.to_owned());
+        notify
     }
 
-    /// One more who is interested in a channel.
-    fn join(&self, channel: &str) -> Arc<Notify> {
-        let mut entry = self.channels.entry(channel.to_owned()).or_default();
+    /// Listens to changes of a run as long as the listener lives.
+    pub(crate) fn listen(&self, run: RunId) -> Listener {
+        let mut entry = self.known.runs.entry(run).or_default();
         entry.1 += 1;
-        let (notify, first) = (entry.0.clone(), entry.1 == 1);
+        let notify = entry.0.clone();
         drop(entry);
-        if first {
-            // Without the task there are no hints, and the poll behind them does it all.
-            let _ = self.asks.send(Ask::Listen(channel.to_owned()));
-        }
-        notify
+        self.keep(&format!("{}{}", self.known.changes, Keys::change_channel(run)));
+        Listener { notify, run, known: self.known.clone() }
     }
 }
 
@@ -88,12 +89,42 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Some(mut entry) = self.hints.channels.get_mut(&self.channel) {
+        if let Some(mut entry) = self.known.runs.get_mut(&self.run) {
             entry.1 -= 1;
         }
-        let gone = self.hints.channels.remove_if(&self.channel, |_, (_, listeners)| *listeners == 0);
-        if gone.is_some() {
-            let _ = self.hints.asks.send(Ask::Leave(std::mem::take(&mut self.channel)));
+        self.known.runs.remove_if(&self.run, |_, (_, listeners)| *listeners == 0);
+    }
+}
+
+impl Known {
+    /// Passes a hint on.
+    fn tell(&self, channel: &str, ids: &[u8]) {
+        if !channel.starts_with(&self.changes) {
+            if let Some(notify) = self.channels.get(channel) {
+                notify.notify_waiters();
+            }
+            return;
+        }
+        for id in ids.chunks_exact(16) {
+            let id = uuid::Uuid::from_slice(id).expect("sixteen bytes are a UUID");
+            let run = RunId::from_uuid(id).ok();
+            if let Some(entry) = run.and_then(|run| self.runs.get(&run)) {
+                entry.0.notify_waiters();
+            }
+        }
+    }
+
+    /// What came before a channel was listened to was not hinted at: whoever waits there looks.
+    fn tell_all(&self, channel: &str) {
+        match channel.strip_prefix(&self.changes) {
+            None => self.tell(channel, &[]),
+            Some(channel) => {
+                let here = |run: RunId| Keys::change_channel(run).to_string() == channel;
+                self.runs
+                    .iter()
+                    .filter(|entry| here(*entry.key()))
+                    .for_each(|entry| entry.value().0.notify_waiters());
+            }
         }
     }
 }
@@ -133,9 +164,10 @@ impl Wait {
     }
 }
 
-async fn listen(client: Client, mut asks: mpsc::UnboundedReceiver<Ask>, channels: Arc<Channels>) {
-    loop {
-        match subscribed(&client, &mut asks, &channels).await {
+async fn listen(clients: Vec<Client>, mut asks: mpsc::UnboundedReceiver<String>, known: Arc<Known>) {
+    // On a Cluster every node passes every hint on; when one is down, the next will do.
+    for client in clients.iter().cycle() {
+        match subscribed(client, &mut asks, &known).await {
             Ok(()) => return,
             Err(error) => tracing::debug!(%error, "no hints from Redis; polling meanwhile"),
         }
@@ -149,40 +181,28 @@ async fn listen(client: Client, mut asks: mpsc::UnboundedReceiver<Ask>, channels
 /// Listens until the connection is lost; `Ok` when nobody is left to be told.
 async fn subscribed(
     client: &Client,
-    asks: &mut mpsc::UnboundedReceiver<Ask>,
-    channels: &Channels,
+    asks: &mut mpsc::UnboundedReceiver<String>,
+    known: &Known,
 ) -> redis::RedisResult<()> {
     let (mut sink, mut messages) = client.get_async_pubsub().await?.split();
-    let known: Vec<String> = channels.iter().map(|entry| entry.key().clone()).collect();
-    for channel in &known {
+    let channels: Vec<String> = known.channels.iter().map(|entry| entry.key().clone()).collect();
+    for channel in &channels {
         sink.subscribe(channel).await?;
-        tell(channels, channel);
+        known.tell_all(channel);
     }
     loop {
         tokio::select! {
             ask = asks.recv() => match ask {
                 None => return Ok(()),
-                Some(Ask::Listen(channel)) => {
+                Some(channel) => {
                     sink.subscribe(&channel).await?;
-                    // What came before is not hinted at: look.
-                    tell(channels, &channel);
+                    known.tell_all(&channel);
                 }
-                // Somebody may be interested again by now.
-                Some(Ask::Leave(channel)) if !channels.contains_key(&channel) => {
-                    sink.unsubscribe(&channel).await?;
-                }
-                Some(Ask::Leave(_)) => {}
             },
             message = messages.next() => match message {
-                Some(message) => tell(channels, message.get_channel_name()),
+                Some(message) => known.tell(message.get_channel_name(), message.get_payload_bytes()),
                 None => return Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into()),
             },
         }
-    }
-}
-
-fn tell(channels: &Channels, channel: &str) {
-    if let Some(entry) = channels.get(channel) {
-        entry.0.notify_waiters();
     }
 }

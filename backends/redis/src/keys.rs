@@ -1,21 +1,34 @@
 //! Where everything is kept.
 //!
 //! ```text
-//! celeriac:{<run>}:meta      hash    format, id, nodes, parts, open, owed, left, version, failed
-//! celeriac:{<run>}:plan      string  the plan as bytes
-//! celeriac:{<run>}:st        string  one byte per node: W R D S F; what is R is the outbox
-//! celeriac:{<run>}:graph     hash    j<node>, s<scope> → whom a join and a closed scope count down
-//! celeriac:{<run>}:counts    hash    node → predecessors that have succeeded, while some have and some have not
-//! celeriac:{<run>}:attempts  hash    node → current attempt, where it is not the first
-//! celeriac:{<run>}:out       hash    node → outcome
-//! celeriac:{<run>}:closed    hash    scope → the node whose failure closed it
+//! celeriac:{<run>}:run       hash    all of one run: see below
+//! celeriac:{<run>}:states    string  one byte per node, W R D S F, when there are many nodes
+//! celeriac:{<run>}:plan      string  the plan as bytes, when it is large
 //! celeriac:{<run>}:stage:…           parts of a large run before it is visible; they expire
-//! celeriac:{q:<name>}:stream stream  leaves: t task id, a attempt, m message
+//! celeriac:{q:<name>}:stream stream  leaves (m: task id, attempt, message)
 //! celeriac:{q:<name>}:leases zset    entry → when its lease passes, by the clock of Redis, in ms
 //! celeriac:{q:<name>}:again  list    entries that were given out before and are to be taken first
-//! celeriac:{events}:…                stream, leases and again of the events (t, a, o: a completion; s: a submitted run)
-//! celeriac:{events}:owing    zset    runs whose outbox is not empty → since when, in s
+//! celeriac:{q:<name>}:done…          stream, leases and again of the reports (c: task id, attempt, outcome)
+//! celeriac:{events}:…                stream, leases and again of the submissions (s: run id)
 //! celeriac:{events}:queues   set     the names of the queues
+//! celeriac:{events}:runs     zset    the ids of all runs, in their order
+//! celeriac:{events}:ended    zset    runs that have ended → when they are to be forgotten, in ms
+//! celeriac:{events}:intents  zset    on a Cluster, runs about to be stored → since when, in ms
+//! ```
+//!
+//! The hash of a run has these fields:
+//!
+//! ```text
+//! m          what changes with every step, packed (`meta.rs`)
+//! s          one byte per node, when there are few: W waits, R released, D dispatched, S succeeded, F failed; what is R
+//!            is the outbox
+//! p          the plan as bytes, when it is small
+//! w          whom each leaf counts down, when there are very few: settling such a run takes no plan
+//! o<node>    the outcome of a leaf
+//! c<node>    how many predecessors have succeeded, while some have and some have not
+//! a<node>    the current attempt, where it is not the first
+//! x<scope>   the node whose failure closed the scope
+//! j<node>    whom a join counts down
 //! ```
 //!
 //! What stands in braces decides the slot in a Redis Cluster. Nothing of a live run expires.
@@ -24,15 +37,22 @@ use std::sync::Arc;
 
 use celeriac_primitives::RunId;
 
+/// Changes are hinted at on so many channels: a process that waits for some runs hears of a part of the others.
+const CHANGE_CHANNELS: u128 = 16;
+
 /// Makes keys.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys(Arc<str>);
 
 /// The keys of one run.
 #[derive(Clone, Debug)]
-pub(crate) struct RunKeys(String);
+pub(crate) struct RunKeys {
+    pub(crate) hash: String,
+    pub(crate) states: String,
+    pub(crate) plan: String,
+}
 
-/// The keys of one line: a stream with its leases. The stream's key is also the channel of its hints.
+/// The keys of one line: a stream with its leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) stream: String,
@@ -46,45 +66,54 @@ impl Keys {
     }
 
     pub(crate) fn run(&self, run: RunId) -> RunKeys {
-        RunKeys(format!("{}:{{{run}}}:", self.0))
+        let key = |what: &str| format!("{}:{{{run}}}:{what}", self.0);
+        RunKeys { hash: key("run"), states: key("states"), plan: key("plan") }
     }
 
+    /// The stream of a queue is also the channel of its hints.
     pub(crate) fn queue(&self, name: &str) -> Line {
-        self.line(&format!("q:{name}"))
+        self.line(&format!("{{q:{name}}}:"))
     }
 
-    pub(crate) fn events(&self) -> Line {
-        self.line("events")
+    /// The reports on the leaves of a queue.
+    pub(crate) fn reports(&self, name: &str) -> Line {
+        self.line(&format!("{{q:{name}}}:done:"))
     }
 
-    /// Runs that owe a dispatch. One place for all runs: with a Cluster it becomes one per slot.
-    pub(crate) fn owing(&self) -> String {
-        format!("{}:{{events}}:owing", self.0)
-    }
-
-    /// All runs there are, in the order of their ids.
-    pub(crate) fn runs(&self) -> String {
-        format!("{}:{{events}}:runs", self.0)
+    /// The stream of the submissions is also the channel of the hints at all events.
+    pub(crate) fn submissions(&self) -> Line {
+        self.line("{events}:")
     }
 
     pub(crate) fn queues(&self) -> String {
         format!("{}:{{events}}:queues", self.0)
     }
 
-    fn line(&self, tag: &str) -> Line {
-        let key = |what: &str| format!("{}:{{{tag}}}:{what}", self.0);
+    pub(crate) fn runs(&self) -> String {
+        format!("{}:{{events}}:runs", self.0)
+    }
+
+    pub(crate) fn ended(&self) -> String {
+        format!("{}:{{events}}:ended", self.0)
+    }
+
+    pub(crate) fn intents(&self) -> String {
+        format!("{}:{{events}}:intents", self.0)
+    }
+
+    /// What the channels of changes start with.
+    pub(crate) fn changes(&self) -> String {
+        format!("{}:changed:", self.0)
+    }
+
+    /// The channel on which changes of a run are hinted at, without its start.
+    pub(crate) fn change_channel(run: RunId) -> u128 {
+        (run.uuid().as_u128() >> 32) % CHANGE_CHANNELS
+    }
+
+    fn line(&self, place: &str) -> Line {
+        let key = |what: &str| format!("{}:{place}{what}", self.0);
         Line { stream: key("stream"), leases: key("leases"), again: key("again") }
-    }
-}
-
-impl RunKeys {
-    pub(crate) fn key(&self, what: &str) -> String {
-        format!("{}{what}", self.0)
-    }
-
-    /// The channel on which changes of the run are hinted at.
-    pub(crate) fn channel(&self) -> String {
-        self.key("changed")
     }
 }
 
@@ -102,14 +131,15 @@ mod tests {
     fn the_keys_of_a_run_and_of_a_queue_share_a_slot_each() {
         let keys = Keys::new("app");
         let run = RunId::from_parts(1, 2);
-        assert_eq!(keys.run(run).key("meta"), format!("app:{{{run}}}:meta"));
+        assert_eq!(keys.run(run).hash, format!("app:{{{run}}}:run"));
         assert_eq!(
             keys.queue("mail").keys(),
             ["app:{q:mail}:stream", "app:{q:mail}:leases", "app:{q:mail}:again"]
         );
+        assert_eq!(keys.reports("mail").stream, "app:{q:mail}:done:stream");
         assert_eq!(
-            (keys.events().stream.as_str(), keys.owing().as_str()),
-            ("app:{events}:stream", "app:{events}:owing")
+            (keys.submissions().stream.as_str(), keys.runs().as_str()),
+            ("app:{events}:stream", "app:{events}:runs")
         );
     }
 }

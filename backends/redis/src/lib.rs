@@ -24,25 +24,34 @@
 //! Leases run by the clock of Redis, to the millisecond. No command blocks the connection: waiting is done with hints
 //! over pub/sub and a poll behind them, so everything works, more slowly, when all hints are lost.
 
+mod address;
 mod connection;
+mod dispatch;
 mod error;
 mod events;
 mod hints;
 mod keys;
 mod lines;
-mod plans;
+mod meta;
 mod queue;
+mod queues;
 mod scripts;
+mod settle;
 mod store;
 mod submit;
+mod wiring;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use celeriac_backends::BackendError;
+use celeriac_backends::{BackendError, ErrorKind};
+use celeriac_primitives::RunId;
 
+use address::{Address, Tls};
 use connection::Link;
-use plans::Plans;
+use queues::Queues;
+use submit::Desk;
+use wiring::Plans;
 
 /// Keeps runs, queues and events in Redis. Cheap to clone: clones share the connection.
 #[derive(Clone)]
@@ -51,6 +60,10 @@ pub struct RedisBackend(Arc<Shared>);
 struct Shared {
     link: Link,
     plans: Plans,
+    queues: Queues,
+    desk: Desk,
+    /// Down to which run the last sweep looked for what is owed.
+    page: Mutex<Option<RunId>>,
     prefix: String,
 }
 
@@ -60,11 +73,18 @@ struct Shared {
 pub struct RedisBuilder {
     url: String,
     prefix: String,
+    tls: Tls,
 }
 
 impl RedisBackend {
-    /// Connects to `redis://[user:password@]host[:port][/database]` or `unix:///path/to/socket`, with the prefix
-    /// `celeriac`.
+    /// Connects, with the prefix `celeriac`, to one of
+    ///
+    /// - `redis://[user:password@]host[:port][/database]`, or `rediss://…` with TLS;
+    /// - `unix:///path/to/socket[?db=…&user=…&pass=…]`;
+    /// - `redis-cluster://[user:password@]host:port,host:port,…`, or `rediss-cluster://…`: some nodes of a Cluster.
+    ///
+    /// With TLS, `?ca=…&cert=…&key=…` name files in PEM form: the certificate authority (the system's by default),
+    /// and a client certificate with its key.
     ///
     /// # Errors
     /// [`Unavailable`](celeriac_backends::ErrorKind::Unavailable) when nobody answers there,
@@ -75,7 +95,7 @@ impl RedisBackend {
 
     /// A backend with settings of its own.
     pub fn builder(url: impl Into<String>) -> RedisBuilder {
-        RedisBuilder { url: url.into(), prefix: "celeriac".to_owned() }
+        RedisBuilder { url: url.into(), prefix: "celeriac".to_owned(), tls: Tls::default() }
     }
 
     fn link(&self) -> &Link {
@@ -84,6 +104,10 @@ impl RedisBackend {
 
     fn plans(&self) -> &Plans {
         &self.0.plans
+    }
+
+    fn queues(&self) -> &Queues {
+        &self.0.queues
     }
 }
 
@@ -94,13 +118,32 @@ impl RedisBuilder {
         self
     }
 
+    /// Trusts this certificate authority, in PEM form, instead of the system's.
+    pub fn tls_ca(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.tls.ca = Some(pem.into());
+        self
+    }
+
+    /// Shows this client certificate, with its key, both in PEM form.
+    pub fn tls_client(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.tls.client = Some((certificate.into(), key.into()));
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
     /// As [`RedisBackend::connect`]; `Denied` also when the prefix is empty or has a brace.
     pub async fn connect(self) -> Result<RedisBackend, BackendError> {
-        let link = Link::connect(&self.url, &self.prefix).await?;
-        Ok(RedisBackend(Arc::new(Shared { link, plans: Plans::default(), prefix: self.prefix })))
+        let Self { url, prefix, tls } = self;
+        if prefix.is_empty() || prefix.contains(['{', '}']) {
+            let context = format!("the prefix {prefix:?} is empty or has a brace: choose letters and digits");
+            return Err(BackendError::new(ErrorKind::Denied, "connect").context(context));
+        }
+        let link = Link::connect(Address::parse(&url, tls)?, &prefix).await?;
+        let (plans, queues) = (Plans::default(), Queues::default());
+        let desk = Desk::open(link.clone());
+        Ok(RedisBackend(Arc::new(Shared { link, plans, queues, desk, page: Mutex::default(), prefix })))
     }
 }
 

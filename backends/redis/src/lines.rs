@@ -4,7 +4,6 @@
 //! in `again`, before all new ones; until then it belongs to the consumer `-`, so that its former owner can neither
 //! renew nor hand back what is no longer its own.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,27 +25,15 @@ const IDLE_MS: u64 = 60 * 60 * 1000;
 /// A sweep takes up at most this many slices of each line; the next sweep goes on.
 const SLICES_MAX: usize = 20;
 
-/// An entry: which of the lines it came from, its id, how often it was delivered, its fields.
+/// An entry: which of the lines it came from, its id, how often it was delivered, its only field.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) line: usize,
     pub(crate) id: (u64, u64),
     pub(crate) deliveries: u32,
-    fields: HashMap<String, Vec<u8>>,
+    pub(crate) field: String,
+    pub(crate) value: Vec<u8>,
 }
-
-impl Entry {
-    pub(crate) fn field(&self, name: &str) -> &[u8] {
-        self.fields.get(name).map_or(&[], Vec::as_slice)
-    }
-
-    pub(crate) fn text(&self, name: &str) -> &str {
-        std::str::from_utf8(self.field(name)).unwrap_or_default()
-    }
-}
-
-/// An entry as the take script answers it: place of its line from 1, id, deliveries, fields.
-type Reply = (usize, String, u32, HashMap<String, Vec<u8>>);
 
 /// Entries on their way to who asked for them. When that one is gone, they go back to their lines.
 struct Taken {
@@ -74,10 +61,7 @@ impl Drop for Taken {
     }
 }
 
-/// Takes up to `max` entries, waiting up to `wait` for the first.
-///
-/// Cancel safe: the step that takes runs in a task of its own, and what it took for a future that was dropped goes
-/// back to its line.
+/// Takes up to `max` entries, waiting up to `wait` for the first; cancel safe as [`take_now`].
 pub(crate) async fn take(
     link: &Link,
     operation: &'static str,
@@ -89,47 +73,82 @@ pub(crate) async fn take(
     let wait = Wait::new(lines.iter().map(|line| link.hints.keep(&line.stream)).collect(), wait);
     loop {
         let hint = wait.hint();
-        let taken = Taken {
-            link: link.clone(),
-            lines: lines.clone(),
-            consumer: consumer.clone(),
-            entries: Vec::new(),
-        };
-        let taken = tokio::spawn(take_now(operation, taken, max, lease)).await;
-        let mut taken = taken.map_err(|panic| corrupt(operation, panic))??;
-        if !taken.entries.is_empty() || max == 0 || wait.is_over() {
-            return Ok(std::mem::take(&mut taken.entries));
+        let taken = take_now(link, operation, lines, consumer.clone(), max, lease).await?;
+        if !taken.is_empty() || max == 0 || wait.is_over() {
+            return Ok(taken);
         }
         wait.next(hint).await;
     }
 }
 
-async fn take_now(
+/// Takes up to `max` entries that are there.
+///
+/// Cancel safe: the step that takes runs in a task of its own, and what it took for a future that was dropped goes
+/// back to its line.
+pub(crate) async fn take_now(
+    link: &Link,
+    operation: &'static str,
+    lines: &Arc<[Line]>,
+    consumer: Arc<str>,
+    max: usize,
+    lease: Duration,
+) -> Result<Vec<Entry>, BackendError> {
+    let taken =
+        Taken { link: link.clone(), lines: lines.clone(), consumer: consumer.clone(), entries: Vec::new() };
+    let taken = tokio::spawn(take_all(operation, taken, max, lease)).await;
+    let mut taken = taken.map_err(|panic| corrupt(operation, panic))??;
+    Ok(std::mem::take(&mut taken.entries))
+}
+
+/// Takes from all lines in one script, or, where they are on different servers, from one after the other.
+async fn take_all(
     operation: &'static str,
     mut taken: Taken,
     max: usize,
     lease: Duration,
 ) -> Result<Taken, BackendError> {
-    let lease_ms = lease_ms(lease);
-    while taken.entries.len() < max {
-        let slice = SLICE.min(max - taken.entries.len());
-        let (link, lines, consumer) = (taken.link.clone(), taken.lines.clone(), taken.consumer.clone());
-        let reply: Vec<Reply> = link
-            .run(operation, &TAKE, |script| {
-                line_keys(script, &lines);
-                script.arg(GROUP).arg(&*consumer).arg(slice).arg(lease_ms);
-            })
-            .await?;
-        let count = reply.len();
-        for (line, id, deliveries, fields) in reply {
-            let id = parse_id(&id).ok_or_else(|| corrupt(operation, format!("stream id {id:?}")))?;
-            taken.entries.push(Entry { line: line - 1, id, deliveries, fields });
-        }
-        if count < slice {
-            break;
+    let lines = taken.lines.clone();
+    let at_once = if taken.link.is_cluster() { 1 } else { lines.len().max(1) };
+    for (group, some) in lines.chunks(at_once).enumerate() {
+        while taken.entries.len() < max {
+            let slice = SLICE.min(max - taken.entries.len());
+            let entries = take_some(&taken, operation, some, slice, lease).await?;
+            let count = entries.len();
+            taken.entries.extend(
+                entries.into_iter().map(|entry| Entry { line: entry.line + group * at_once, ..entry }),
+            );
+            if count < slice {
+                break;
+            }
         }
     }
     Ok(taken)
+}
+
+async fn take_some(
+    taken: &Taken,
+    operation: &'static str,
+    lines: &[Line],
+    max: usize,
+    lease: Duration,
+) -> Result<Vec<Entry>, BackendError> {
+    let reply: Vec<redis::Value> = taken
+        .link
+        .run(operation, &TAKE, |script| {
+            line_keys(script, lines);
+            script.arg(GROUP).arg(&*taken.consumer).arg(max).arg(lease_ms(lease));
+        })
+        .await?;
+    let mut values = reply.into_iter();
+    let mut entries = Vec::with_capacity(values.len() / 5);
+    while let Some(line) = values.next() {
+        let rest = [line].into_iter().chain(values.by_ref().take(4)).collect();
+        let (line, id, deliveries, field, value): (usize, String, u32, String, Vec<u8>) =
+            redis::from_redis_value(redis::Value::Array(rest)).map_err(|error| corrupt(operation, error))?;
+        let id = parse_id(&id).ok_or_else(|| corrupt(operation, format!("stream id {id:?}")))?;
+        entries.push(Entry { line: line - 1, id, deliveries, field, value });
+    }
+    Ok(entries)
 }
 
 /// Gives entries back to the head of their lines, in the order given.
@@ -140,16 +159,19 @@ pub(crate) async fn hand_back(
     consumer: &str,
     entries: &[(usize, (u64, u64))],
 ) -> Result<(), BackendError> {
-    // Each slice goes to the head, so the last slice goes first.
-    for slice in entries.rchunks(SLICE) {
-        link.run::<()>(operation, &HAND_BACK, |script| {
-            line_keys(script, lines);
-            script.arg(GROUP).arg(consumer);
-            for (line, id) in slice {
-                script.arg(line + 1).arg(print_id(*id));
-            }
-        })
-        .await?;
+    for (place, line) in lines.iter().enumerate() {
+        let here: Vec<_> = entries.iter().filter(|(at, _)| *at == place).map(|(_, id)| *id).collect();
+        // Each slice goes to the head, so the last slice goes first.
+        for slice in here.rchunks(SLICE) {
+            link.run::<()>(operation, &HAND_BACK, |script| {
+                line_keys(script, [line]);
+                script.arg(GROUP).arg(consumer);
+                for id in slice {
+                    script.arg(print_id(*id));
+                }
+            })
+            .await?;
+        }
     }
     Ok(())
 }
@@ -173,20 +195,22 @@ pub(crate) async fn acknowledge(
 }
 
 /// Takes up entries whose leases have passed; returns how many go on and how many were delivered too often
-/// (`deliveries_max` 0: none ever is). `lost` is the outcome that is reported of those, up to their number.
+/// (`deliveries_max` 0: none ever is). `lost` is the outcome that is reported of those in `reports`, up to their number.
 pub(crate) async fn sweep(
     link: &Link,
     line: &Line,
     deliveries_max: u32,
+    reports: &str,
     lost: &[u8],
 ) -> Result<(usize, usize), BackendError> {
-    let events = link.keys.events().stream;
+    let hints = link.keys.submissions().stream;
     let mut swept = (0, 0);
     for _ in 0..SLICES_MAX {
         let (again, lost, seen): (usize, usize, usize) = link
             .run("sweep", &SWEEP, |script| {
-                line_keys(script, std::slice::from_ref(line));
-                script.key(&events).arg(GROUP).arg(deliveries_max).arg(SLICE).arg(lost).arg(IDLE_MS);
+                line_keys(script, [line]);
+                script.key(reports).arg(GROUP).arg(&hints);
+                script.arg(deliveries_max).arg(SLICE).arg(lost).arg(IDLE_MS);
             })
             .await?;
         swept = (swept.0 + again, swept.1 + lost);

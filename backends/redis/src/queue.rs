@@ -1,18 +1,22 @@
-//! Leaves in Redis: a line per queue.
+//! Leaves in Redis: a line for each queue, and one for its reports.
+//!
+//! A message and a report start with the task id and the attempt, 16 and 4 bytes: so the leaf of a message that cannot
+//! be read is known all the same, and the scripts know it without reading messages.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{BackendError, Delivery, DeliveryId, Queue, Swept, WorkerId};
-use celeriac_primitives::{Completion, Outcome};
+use celeriac_primitives::{Completion, Outcome, TaskId, TaskMessage};
 
 use crate::RedisBackend;
-use crate::connection::{GROUP, line_keys};
-use crate::error::refused;
+use crate::connection::GROUP;
 use crate::keys::Line;
 use crate::lines::{self, Entry, print_id};
-use crate::scripts::{FINISH, RENEW, SLICE};
+use crate::scripts::{FINISH, RENEW, RETIRE, SLICE};
+
+const HEAD: usize = 16 + 4;
 
 #[async_trait]
 impl Queue for RedisBackend {
@@ -30,7 +34,7 @@ impl Queue for RedisBackend {
         let mut deliveries = Vec::with_capacity(taken.len());
         for entry in taken {
             let id = DeliveryId { queue: queues[entry.line].clone(), entry: entry.id };
-            match rmp_serde::from_slice(entry.field("m")) {
+            match rmp_serde::from_slice::<TaskMessage>(entry.value.get(HEAD..).unwrap_or_default()) {
                 Ok(message) => {
                     let message = Arc::new(message);
                     deliveries.push(Delivery { id, message, deliveries: entry.deliveries });
@@ -42,22 +46,25 @@ impl Queue for RedisBackend {
         Ok(deliveries)
     }
 
-    async fn finish(&self, done: Vec<(DeliveryId, Completion)>) -> Result<(), BackendError> {
-        let events = self.link().keys.events();
+    async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError> {
+        let hints = self.link().keys.submissions().stream;
         for slice in done.chunks(SLICE) {
-            let (lines, places) = self.lines_of(slice.iter().map(|(id, _)| id));
-            self.link()
-                .run::<()>("finish", &FINISH, |script| {
-                    script.key(&events.stream);
-                    line_keys(script, &lines);
-                    script.arg(GROUP);
-                    for ((id, completion), place) in slice.iter().zip(places) {
-                        let Completion { task_id, attempt, outcome } = completion;
-                        script.arg(place + 1).arg(print_id(id.entry));
-                        script.arg(task_id.to_string()).arg(*attempt).arg(encode(outcome));
-                    }
-                })
-                .await?;
+            for group in self.by_server(slice.iter().map(|(id, _)| id)) {
+                self.link()
+                    .run::<()>("finish", &FINISH, |script| {
+                        for queue in &group.queues {
+                            let line = self.link().keys.queue(queue);
+                            script.key(line.stream).key(line.leases);
+                            script.key(self.link().keys.reports(queue).stream);
+                        }
+                        script.arg(GROUP).arg(&hints);
+                        for (at, place) in &group.places {
+                            let (id, completion) = &slice[*at];
+                            script.arg(place + 1).arg(print_id(id.entry)).arg(write_report(completion));
+                        }
+                    })
+                    .await?;
+            }
         }
         Ok(())
     }
@@ -68,69 +75,93 @@ impl Queue for RedisBackend {
         deliveries: &[DeliveryId],
         lease: Duration,
     ) -> Result<(), BackendError> {
-        let lease_ms = lines::lease_ms(lease);
-        for slice in deliveries.chunks(SLICE) {
-            let (lines, places) = self.lines_of(slice);
+        let (queues, places) = queues_of(deliveries);
+        for (place, queue) in queues.iter().enumerate() {
+            let line = self.link().keys.queue(queue);
+            let here = deliveries.iter().zip(&places).filter(|(_, at)| **at == place);
+            let ids: Vec<String> = here.map(|(id, _)| print_id(id.entry)).collect();
+            for slice in ids.chunks(SLICE) {
+                self.link()
+                    .run::<()>("renew", &RENEW, |script| {
+                        script.key(&line.stream).key(&line.leases);
+                        script.arg(GROUP).arg(consumer(worker)).arg(lines::lease_ms(lease)).arg(slice);
+                    })
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn hand_back(&self, worker: &WorkerId, deliveries: &[DeliveryId]) -> Result<(), BackendError> {
+        let (queues, places) = queues_of(deliveries);
+        let lines: Vec<Line> = queues.iter().map(|queue| self.link().keys.queue(queue)).collect();
+        let entries: Vec<_> = places.into_iter().zip(deliveries.iter().map(|id| id.entry)).collect();
+        lines::hand_back(self.link(), "hand_back", &lines, &consumer(worker), &entries).await
+    }
+
+    async fn retire(&self, worker: &WorkerId, queues: &[Arc<str>]) -> Result<(), BackendError> {
+        for queue in queues {
+            let stream = self.link().keys.queue(queue).stream;
             self.link()
-                .run::<()>("renew", &RENEW, |script| {
-                    line_keys(script, &lines);
-                    script.arg(GROUP).arg(consumer(worker)).arg(lease_ms);
-                    for (id, place) in slice.iter().zip(places) {
-                        script.arg(place + 1).arg(print_id(id.entry));
-                    }
+                .run::<()>("retire", &RETIRE, |script| {
+                    script.key(&stream).arg(GROUP).arg(consumer(worker));
                 })
                 .await?;
         }
         Ok(())
     }
 
-    async fn hand_back(&self, worker: &WorkerId, deliveries: &[DeliveryId]) -> Result<(), BackendError> {
-        let (lines, places) = self.lines_of(deliveries);
-        let entries: Vec<_> = places.into_iter().zip(deliveries.iter().map(|id| id.entry)).collect();
-        lines::hand_back(self.link(), "hand_back", &lines, &consumer(worker), &entries).await
-    }
-
     async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError> {
-        lines::sweep(self.link(), &self.link().keys.events(), 0, &[]).await?;
-        let names: Vec<String> = redis::cmd("SMEMBERS")
-            .arg(self.link().keys.queues())
-            .query_async(&mut self.link().connection())
-            .await
-            .map_err(refused("sweep"))?;
+        let link = self.link();
+        let (names, _) = self.queues().refresh(link, "sweep").await?;
+        for line in self.queues().sources(link) {
+            lines::sweep(link, &line, 0, &line.stream, &[]).await?;
+        }
         // The script writes the number in place of the last four bytes.
         let mut lost = encode(&Outcome::WorkerLost { deliveries: u32::MAX });
         lost.truncate(lost.len() - size_of::<u32>());
-        let mut swept = Swept::default();
+        let mut swept = Swept { forgotten: self.forget_ended().await?, ..Swept::default() };
         for name in names {
-            let line = self.link().keys.queue(&name);
-            let (again, lost) = lines::sweep(self.link(), &line, deliveries_max.max(1), &lost).await?;
+            let (line, reports) = (link.keys.queue(&name), link.keys.reports(&name).stream);
+            let (again, lost) = lines::sweep(link, &line, deliveries_max.max(1), &reports, &lost).await?;
             swept.redelivered += again;
             swept.lost += lost;
         }
+        self.announce_overdue().await?;
         Ok(swept)
     }
 }
 
+/// Deliveries that one script can handle: their queues, and of each its place among all and its queue's.
+struct Group<'d> {
+    queues: Vec<&'d Arc<str>>,
+    places: Vec<(usize, usize)>,
+}
+
 impl RedisBackend {
-    /// The lines of these deliveries, each once, and the place of each delivery's line among them.
-    fn lines_of<'d>(&self, ids: impl IntoIterator<Item = &'d DeliveryId>) -> (Vec<Line>, Vec<usize>) {
-        let (mut names, mut places) = (Vec::<&str>::new(), Vec::new());
-        for id in ids {
-            let known = names.iter().position(|name| **name == *id.queue);
-            places.push(known.unwrap_or_else(|| {
-                names.push(&id.queue);
-                names.len() - 1
-            }));
+    /// Deliveries in groups that one script can handle: all, or on a Cluster those of one queue.
+    fn by_server<'d>(&self, ids: impl IntoIterator<Item = &'d DeliveryId>) -> Vec<Group<'d>> {
+        let (queues, places) = queues_of(ids);
+        if !self.link().is_cluster() {
+            return vec![Group { queues, places: places.into_iter().enumerate().collect() }];
         }
-        (names.into_iter().map(|name| self.link().keys.queue(name)).collect(), places)
+        let group = |(queue, name): (usize, &'d Arc<str>)| Group {
+            queues: vec![name],
+            places: places
+                .iter()
+                .enumerate()
+                .filter(|(_, at)| **at == queue)
+                .map(|(place, _)| (place, 0))
+                .collect(),
+        };
+        queues.into_iter().enumerate().map(group).collect()
     }
 
     /// Ends a leaf whose message cannot be read. What does not even name its leaf is taken out of the queue.
     async fn give_up(self, entry: Entry, id: DeliveryId, reason: String) {
-        let named = (entry.text("t").parse(), entry.text("a").parse());
-        let done = if let (Ok(task_id), Ok(attempt)) = named {
+        let done = if let Some((task_id, attempt, _)) = split_head(&entry.value) {
             let completion = Completion { task_id, attempt, outcome: Outcome::Undecodable(reason) };
-            self.finish(vec![(id, completion)]).await
+            self.finish(&[(id, completion)]).await
         } else {
             tracing::error!(queue = &*id.queue, reason, "an entry that is no leaf is removed from the queue");
             lines::acknowledge(self.link(), &self.link().keys.queue(&id.queue), &[id.entry]).await
@@ -141,9 +172,54 @@ impl RedisBackend {
     }
 }
 
+/// The queues of deliveries, each once, and the place of each delivery's queue among them.
+fn queues_of<'d>(ids: impl IntoIterator<Item = &'d DeliveryId>) -> (Vec<&'d Arc<str>>, Vec<usize>) {
+    let (mut names, mut places) = (Vec::<&Arc<str>>::new(), Vec::new());
+    for id in ids {
+        let known = names.iter().position(|name| **name == id.queue);
+        places.push(known.unwrap_or_else(|| {
+            names.push(&id.queue);
+            names.len() - 1
+        }));
+    }
+    (names, places)
+}
+
 /// A worker as a consumer of its queues; none is named `-`, which holds what nobody does.
 fn consumer(worker: &WorkerId) -> String {
     format!("w:{worker}")
+}
+
+/// A message as an entry of a queue.
+pub(crate) fn write_message(message: &TaskMessage) -> Vec<u8> {
+    let mut bytes = head(message.task_id, message.attempt);
+    rmp_serde::encode::write(&mut bytes, message).expect("a message has a MessagePack form");
+    bytes
+}
+
+/// A completion as an entry of a line of reports.
+fn write_report(completion: &Completion) -> Vec<u8> {
+    let mut bytes = head(completion.task_id, completion.attempt);
+    rmp_serde::encode::write(&mut bytes, &completion.outcome).expect("an outcome has a MessagePack form");
+    bytes
+}
+
+pub(crate) fn read_report(bytes: &[u8]) -> Option<Completion> {
+    let (task_id, attempt, outcome) = split_head(bytes)?;
+    Some(Completion { task_id, attempt, outcome: rmp_serde::from_slice(outcome).ok()? })
+}
+
+fn head(task_id: TaskId, attempt: u32) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(128);
+    bytes.extend_from_slice(task_id.uuid().as_bytes());
+    bytes.extend_from_slice(&attempt.to_be_bytes());
+    bytes
+}
+
+fn split_head(bytes: &[u8]) -> Option<(TaskId, u32, &[u8])> {
+    let (head, rest) = bytes.split_at_checked(HEAD)?;
+    let task_id = TaskId::from_uuid(uuid::Uuid::from_slice(&head[..16]).ok()?).ok()?;
+    Some((task_id, u32::from_be_bytes(head[16..].try_into().ok()?), rest))
 }
 
 /// An outcome as bytes.

@@ -18,7 +18,11 @@ macro_rules! scripts {
 }
 
 scripts! {
+    INTEND "intend.lua"
     SUBMIT "submit.lua"
+    PUBLISH "publish.lua"
+    ANNOUNCE "announce.lua"
+    OVERDUE "overdue.lua"
     SETTLE "settle.lua"
     DISPATCH "dispatch.lua"
     FORGET "forget.lua"
@@ -27,5 +31,6 @@ scripts! {
     RENEW "renew.lua"
     FINISH "finish.lua"
     ACKNOWLEDGE "acknowledge.lua"
+    RETIRE "retire.lua"
     SWEEP "sweep.lua"
 }

@@ -1,25 +1,30 @@
-//! Runs in Redis.
+//! Runs in Redis: reading them, and letting them go.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use celeriac_backends::{BackendError, Dispatch, ErrorKind, Known, NewRun, RunStatus, Store, Submitted};
+use celeriac_backends::{
+    Advance, Advanced, BackendError, Dispatch, Known, NewRun, RunStatus, Store, Submitted,
+};
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::ScopeNo;
-use celeriac_engine::{Plan, Release, RunOutcome, Settled, Verdict};
-use celeriac_primitives::{Completion, NodeNo, Outcome, RunId};
-use redis::AsyncCommands;
+use celeriac_engine::{Plan, Release, RunOutcome};
+use celeriac_primitives::{NodeNo, Outcome, RunId};
 
 use crate::RedisBackend;
 use crate::error::{corrupt, refused};
 use crate::hints::Wait;
-use crate::plans::Wiring;
-use crate::queue::encode;
-use crate::scripts::{DISPATCH, FORGET, SETTLE, SLICE};
+use crate::keys::Keys;
+use crate::meta::{Digest, Meta};
+use crate::scripts::{FORGET, SLICE};
+use crate::settle::{node_no, scope_field};
 
-/// How often settling looks up the plan again when the run's id was taken by another run meanwhile.
-const INCARNATIONS_MAX: usize = 5;
+/// So many outcomes are read along with a run's status.
+const READ_ALONG: usize = 32;
+
+/// A sweep forgets at most so many runs; the next one goes on.
+const FORGOTTEN_MAX: usize = 10_000;
 
 #[async_trait]
 impl Store for RedisBackend {
@@ -28,35 +33,43 @@ impl Store for RedisBackend {
     }
 
     async fn plan(&self, run: RunId) -> Result<Option<Arc<Plan>>, BackendError> {
-        Ok(self.wiring(run, "plan").await?.map(|(_, wiring)| wiring.plan.clone()))
+        if let Some(plan) = self.plan_at_hand(run) {
+            return Ok(Some(plan));
+        }
+        let keys = self.link().keys.run(run);
+        let (inline, large): (Option<Vec<u8>>, Option<Vec<u8>>) = redis::pipe()
+            .hget(&keys.hash, "p")
+            .get(&keys.plan)
+            .query_async(&mut self.link().connection())
+            .await
+            .map_err(refused("plan"))?;
+        let Some(bytes) = inline.or(large) else {
+            let is_there = self.meta(run, "plan").await?.is_some();
+            return if is_there { Err(corrupt("plan", format!("{run} has no plan"))) } else { Ok(None) };
+        };
+        let plan = Plan::decode(&bytes).map_err(|error| corrupt("plan", run).source(error))?;
+        let plan = Arc::new(plan);
+        self.plans().insert(run, Digest::of(&bytes), plan.clone());
+        Ok(Some(plan))
     }
 
-    async fn settle(
-        &self,
-        batch: Vec<(RunId, Vec<Completion>)>,
-    ) -> Result<Vec<Option<Settled>>, BackendError> {
-        let settle = |(run, completions)| self.settle_run(run, completions);
-        let runs: Vec<_> = batch.into_iter().map(settle).collect();
-        futures::future::try_join_all(runs).await
+    fn plan_at_hand(&self, run: RunId) -> Option<Arc<Plan>> {
+        self.plans().find(run).map(|(_, plan)| plan)
+    }
+
+    async fn settle(&self, batch: &[Advance]) -> Result<Vec<Result<Advanced, BackendError>>, BackendError> {
+        self.settle_batch(batch).await
     }
 
     async fn outbox(&self, run: RunId) -> Result<Vec<Release>, BackendError> {
-        let keys = self.link().keys.run(run);
-        let mut connection = self.link().connection();
-        let (states, retried): (Vec<u8>, usize) = redis::pipe()
-            .get(keys.key("st"))
-            .hlen(keys.key("attempts"))
-            .query_async(&mut connection)
-            .await
-            .map_err(refused("outbox"))?;
+        let Some((meta, states)) = self.states(run, "outbox").await? else { return Ok(Vec::new()) };
         let released = states.iter().enumerate().filter(|(_, state)| **state == b'R');
         let mut outbox: Vec<Release> =
             released.map(|(i, _)| Release { node: NodeNo::from_index(i), attempt: 1 }).collect();
-        if retried > 0 {
+        if meta.retried > 0 {
             for slice in outbox.chunks_mut(SLICE) {
-                let nodes: Vec<u32> = slice.iter().map(|release| release.node.number()).collect();
-                let attempts: Vec<Option<u32>> =
-                    fields(&mut connection, keys.key("attempts"), &nodes).await.map_err(refused("outbox"))?;
+                let names = slice.iter().map(|release| format!("a{}", release.node)).collect();
+                let attempts: Vec<Option<u32>> = self.fields(run, "outbox", names).await?;
                 let known = slice.iter_mut().zip(attempts);
                 known.for_each(|(release, attempt)| release.attempt = attempt.unwrap_or(1));
             }
@@ -64,77 +77,64 @@ impl Store for RedisBackend {
         Ok(outbox)
     }
 
+    /// Looks at a page of all runs at a time: what is owed is known by the events that wait, and this only finds what
+    /// somebody broke by hand.
     async fn owing(&self, max: usize) -> Result<Vec<RunId>, BackendError> {
         if max == 0 {
             return Ok(Vec::new());
         }
-        let last = isize::try_from(max - 1).unwrap_or(isize::MAX);
-        let owing: Vec<String> = self
-            .link()
-            .connection()
-            .zrange(self.link().keys.owing(), 0, last)
-            .await
-            .map_err(refused("owing"))?;
-        owing.iter().map(|run| run.parse().map_err(|error| corrupt("owing", error))).collect()
+        let before = *self.0.page.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut page = self.list(before, max).await?;
+        if before.is_some() && page.len() < max {
+            page.extend(self.list(None, max - page.len()).await?);
+        }
+        *self.0.page.lock().unwrap_or_else(PoisonError::into_inner) = page.last().copied();
+        page.sort_unstable();
+        page.dedup();
+        let mut owing = Vec::new();
+        for slice in page.chunks(SLICE) {
+            let metas = slice.iter().map(|run| self.meta(*run, "owing"));
+            for (run, meta) in slice.iter().zip(futures::future::join_all(metas).await) {
+                match meta {
+                    Ok(Some(meta)) if meta.owed > 0 => owing.push(*run),
+                    Ok(Some(_)) => {}
+                    Ok(None) => self.drop_from_list(*run).await?,
+                    Err(error) if error.may_retry() => return Err(error),
+                    Err(error) => tracing::error!(%run, %error, "a run cannot be read"),
+                }
+            }
+        }
+        Ok(owing)
     }
 
     async fn known(&self, run: RunId, nodes: &[NodeNo], scopes: &[ScopeNo]) -> Result<Known, BackendError> {
-        let keys = self.link().keys.run(run);
-        let mut connection = self.link().connection();
         let mut known = Known::default();
-        let mut nodes: Vec<u32> = nodes.iter().map(|node| node.number()).collect();
+        let mut nodes: Vec<NodeNo> = nodes.to_vec();
         for slice in scopes.chunks(SLICE) {
-            let numbers: Vec<u32> = slice.iter().map(|scope| scope.index() as u32).collect();
-            let closed: Vec<Option<u32>> =
-                fields(&mut connection, keys.key("closed"), &numbers).await.map_err(refused("known"))?;
+            let names = slice.iter().map(|scope| scope_field(*scope)).collect();
+            let closed: Vec<Option<u32>> = self.fields(run, "known", names).await?;
             for (scope, node) in slice.iter().zip(closed) {
                 if let Some(node) = node {
-                    known.closed.insert(*scope, node_no("known", node)?);
+                    let node = node_no("known", node)?;
+                    known.closed.insert(*scope, node);
                     nodes.push(node);
                 }
             }
         }
         for slice in nodes.chunks(SLICE) {
-            let outcomes: Vec<Option<Vec<u8>>> =
-                fields(&mut connection, keys.key("out"), slice).await.map_err(refused("known"))?;
-            for (node, outcome) in slice.iter().zip(outcomes) {
-                if let Some(outcome) = outcome {
-                    let outcome: Outcome = rmp_serde::from_slice(&outcome)
-                        .map_err(|error| corrupt("known", run).source(error))?;
-                    known.outcomes.insert(node_no("known", *node)?, outcome);
-                }
-            }
+            let names = slice.iter().map(|node| format!("o{node}")).collect();
+            let outcomes = self.fields(run, "known", names).await?;
+            add_outcomes(&mut known, run, slice, outcomes)?;
         }
         Ok(known)
     }
 
-    async fn dispatch(&self, run: RunId, leaves: Vec<Dispatch>) -> Result<usize, BackendError> {
-        let mut queued = 0;
-        for slice in leaves.chunks(SLICE) {
-            queued += self.dispatch_slice(run, slice).await?;
-        }
-        Ok(queued)
+    async fn dispatch(&self, run: RunId, leaves: &[Dispatch]) -> Result<usize, BackendError> {
+        self.dispatch_leaves(run, leaves).await
     }
 
     async fn status(&self, run: RunId) -> Result<Option<RunStatus>, BackendError> {
-        type Meta = (Option<u64>, Option<u32>, Option<u32>, Option<u32>, Option<u32>, Option<u32>);
-        let (version, open, left, failed, done, expected): Meta = self
-            .link()
-            .connection()
-            .hmget(
-                self.link().keys.run(run).key("meta"),
-                &["version", "open", "left", "failed", "done", "expected"],
-            )
-            .await
-            .map_err(refused("status"))?;
-        let (Some(version), Some(open), Some(left)) = (version, open, left) else { return Ok(None) };
-        let (done, expected) = (done.unwrap_or(0), expected.unwrap_or(0));
-        let outcome = match failed {
-            Some(node) => RunOutcome::Failed(node_no("status", node)?),
-            None if left == 0 => RunOutcome::Succeeded,
-            None => RunOutcome::Undecided,
-        };
-        Ok(Some(RunStatus { outcome, open, done, expected, version }))
+        Ok(self.meta(run, "status").await?.map(|meta| meta.status()))
     }
 
     async fn changed(
@@ -143,7 +143,7 @@ impl Store for RedisBackend {
         since: u64,
         timeout: Duration,
     ) -> Result<Option<RunStatus>, BackendError> {
-        let listener = self.link().hints.listen(&self.link().keys.run(run).channel());
+        let listener = self.link().hints.listen(run);
         let wait = Wait::new(vec![listener.notify().clone()], timeout);
         loop {
             let hint = wait.hint();
@@ -155,246 +155,181 @@ impl Store for RedisBackend {
         }
     }
 
-    async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError> {
-        let keys = self.link().keys.run(run);
-        let (is_there, states): (bool, Vec<u8>) = redis::pipe()
-            .atomic()
-            .exists(keys.key("meta"))
-            .get(keys.key("st"))
-            .query_async(&mut self.link().connection())
-            .await
-            .map_err(refused("phases"))?;
-        let phases = || states.iter().map(|state| phase(*state)).collect::<Option<Vec<Phase>>>();
-        if !is_there {
-            return Ok(None);
+    async fn decided(
+        &self,
+        run: RunId,
+        nodes: &[NodeNo],
+        timeout: Duration,
+    ) -> Result<Option<(RunStatus, Known)>, BackendError> {
+        let listener = self.link().hints.listen(run);
+        let wait = Wait::new(vec![listener.notify().clone()], timeout);
+        // A few outcomes are read along with the status: mostly that is the only look.
+        let (few, many) = if nodes.len() <= READ_ALONG { (nodes, &[][..]) } else { (&[][..], nodes) };
+        loop {
+            let hint = wait.hint();
+            let names = std::iter::once("m".to_owned()).chain(few.iter().map(|node| format!("o{node}")));
+            let mut stored: Vec<Option<Vec<u8>>> = self.fields(run, "get", names.collect()).await?;
+            let outcomes = stored.split_off(1);
+            let Some(meta) = stored.pop().flatten() else { return Ok(None) };
+            let status = Meta::unpack("get", &meta)?.status();
+            if status.outcome == RunOutcome::Succeeded {
+                let mut known = self.known(run, many, &[]).await?;
+                add_outcomes(&mut known, run, few, outcomes)?;
+                return Ok(Some((status, known)));
+            }
+            if status.outcome != RunOutcome::Undecided || wait.is_over() {
+                return Ok(Some((status, Known::default())));
+            }
+            wait.next(hint).await;
         }
-        phases().map(Some).ok_or_else(|| corrupt("phases", run))
+    }
+
+    async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError> {
+        let Some((_, states)) = self.states(run, "phases").await? else { return Ok(None) };
+        let phases = states.iter().map(|state| phase(*state)).collect::<Option<Vec<Phase>>>();
+        phases.map(Some).ok_or_else(|| corrupt("phases", run))
     }
 
     async fn list(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunId>, BackendError> {
         let from = before.map_or_else(|| "+".to_owned(), |run| format!("({run}"));
-        let runs: Vec<String> = redis::cmd("ZREVRANGEBYLEX")
-            .arg(self.link().keys.runs())
-            .arg(from)
-            .arg("-")
-            .arg("LIMIT")
-            .arg(0)
-            .arg(max)
-            .query_async(&mut self.link().connection())
-            .await
-            .map_err(refused("list"))?;
+        let mut cmd = redis::cmd("ZREVRANGEBYLEX");
+        cmd.arg(self.link().keys.runs()).arg(from).arg("-").arg("LIMIT").arg(0).arg(max);
+        let runs: Vec<String> = self.link().ask("list", &cmd).await?;
         runs.iter().map(|run| run.parse().map_err(|error| corrupt("list", error))).collect()
     }
 
     async fn forget(&self, run: RunId) -> Result<bool, BackendError> {
-        self.plans().remove(run);
-        let keys = self.link().keys.run(run);
-        self.link()
-            .run("forget", &FORGET, |script| {
-                for what in ["meta", "plan", "st", "graph", "counts", "attempts", "out", "closed"] {
-                    script.key(keys.key(what));
-                }
-                script.key(self.link().keys.owing()).key(self.link().keys.runs());
-                script.arg(run.to_string()).arg(keys.channel());
-            })
-            .await
+        let was_there = self.forget_run(run, "any").await?;
+        self.drop_from_list(run).await?;
+        Ok(was_there)
     }
-}
-
-/// What the settle script answers.
-enum Answer {
-    Unknown,
-    /// The run's id was taken by another run.
-    AnotherRun,
-    Settled(SettledSlice),
-}
-
-#[derive(Default)]
-struct SettledSlice {
-    settled: Settled,
-    owed: usize,
-    repair: bool,
 }
 
 impl RedisBackend {
-    /// The incarnation of a run and its plan.
-    pub(crate) async fn wiring(
+    pub(crate) async fn meta(
         &self,
         run: RunId,
         operation: &'static str,
-    ) -> Result<Option<(Arc<str>, Arc<Wiring>)>, BackendError> {
+    ) -> Result<Option<Meta>, BackendError> {
+        let key = self.link().keys.run(run).hash;
+        let bytes: Option<Vec<u8>> = self.link().ask(operation, redis::cmd("HGET").arg(key).arg("m")).await?;
+        bytes.map(|bytes| Meta::unpack(operation, &bytes)).transpose()
+    }
+
+    /// A run's meta and the state of each node.
+    async fn states(
+        &self,
+        run: RunId,
+        operation: &'static str,
+    ) -> Result<Option<(Meta, Vec<u8>)>, BackendError> {
         let keys = self.link().keys.run(run);
-        let mut connection = self.link().connection();
-        let id: Option<String> = connection.hget(keys.key("meta"), "id").await.map_err(refused(operation))?;
-        let Some(id) = id else { return Ok(None) };
-        if let Some(known) = self.plans().find(run).filter(|known| *known.0 == *id) {
-            return Ok(Some(known));
-        }
-        let (id, bytes): (Option<String>, Option<Vec<u8>>) = redis::pipe()
+        type Stored = ((Option<Vec<u8>>, Option<Vec<u8>>), Option<Vec<u8>>);
+        let ((meta, inline), large): Stored = redis::pipe()
             .atomic()
-            .hget(keys.key("meta"), "id")
-            .get(keys.key("plan"))
-            .query_async(&mut connection)
+            .hmget(&keys.hash, &["m", "s"][..])
+            .get(&keys.states)
+            .query_async(&mut self.link().connection())
             .await
             .map_err(refused(operation))?;
-        let Some(id) = id else { return Ok(None) };
-        let broken = || corrupt(operation, format!("the plan of {run}"));
-        let plan = Plan::decode(&bytes.ok_or_else(broken)?).map_err(|error| broken().source(error))?;
-        let known = (Arc::<str>::from(id), Arc::new(Wiring::new(Arc::new(plan))));
-        self.plans().insert(run, known.0.clone(), known.1.clone());
-        Ok(Some(known))
+        let Some(meta) = meta else { return Ok(None) };
+        Ok(Some((Meta::unpack(operation, &meta)?, inline.or(large).unwrap_or_default())))
     }
 
-    async fn settle_run(
+    /// Some fields of a run.
+    async fn fields<T: redis::FromRedisValue>(
         &self,
         run: RunId,
-        completions: Vec<Completion>,
-    ) -> Result<Option<Settled>, BackendError> {
-        let mut whole = SettledSlice::default();
-        // At least one slice: also an empty batch answers whether the run is known.
-        for place in 0..completions.len().div_ceil(SLICE).max(1) {
-            let slice = completions.chunks(SLICE).nth(place).unwrap_or_default();
-            let Some(part) = self.settle_slice(run, slice).await? else { return Ok(None) };
-            whole.settled.verdicts.extend(part.settled.verdicts);
-            whole.settled.released.extend(part.settled.released);
-            whole.settled.decided |= part.settled.decided;
-            whole.settled.ended = part.settled.ended;
-            whole.repair |= part.repair;
-            whole.owed = part.owed;
-        }
-        let mut settled = whole.settled;
-        if whole.repair && whole.owed > settled.released.len() {
-            settled.released = self.outbox(run).await?;
-        }
-        settled.released.sort_unstable();
-        Ok(Some(settled))
+        operation: &'static str,
+        names: Vec<String>,
+    ) -> Result<Vec<Option<T>>, BackendError> {
+        let key = self.link().keys.run(run).hash;
+        self.link().ask(operation, redis::cmd("HMGET").arg(key).arg(names)).await
     }
 
-    async fn settle_slice(
-        &self,
-        run: RunId,
-        slice: &[Completion],
-    ) -> Result<Option<SettledSlice>, BackendError> {
-        let mut known = self.plans().find(run);
-        for _ in 0..INCARNATIONS_MAX {
-            let (incarnation, wiring) = match known.take() {
-                Some(known) => known,
-                None => match self.wiring(run, "settle").await? {
-                    Some(known) => known,
-                    None => return Ok(None),
-                },
-            };
-            match self.settle_as(run, &incarnation, &wiring, slice).await? {
-                Answer::Unknown => {
-                    self.plans().remove(run);
-                    return Ok(None);
-                }
-                Answer::AnotherRun => self.plans().remove(run),
-                Answer::Settled(settled) => return Ok(Some(settled)),
+    /// Notes when a run that has ended is to be forgotten.
+    pub(crate) async fn note_end(&self, run: RunId, retention_ms: u64) -> Result<(), BackendError> {
+        let until = self.now_ms().await?.saturating_add(retention_ms);
+        let key = self.link().keys.ended();
+        self.link().ask("settle", redis::cmd("ZADD").arg(key).arg(until).arg(run.to_string())).await
+    }
+
+    /// Forgets the runs whose time after their end is over; returns how many.
+    pub(crate) async fn forget_ended(&self) -> Result<usize, BackendError> {
+        let link = self.link();
+        let mut forgotten = 0;
+        while forgotten < FORGOTTEN_MAX {
+            let now = self.now_ms().await?;
+            let mut cmd = redis::cmd("ZRANGEBYSCORE");
+            cmd.arg(link.keys.ended()).arg("-inf").arg(now).arg("LIMIT").arg(0).arg(SLICE);
+            let due: Vec<String> = link.ask("sweep", &cmd).await?;
+            let runs: Vec<RunId> = due.iter().filter_map(|run| run.parse().ok()).collect();
+            let gone = futures::future::try_join_all(runs.iter().map(|run| self.forget_run(*run, "ended")));
+            forgotten += gone.await?.into_iter().filter(|gone| *gone).count();
+            // Only now: who dies before this leaves them to the next sweep.
+            if !due.is_empty() {
+                link.ask::<()>("sweep", redis::cmd("ZREM").arg(link.keys.runs()).arg(&due)).await?;
+                link.ask::<()>("sweep", redis::cmd("ZREM").arg(link.keys.ended()).arg(&due)).await?;
+            }
+            if due.len() < SLICE {
+                break;
             }
         }
-        Err(BackendError::new(ErrorKind::Unavailable, "settle").context(run))
+        Ok(forgotten)
     }
 
-    async fn settle_as(
-        &self,
-        run: RunId,
-        incarnation: &str,
-        wiring: &Wiring,
-        slice: &[Completion],
-    ) -> Result<Answer, BackendError> {
-        let keys = self.link().keys.run(run);
-        let written: Vec<Vec<u32>> = slice.iter().map(|completion| wiring.completion(completion)).collect();
-        let reply: redis::Value = self
-            .link()
-            .run("settle", &SETTLE, |script| {
-                for what in ["meta", "st", "counts", "attempts", "out", "closed", "graph"] {
-                    script.key(keys.key(what));
-                }
-                script.key(self.link().keys.owing());
-                script.arg(run.to_string()).arg(incarnation).arg(keys.channel());
-                script.arg(rmp_serde::to_vec(&written).expect("numbers have a MessagePack form"));
-                for completion in slice {
-                    script.arg(encode(&completion.outcome));
-                }
-            })
-            .await?;
-        match reply {
-            redis::Value::Nil => Ok(Answer::Unknown),
-            redis::Value::Int(_) => Ok(Answer::AnotherRun),
-            reply => read(reply).map(Answer::Settled),
-        }
+    async fn forget_run(&self, run: RunId, which: &str) -> Result<bool, BackendError> {
+        self.plans().remove(run);
+        let (link, keys) = (self.link(), self.link().keys.run(run));
+        link.run("forget", &FORGET, |script| {
+            script.key(&keys.hash).key(&keys.states).key(&keys.plan).arg(which);
+            script.arg(format!("{}{}", link.keys.changes(), Keys::change_channel(run)));
+            script.arg(&run.uuid().as_bytes()[..]);
+        })
+        .await
     }
 
-    async fn dispatch_slice(&self, run: RunId, leaves: &[Dispatch]) -> Result<usize, BackendError> {
-        let keys = self.link().keys.run(run);
-        let mut queues: Vec<&str> = Vec::new();
-        let mut written: Vec<u32> = Vec::with_capacity(3 * leaves.len());
-        for Dispatch { release, queue, .. } in leaves {
-            let place = queues.iter().position(|name| **name == **queue).unwrap_or_else(|| {
-                queues.push(queue);
-                queues.len() - 1
-            });
-            written.extend([release.node.number(), release.attempt, place as u32 + 1]);
+    /// Takes a run that is not there off the lists, unless it is just being submitted.
+    async fn drop_from_list(&self, run: RunId) -> Result<(), BackendError> {
+        let (link, id) = (self.link(), run.to_string());
+        if link.is_cluster() {
+            let mut cmd = redis::cmd("ZSCORE");
+            let intent: Option<f64> = link.ask("forget", cmd.arg(link.keys.intents()).arg(&id)).await?;
+            if intent.is_some() {
+                return Ok(());
+            }
         }
-        let pack = "numbers and names have a MessagePack form";
-        self.link()
-            .run("dispatch", &DISPATCH, |script| {
-                for what in ["meta", "st", "attempts"] {
-                    script.key(keys.key(what));
-                }
-                script.key(self.link().keys.owing()).key(self.link().keys.queues());
-                for name in &queues {
-                    script.key(self.link().keys.queue(name).stream);
-                }
-                script.arg(run.to_string());
-                script.arg(rmp_serde::to_vec(&written).expect(pack));
-                script.arg(rmp_serde::to_vec(&queues).expect(pack));
-                for leaf in leaves {
-                    let message = rmp_serde::to_vec(&*leaf.message);
-                    script.arg(message.expect("a message has a MessagePack form"));
-                }
-            })
-            .await
+        link.ask::<()>("forget", redis::cmd("ZREM").arg(link.keys.runs()).arg(&id)).await?;
+        link.ask("forget", redis::cmd("ZREM").arg(link.keys.ended()).arg(&id)).await
+    }
+
+    /// The time by the clock of Redis.
+    async fn now_ms(&self) -> Result<u64, BackendError> {
+        let times: redis::Value = self.link().ask("time", &redis::cmd("TIME")).await?;
+        // On a Cluster every master answers, named by its address; any one will do.
+        let time = match times {
+            redis::Value::Map(pairs) => pairs.into_iter().next().map_or(redis::Value::Nil, |(_, time)| time),
+            time => time,
+        };
+        let (seconds, micros): (u64, u64) =
+            redis::from_redis_value(time).map_err(|error| corrupt("time", error))?;
+        Ok(seconds * 1000 + micros / 1000)
     }
 }
 
-/// Some fields of a hash.
-async fn fields<T: redis::FromRedisValue>(
-    connection: &mut impl redis::aio::ConnectionLike,
-    key: String,
-    fields: &[u32],
-) -> redis::RedisResult<Vec<Option<T>>> {
-    redis::cmd("HMGET").arg(key).arg(fields).query_async(connection).await
-}
-
-fn read(reply: redis::Value) -> Result<SettledSlice, BackendError> {
-    type Reply = (String, Vec<u32>, Vec<u32>, usize, bool, bool, bool);
-    let (verdicts, ranges, retried, owed, decided, ended, repair): Reply =
-        redis::from_redis_value(reply).map_err(|error| corrupt("settle", error))?;
-    let verdict = |letter: char| match letter {
-        'A' => Ok(Verdict::Accepted),
-        'Y' => Ok(Verdict::Retried),
-        'D' => Ok(Verdict::Duplicate),
-        'O' => Ok(Verdict::Stale),
-        'X' => Ok(Verdict::Refused),
-        other => Err(corrupt("settle", format!("verdict {other:?}"))),
-    };
-    let mut released = Vec::new();
-    for range in ranges.chunks_exact(2) {
-        for node in range[0]..range[0] + range[1] {
-            released.push(Release { node: node_no("settle", node)?, attempt: 1 });
+fn add_outcomes(
+    known: &mut Known,
+    run: RunId,
+    nodes: &[NodeNo],
+    outcomes: Vec<Option<Vec<u8>>>,
+) -> Result<(), BackendError> {
+    for (node, outcome) in nodes.iter().zip(outcomes) {
+        if let Some(outcome) = outcome {
+            let outcome: Outcome =
+                rmp_serde::from_slice(&outcome).map_err(|error| corrupt("known", run).source(error))?;
+            known.outcomes.insert(*node, outcome);
         }
     }
-    for pair in retried.chunks_exact(2) {
-        released.push(Release { node: node_no("settle", pair[0])?, attempt: pair[1] });
-    }
-    let verdicts = verdicts.chars().map(verdict).collect::<Result<_, _>>()?;
-    Ok(SettledSlice { settled: Settled { verdicts, released, decided, ended }, owed, repair })
-}
-
-fn node_no(operation: &'static str, number: u32) -> Result<NodeNo, BackendError> {
-    NodeNo::new(number).ok_or_else(|| corrupt(operation, "a node with number 0"))
+    Ok(())
 }
 
 /// A node's phase as it is stored.

@@ -1,141 +1,345 @@
 //! Submitting a run: all of it becomes visible in one step.
 //!
-//! A small run is one script. The parts of a large one are staged before, a slice at a time, under names that nobody
-//! reads and that expire; the last step gives them their own names. A client that dies halfway leaves nothing.
+//! A small run is one step of a script, and runs that are submitted at the same time share one: while the answer to one
+//! call is awaited, those that come meanwhile gather for the next. The parts of a large run are staged before, a slice
+//! at a time, under names that nobody reads and that expire; the last step gives them their own names. A client that
+//! dies halfway leaves nothing.
+//!
+//! On a Cluster the run, the list of runs and the queues are in different slots. There the intent to store a run is
+//! noted first, then the run is stored, then it is announced; a run whose client dies before the announcement is
+//! announced by a sweep.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use celeriac_backends::{BackendError, ErrorKind, NewRun, Submitted};
+use celeriac_backends::{BackendError, Dispatch, ErrorKind, NewRun, Submitted};
+use celeriac_engine::RunState;
 use celeriac_engine::advance::Phase;
-use celeriac_engine::{Plan, RunState};
-use celeriac_primitives::NodeNo;
+use celeriac_primitives::{NodeNo, RunId};
 use redis::Pipeline;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::RedisBackend;
-use crate::error::refused;
-use crate::plans::Wiring;
-use crate::scripts::{SLICE, SUBMIT};
+use crate::connection::Link;
+use crate::error::{corrupt, refused};
+use crate::meta::{Digest, Meta};
+use crate::queue::write_message;
+use crate::scripts::{ANNOUNCE, INTEND, OVERDUE, PUBLISH, SLICE, SUBMIT};
 use crate::store::phase_byte;
+use crate::wiring::{counts, joins, whole};
 
 /// A run whose parts are larger is staged.
-const INLINE_BYTES: usize = 256 * 1024;
+const SMALL_BYTES: usize = 256 * 1024;
 
 /// A piece of a plan is not larger.
 const PIECE_BYTES: usize = 512 * 1024;
 
+/// The states of so many nodes are kept with the run; those of more have a key of their own.
+const STATES_INLINE: usize = 1024;
+
+/// Runs of so few nodes know themselves whom their leaves count down.
+const WIRED_NODES: usize = 16;
+
 /// Staged parts are dropped when their client has not come to the end within this time.
-const STAGED_SECONDS: u64 = 60 * 60;
+const STAGED_SECONDS: i64 = 60 * 60;
+
+/// So many runs, and so many bytes of them, are submitted in one step at most.
+const RUNS_AT_ONCE: usize = 100;
+const BYTES_AT_ONCE: usize = 1024 * 1024;
+
+/// On a Cluster a client has so long to store a run after it noted its intent; much later a sweep announces it.
+const STORED_WITHIN_MS: u64 = 30 * 1000;
+const OVERDUE_MS: u64 = 5 * 60 * 1000;
 
 /// A run as it is stored first.
 struct Parts {
+    id: RunId,
+    meta: Meta,
     plan: Vec<u8>,
     states: Vec<u8>,
-    graph: Vec<(String, Vec<u8>)>,
-    counts: Vec<(String, Vec<u8>)>,
-    open: u32,
-    owed: u32,
-    left: u32,
+    /// Fields of the hash besides `m`, `s` and `p`.
+    fields: Vec<(String, Vec<u8>)>,
+    starts: Vec<Dispatch>,
 }
 
 impl Parts {
-    fn new(wiring: &Wiring) -> Self {
-        let plan: &Plan = &wiring.plan;
-        let (state, _) = RunState::start(plan);
+    fn new(new: &NewRun) -> Self {
+        let plan = &new.plan;
+        let (state, released) = RunState::start(plan);
         let phases: Vec<Phase> = state.phases().collect();
         let is_done =
             |(i, phase): (usize, &Phase)| (*phase == Phase::Succeeded).then(|| NodeNo::from_index(i));
         let done: Vec<NodeNo> = phases.iter().enumerate().filter_map(is_done).collect();
         let left = plan.outputs().iter().filter(|node| phases[node.index()] != Phase::Succeeded).count();
-        let write = |(name, nodes): (String, Vec<u32>)| {
-            (name, rmp_serde::to_vec(&nodes).expect("numbers have a MessagePack form"))
-        };
-        let counts = wiring.counts(done.into_iter()).into_iter();
-        Self {
-            plan: plan.encode(),
-            states: phases.into_iter().map(phase_byte).collect(),
-            graph: wiring.graph().map(write).collect(),
-            counts: counts.map(|(node, seen)| (node.to_string(), seen.to_string().into_bytes())).collect(),
+        let pack = "numbers have a MessagePack form";
+        let mut fields: Vec<(String, Vec<u8>)> = Vec::new();
+        fields.extend(joins(plan).map(|(name, nodes)| (name, rmp_serde::to_vec(&nodes).expect(pack))));
+        let counts = counts(plan, done.into_iter()).into_iter();
+        fields.extend(counts.map(|(node, seen)| (format!("c{node}"), seen.to_string().into_bytes())));
+        if plan.len() <= WIRED_NODES {
+            fields.push(("w".to_owned(), rmp_serde::to_vec(&whole(plan)).expect(pack)));
+        }
+        let bytes = plan.encode();
+        let meta = Meta {
+            nodes: plan.len() as u32,
             open: state.open(),
             owed: state.owed(),
             left: left as u32,
-        }
+            failed: 0,
+            done: 0,
+            expected: plan.expected(),
+            retried: 0,
+            retention_ms: new
+                .retention
+                .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX >> 12).max(1)),
+            version: 1,
+            digest: Digest::of(&bytes),
+        };
+        let states = phases.into_iter().map(phase_byte).collect();
+        // All or none: else a coordinator queues them.
+        let starts = if new.starts.len() == released.len() { new.starts.clone() } else { Vec::new() };
+        Self { id: new.id, meta, plan: bytes, states, fields, starts }
+    }
+
+    fn bytes(&self) -> usize {
+        let fields: usize = self.fields.iter().map(|(name, nodes)| name.len() + nodes.len()).sum();
+        let starts: usize = self.starts.iter().map(|leaf| leaf.message.args.as_str().len() + 256).sum();
+        self.plan.len() + fields + starts
     }
 
     fn is_small(&self) -> bool {
-        let bytes: usize = self.graph.iter().map(|(name, nodes)| name.len() + nodes.len()).sum();
-        self.plan.len() + bytes <= INLINE_BYTES && self.graph.len() + self.counts.len() <= SLICE
+        self.bytes() <= SMALL_BYTES && self.states.len() <= STATES_INLINE && self.fields.len() <= SLICE
     }
+
+    /// The run with its first leaves dispatched, which is what queueing them in the same step means.
+    fn started(mut self) -> Self {
+        for leaf in &self.starts {
+            self.states[leaf.release.node.index()] = phase_byte(Phase::Dispatched);
+        }
+        self.meta.owed -= self.starts.len() as u32;
+        self
+    }
+}
+
+/// Where small runs are handed in.
+pub(crate) struct Desk(mpsc::UnboundedSender<Handed>);
+
+/// A run, and who waits to hear whether it is a new one.
+type Handed = (Parts, oneshot::Sender<Result<bool, BackendError>>);
+
+impl Desk {
+    /// Opens it: a task submits what is handed in, until the desk is gone.
+    pub(crate) fn open(link: Link) -> Self {
+        let (hand_in, handed) = mpsc::unbounded_channel();
+        tokio::spawn(serve(link, handed));
+        Self(hand_in)
+    }
+
+    async fn submit(&self, parts: Parts) -> Result<bool, BackendError> {
+        let id = parts.id;
+        let gone = || BackendError::new(ErrorKind::Unavailable, "submit").context(id);
+        let (answer, answered) = oneshot::channel();
+        self.0.send((parts, answer)).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+async fn serve(link: Link, mut handed: mpsc::UnboundedReceiver<Handed>) {
+    let mut waiting: Vec<Handed> = Vec::with_capacity(RUNS_AT_ONCE);
+    while handed.recv_many(&mut waiting, RUNS_AT_ONCE).await > 0 {
+        let mut rest = std::mem::take(&mut waiting).into_iter().peekable();
+        while rest.peek().is_some() {
+            let (mut batch, mut bytes) = (Vec::new(), 0);
+            while let Some((parts, _)) = rest.peek() {
+                bytes += parts.bytes();
+                if !batch.is_empty() && bytes > BYTES_AT_ONCE {
+                    break;
+                }
+                batch.extend(rest.next());
+            }
+            let (parts, answers): (Vec<Parts>, Vec<_>) = batch.into_iter().unzip();
+            match submit_small(&link, &parts, None).await {
+                Ok(new) => {
+                    for (answer, new) in answers.into_iter().zip(new) {
+                        // Who does not wait any more does not want to know.
+                        let _ = answer.send(new);
+                    }
+                }
+                Err(error) => {
+                    for answer in answers {
+                        let context = error.context.clone().unwrap_or_default();
+                        let same = BackendError::new(error.kind, error.operation).context(context);
+                        let _ = answer.send(Err(same));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Submits runs in one step; whether each is a new one.
+async fn submit_small(
+    link: &Link,
+    runs: &[Parts],
+    latest_ms: Option<u64>,
+) -> Result<Vec<Result<bool, BackendError>>, BackendError> {
+    let mut queues: Vec<&Arc<str>> = Vec::new();
+    let is_cluster = link.is_cluster();
+    let reply: Vec<redis::Value> = link
+        .run("submit", &SUBMIT, |script| {
+            for parts in runs {
+                script.key(link.keys.run(parts.id).hash);
+            }
+            script.arg(runs.len()).arg(latest_ms.map(|time| time.to_string()).unwrap_or_default());
+            for parts in runs {
+                let Meta { open, retention_ms, .. } = parts.meta;
+                let over = (open == 0 && retention_ms > 0).then(|| retention_ms.to_string());
+                let is_owed = parts.meta.owed > 0 && !is_cluster;
+                script.arg(parts.id.to_string()).arg(&parts.id.uuid().as_bytes()[..]);
+                script.arg(over.unwrap_or_default()).arg(u8::from(is_owed)).arg(3 + parts.fields.len());
+                script.arg("m").arg(&parts.meta.pack()[..]).arg("s").arg(&parts.states);
+                script.arg("p").arg(&parts.plan);
+                for (name, value) in &parts.fields {
+                    script.arg(name).arg(value);
+                }
+                script.arg(parts.starts.len());
+                for leaf in &parts.starts {
+                    let place = queues.iter().position(|name| **name == leaf.queue).unwrap_or_else(|| {
+                        queues.push(&leaf.queue);
+                        queues.len() - 1
+                    });
+                    script.arg(place + 1).arg(write_message(&leaf.message));
+                }
+            }
+            if !is_cluster {
+                script.key(link.keys.runs()).key(link.keys.submissions().stream).key(link.keys.ended());
+                for queue in &queues {
+                    script.key(link.keys.queue(queue).stream);
+                }
+            }
+        })
+        .await?;
+    let answer = |(reply, parts): (redis::Value, &Parts)| match reply {
+        redis::Value::Int(new) => Ok(new == 1),
+        other => Err(corrupt("submit", format!("{}: {other:?}", parts.id))),
+    };
+    Ok(reply.into_iter().zip(runs).map(answer).collect())
 }
 
 impl RedisBackend {
     pub(crate) async fn submit_run(&self, new: NewRun) -> Result<Submitted, BackendError> {
-        if let Some(answer) = self.compare(&new).await? {
-            return answer;
+        let parts = Parts::new(&new);
+        let (meta, digest) = (parts.meta, parts.meta.digest);
+        let is_new = if self.link().is_cluster() {
+            self.submit_apart(parts).await?
+        } else if parts.is_small() {
+            self.queues().note(self.link(), "submit", parts.starts.iter().map(|leaf| &leaf.queue)).await?;
+            self.0.desk.submit(parts.started()).await?
+        } else {
+            let is_new = self.submit_large(&parts).await?;
+            if is_new && meta.open == 0 && meta.retention_ms > 0 {
+                self.note_end(new.id, meta.retention_ms).await?;
+            }
+            is_new
+        };
+        if is_new {
+            self.plans().insert(new.id, digest, new.plan);
+            return Ok(Submitted::Accepted);
         }
-        let wiring = Wiring::new(new.plan.clone());
-        let parts = Parts::new(&wiring);
-        let incarnation: Arc<str> = unique().into();
-        let keys = self.link().keys.run(new.id);
-        let staged = ["plan", "graph", "counts"].map(|what| keys.key(&format!("stage:{incarnation}:{what}")));
-        let inline = parts.is_small();
-        if !inline {
-            self.stage(&staged, &parts).await?;
+        match self.meta(new.id, "submit").await? {
+            Some(known) if known.digest == digest => Ok(Submitted::Existing),
+            Some(_) => Err(BackendError::new(ErrorKind::Conflict, "submit").context(new.id)),
+            // It was there and is forgotten: the caller may try again.
+            None => Err(try_again(new.id)),
         }
-        let answer: String = self
-            .link()
-            .run("submit", &SUBMIT, |script| {
-                for what in ["meta", "plan", "st", "graph", "counts", "attempts", "out", "closed"] {
-                    script.key(keys.key(what));
+    }
+
+    /// On a Cluster: notes the intent, stores, announces.
+    async fn submit_apart(&self, mut parts: Parts) -> Result<bool, BackendError> {
+        let (link, id, meta) = (self.link(), parts.id, parts.meta);
+        let now: u64 = link
+            .run("submit", &INTEND, |script| {
+                script.key(link.keys.runs()).key(link.keys.intents()).arg(id.to_string());
+            })
+            .await?;
+        parts.starts.clear();
+        let is_new = if parts.is_small() {
+            let mut answers = submit_small(link, &[parts], Some(now + STORED_WITHIN_MS)).await?;
+            answers.pop().unwrap_or_else(|| Err(try_again(id)))?
+        } else {
+            self.submit_large(&parts).await?
+        };
+        if meta.open == 0 && meta.retention_ms > 0 && is_new {
+            self.note_end(id, meta.retention_ms).await?;
+        }
+        // Also the same run that was there already: its client may have died before the announcement.
+        let known = if is_new { Some(meta) } else { self.meta(id, "submit").await? };
+        if known.is_none_or(|known| known.digest != meta.digest) {
+            return Ok(is_new);
+        }
+        link.run::<()>("submit", &ANNOUNCE, |script| {
+            script.key(link.keys.intents()).key(link.keys.submissions().stream);
+            script.arg(id.to_string()).arg(&id.uuid().as_bytes()[..]);
+        })
+        .await?;
+        Ok(is_new)
+    }
+
+    /// Announces what clients that died have stored and not announced.
+    pub(crate) async fn announce_overdue(&self) -> Result<(), BackendError> {
+        let link = self.link();
+        if !link.is_cluster() {
+            return Ok(());
+        }
+        link.run::<()>("sweep", &OVERDUE, |script| {
+            script.key(link.keys.intents()).key(link.keys.submissions().stream);
+            script.arg(OVERDUE_MS).arg(SLICE);
+        })
+        .await
+    }
+
+    async fn submit_large(&self, parts: &Parts) -> Result<bool, BackendError> {
+        let link = self.link();
+        let (id, keys) = (parts.id, link.keys.run(parts.id));
+        let unique = unique();
+        let staged = [format!("{}:stage:{unique}", keys.hash), format!("{}:stage:{unique}", keys.plan)];
+        let is_inline = parts.states.len() <= STATES_INLINE;
+        let mut fields: Vec<(&str, &[u8])> =
+            parts.fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+        if is_inline {
+            fields.push(("s", &parts.states));
+        }
+        self.stage(&staged, &parts.plan, &fields).await?;
+        let answer: String = link
+            .run("submit", &PUBLISH, |script| {
+                script.key(&keys.hash).key(&keys.states).key(&keys.plan).key(&staged[..]);
+                if !link.is_cluster() {
+                    script.key(link.keys.runs()).key(link.keys.submissions().stream);
                 }
-                script.key(&staged[..]).key(self.link().keys.events().stream).key(self.link().keys.owing());
-                script.key(self.link().keys.runs());
-                script.arg(new.id.to_string()).arg(&*incarnation).arg(new.plan.len());
-                script.arg(parts.open).arg(parts.owed).arg(parts.left).arg(&parts.states);
-                script.arg(parts.plan.len()).arg(parts.graph.len()).arg(parts.counts.len());
-                if inline {
-                    script.arg(&parts.plan);
-                    for (name, value) in parts.graph.iter().chain(&parts.counts) {
-                        script.arg(name).arg(value);
-                    }
-                } else {
-                    script.arg("");
-                }
-                script.arg(new.plan.expected());
+                script.arg(id.to_string()).arg(&id.uuid().as_bytes()[..]).arg(&parts.meta.pack()[..]);
+                script.arg(if is_inline { &[][..] } else { &parts.states });
+                script.arg(fields.len()).arg(parts.plan.len());
             })
             .await?;
         match answer.as_str() {
-            "ACCEPTED" => {
-                self.plans().insert(new.id, incarnation, Arc::new(wiring));
-                Ok(Submitted::Accepted)
-            }
-            // Somebody else took the id meanwhile; or took and forgot it, and the caller may try again.
-            "EXISTING" => self.compare(&new).await?.unwrap_or_else(|| Err(try_again(&new))),
-            _ => Err(try_again(&new)),
+            "ACCEPTED" => Ok(true),
+            "EXISTING" => Ok(false),
+            _ => Err(try_again(id)),
         }
     }
 
-    /// What a run that is there already means for this one; `None` when there is none.
-    async fn compare(&self, new: &NewRun) -> Result<Option<Result<Submitted, BackendError>>, BackendError> {
-        let known = self.wiring(new.id, "submit").await?;
-        Ok(known.map(|(_, known)| {
-            if *known.plan == *new.plan {
-                Ok(Submitted::Existing)
-            } else {
-                Err(BackendError::new(ErrorKind::Conflict, "submit").context(new.id))
-            }
-        }))
-    }
-
-    async fn stage(&self, [plan, graph, counts]: &[String; 3], parts: &Parts) -> Result<(), BackendError> {
-        for piece in parts.plan.chunks(PIECE_BYTES) {
-            self.send(redis::pipe().append(plan, piece).ignore().expire(plan, STAGED_SECONDS as i64)).await?;
+    async fn stage(
+        &self,
+        [hash, plan]: &[String; 2],
+        bytes: &[u8],
+        fields: &[(&str, &[u8])],
+    ) -> Result<(), BackendError> {
+        for piece in bytes.chunks(PIECE_BYTES) {
+            self.send(redis::pipe().append(plan, piece).ignore().expire(plan, STAGED_SECONDS)).await?;
         }
-        for (key, fields) in [(graph, &parts.graph), (counts, &parts.counts)] {
-            for slice in fields.chunks(SLICE) {
-                let mut pipe = redis::pipe();
-                self.send(pipe.hset_multiple(key, slice).ignore().expire(key, STAGED_SECONDS as i64)).await?;
-            }
+        for slice in fields.chunks(SLICE) {
+            let mut pipe = redis::pipe();
+            self.send(pipe.hset_multiple(hash, slice).ignore().expire(hash, STAGED_SECONDS)).await?;
         }
         Ok(())
     }
@@ -146,8 +350,8 @@ impl RedisBackend {
     }
 }
 
-fn try_again(new: &NewRun) -> BackendError {
-    BackendError::new(ErrorKind::Unavailable, "submit").context(new.id)
+fn try_again(run: RunId) -> BackendError {
+    BackendError::new(ErrorKind::Unavailable, "submit").context(run)
 }
 
 /// A name that no other submission has: 128 bits from the system's randomness.

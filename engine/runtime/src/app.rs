@@ -2,14 +2,15 @@
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use celeriac_backends::{Backend, BackendError, NewRun};
+use celeriac_backends::{Backend, BackendError, Dispatch, Known, NewRun};
 use celeriac_dsl::{FlowError, IntoCanvas, States, TaskDef};
-use celeriac_engine::{CompileError, Plan};
+use celeriac_engine::{CompileError, Plan, Release};
 use celeriac_memory::Memory;
 use celeriac_primitives::{Limits, RunId, TaskName};
 
+use crate::coordinator::compose;
 use crate::{Coordinator, CoordinatorOptions, Handle, Registry, Worker, WorkerOptions};
 
 /// A named set of tasks on a backend. Cheap to clone.
@@ -27,6 +28,7 @@ struct Inner {
     registry: Arc<Registry>,
     states: Arc<States>,
     limits: Limits,
+    retention: Option<Duration>,
     embedded: Option<WorkerOptions>,
     up: Mutex<Option<(Coordinator, Worker)>>,
 }
@@ -39,6 +41,7 @@ pub struct AppBuilder {
     tasks: Vec<TaskDef>,
     states: States,
     limits: Limits,
+    retention: Option<Duration>,
     embedded: Option<WorkerOptions>,
 }
 
@@ -85,6 +88,7 @@ impl App {
             tasks: Vec::new(),
             states: States::new(),
             limits: Limits::default(),
+            retention: Some(RETENTION),
             embedded: None,
         }
     }
@@ -141,6 +145,7 @@ impl App {
             registry: self.0.registry.clone(),
             states: self.0.states.clone(),
             limits: self.0.limits,
+            retention: self.0.retention,
             embedded,
             up: Mutex::new(None),
         }))
@@ -195,7 +200,9 @@ impl App {
     /// When the backend does not take it; a conflict when the id is taken by another plan.
     pub async fn submit_plan_as<T>(&self, id: RunId, plan: Arc<Plan>) -> Result<Handle<T>, BackendError> {
         self.start_embedded_parts(&plan);
-        self.0.backend.submit(NewRun { id, plan: plan.clone() }).await?;
+        let starts = first_leaves(&plan, id);
+        let new = NewRun { id, plan: plan.clone(), starts, retention: self.0.retention };
+        self.0.backend.submit(new).await?;
         Ok(Handle::new(id, plan, self.clone()))
     }
 
@@ -265,6 +272,14 @@ impl AppBuilder {
         self
     }
 
+    /// How long runs are kept after their end, to be read; `None` until they are forgotten. A day by default, as
+    /// Celery's `result_expires`.
+    #[must_use]
+    pub fn retention(mut self, retention: Option<Duration>) -> Self {
+        self.retention = retention;
+        self
+    }
+
     /// Runs a coordinator and a worker with these options inside the app.
     #[must_use]
     pub fn run_embedded(mut self, worker: WorkerOptions) -> Self {
@@ -291,10 +306,27 @@ impl AppBuilder {
             registry: Arc::new(registry),
             states: Arc::new(self.states),
             limits: self.limits,
+            retention: self.retention,
             embedded: self.embedded,
             up: Mutex::new(None),
         })))
     }
+}
+
+/// How long runs are kept after their end when the app does not say.
+const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A run with more first leaves is announced, and a coordinator queues them.
+const STARTS_MAX: usize = 100;
+
+/// The leaves a run starts with, ready to be queued; none when there are many.
+fn first_leaves(plan: &Plan, run: RunId) -> Vec<Dispatch> {
+    let starts = plan.starts().filter(|node| plan.leaf(*node).is_some()).take(STARTS_MAX + 1);
+    let releases: Vec<Release> = starts.map(|node| Release { node, attempt: 1 }).collect();
+    if releases.len() > STARTS_MAX {
+        return Vec::new();
+    }
+    compose(plan, run, &releases, &Known::default()).0
 }
 
 /// A fresh run id: the time in its upper bits, chance below.

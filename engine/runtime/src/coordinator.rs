@@ -1,19 +1,20 @@
 //! The coordinator: settles completions and dispatches what they release.
 //!
-//! It keeps nothing but a cache of plans. Any number may run; each takes events from the backend, and an event that
+//! It keeps nothing. Any number may run; each takes events from the backend, and an event that
 //! is not acknowledged comes again, to any of them. The order of its steps is what makes that safe: settle, dispatch,
 //! and only then acknowledge.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use celeriac_backends::{
-    Backend, BackendError, DEFAULT_QUEUE, Dispatch, Event, EventDelivery, EventId, Known,
+    Advance, Advanced, Backend, BackendError, DEFAULT_QUEUE, Dispatch, Event, EventDelivery, EventId, Known,
 };
-use celeriac_engine::plan::{Composer, Results};
-use celeriac_engine::{Plan, Release, Settled};
-use celeriac_primitives::{Completion, Outcome, RunId};
+use celeriac_engine::plan::{Composer, Results, ScopeNo};
+use celeriac_engine::{Plan, Release};
+use celeriac_primitives::{Completion, NodeNo, Outcome, RunId, TaskState};
+use futures::stream::{self, StreamExt};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -54,13 +55,8 @@ impl Default for CoordinatorOptions {
 impl Coordinator {
     pub(crate) fn start(backend: Arc<dyn Backend>, options: CoordinatorOptions) -> Self {
         let stop = CancellationToken::new();
-        let driver = || Driver {
-            backend: backend.clone(),
-            options: options.clone(),
-            plans: HashMap::new(),
-            stop: stop.clone(),
-        };
-        let tasks = [tokio::spawn(driver().follow_events()), tokio::spawn(driver().sweep_often())];
+        let driver = Driver { backend, options, stop: stop.clone() };
+        let tasks = [tokio::spawn(driver.clone().follow_events()), tokio::spawn(driver.sweep_often())];
         Self { stop: stop.drop_guard(), tasks }
     }
 
@@ -79,200 +75,209 @@ impl Coordinator {
     }
 }
 
-/// Plans are dropped from the cache, all at once, when it holds this many.
-const PLANS_MAX: usize = 1024;
-
 /// How many leaves are composed and queued in one step of the store.
-const SLICE: usize = 1000;
+const SLICE: usize = 500;
+
+/// How many leaves are composed in advance for one run, so that the step that releases them can queue them.
+const PREPARED_MAX: usize = 100;
+
+/// How many runs are dispatched at the same time.
+const RUNS_AT_ONCE: usize = 64;
+
+/// A sweep dispatches what has been in an outbox for so long.
+const OWED_FOR: Duration = Duration::from_secs(1);
 
 /// How long one wait for events lasts.
 const EVENTS_WAIT: Duration = Duration::from_secs(60);
 
+#[derive(Clone)]
 struct Driver {
     backend: Arc<dyn Backend>,
     options: CoordinatorOptions,
-    plans: HashMap<RunId, Arc<Plan>>,
     stop: CancellationToken,
 }
 
 impl Driver {
-    async fn follow_events(mut self) {
+    async fn follow_events(self) {
         let (batch_max, lease) = (self.options.batch_max.max(1), self.options.lease);
-        let stop = self.stop.clone();
         // Cancel safe by the backend's contract: a batch is handled to its end, or was not taken.
         while let Some(events) =
-            stop.run_until_cancelled(self.backend.events(batch_max, lease, EVENTS_WAIT)).await
+            self.stop.run_until_cancelled(self.backend.events(batch_max, lease, EVENTS_WAIT)).await
         {
             let answer = match events {
                 Ok(events) => self.handle(events).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = answer {
-                stop.run_until_cancelled(pause(&error)).await;
+                self.stop.run_until_cancelled(pause(&error)).await;
             }
         }
     }
 
-    async fn sweep_often(mut self) {
-        let stop = self.stop.clone();
+    async fn sweep_often(self) {
         let mut often = tokio::time::interval(self.options.sweep_every.max(Duration::from_millis(1)));
         often.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(often.tick()).await.is_some() {
+        while self.stop.run_until_cancelled(often.tick()).await.is_some() {
             if let Err(error) = self.sweep().await {
-                stop.run_until_cancelled(pause(&error)).await;
+                self.stop.run_until_cancelled(pause(&error)).await;
             }
         }
     }
 
-    /// Settles and dispatches what follows from a batch of events, then acknowledges those for which all is done. A
-    /// run that cannot be advanced keeps its events, and holds up no other.
-    async fn handle(&mut self, events: Vec<EventDelivery>) -> Result<(), BackendError> {
+    /// Settles and dispatches what follows from a batch of events, then acknowledges those for which all is done and
+    /// the store has not done so. A run that cannot be advanced keeps its events, and holds up no other.
+    async fn handle(&self, events: Vec<EventDelivery>) -> Result<(), BackendError> {
         let mut runs = by_run(events);
-        let mut done = self.settle(&mut runs).await;
-        for (run, advance) in &runs {
-            if done.contains_key(run)
-                && let Err(error) = self.dispatch(*run, &advance.released).await
-            {
-                tracing::error!(%run, %error, source = ?error.source, "a run cannot be advanced");
-                done.remove(run);
+        self.prepare(&mut runs);
+        let mut settle: Vec<Advance> = Vec::with_capacity(runs.len());
+        let mut owed: Vec<(RunId, Owed, Vec<EventId>)> = Vec::new();
+        for (run, submitted, mut advance) in runs {
+            if submitted {
+                // The whole outbox is asked for anyway: its events wait until then.
+                owed.push((run, Owed::Outbox, std::mem::take(&mut advance.events)));
+            }
+            if !advance.completions.is_empty() {
+                settle.push(advance);
             }
         }
-        let ids: Vec<EventId> = runs
-            .into_iter()
-            .filter(|(run, _)| done.contains_key(run))
-            .flat_map(|(_, advance)| advance.events)
-            .collect();
-        self.plans.retain(|run, _| done.get(run) != Some(&true));
-        let (stop, backend) = (self.stop.clone(), self.backend.clone());
-        insist!(stop, backend.acknowledge(&ids))
-    }
-
-    /// Settles the completions of each run, and finds out what is to be dispatched. Returns the runs for which that
-    /// worked, and whether they have ended.
-    async fn settle(&mut self, runs: &mut [(RunId, Advance)]) -> HashMap<RunId, bool> {
-        let (stop, backend) = (self.stop.clone(), self.backend.clone());
-        let batch: Vec<(RunId, Vec<Completion>)> =
-            runs.iter_mut().map(|(run, advance)| (*run, std::mem::take(&mut advance.completions))).collect();
-        // All at once; only when that fails for good, one by one, to find those that can be settled.
-        let answers: Vec<Result<Option<Settled>, BackendError>> =
-            match insist!(stop, backend.settle(batch.clone())) {
-                Ok(answers) => answers.into_iter().map(Ok).collect(),
-                Err(_) => {
-                    let mut answers = Vec::with_capacity(batch.len());
-                    for (run, completions) in batch {
-                        let answer = insist!(stop, backend.settle(vec![(run, completions.clone())]));
-                        answers.push(answer.map(|mut answers| answers.pop().flatten()));
-                    }
-                    answers
-                }
-            };
-        let mut settled_runs = HashMap::with_capacity(runs.len());
-        for ((run, advance), answer) in runs.iter_mut().zip(answers) {
+        let answers = insist!(self.stop, self.backend.settle(&settle))?;
+        let mut done = Vec::new();
+        for (Advance { run, events, .. }, answer) in settle.into_iter().zip(answers) {
             match answer {
-                Ok(Some(settled)) => {
-                    advance.released = settled.released;
-                    settled_runs.insert(*run, settled.ended);
+                Ok(Advanced::Settled { settled, acknowledged }) => {
+                    if settled.ended {
+                        tracing::debug!(%run, "a run has ended");
+                    }
+                    if !settled.released.is_empty() {
+                        owed.push((run, Owed::Released(settled.released), events));
+                    } else if !acknowledged {
+                        done.extend(events);
+                    }
                 }
-                Ok(None) => {
+                Ok(Advanced::Unknown) => {
                     tracing::debug!(%run, "an event of an unknown run");
-                    settled_runs.insert(*run, true);
+                    done.extend(events);
                 }
                 Err(error) => {
                     tracing::error!(%run, %error, source = ?error.source, "a run cannot be settled");
-                    continue;
-                }
-            }
-            if advance.submitted {
-                match insist!(stop, backend.outbox(*run)) {
-                    Ok(outbox) => advance.released = outbox,
-                    Err(error) => {
-                        tracing::error!(%run, %error, source = ?error.source, "a run cannot be read");
-                        settled_runs.remove(run);
-                    }
                 }
             }
         }
-        settled_runs
+        let dispatched = stream::iter(owed).map(|(run, owed, events)| async move {
+            let dispatched = match owed {
+                Owed::Released(released) => self.dispatch(run, &released).await,
+                Owed::Outbox => self.dispatch_outbox(run).await,
+            };
+            match dispatched {
+                Ok(()) => events,
+                Err(error) => {
+                    tracing::error!(%run, %error, source = ?error.source, "a run cannot be advanced");
+                    Vec::new()
+                }
+            }
+        });
+        let mut dispatched = std::pin::pin!(dispatched.buffer_unordered(RUNS_AT_ONCE));
+        while let Some(events) = dispatched.next().await {
+            done.extend(events);
+        }
+        if done.is_empty() {
+            return Ok(());
+        }
+        insist!(self.stop, self.backend.acknowledge(&done))
+    }
+
+    /// Composes what the completions are going to release when their outcomes are all that it takes: the next step of
+    /// a chain, then, is queued by the step that settles this one.
+    fn prepare(&self, runs: &mut [(RunId, bool, Advance)]) {
+        for (run, _, advance) in runs {
+            if let Some(plan) = self.backend.plan_at_hand(*run) {
+                advance.prepared = prepared(&plan, *run, &advance.completions);
+            }
+        }
+    }
+
+    async fn dispatch_outbox(&self, run: RunId) -> Result<(), BackendError> {
+        let outbox = insist!(self.stop, self.backend.outbox(run))?;
+        self.dispatch(run, &outbox).await
     }
 
     /// Composes and queues released leaves, a slice at a time.
-    async fn dispatch(&mut self, run: RunId, released: &[Release]) -> Result<(), BackendError> {
+    async fn dispatch(&self, run: RunId, released: &[Release]) -> Result<(), BackendError> {
         if released.is_empty() {
             return Ok(());
         }
-        let (stop, backend) = (self.stop.clone(), self.backend.clone());
-        let Some(plan) = self.plan(run).await? else { return Ok(()) };
-        let default: Arc<str> = DEFAULT_QUEUE.into();
+        let Some(plan) = insist!(self.stop, self.backend.plan(run))? else { return Ok(()) };
         for slice in released.chunks(SLICE) {
             let (nodes, scopes) = plan.inputs(slice);
             let known = if nodes.is_empty() && scopes.is_empty() {
                 Known::default()
             } else {
-                insist!(stop, backend.known(run, &nodes, &scopes))?
+                insist!(self.stop, self.backend.known(run, &nodes, &scopes))?
             };
-            let (leaves, broken) = compose(&plan, run, slice, &known, &default);
-            insist!(stop, backend.dispatch(run, leaves.clone()))?;
+            let (leaves, broken) = compose(&plan, run, slice, &known);
+            insist!(self.stop, self.backend.dispatch(run, &leaves))?;
             if !broken.is_empty() {
                 // Only a damaged store can lack a result that was counted. The leaf fails, so that the run ends.
                 tracing::error!(%run, leaves = broken.len(), "results are missing from the store");
-                let answers = insist!(stop, backend.settle(vec![(run, broken.clone())]))?;
-                let released: Vec<Release> =
-                    answers.into_iter().flatten().flat_map(|settled| settled.released).collect();
-                Box::pin(self.dispatch(run, &released)).await?;
+                let batch = [Advance::new(run, broken)];
+                let answers = insist!(self.stop, self.backend.settle(&batch))?;
+                for answer in answers {
+                    let released = answer?.settled().map(|settled| settled.released).unwrap_or_default();
+                    Box::pin(self.dispatch(run, &released)).await?;
+                }
             }
         }
         Ok(())
     }
 
-    async fn plan(&mut self, run: RunId) -> Result<Option<Arc<Plan>>, BackendError> {
-        if let Some(plan) = self.plans.get(&run) {
-            return Ok(Some(plan.clone()));
-        }
-        let (stop, backend) = (self.stop.clone(), self.backend.clone());
-        let plan = insist!(stop, backend.plan(run))?;
-        if let Some(plan) = &plan {
-            if self.plans.len() >= PLANS_MAX {
-                self.plans.clear();
-            }
-            self.plans.insert(run, plan.clone());
-        }
-        Ok(plan)
-    }
-
     /// Takes up what nobody renews, and dispatches what a coordinator that went away still owed.
-    async fn sweep(&mut self) -> Result<(), BackendError> {
+    async fn sweep(&self) -> Result<(), BackendError> {
         let swept = self.backend.sweep(self.options.deliveries_max).await?;
         if swept.redelivered + swept.lost > 0 {
             tracing::warn!(redelivered = swept.redelivered, lost = swept.lost, "leases have passed");
         }
+        if swept.forgotten > 0 {
+            tracing::debug!(runs = swept.forgotten, "runs were forgotten, their time is over");
+        }
+        self.dispatch_owed().await
+    }
+
+    /// Dispatches what has been owed for a while. What is owed for a moment is being dispatched right now, by whoever
+    /// released it.
+    async fn dispatch_owed(&self) -> Result<(), BackendError> {
+        let mut owed = Vec::new();
         for run in self.backend.owing(self.options.batch_max.max(1)).await? {
-            let outbox = self.backend.outbox(run).await;
-            let dispatched = match outbox {
-                Ok(outbox) => self.dispatch(run, &outbox).await,
-                Err(error) => Err(error),
+            owed.push((run, self.backend.outbox(run).await));
+        }
+        if owed.is_empty() {
+            return Ok(());
+        }
+        self.stop.run_until_cancelled(tokio::time::sleep(OWED_FOR)).await;
+        for (run, before) in owed {
+            let dispatched = match (before, self.backend.outbox(run).await) {
+                (Ok(before), Ok(now)) if before == now => self.dispatch(run, &now).await,
+                (Ok(_), Ok(_)) => Ok(()),
+                (Err(error), _) | (_, Err(error)) => Err(error),
             };
             if let Err(error) = dispatched {
                 tracing::error!(%run, %error, source = ?error.source, "a run cannot be advanced");
             }
         }
-        // Plans are wanted by the driver that follows events; here they would only lie about.
-        self.plans.clear();
         Ok(())
     }
 }
 
-/// What has happened to one run, and what follows from it.
-#[derive(Default)]
-struct Advance {
-    events: Vec<EventId>,
-    submitted: bool,
-    completions: Vec<Completion>,
-    released: Vec<Release>,
+/// What a run still has to be given to workers.
+enum Owed {
+    /// All there is: it was just submitted.
+    Outbox,
+    /// These leaves.
+    Released(Vec<Release>),
 }
 
-/// Sorts events by run, in the order in which the runs come up.
-fn by_run(events: Vec<EventDelivery>) -> Vec<(RunId, Advance)> {
-    let mut runs: Vec<(RunId, Advance)> = Vec::new();
+/// Sorts events by run, in the order in which the runs come up, each with whether it was just submitted.
+fn by_run(events: Vec<EventDelivery>) -> Vec<(RunId, bool, Advance)> {
+    let mut runs: Vec<(RunId, bool, Advance)> = Vec::new();
     let mut places: HashMap<RunId, usize> = HashMap::new();
     for EventDelivery { id, event } in events {
         let run = match &event {
@@ -281,32 +286,73 @@ fn by_run(events: Vec<EventDelivery>) -> Vec<(RunId, Advance)> {
         };
         let place = *places.entry(run).or_insert(runs.len());
         if place == runs.len() {
-            runs.push((run, Advance::default()));
+            runs.push((run, false, Advance::new(run, Vec::new())));
         }
-        let advance = &mut runs[place].1;
+        let (_, submitted, advance) = &mut runs[place];
         advance.events.push(id);
         match event {
-            Event::Submitted(_) => advance.submitted = true,
+            Event::Submitted(_) => *submitted = true,
             Event::Completed(completion) => advance.completions.push(completion),
         }
     }
     runs
 }
 
-fn compose(
+/// The leaves that wait for one of these completions and for nothing else, composed.
+fn prepared(plan: &Plan, run: RunId, completions: &[Completion]) -> Vec<Dispatch> {
+    let mut outcomes: HashMap<NodeNo, Option<&Outcome>> = HashMap::with_capacity(completions.len());
+    for Completion { task_id, outcome, .. } in completions {
+        // Of several reports on one leaf only the store knows which counts.
+        outcomes.entry(task_id.node()).and_modify(|known| *known = None).or_insert(Some(outcome));
+    }
+    let known = AtHand(outcomes);
+    let mut releases = Vec::new();
+    for Completion { task_id, outcome, .. } in completions {
+        let node = task_id.node();
+        if outcome.state() != TaskState::Success || plan.leaf(node).is_none() || known.outcome(node).is_none()
+        {
+            continue;
+        }
+        for (successor, _) in plan.successors(node) {
+            if plan.waits()[successor.index()] == 1 && plan.leaf(successor).is_some() {
+                releases.push(Release { node: successor, attempt: 1 });
+            }
+            if releases.len() > PREPARED_MAX {
+                return Vec::new();
+            }
+        }
+    }
+    compose(plan, run, &releases, &known).0
+}
+
+/// The outcomes of the completions at hand; `None` where there are several of one leaf.
+struct AtHand<'c>(HashMap<NodeNo, Option<&'c Outcome>>);
+
+impl Results for AtHand<'_> {
+    fn outcome(&self, node: NodeNo) -> Option<&Outcome> {
+        self.0.get(&node).copied().flatten()
+    }
+
+    fn closed_by(&self, _: ScopeNo) -> Option<NodeNo> {
+        None
+    }
+}
+
+/// Released leaves ready to be queued, and failures of those for which a result is missing.
+pub(crate) fn compose(
     plan: &Plan,
     run: RunId,
     released: &[Release],
     known: &impl Results,
-    default: &Arc<str>,
 ) -> (Vec<Dispatch>, Vec<Completion>) {
+    static DEFAULT: LazyLock<Arc<str>> = LazyLock::new(|| DEFAULT_QUEUE.into());
     let mut composer: Composer<'_> = plan.composer();
     let mut leaves = Vec::with_capacity(released.len());
     let mut broken = Vec::new();
     for release in released {
         match composer.message(run, *release, known) {
             Some(message) => {
-                let queue = plan.queue(release.node).unwrap_or(default).clone();
+                let queue = plan.queue(release.node).unwrap_or(&DEFAULT).clone();
                 leaves.push(Dispatch { release: *release, queue, message: Arc::new(message) });
             }
             None => {

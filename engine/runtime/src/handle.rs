@@ -4,8 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{Backend, BackendError, ErrorKind, RunStatus};
-use celeriac_engine::plan::ScopeNo;
+use celeriac_backends::{Backend, BackendError, ErrorKind, Known, RunStatus};
 use celeriac_engine::render;
 use celeriac_engine::view::{Standing, standings};
 use celeriac_engine::{Plan, RunOutcome};
@@ -131,10 +130,13 @@ impl<T> Handle<T> {
     /// # Errors
     /// As [`Handle::get`].
     pub async fn get_json(&self, timeout: Option<Duration>) -> Result<Json, GetError> {
-        match self.decided(timeout).await? {
-            RunOutcome::Failed(node) => Err(self.failure(node).await?.into()),
-            _ => self.compose().await,
+        let nodes = self.plan.leaves_of(self.plan.output());
+        let (outcome, known) = self.decided(&nodes, timeout).await?;
+        if let RunOutcome::Failed(node) = outcome {
+            return Err(self.failure(node).await?.into());
         }
+        let value = self.plan.output_value(self.id, &known);
+        Ok(value.ok_or_else(|| self.corrupt())?)
     }
 
     /// How a node ended; `None` when it has not, or is a join.
@@ -221,31 +223,28 @@ impl<T> Handle<T> {
         failure.map(Box::new).ok_or_else(|| self.corrupt())
     }
 
-    async fn decided(&self, timeout: Option<Duration>) -> Result<RunOutcome, GetError> {
+    /// Waits until the run is decided: how, and the outcomes of these nodes when it has succeeded.
+    async fn decided(
+        &self,
+        nodes: &[NodeNo],
+        timeout: Option<Duration>,
+    ) -> Result<(RunOutcome, Known), GetError> {
         // A time that the clock cannot reach is no limit.
         let deadline = timeout.and_then(|timeout| Some((Instant::now().checked_add(timeout)?, timeout)));
-        let mut status = self.status().await?;
-        while status.outcome == RunOutcome::Undecided {
-            let wait = match deadline {
-                None => POLL,
-                Some((deadline, timeout)) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Err(GetError::Timeout(timeout));
-                    }
-                    left.min(POLL)
-                }
-            };
-            status = self.changed(status.version, wait).await?;
+        loop {
+            let left = deadline.map(|(deadline, _)| deadline.saturating_duration_since(Instant::now()));
+            let wait = left.map_or(POLL, |left| left.min(POLL));
+            let decided = self.backend().decided(self.id, nodes, wait).await?;
+            let (status, known) = decided.ok_or_else(|| self.unknown("get"))?;
+            if status.outcome != RunOutcome::Undecided {
+                return Ok((status.outcome, known));
+            }
+            if let Some((deadline, timeout)) = deadline
+                && Instant::now() >= deadline
+            {
+                return Err(GetError::Timeout(timeout));
+            }
         }
-        Ok(status.outcome)
-    }
-
-    async fn compose(&self) -> Result<Json, GetError> {
-        let nodes = self.plan.leaves_of(self.plan.output());
-        let known = self.backend().known(self.id, &nodes, &[ScopeNo::ROOT]).await?;
-        let value = self.plan.output_value(self.id, &known);
-        Ok(value.ok_or_else(|| self.corrupt())?)
     }
 
     /// The store says that something has ended and has no outcome for it.

@@ -260,7 +260,7 @@ impl Plan {
     }
 
     /// A scope of this plan.
-    pub(crate) fn scope(&self, scope: ScopeNo) -> &Scope {
+    pub fn scope(&self, scope: ScopeNo) -> &Scope {
         &self.parts.scopes[scope.index()]
     }
 
@@ -287,7 +287,10 @@ impl Plan {
     }
 
     /// Whether the run's value needs this node.
-    pub(crate) fn is_output(&self, node: NodeNo) -> bool {
+    ///
+    /// # Panics
+    /// When the plan has no such node.
+    pub fn is_output(&self, node: NodeNo) -> bool {
         self.is_output[node.index()]
     }
 }

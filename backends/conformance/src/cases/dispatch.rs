@@ -1,10 +1,14 @@
 //! From the outbox to the queue: once, whatever goes down in between.
 
-use celeriac_backends::Event;
-use celeriac_primitives::{Canvas, Json, Options, Signature};
+use std::sync::{Arc, LazyLock};
+
+use celeriac_backends::{Advance, Advanced, DEFAULT_QUEUE, Dispatch, Event, EventId};
+use celeriac_engine::Verdict;
+use celeriac_engine::plan::{Results, ScopeNo};
+use celeriac_primitives::{Canvas, Json, NodeNo, Options, Outcome, Signature};
 
 use crate::Subject;
-use crate::bench::{Bench, LEASE, SOON, clear_events, json, sig, sigs, worker};
+use crate::bench::{Bench, LEASE, SOON, clear_events, json, settle_one, sig, sigs, worker};
 
 pub async fn the_first_leaves_wait_in_the_outbox(subject: &dyn Subject) {
     let bench = Bench::submit(subject, Canvas::group(sigs(&["a", "b"])).then(sig("c"))).await;
@@ -39,7 +43,7 @@ pub async fn a_release_without_dispatch_is_handed_out_again_by_its_completion(su
     clear_events(subject).await;
     let deliveries = bench.receive("w", 10).await;
     let done = deliveries.iter().enumerate().map(|(i, d)| (d.id.clone(), bench.success(i, 1)));
-    subject.backend().finish(done.collect()).await.unwrap();
+    subject.backend().finish(&done.collect::<Vec<_>>()).await.unwrap();
 
     // A coordinator takes the completions, counts the last one, and dies before it queues the body.
     let taken: Vec<_> = bench.events().await.into_iter().map(|e| e.event).collect();
@@ -83,7 +87,70 @@ pub async fn a_leaf_goes_to_the_queue_it_names(subject: &dyn Subject) {
     let other = subject.backend().receive(&worker("w"), &["other".into()], 10, LEASE, SOON).await.unwrap();
     assert_eq!((other.len(), other[0].message.task.as_str()), (1, "b"));
     let done = vec![(default[0].id.clone(), bench.success(0, 1)), (other[0].id.clone(), bench.success(1, 2))];
-    subject.backend().finish(done).await.unwrap();
+    subject.backend().finish(&done).await.unwrap();
     bench.settle([bench.success(0, 1), bench.success(1, 2)]).await;
     assert_eq!(bench.value().await, Some(Json::list([json(1), json(2)])));
+}
+
+pub async fn prepared_leaves_are_queued_when_their_completions_release_them(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, sig("a").then(sig("b")).then(sig("c"))).await;
+    bench.dispatch_outbox().await;
+    bench.receive("w", 9).await;
+    let message = |index: usize| bench.plan.message(bench.run, bench.release(index), &Given).unwrap();
+    let prepare = |index: usize| Dispatch {
+        release: bench.release(index),
+        queue: DEFAULT_QUEUE.into(),
+        message: Arc::new(message(index)),
+    };
+    for (round, verdict) in [(1, Verdict::Accepted), (2, Verdict::Duplicate)] {
+        let prepared = vec![prepare(1), prepare(2)];
+        let advance = Advance { prepared, ..Advance::new(bench.run, vec![bench.success(0, 7)]) };
+        let settled = settle_one(subject.backend(), advance).await.settled().unwrap();
+        assert_eq!(settled.verdicts, [verdict]);
+        // Queued by the step itself, or left to the caller: either way once.
+        bench.dispatch(&settled.released).await;
+        let taken = bench.receive("w", 9).await;
+        let nodes: Vec<u32> = taken.iter().map(|delivery| delivery.message.task_id.node().number()).collect();
+        assert_eq!(nodes, if round == 1 { vec![2] } else { vec![] });
+    }
+}
+
+pub async fn events_are_acknowledged_when_nothing_is_left_to_dispatch(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, sig("a").then(sig("b"))).await;
+    bench.dispatch_outbox().await;
+    clear_events(subject).await;
+    for index in [0, 1] {
+        let done: Vec<_> =
+            bench.receive("w", 9).await.into_iter().map(|d| (d.id, bench.success(index, 1))).collect();
+        subject.backend().finish(&done).await.unwrap();
+        let events: Vec<EventId> = bench.events().await.iter().map(|event| event.id).collect();
+        assert_eq!(events.len(), 1);
+        let advance =
+            Advance { events: events.clone(), ..Advance::new(bench.run, vec![bench.success(index, 1)]) };
+        let Advanced::Settled { settled, acknowledged } = settle_one(subject.backend(), advance).await else {
+            panic!("the run is known");
+        };
+        assert!(!acknowledged || settled.released.is_empty(), "what is owed keeps its events");
+        bench.dispatch(&settled.released).await;
+        if !acknowledged {
+            subject.backend().acknowledge(&events).await.unwrap();
+        }
+    }
+    subject.pass(LEASE * 2).await;
+    subject.backend().sweep(5).await.unwrap();
+    assert!(bench.events().await.is_empty());
+}
+
+/// Every node has yielded 7.
+struct Given;
+
+impl Results for Given {
+    fn outcome(&self, _: NodeNo) -> Option<&Outcome> {
+        static SEVEN: LazyLock<Outcome> = LazyLock::new(|| Outcome::Success(json(7)));
+        Some(&SEVEN)
+    }
+
+    fn closed_by(&self, _: ScopeNo) -> Option<NodeNo> {
+        None
+    }
 }

@@ -1,5 +1,6 @@
 //! The one atomic step: who is released, when, how often, with what.
 
+use celeriac_backends::Advance;
 use celeriac_engine::{Release, RunOutcome, Verdict};
 use celeriac_primitives::{Canvas, Completion, Failure, Json, NodeNo, Outcome, TaskError, TaskState};
 use futures::future::join_all;
@@ -267,10 +268,14 @@ pub async fn several_runs_settle_in_one_batch(subject: &dyn Subject) {
     one.dispatch_outbox().await;
     two.dispatch_outbox().await;
     let unknown = crate::bench::run_id(404);
-    let batch =
-        vec![(one.run, vec![one.success(0, 1)]), (unknown, vec![]), (two.run, vec![two.success(0, 2)])];
-    let answers = subject.backend().settle(batch).await.unwrap();
-    assert_eq!(answers[0].as_ref().unwrap().released, [one.release(1)]);
-    assert_eq!(answers[1], None);
-    assert!(answers[2].as_ref().unwrap().ended);
+    let batch = [
+        Advance::new(one.run, vec![one.success(0, 1)]),
+        Advance::new(unknown, vec![]),
+        Advance::new(two.run, vec![two.success(0, 2)]),
+    ];
+    let answers = subject.backend().settle(&batch).await.unwrap();
+    let mut settled = answers.into_iter().map(|answer| answer.unwrap().settled());
+    assert_eq!(settled.next().unwrap().unwrap().released, [one.release(1)]);
+    assert_eq!(settled.next().unwrap(), None);
+    assert!(settled.next().unwrap().unwrap().ended);
 }

@@ -1,7 +1,6 @@
 #!lua flags=allow-oom
 -- Removes entries that are done with.
 -- KEYS: stream, leases    ARGV: group, ids
-redis.call('XLEN', KEYS[1])
 redis.call('ZCARD', KEYS[2])
 redis.pcall('XACK', KEYS[1], unpack(ARGV))
 redis.call('XDEL', KEYS[1], unpack(ARGV, 2))

@@ -1,40 +1,79 @@
 #!lua
 -- Queues released leaves and notes that they are dispatched; leaves out what is not in the outbox (any more).
--- KEYS: meta st attempts owing queues, then the stream of each queue
--- ARGV: run, leaves (flat: node, attempt, place of its queue), names of the queues, then the message of each leaf
-local meta_key, st, attempts, owing, queues = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local meta = redis.call('HMGET', meta_key, 'format', 'nodes', 'owed')
-if not meta[1] then return 0 end
-if meta[1] ~= '1' then
-  return redis.error_reply('CORRUPT the run has format ' .. meta[1] .. ', this program knows format 1')
+-- KEYS: hash and states of the run, then the stream of each queue
+-- ARGV: 'queue', or 'look' (which are in the outbox) and 'mark' (note only) where the queues are kept elsewhere; the
+--       digest of the plan; leaves as node, attempt and place of its queue, one after the other; their messages
+-- Returns the places of the leaves that were in the outbox; -1 when the run's id was taken by another run.
+local META = '>BI4I4I4I4I4I4I4I4I8I8c16'
+local WINDOW = 16384
+local hash, states, mode, leaves = KEYS[1], KEYS[2], ARGV[1], cmsgpack.unpack(ARGV[3])
+local stored = redis.call('HMGET', hash, 'm', 's')
+local m, inline = stored[1], stored[2]
+if not m then return {} end
+if string.byte(m) ~= 1 then
+  return redis.error_reply('CORRUPT the run has format ' .. string.byte(m) .. ', this program knows format 1')
 end
-if redis.call('STRLEN', st) ~= tonumber(meta[2]) then
+local meta = { struct.unpack(META, m) }
+local nodes, retried = meta[2], meta[9]
+if meta[12] ~= ARGV[2] then return -1 end
+if (inline and #inline or redis.call('STRLEN', states)) ~= nodes then
   return redis.error_reply('CORRUPT the node states of the run are not whole')
 end
-local has_attempts = redis.call('HLEN', attempts) > 0
-redis.call('ZCARD', owing)
-redis.call('SCARD', queues)
-for i = 6, #KEYS do redis.call('XLEN', KEYS[i]) end
+for i = 3, #KEYS do redis.call('XLEN', KEYS[i]) end
 
-local run, leaves, names = ARGV[1], cmsgpack.unpack(ARGV[2]), cmsgpack.unpack(ARGV[3])
-local stem = string.sub(run, 1, 28)
-local queued, used = 0, {}
-for i = 1, #leaves / 3 do
-  local node, attempt, queue = leaves[3 * i - 2], leaves[3 * i - 1], leaves[3 * i]
-  if redis.call('GETRANGE', st, node - 1, node - 1) == 'R'
-    and attempt == (has_attempts and tonumber(redis.call('HGET', attempts, node) or 1) or 1) then
-    redis.call('SETRANGE', st, node - 1, 'D')
-    redis.call('XADD', KEYS[5 + queue], '*', 't', stem .. string.format('%08x', node), 'a', attempt, 'm', ARGV[3 + i])
-    queued = queued + 1
-    used[queue] = true
+local chunk, base = inline, 1
+if not inline then
+  local low, high = math.huge, 0
+  for i = 1, #leaves, 3 do
+    low, high = math.min(low, leaves[i]), math.max(high, leaves[i])
+  end
+  chunk, base = '', low
+  if high >= low and high - low < WINDOW then chunk = redis.call('GETRANGE', states, low - 1, high - 1) end
+end
+local function state_of(node)
+  local place = node - base + 1
+  if place >= 1 and place <= #chunk then return string.sub(chunk, place, place) end
+  return inline and '' or redis.call('GETRANGE', states, node - 1, node - 1)
+end
+
+local found, nodes_now, now, used = {}, {}, {}, {}
+for i = 1, #leaves, 3 do
+  local node, attempt, queue = leaves[i], leaves[i + 1], leaves[i + 2]
+  if not now[node] and state_of(node) == 'R'
+    and attempt == (retried > 0 and tonumber(redis.call('HGET', hash, 'a' .. node) or 1) or 1) then
+    local place = (i + 2) / 3
+    found[#found + 1] = place
+    nodes_now[#nodes_now + 1] = node
+    now[node] = true
+    if mode == 'queue' then
+      redis.call('XADD', KEYS[2 + queue], '*', 'm', ARGV[3 + place])
+      used[queue] = true
+    end
   end
 end
-if queued > 0 then
-  local owed = redis.call('HINCRBY', meta_key, 'owed', -queued)
-  if owed <= 0 then redis.call('ZREM', owing, run) end
-  for queue in pairs(used) do
-    redis.call('SADD', queues, names[queue])
-    redis.pcall('PUBLISH', KEYS[5 + queue], '')
+if mode == 'look' or #found == 0 then return found end
+
+table.sort(nodes_now)
+local i, text, from = 1, {}, 1
+while i <= #nodes_now do
+  local first = i
+  while nodes_now[i + 1] == nodes_now[i] + 1 do i = i + 1 end
+  local part = string.rep('D', i - first + 1)
+  if inline then
+    text[#text + 1] = string.sub(inline, from, nodes_now[first] - 1)
+    text[#text + 1] = part
+    from = nodes_now[first] + #part
+  else
+    redis.call('SETRANGE', states, nodes_now[first] - 1, part)
   end
+  i = i + 1
 end
-return queued
+meta[4] = meta[4] - #found
+local fields = { 'm', struct.pack(META, unpack(meta, 1, 12)) }
+if inline then
+  text[#text + 1] = string.sub(inline, from)
+  fields[3], fields[4] = 's', table.concat(text)
+end
+redis.call('HSET', hash, unpack(fields))
+for queue in pairs(used) do redis.pcall('PUBLISH', KEYS[2 + queue], '') end
+return found

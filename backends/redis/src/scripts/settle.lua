@@ -1,140 +1,322 @@
 #!lua
--- Applies completions to one run: the transition table of the engine's `advance`, on packed states.
--- KEYS: meta st counts attempts out closed graph owing
--- ARGV: run, the run's incarnation, channel of its hints, completions, then the outcome of each completion
--- A completion is {node, attempt, kind, is output, scope, successors...}, kinds: 0 success, 1 failure, 2 retry,
--- 3 not a leaf. Nodes that wait are written {first, how many, initial counter, is join}: neighbours that wait for one
--- thing each are released together.
-local meta_key, st, counts, attempts, out, closed, graph, owing = unpack(KEYS)
-local meta = redis.call('HMGET', meta_key, 'format', 'id', 'nodes', 'parts', 'open', 'owed', 'left', 'failed')
-if not meta[1] then return false end
-if meta[1] ~= '1' then
-  return redis.error_reply('CORRUPT the run has format ' .. meta[1] .. ', this program knows format 1')
-end
-if meta[2] ~= ARGV[2] then return 0 end
-local open, owed, left, failed = tonumber(meta[5]), tonumber(meta[6]), tonumber(meta[7]), meta[8]
+-- Applies completions to runs: the transition table of the engine's `advance`, on packed states. Each run is settled
+-- whole or, when something stored is broken, not at all; one that is broken does not hold up the others.
+-- KEYS: hash and states of each run | on one Redis also: ended, stream and leases of each line of events, the stream
+--       of each queue
+-- ARGV: how many runs, how many lines, the group, what the channels of changes start with, then for each run: its id,
+--       its id in bytes, its channel, the digest of its plan (empty: the caller does not know the plan), completions,
+--       their outcomes, prepared leaves as node and place of its queue (one after the other), their messages, how many
+--       events, place of the line and id of each event
+-- A completion is {node, attempt, kind, is output, who waits}, kinds: 0 success, 1 failure, 2 retry, 3 not a leaf; of a
+-- failure, who waits is a list of scopes {scope, does it go on, who waits for it}. Nodes that wait are written {first,
+-- how many, initial counter, is join}, one after the other: neighbours that wait for one thing each are released
+-- together. Who does not know the plan leaves out all after the kind.
+-- Returns for each run what became of it: see `settle.rs`.
+local META = '>BI4I4I4I4I4I4I4I4I8I8c16'
+local WINDOW = 16384
+local DECIDED, ENDED, CLOSED, ACKNOWLEDGED = 1, 2, 4, 8
 
--- A script is not rolled back: whatever may be wrong is found out before the first write.
-if redis.call('STRLEN', st) ~= tonumber(meta[3]) or redis.call('HLEN', graph) ~= tonumber(meta[4]) then
-  return redis.error_reply('CORRUPT the node states or the graph of the run are not whole')
-end
-for _, key in ipairs({ counts, attempts, out, closed }) do redis.call('HLEN', key) end
-redis.call('ZCARD', owing)
-local undecided, owed_before = left > 0 and not failed, owed
-local has_attempts = redis.call('HLEN', attempts) > 0
-
-local counted, joins, ranges, retried = {}, {}, {}, {}
-
-local function release(first, many)
-  redis.call('SETRANGE', st, first - 1, string.rep('R', many))
-  open, owed = open + many, owed + many
-  ranges[#ranges + 1] = first
-  ranges[#ranges + 1] = many
-end
-
-local function count(node, initial, is_join)
-  local seen = counted[node] or tonumber(redis.call('HGET', counts, node) or 0)
-  seen = seen + 1
-  counted[node] = seen
-  if seen < initial then return end
-  counted[node] = 0
-  if is_join == 1 then joins[#joins + 1] = node else release(node, 1) end
-end
-
-local function count_all(list, from)
-  for i = from, #list, 4 do
-    local first, many, initial, is_join = list[i], list[i + 1], list[i + 2], list[i + 3]
-    if initial > 1 then
-      for node = first, first + many - 1 do count(node, initial, is_join) end
-    elseif is_join == 1 then
-      for node = first, first + many - 1 do joins[#joins + 1] = node end
-    else
-      release(first, many)
-    end
+local runs, lines, group, channels = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local ended_key = KEYS[2 * runs + 1]
+local first_line = 2 * runs + 2
+local first_queue = first_line + 2 * lines - 1
+local time
+local ended, changed, used, acks = {}, {}, {}, {}
+if ended_key then
+  for i = 0, lines - 1 do
+    redis.call('ZCARD', KEYS[first_line + 2 * i + 1])
+    acks[i + 1] = {}
   end
+  for i = first_queue + 1, #KEYS do redis.call('XLEN', KEYS[i]) end
 end
 
--- Joins succeed in the step in which their last predecessor does.
-local function work_off()
-  while #joins > 0 do
-    local join = table.remove(joins)
-    redis.call('SETRANGE', st, join - 1, 'S')
-    local part = cmsgpack.unpack(redis.call('HGET', graph, 'j' .. join))
-    left = left - part[1]
-    count_all(part, 2)
+local function settle(hash, states, id, bytes, channel, digest, done, first_outcome, prepared, first_message, events)
+  local stored = redis.call('HMGET', hash, 'm', 's', digest == '' and 'w' or 'm')
+  local m, inline = stored[1], stored[2]
+  if not m then return 'UNKNOWN' end
+  if string.byte(m) ~= 1 then
+    return 'CORRUPT the run has format ' .. string.byte(m) .. ', this program knows format 1'
   end
-end
-
--- A scope that is closed ends the walk: who closed it has closed all above it.
-local function close(scope, node)
-  while redis.call('HSETNX', closed, scope, node) == 1 do
-    if scope == 0 then failed = node end
-    local part = cmsgpack.unpack(redis.call('HGET', graph, 's' .. scope))
-    count_all(part, 3)
-    if part[1] == 0 then return end
-    scope = part[2]
+  local _, nodes, open, owed, left, failed, ended_leaves, expected, retried, retention, version, plan =
+    struct.unpack(META, m)
+  if digest ~= '' and digest ~= plan then return 'ANOTHER' end
+  local wiring
+  if digest == '' and #done > 0 then
+    if not stored[3] then return 'PLAN' end
+    wiring = cmsgpack.unpack(stored[3])
   end
-end
+  if (inline and #inline or redis.call('STRLEN', states)) ~= nodes then
+    return 'CORRUPT the node states of the run are not whole'
+  end
+  local open_before, undecided = open, left > 0 and failed == 0
 
-local verdicts, outcomes, again = {}, {}, 0
-for i, done in ipairs(cmsgpack.unpack(ARGV[4])) do
-  local node, attempt, kind = done[1], done[2], done[3]
-  local phase = kind == 3 and 'W' or redis.call('GETRANGE', st, node - 1, node - 1)
-  local verdict
-  if phase == 'S' or phase == 'F' then
-    verdict, again = 'D', 1
-  elseif phase == 'R' or phase == 'D' then
-    local current = has_attempts and tonumber(redis.call('HGET', attempts, node) or 1) or 1
-    if attempt < current then
-      verdict, again = 'O', 1
-    elseif attempt > current then
-      verdict = 'X'
-    else
-      if phase == 'R' then owed = owed - 1 end
-      if kind == 2 then
-        redis.call('SETRANGE', st, node - 1, 'R')
-        redis.call('HSET', attempts, node, current + 1)
-        has_attempts, owed = true, owed + 1
-        retried[#retried + 1] = node
-        retried[#retried + 1] = current + 1
-        verdict = 'Y'
-      else
-        outcomes[#outcomes + 1] = node
-        outcomes[#outcomes + 1] = ARGV[4 + i]
-        open = open - 1
-        if kind == 0 then
-          redis.call('SETRANGE', st, node - 1, 'S')
-          left = left - done[4]
-          count_all(done, 6)
-        else
-          redis.call('SETRANGE', st, node - 1, 'F')
-          close(done[5], node)
-        end
-        work_off()
-        verdict = 'A'
+  -- Nothing is written before everything is known: a script is not rolled back.
+  local chunk, base = inline, 1
+  if not inline then
+    local low, high = math.huge, 0
+    for _, completion in ipairs(done) do
+      if completion[3] ~= 3 then
+        low, high = math.min(low, completion[1]), math.max(high, completion[1])
       end
     end
-  else
-    verdict = 'X'
+    chunk, base = '', low
+    if high >= low and high - low < WINDOW then chunk = redis.call('GETRANGE', states, low - 1, high - 1) end
   end
-  verdicts[i] = verdict
+  local now, wide, released, retries, list, joins, counted, closed, outcomes = {}, {}, {}, {}, {}, {}, {}, {}, {}
+
+  local function state_of(node)
+    if now[node] then return now[node] end
+    for i = 1, #wide, 2 do
+      if node >= wide[i] and node < wide[i] + wide[i + 1] then return 'R' end
+    end
+    local place = node - base + 1
+    if place >= 1 and place <= #chunk then return string.sub(chunk, place, place) end
+    return inline and '' or redis.call('GETRANGE', states, node - 1, node - 1)
+  end
+
+  local function release(first, many)
+    open, owed = open + many, owed + many
+    released[#released + 1] = first
+    released[#released + 1] = many
+    if many == 1 then
+      now[first] = 'R'
+    else
+      wide[#wide + 1] = first
+      wide[#wide + 1] = many
+    end
+  end
+
+  local function count(node, initial, is_join)
+    local seen = counted[node] or tonumber(redis.call('HGET', hash, 'c' .. node) or 0)
+    counted[node] = seen + 1
+    if seen + 1 < initial then return end
+    counted[node] = 0
+    if is_join == 1 then joins[#joins + 1] = node else release(node, 1) end
+  end
+
+  local function count_all(list, from)
+    for i = from, #list, 4 do
+      local first, many, initial, is_join = list[i], list[i + 1], list[i + 2], list[i + 3]
+      if initial > 1 then
+        for node = first, first + many - 1 do count(node, initial, is_join) end
+      elseif is_join == 1 then
+        for node = first, first + many - 1 do joins[#joins + 1] = node end
+      else
+        release(first, many)
+      end
+    end
+  end
+
+  -- Joins succeed in the step in which their last predecessor does.
+  local function work_off()
+    while #joins > 0 do
+      local join = table.remove(joins)
+      now[join] = 'S'
+      local part = cmsgpack.unpack(redis.call('HGET', hash, 'j' .. join))
+      left = left - part[1]
+      count_all(part, 2)
+    end
+  end
+
+  local verdicts, again, changes = {}, false, false
+  for i = 1, #done do
+    local node, attempt, kind, is_output, waiting = unpack(done[i], 1, 5)
+    if wiring then
+      local known = wiring[node]
+      if type(known) ~= 'table' then
+        kind = 3
+      else
+        is_output, waiting = known[1], known[2 + kind]
+      end
+    end
+    local phase = kind == 3 and 'W' or state_of(node)
+    local verdict = 'X'
+    if phase == 'S' or phase == 'F' then
+      verdict, again = 'D', true
+    elseif phase == 'R' or phase == 'D' then
+      local current = retries[node] or retried > 0 and tonumber(redis.call('HGET', hash, 'a' .. node) or 1) or 1
+      if attempt < current then
+        verdict, again = 'O', true
+      elseif attempt == current then
+        changes = true
+        if phase == 'R' then owed = owed - 1 end
+        if kind == 2 then
+          if current == 1 then retried = retried + 1 end
+          now[node], retries[node], owed = 'R', current + 1, owed + 1
+          list[#list + 1] = node
+          list[#list + 1] = current + 1
+          verdict = 'Y'
+        else
+          outcomes[#outcomes + 1] = node
+          outcomes[#outcomes + 1] = ARGV[first_outcome + i - 1]
+          open, ended_leaves = open - 1, ended_leaves + 1
+          verdict = 'A'
+          if kind == 0 then
+            now[node] = 'S'
+            left = left - is_output
+            count_all(waiting, 1)
+          else
+            now[node] = 'F'
+            -- A scope that is closed ends the walk: who closed it has closed all above it.
+            for _, scope in ipairs(waiting) do
+              local number = scope[1]
+              if closed[number] or redis.call('HEXISTS', hash, 'x' .. number) == 1 then break end
+              closed[number] = node
+              if number == 0 then failed = node end
+              count_all(scope[3], 1)
+            end
+          end
+          work_off()
+        end
+      end
+    end
+    verdicts[i] = verdict
+  end
+
+  -- What was composed in advance goes to its queue now. After a duplicate nobody knows from which outcome it was.
+  local ranges = released
+  if #prepared > 0 and not again then
+    local message = {}
+    for i = 1, #prepared, 2 do message[prepared[i]] = i end
+    ranges = {}
+    for i = 1, #released, 2 do
+      for node = released[i], released[i] + released[i + 1] - 1 do
+        local place = message[node]
+        if place and (now[node] or 'R') == 'R' then
+          local queue = first_queue + prepared[place + 1]
+          redis.call('XADD', KEYS[queue], '*', 'm', ARGV[first_message + (place - 1) / 2])
+          used[queue] = true
+          now[node], owed, message[node] = 'D', owed - 1, nil
+        else
+          ranges[#ranges + 1] = node
+          ranges[#ranges + 1] = 1
+        end
+      end
+    end
+  end
+
+  if changes then
+    local nodes_now, text = {}, {}
+    for node in pairs(now) do nodes_now[#nodes_now + 1] = node end
+    table.sort(nodes_now)
+    -- Neighbours are written together.
+    local function neighbours(i)
+      local first = i
+      local run_of = { now[nodes_now[i]] }
+      while nodes_now[i + 1] == nodes_now[i] + 1 do
+        i = i + 1
+        run_of[#run_of + 1] = now[nodes_now[i]]
+      end
+      return nodes_now[first], table.concat(run_of), i + 1
+    end
+    local fields = { 'm', '' }
+    if inline then
+      for i = 1, #wide, 2 do
+        inline = string.sub(inline, 1, wide[i] - 1) .. string.rep('R', wide[i + 1])
+          .. string.sub(inline, wide[i] + wide[i + 1])
+      end
+      local i, from = 1, 1
+      while i <= #nodes_now do
+        local first, part
+        first, part, i = neighbours(i)
+        text[#text + 1] = string.sub(inline, from, first - 1)
+        text[#text + 1] = part
+        from = first + #part
+      end
+      text[#text + 1] = string.sub(inline, from)
+      fields[3], fields[4] = 's', table.concat(text)
+    else
+      for i = 1, #wide, 2 do
+        redis.call('SETRANGE', states, wide[i] - 1, string.rep('R', wide[i + 1]))
+      end
+      local i = 1
+      while i <= #nodes_now do
+        local first, part
+        first, part, i = neighbours(i)
+        redis.call('SETRANGE', states, first - 1, part)
+      end
+    end
+    local gone = {}
+    for i = 1, #outcomes, 2 do
+      fields[#fields + 1] = 'o' .. outcomes[i]
+      fields[#fields + 1] = outcomes[i + 1]
+    end
+    for node, attempt in pairs(retries) do
+      fields[#fields + 1] = 'a' .. node
+      fields[#fields + 1] = attempt
+    end
+    for scope, node in pairs(closed) do
+      fields[#fields + 1] = 'x' .. scope
+      fields[#fields + 1] = node
+    end
+    for node, seen in pairs(counted) do
+      if seen == 0 then
+        gone[#gone + 1] = 'c' .. node
+      else
+        fields[#fields + 1] = 'c' .. node
+        fields[#fields + 1] = seen
+      end
+    end
+    fields[2] = struct.pack(META, 1, nodes, open, owed, left, failed, ended_leaves, expected, retried, retention,
+      version + 1, plan)
+    for from = 1, #fields, 1000 do
+      redis.call('HSET', hash, unpack(fields, from, math.min(from + 999, #fields)))
+    end
+    for from = 1, #gone, 1000 do
+      redis.call('HDEL', hash, unpack(gone, from, math.min(from + 999, #gone)))
+    end
+    changed[channel] = (changed[channel] or '') .. bytes
+  end
+
+  local flags = 0
+  if undecided and (left == 0 or failed ~= 0) then flags = flags + DECIDED end
+  if open == 0 then
+    flags = flags + ENDED
+    if open_before > 0 then
+      flags = flags + CLOSED
+      if ended_key and retention > 0 then
+        time = time or redis.call('TIME')
+        ended[#ended + 1] = time[1] * 1000 + math.floor(time[2] / 1000) + retention
+        ended[#ended + 1] = id
+      end
+    end
+  end
+  if ended_key and #events > 0 and #ranges == 0 and #list == 0 and not (again and owed > 0) then
+    flags = flags + ACKNOWLEDGED
+    for i = 1, #events, 2 do
+      local line = acks[tonumber(events[i])]
+      line[#line + 1] = events[i + 1]
+    end
+  end
+  return cmsgpack.pack({ table.concat(verdicts), flags, owed, retention, ranges, list })
 end
 
-for from = 1, #outcomes, 1000 do
-  redis.call('HSET', out, unpack(outcomes, from, math.min(from + 999, #outcomes)))
+local answers, at = {}, 5
+for i = 1, runs do
+  local id, bytes, channel, digest = unpack(ARGV, at, at + 3)
+  local done = cmsgpack.unpack(ARGV[at + 4])
+  local first_outcome = at + 5
+  local after = first_outcome + #done
+  local prepared = cmsgpack.unpack(ARGV[after])
+  local first_message = after + 1
+  local count = first_message + #prepared / 2
+  local events = { unpack(ARGV, count + 1, count + 2 * tonumber(ARGV[count])) }
+  local ok, answer = pcall(settle, KEYS[2 * i - 1], KEYS[2 * i], id, bytes, channel, digest, done, first_outcome,
+    prepared, first_message, events)
+  if not ok then answer = 'CORRUPT ' .. tostring(type(answer) == 'table' and answer.err or answer) end
+  answers[i] = answer
+  at = count + 1 + #events
 end
-for node, seen in pairs(counted) do
-  if seen == 0 then redis.call('HDEL', counts, node) else redis.call('HSET', counts, node, seen) end
+
+if #ended > 0 then redis.call('ZADD', ended_key, unpack(ended)) end
+for i, ids in ipairs(acks) do
+  if #ids > 0 then
+    local stream, leases = KEYS[first_line + 2 * i - 2], KEYS[first_line + 2 * i - 1]
+    redis.pcall('XACK', stream, group, unpack(ids))
+    redis.call('XDEL', stream, unpack(ids))
+    redis.call('ZREM', leases, unpack(ids))
+  end
 end
-redis.call('HSET', meta_key, 'open', open, 'owed', owed, 'left', left)
-if #outcomes > 0 then redis.call('HINCRBY', meta_key, 'done', #outcomes / 2) end
-if failed and not meta[8] then redis.call('HSET', meta_key, 'failed', failed) end
-local version = redis.call('HINCRBY', meta_key, 'version', 1)
-if owed == 0 and owed_before > 0 then
-  redis.call('ZREM', owing, ARGV[1])
-elseif owed > 0 and owed_before == 0 then
-  redis.call('ZADD', owing, redis.call('TIME')[1], ARGV[1])
-end
-redis.pcall('PUBLISH', ARGV[3], version)
-local decided = undecided and (left == 0 or failed) and 1 or 0
-return { table.concat(verdicts), ranges, retried, owed, decided, open == 0 and 1 or 0, again }
+for queue in pairs(used) do redis.pcall('PUBLISH', KEYS[queue], '') end
+for channel, ids in pairs(changed) do redis.pcall('PUBLISH', channels .. channel, ids) end
+return answers

@@ -1,47 +1,45 @@
 #!lua
--- Makes a run visible: all of it or nothing. Large parts were staged before under names of their own.
--- KEYS: meta plan st graph counts attempts out closed | staged plan, graph, counts | events owing
--- ARGV: run, incarnation, nodes, open, owed, left, node states, bytes of the plan, fields of graph, fields of counts,
---       plan (empty when staged), then the fields and values of graph and of counts (nothing when staged)
-local run, owed, st, plan = ARGV[1], tonumber(ARGV[5]), ARGV[7], ARGV[11]
-local sizes = { tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]) }
-local staged = { KEYS[9], KEYS[10], KEYS[11] }
-
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('UNLINK', staged[1], staged[2], staged[3])
-  return 'EXISTING'
-end
-redis.call('ZCARD', KEYS[13])
-if redis.call('EXISTS', KEYS[12]) == 1 then redis.call('XLEN', KEYS[12]) end
-if plan == '' then
-  if redis.call('STRLEN', staged[1]) ~= sizes[1] or redis.call('HLEN', staged[2]) ~= sizes[2]
-    or redis.call('HLEN', staged[3]) ~= sizes[3] then
-    redis.call('UNLINK', staged[1], staged[2], staged[3])
-    return 'EXPIRED'
-  end
+-- Makes small runs visible, each with all that belongs to it and its first leaves in their queues, or not at all.
+-- KEYS: the hash of each run | on one Redis also: runs, submissions, ended, the stream of each queue
+-- ARGV: how many runs, the latest time by the clock of Redis in ms (empty: none), then for each run: id, its id in
+--       bytes, retention in ms when it has ended already (else empty), whether to announce it, how many fields, the
+--       fields and values (the first is m), how many leaves, place of the queue and message of each leaf
+-- Returns for each run 1 when it is new, 0 when there is one with this id, or what is wrong.
+local count = tonumber(ARGV[1])
+local runs, submissions, ended = KEYS[count + 1], KEYS[count + 2], KEYS[count + 3]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if ARGV[2] ~= '' and now > tonumber(ARGV[2]) then return redis.error_reply('TRYAGAIN the submission took too long') end
+if runs then
+  redis.call('ZCARD', runs)
+  redis.call('ZCARD', ended)
 end
 
--- What is left of a run whose meta somebody removed by hand is not ours.
-redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8])
-if plan == '' then
-  for i, key in ipairs({ KEYS[2], KEYS[4], KEYS[5] }) do
-    if sizes[i] > 0 then
-      redis.call('RENAME', staged[i], key)
-      redis.call('PERSIST', key)
+local answers, names, used, announced, at = {}, {}, {}, false, 3
+for i = 1, count do
+  local id, bytes, retention, announce, fields = unpack(ARGV, at, at + 4)
+  local after = at + 5 + 2 * tonumber(fields)
+  local leaves = tonumber(ARGV[after])
+  local is_new = redis.pcall('HSETNX', KEYS[i], ARGV[at + 5], ARGV[at + 6])
+  if is_new == 1 then
+    redis.call('HSET', KEYS[i], unpack(ARGV, at + 7, after - 1))
+    for leaf = after + 1, after + 2 * leaves, 2 do
+      local queue = tonumber(ARGV[leaf])
+      redis.call('XADD', KEYS[count + 3 + queue], '*', 'm', ARGV[leaf + 1])
+      used[queue] = true
     end
+    if announce == '1' then
+      redis.call('XADD', submissions, '*', 's', bytes)
+      announced = true
+    end
+    if ended and retention ~= '' then redis.call('ZADD', ended, now + tonumber(retention), id) end
+    names[#names + 1] = 0
+    names[#names + 1] = id
   end
-else
-  redis.call('SET', KEYS[2], plan)
-  for i = 0, sizes[2] + sizes[3] - 1 do
-    local key = i < sizes[2] and KEYS[4] or KEYS[5]
-    redis.call('HSET', key, ARGV[12 + 2 * i], ARGV[13 + 2 * i])
-  end
+  answers[i] = type(is_new) == 'table' and is_new.err or is_new
+  at = after + 1 + 2 * leaves
 end
-if st ~= '' then redis.call('SET', KEYS[3], st) end
-redis.call('HSET', KEYS[1], 'format', 1, 'id', ARGV[2], 'nodes', ARGV[3], 'parts', sizes[2], 'open', ARGV[4],
-  'owed', owed, 'left', ARGV[6], 'version', 1, 'done', 0, 'expected', ARGV[#ARGV])
-redis.call('ZADD', KEYS[14], 0, run)
-if owed > 0 then redis.call('ZADD', KEYS[13], redis.call('TIME')[1], run) end
-redis.call('XADD', KEYS[12], '*', 's', run)
-redis.pcall('PUBLISH', KEYS[12], '')
-return 'ACCEPTED'
+if runs and #names > 0 then redis.call('ZADD', runs, unpack(names)) end
+for queue in pairs(used) do redis.pcall('PUBLISH', KEYS[count + 3 + queue], '') end
+if announced then redis.pcall('PUBLISH', submissions, '') end
+return answers

@@ -1,13 +1,14 @@
 #!lua
 -- Takes up entries of one line whose leases have passed: to the head of the line, or, after too many deliveries, out
 -- of it with a report. Consumers that hold nothing and were not heard of for long are removed.
--- KEYS: stream leases again events    ARGV: group, deliveries at most (0: any number), slice, the report's outcome up
--- to its last four bytes, which are the number of deliveries; the idle time in ms that is long
-local stream, leases, again, events = unpack(KEYS)
-local group, deliveries_max, slice = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+-- KEYS: stream leases again reports    ARGV: group, channel of the reports' hints, deliveries at most (0: any number),
+-- slice, the report's outcome up to its last four bytes, which are the number of deliveries; the idle time in ms that
+-- is long
+local stream, leases, again, reports = unpack(KEYS)
+local group, deliveries_max, slice = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 redis.call('XLEN', stream)
 redis.call('LLEN', again)
-redis.call('XLEN', events)
+redis.call('XLEN', reports)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -34,10 +35,9 @@ for i = #passed, 1, -1 do
     redis.call('LPUSH', again, id)
     redelivered = redelivered + 1
   else
-    local fields = {}
-    for f = 1, #entry[2], 2 do fields[entry[2][f]] = entry[2][f + 1] end
-    local outcome = ARGV[4] .. struct.pack('>I4', pending[1][4])
-    redis.call('XADD', events, '*', 't', fields.t, 'a', fields.a, 'o', outcome)
+    -- A message starts with the task id and the attempt; so does a report.
+    local report = string.sub(entry[2][2], 1, 20) .. ARGV[5] .. struct.pack('>I4', pending[1][4])
+    redis.call('XADD', reports, '*', 'c', report)
     redis.call('XACK', stream, group, id)
     redis.call('XDEL', stream, id)
     lost = lost + 1
@@ -45,7 +45,7 @@ for i = #passed, 1, -1 do
 end
 
 -- An entry that is held without a lease and waits nowhere: only keys removed by hand leave such.
-local held = redis.pcall('XPENDING', stream, group, 'IDLE', ARGV[5], '-', '+', 100)
+local held = redis.pcall('XPENDING', stream, group, 'IDLE', ARGV[6], '-', '+', 100)
 for _, entry in ipairs(held.err and {} or held) do
   local id = entry[1]
   if not redis.call('ZSCORE', leases, id) and not redis.call('LPOS', again, id) then
@@ -55,13 +55,13 @@ for _, entry in ipairs(held.err and {} or held) do
   end
 end
 if redelivered > 0 then redis.pcall('PUBLISH', stream, '') end
-if lost > 0 then redis.pcall('PUBLISH', events, '') end
+if lost > 0 then redis.pcall('PUBLISH', ARGV[2], '') end
 
 local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
 for _, consumer in ipairs(consumers.err and {} or consumers) do
   local about = {}
   for i = 1, #consumer, 2 do about[consumer[i]] = consumer[i + 1] end
-  if about.pending == 0 and about.idle > tonumber(ARGV[5]) then
+  if about.pending == 0 and about.idle > tonumber(ARGV[6]) then
     redis.call('XGROUP', 'DELCONSUMER', stream, group, about.name)
   end
 end

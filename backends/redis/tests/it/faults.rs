@@ -4,14 +4,17 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{DEFAULT_QUEUE, Dispatch, ErrorKind, Events, NewRun, Queue, Store, WorkerId};
+use celeriac_backends::{
+    Advance, BackendError, DEFAULT_QUEUE, Dispatch, ErrorKind, Events, NewRun, Queue, Store, WorkerId,
+};
 use celeriac_conformance::whole::Crew;
-use celeriac_engine::Plan;
 use celeriac_engine::plan::Results;
+use celeriac_engine::{Plan, Settled};
 use celeriac_primitives::{Canvas, Completion, Outcome, RunId};
 use celeriac_redis::RedisBackend;
+use celeriac_testkit::{Fsync, Server};
 
-use crate::server::Server;
+use crate::backend::Backends;
 use crate::whole::identities;
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -33,14 +36,23 @@ impl Results for Nothing {
 /// Submits a group and queues all its leaves.
 async fn queued(backend: &RedisBackend, run: RunId, count: usize) -> Arc<Plan> {
     let plan = Arc::new(Plan::compile(&Canvas::group(identities(count))).unwrap());
-    backend.submit(NewRun { id: run, plan: plan.clone() }).await.unwrap();
+    backend.submit(NewRun::new(run, plan.clone())).await.unwrap();
     let leaves = backend.outbox(run).await.unwrap().into_iter().map(|release| Dispatch {
         release,
         queue: DEFAULT_QUEUE.into(),
         message: Arc::new(plan.message(run, release, &Nothing).unwrap()),
     });
-    assert_eq!(backend.dispatch(run, leaves.collect()).await.unwrap(), count);
+    assert_eq!(backend.dispatch(run, &leaves.collect::<Vec<_>>()).await.unwrap(), count);
     plan
+}
+
+async fn settle(
+    backend: &RedisBackend,
+    run: RunId,
+    completions: Vec<Completion>,
+) -> Result<Settled, BackendError> {
+    let answer = backend.settle(&[Advance::new(run, completions)]).await?.remove(0)?;
+    Ok(answer.settled().expect("the run is known"))
 }
 
 async fn receive(backend: &RedisBackend, worker: &str, max: usize) -> Vec<celeriac_backends::Delivery> {
@@ -60,7 +72,7 @@ async fn check_under(backend: RedisBackend, runs: usize, mut fault: impl FnMut()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scripts_that_redis_lost_are_loaded_again() {
-    let server = Server::start("everysec");
+    let server = Server::start();
     let mut connection = server.connection();
     let flush = move || redis::cmd("SCRIPT").arg("FLUSH").exec(&mut connection).unwrap();
     check_under(server.backend().await, 20, flush).await;
@@ -68,7 +80,7 @@ async fn scripts_that_redis_lost_are_loaded_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_works_without_hints() {
-    let server = Server::start("everysec");
+    let server = Server::start();
     // This user may neither publish nor listen.
     let mut connection = server.connection();
     let rules = ["SETUSER", "deaf", "on", ">secret", "~*", "resetchannels", "+@all"];
@@ -80,7 +92,7 @@ async fn everything_works_without_hints() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_are_cut_come_back() {
-    let server = Server::start("everysec");
+    let server = Server::start();
     let mut connection = server.connection();
     let backend = server.backend().await;
     let crew = Crew::start(backend.clone(), 2, 3);
@@ -96,7 +108,7 @@ async fn connections_that_are_cut_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_crashes_under_load_loses_nothing() {
-    let mut server = Server::start("always");
+    let server = Server::builder().appendfsync(Fsync::Always).start();
     let crew = Crew::start(server.backend().await, 2, 3);
     let mut runs = Vec::new();
     for round in 0..3 {
@@ -157,13 +169,13 @@ async fn a_receive_that_is_dropped_has_taken_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_dies_while_it_submits_leaves_nothing_that_stays() {
-    let server = Server::start("everysec");
+    let server = Server::start();
     let backend = server.backend().await;
     let plan = Arc::new(Plan::compile(&Canvas::group(identities(50_000))).unwrap());
     let mut died = 0;
     for number in 0..20 {
         let id = RunId::from_parts(1, number);
-        let new = NewRun { id, plan: plan.clone() };
+        let new = NewRun::new(id, plan.clone());
         let submit = tokio::time::timeout(Duration::from_millis(number * 10), backend.submit(new.clone()));
         if submit.await.is_err() && backend.status(id).await.unwrap().is_none() {
             died += 1;
@@ -183,7 +195,7 @@ async fn a_client_that_dies_while_it_submits_leaves_nothing_that_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_group_that_was_destroyed_is_made_again() {
-    let server = Server::start("everysec");
+    let server = Server::start();
     let backend = server.backend().await;
     let run = RunId::from_parts(1, 1);
     queued(&backend, run, 3).await;
@@ -199,7 +211,7 @@ async fn a_consumer_group_that_was_destroyed_is_made_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leaf_whose_lease_somebody_removed_is_found() {
-    let server = Server::start("everysec");
+    let server = Server::start();
     let backend = server.backend().await;
     queued(&backend, RunId::from_parts(1, 1), 2).await;
     let held = receive(&backend, "v", 2).await;
@@ -220,28 +232,24 @@ async fn a_leaf_whose_lease_somebody_removed_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_without_memory_changes_nothing_and_goes_on_later() {
-    let server = Server::start("everysec");
+    let server = Server::start();
     let backend = server.backend().await;
     let run = RunId::from_parts(1, 1);
     queued(&backend, run, 1).await;
     let task_id = run.task(celeriac_primitives::NodeNo::from_index(0));
     let done = Completion { task_id, attempt: 1, outcome: Outcome::Ignored };
     let before = backend.status(run).await.unwrap();
-    let mut connection = server.connection();
-    let mut memory = |bytes: &str| {
-        redis::cmd("CONFIG").arg(&["SET", "maxmemory", bytes]).exec(&mut connection).unwrap();
-    };
-    memory("1");
-    let error = backend.settle(vec![(run, vec![done.clone()])]).await.unwrap_err();
+    server.config_set("maxmemory", 1);
+    let error = settle(&backend, run, vec![done.clone()]).await.unwrap_err();
     assert!(error.may_retry() && error.to_string().contains("raise maxmemory"), "{error}");
     assert_eq!(backend.status(run).await.unwrap(), before);
-    memory("0");
-    assert!(backend.settle(vec![(run, vec![done])]).await.unwrap()[0].as_ref().unwrap().ended);
+    server.config_set("maxmemory", 0);
+    assert!(settle(&backend, run, vec![done]).await.unwrap().ended);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_run_is_an_error_and_nothing_is_written() {
-    let server = Server::start("everysec");
+    let server = Server::start();
     let backend = server.backend().await;
     let run = RunId::from_parts(1, 1);
     queued(&backend, run, 2).await;
@@ -250,24 +258,25 @@ async fn a_damaged_run_is_an_error_and_nothing_is_written() {
         attempt: 1,
         outcome: Outcome::Ignored,
     };
-    let states = server.keys("*:st").remove(0);
+    let hash = server.keys("*}:run").remove(0);
     let mut connection = server.connection();
-    redis::cmd("SETRANGE").arg(&states).arg(9).arg("x").exec(&mut connection).unwrap();
-    let error = backend.settle(vec![(run, vec![done(0)])]).await.unwrap_err();
+    let whole: Vec<u8> = redis::cmd("HGET").arg(&hash).arg("s").query(&mut connection).unwrap();
+    redis::cmd("HSET").arg(&hash).arg("s").arg("DDD").exec(&mut connection).unwrap();
+    let error = settle(&backend, run, vec![done(0)]).await.unwrap_err();
     assert_eq!((error.kind, error.may_retry()), (ErrorKind::Corrupt, false), "{error}");
-    let out = states.replace(":st", ":out");
-    redis::cmd("SET").arg(&states).arg("DD").exec(&mut connection).unwrap();
-    redis::cmd("SET").arg(&out).arg("no hash").exec(&mut connection).unwrap();
-    let error = backend.settle(vec![(run, vec![done(0)])]).await.unwrap_err();
+    assert_eq!(backend.status(run).await.unwrap().unwrap().done, 0);
+    redis::cmd("HSET").arg(&hash).arg("s").arg(whole).exec(&mut connection).unwrap();
+    redis::cmd("HSET").arg(&hash).arg("m").arg("\u{9}").exec(&mut connection).unwrap();
+    let error = settle(&backend, run, vec![done(0)]).await.unwrap_err();
+    assert!(error.kind == ErrorKind::Corrupt && error.to_string().contains("format 9"), "{error}");
+    redis::cmd("SET").arg(&hash).arg("no hash").exec(&mut connection).unwrap();
+    let error = settle(&backend, run, vec![done(0)]).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Corrupt, "{error}");
-    redis::cmd("DEL").arg(&out).exec(&mut connection).unwrap();
-    assert!(backend.settle(vec![(run, vec![done(0), done(1)])]).await.unwrap()[0].as_ref().unwrap().ended);
 }
 
 #[tokio::test]
 async fn who_may_not_connect_is_told_so() {
-    let server = Server::start("everysec");
-    redis::cmd("CONFIG").arg(&["SET", "requirepass", "secret"]).exec(&mut server.connection()).unwrap();
+    let server = Server::builder().requirepass("secret").start();
     let check = async |url: String, kind: ErrorKind| {
         let error = RedisBackend::connect(url.clone()).await.unwrap_err();
         assert_eq!(error.kind, kind, "{url}: {error} {:?}", error.source);

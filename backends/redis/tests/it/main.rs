@@ -1,6 +1,7 @@
 //! The Redis backend, on a server that the tests start themselves.
 
+mod backend;
+mod connect;
 mod faults;
-mod server;
 mod suite;
 mod whole;

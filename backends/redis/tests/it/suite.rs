@@ -1,4 +1,4 @@
-//! The Redis backend passes the suite, in real time.
+//! The Redis backend passes the suite, in real time, on one server and on a Cluster.
 
 use std::time::Duration;
 
@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use celeriac_backends::Backend;
 use celeriac_conformance::Subject;
 use celeriac_redis::RedisBackend;
+use celeriac_testkit::{Cluster, Server};
 
-use crate::server::Server;
+use crate::backend::Backends;
 
 struct InRedis(RedisBackend);
 
@@ -23,4 +24,13 @@ impl Subject for InRedis {
     }
 }
 
-celeriac_conformance::suite!(flavor = "multi_thread"; InRedis(Server::shared().backend().await));
+mod one {
+    use super::*;
+    celeriac_conformance::suite!(flavor = "multi_thread"; InRedis(Server::shared().backend().await));
+}
+
+/// Three masters: runs and queues are on different servers.
+mod cluster {
+    use super::*;
+    celeriac_conformance::suite!(flavor = "multi_thread"; InRedis(Cluster::shared().backend().await));
+}

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use celeriac_backends::{NewRun, Store};
+use celeriac_backends::{Advance, NewRun, Store};
 use celeriac_conformance::random::Shape;
 use celeriac_conformance::whole::Crew;
 use celeriac_engine::Plan;
 use celeriac_primitives::{Canvas, Completion, NodeNo, Outcome, RunId, Signature};
 use celeriac_redis::RedisBackend;
 use celeriac_runtime::WorkerOptions;
+use celeriac_testkit::{Cluster, Server};
 
-use crate::server::Server;
+use crate::backend::Backends;
 
 const WIDE: usize = 100_000;
 
@@ -52,6 +53,18 @@ async fn random_canvases_equal_the_reference_evaluator_and_run_every_leaf_once()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_row_of_the_tables_comes_out_as_it_says_on_a_cluster() {
+    Crew::start(Cluster::shared().backend().await, 2, 3).check_tables().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_canvases_equal_the_reference_evaluator_on_a_cluster() {
+    let (first, count) = (setting("CELERIAC_RANDOM_SEED", 1), setting("CELERIAC_RANDOM_COUNT", 300));
+    let backend = Cluster::shared().backend().await;
+    Crew::start(backend, 2, 3).check_random(first..first + count, &Shape::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flat_group_of_10_000_keeps_its_order() {
     let (crew, _worker) = quick_crew(Server::shared().backend().await);
     let start = Instant::now();
@@ -63,7 +76,7 @@ async fn a_flat_group_of_10_000_keeps_its_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chord_of_100_000_runs_to_its_end() {
-    let server = Server::start("everysec");
+    let server = Server::start();
     let (crew, _worker) = quick_crew(server.backend().await);
     let start = Instant::now();
     let run = crew.app.submit(Canvas::chord(identities(WIDE), sig("tsum"))).await.unwrap();
@@ -84,20 +97,22 @@ async fn a_chord_of_100_000_runs_to_its_end() {
 /// One leaf, or a join, may release very many at once: still in one step.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_are_released_in_the_step_of_their_predecessor() {
-    let server = Server::start("everysec");
+    let server = Server::start();
     let backend = server.backend().await;
     let heads = [sig("a"), Canvas::group([sig("a"), sig("b")])];
     for (number, head) in heads.into_iter().enumerate() {
         let plan = Arc::new(Plan::compile(&head.then(Canvas::group((0..WIDE).map(|_| sig("c"))))).unwrap());
         let run = RunId::from_parts(1, number as u64);
-        backend.submit(NewRun { id: run, plan }).await.unwrap();
+        backend.submit(NewRun::new(run, plan)).await.unwrap();
         let first = backend.outbox(run).await.unwrap();
         let done = first.iter().map(|release| Completion {
             task_id: run.task(release.node),
             attempt: 1,
             outcome: Outcome::Ignored,
         });
-        let settled = backend.settle(vec![(run, done.collect())]).await.unwrap().remove(0).unwrap();
+        let advance = Advance::new(run, done.collect());
+        let answer = backend.settle(&[advance]).await.unwrap().remove(0).unwrap();
+        let settled = answer.settled().unwrap();
         assert_eq!(settled.released.len(), WIDE);
         assert_eq!(settled.released, backend.outbox(run).await.unwrap());
         assert_eq!(settled.released.last().unwrap().node, NodeNo::from_index(number * 2 + WIDE));

@@ -278,7 +278,7 @@ async fn report(
     let mut batch = Vec::with_capacity(REPORTS_MAX);
     while done.recv_many(&mut batch, REPORTS_MAX).await > 0 {
         let ids: Vec<DeliveryId> = batch.iter().map(|(id, _)| id.clone()).collect();
-        if let Err(error) = insist!(stopping, backend.finish(batch.clone())) {
+        if let Err(error) = insist!(stopping, backend.finish(&batch)) {
             // Nobody will hear of these; they are not renewed any more and run again when their leases have passed.
             pause(&error).await;
         }

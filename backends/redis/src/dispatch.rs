@@ -1,0 +1,114 @@
+//! From the outbox to the queues.
+//!
+//! On one Redis that is one step. On a Cluster it is three: look which leaves are still in the outbox, queue them, and
+//! note that they are queued. Whoever dies in between leaves them in the outbox, and the event that released them, or
+//! the sweep, brings another coordinator here: such leaves are queued twice.
+
+use std::sync::Arc;
+
+use celeriac_backends::{BackendError, Dispatch, ErrorKind, Store as _};
+use celeriac_primitives::RunId;
+use redis::Script;
+
+use crate::RedisBackend;
+use crate::error::refused;
+use crate::meta::Digest;
+use crate::queue::write_message;
+use crate::scripts::{DISPATCH, SLICE};
+
+impl RedisBackend {
+    pub(crate) async fn dispatch_leaves(
+        &self,
+        run: RunId,
+        leaves: &[Dispatch],
+    ) -> Result<usize, BackendError> {
+        let mut queued = 0;
+        for slice in leaves.chunks(SLICE) {
+            self.queues().note(self.link(), "dispatch", slice.iter().map(|leaf| &leaf.queue)).await?;
+            let Some(digest) = self.digest(run).await? else { return Ok(queued) };
+            queued += if self.link().is_cluster() {
+                let found = self.call(run, "look", digest, slice).await?;
+                let found: Vec<Dispatch> = found.into_iter().map(|place| slice[place].clone()).collect();
+                self.enqueue(&found).await?;
+                self.call(run, "mark", digest, &found).await?.len()
+            } else {
+                self.call(run, "queue", digest, slice).await?.len()
+            };
+        }
+        Ok(queued)
+    }
+
+    /// The digest of the plan from which the leaves were composed.
+    async fn digest(&self, run: RunId) -> Result<Option<Digest>, BackendError> {
+        if self.plans().find(run).is_none() {
+            self.plan(run).await?;
+        }
+        Ok(self.plans().find(run).map(|(digest, _)| digest))
+    }
+
+    /// The places of the leaves that were in the outbox.
+    async fn call(
+        &self,
+        run: RunId,
+        mode: &str,
+        digest: Digest,
+        leaves: &[Dispatch],
+    ) -> Result<Vec<usize>, BackendError> {
+        let script: &Script = &DISPATCH;
+        let (link, keys) = (self.link(), self.link().keys.run(run));
+        let mut queues: Vec<&Arc<str>> = Vec::new();
+        let mut written: Vec<u32> = Vec::with_capacity(3 * leaves.len());
+        for Dispatch { release, queue, .. } in leaves {
+            let place = queues.iter().position(|name| *name == queue).unwrap_or_else(|| {
+                queues.push(queue);
+                queues.len() - 1
+            });
+            written.extend([release.node.number(), release.attempt, place as u32 + 1]);
+        }
+        let reply: redis::Value = link
+            .run("dispatch", script, |script| {
+                script.key(&keys.hash).key(&keys.states);
+                if mode == "queue" {
+                    for name in &queues {
+                        script.key(link.keys.queue(name).stream);
+                    }
+                }
+                script.arg(mode).arg(&digest.0[..]);
+                script.arg(rmp_serde::to_vec(&written).expect("numbers have a MessagePack form"));
+                if mode == "queue" {
+                    for leaf in leaves {
+                        script.arg(write_message(&leaf.message));
+                    }
+                }
+            })
+            .await?;
+        if matches!(reply, redis::Value::Int(_)) {
+            // Composed for a run that was forgotten and whose id another one took.
+            self.plans().remove(run);
+            return Err(BackendError::new(ErrorKind::Corrupt, "dispatch")
+                .context(format!("{run} is another run by now; its events come again")));
+        }
+        let places: Vec<usize> =
+            redis::from_redis_value(reply).map_err(|error| crate::error::corrupt("dispatch", error))?;
+        Ok(places.into_iter().map(|place| place - 1).collect())
+    }
+
+    /// Adds leaves to their queues, each of which is in a slot of its own.
+    async fn enqueue(&self, leaves: &[Dispatch]) -> Result<(), BackendError> {
+        let mut queues: Vec<&Arc<str>> = leaves.iter().map(|leaf| &leaf.queue).collect();
+        queues.sort_unstable();
+        queues.dedup();
+        for queue in queues {
+            let stream = self.link().keys.queue(queue).stream;
+            let mut pipe = redis::pipe();
+            for leaf in leaves.iter().filter(|leaf| leaf.queue == *queue) {
+                pipe.cmd("XADD").arg(&stream).arg("*").arg("m").arg(write_message(&leaf.message)).ignore();
+            }
+            let sent: Result<(), _> = pipe.query_async(&mut self.link().connection()).await;
+            sent.map_err(refused("dispatch"))?;
+            // A hint only: the user may lack the right to give it.
+            let _ = self.link().ask::<()>("dispatch", redis::cmd("PUBLISH").arg(&stream).arg("")).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,389 @@
+//! The one atomic step: completions applied to runs, by a script.
+//!
+//! On one Redis the same script queues what was prepared and acknowledges the events. On a Cluster the run is in one
+//! slot and the queues in others: then the script only settles, and the caller dispatches what it released.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use celeriac_backends::{Advance, Advanced, BackendError, ErrorKind, EventId, Store as _};
+use celeriac_engine::plan::ScopeNo;
+use celeriac_engine::{Plan, Release, Settled, Verdict};
+use celeriac_primitives::{Completion, NodeNo, RunId};
+
+use crate::RedisBackend;
+use crate::connection::GROUP;
+use crate::error::corrupt;
+use crate::keys::{Keys, Line};
+use crate::lines::print_id;
+use crate::meta::Digest;
+use crate::queue::{encode, write_message};
+use crate::scripts::{SETTLE, SLICE};
+use crate::wiring::{bare, wired};
+
+/// How often settling looks up the plan again when the run's id was taken by another run meanwhile.
+const ATTEMPTS_MAX: usize = 5;
+
+/// Flags of the script's answer.
+const DECIDED: u8 = 1;
+const ENDED: u8 = 2;
+const CLOSED: u8 = 4;
+const ACKNOWLEDGED: u8 = 8;
+
+/// A part of an [`Advance`] that one script handles.
+struct Part<'a> {
+    /// Place of the advance in the batch.
+    place: usize,
+    completions: &'a [Completion],
+    /// The last part brings the events.
+    is_last: bool,
+}
+
+/// What the script says of one part.
+enum Answer {
+    Unknown,
+    /// The plan is needed.
+    Plan,
+    /// The run's id was taken by another run.
+    Another,
+    Broken(String),
+    Settled(Slice),
+}
+
+/// What settling has done to a run so far.
+#[derive(Default)]
+struct Slice {
+    settled: Settled,
+    flags: u8,
+    owed: u32,
+    retention_ms: u64,
+}
+
+impl RedisBackend {
+    pub(crate) async fn settle_batch(
+        &self,
+        batch: &[Advance],
+    ) -> Result<Vec<Result<Advanced, BackendError>>, BackendError> {
+        if !self.link().is_cluster() {
+            let leaves = batch.iter().flat_map(|advance| &advance.prepared);
+            let queues: Vec<Arc<str>> = leaves.map(|leaf| leaf.queue.clone()).collect();
+            self.queues().note(self.link(), "settle", &queues).await?;
+        }
+        let mut whole: Vec<Option<Result<Option<Slice>, BackendError>>> =
+            batch.iter().map(|_| None).collect();
+        for group in groups(batch, self.link().is_cluster()) {
+            let answers = self.settle_group(batch, &group).await?;
+            for (part, answer) in group.iter().zip(answers) {
+                add(&mut whole[part.place], answer);
+            }
+        }
+        let mut advanced = Vec::with_capacity(batch.len());
+        for (advance, slice) in batch.iter().zip(whole) {
+            advanced.push(match slice.unwrap_or(Ok(None)) {
+                Err(error) => Err(error),
+                Ok(None) => Ok(Advanced::Unknown),
+                Ok(Some(slice)) => self.advanced(advance.run, slice).await,
+            });
+        }
+        Ok(advanced)
+    }
+
+    /// Settles parts, looking up the plans that the script asks for.
+    async fn settle_group(
+        &self,
+        batch: &[Advance],
+        group: &[Part<'_>],
+    ) -> Result<Vec<Result<Option<Slice>, BackendError>>, BackendError> {
+        let mut done: Vec<Option<Result<Option<Slice>, BackendError>>> = group.iter().map(|_| None).collect();
+        let mut todo: Vec<usize> = (0..group.len()).collect();
+        for _ in 0..ATTEMPTS_MAX {
+            let parts: Vec<&Part<'_>> = todo.iter().map(|place| &group[*place]).collect();
+            let answers = self.settle_now(batch, &parts).await?;
+            let (mut again, mut without_plan) = (Vec::new(), Vec::new());
+            for (place, answer) in todo.into_iter().zip(answers) {
+                let run = batch[group[place].place].run;
+                done[place] = match answer {
+                    Answer::Settled(slice) => Some(Ok(Some(slice))),
+                    Answer::Unknown => {
+                        self.plans().remove(run);
+                        Some(Ok(None))
+                    }
+                    Answer::Broken(what) => Some(Err(corrupt("settle", format!("{run}: {what}")))),
+                    Answer::Another => {
+                        self.plans().remove(run);
+                        again.push(place);
+                        None
+                    }
+                    Answer::Plan => {
+                        without_plan.push(place);
+                        None
+                    }
+                };
+            }
+            let plans = without_plan.iter().map(|place| self.plan(batch[group[*place].place].run));
+            for (place, plan) in without_plan.iter().zip(futures::future::join_all(plans).await) {
+                match plan {
+                    Ok(_) => again.push(*place),
+                    Err(error) if error.may_retry() => return Err(error),
+                    Err(error) => done[*place] = Some(Err(error)),
+                }
+            }
+            if again.is_empty() {
+                break;
+            }
+            again.sort_unstable();
+            todo = again;
+        }
+        let settled = done.into_iter().zip(group).map(|(done, part)| {
+            let changed =
+                || BackendError::new(ErrorKind::Unavailable, "settle").context(batch[part.place].run);
+            done.unwrap_or_else(|| Err(changed()))
+        });
+        Ok(settled.collect())
+    }
+
+    /// Calls the script once.
+    async fn settle_now(&self, batch: &[Advance], parts: &[&Part<'_>]) -> Result<Vec<Answer>, BackendError> {
+        let (link, alone) = (self.link(), self.link().is_cluster());
+        let mut places = Places::default();
+        let sources = self.queues().sources(link);
+        let replies: Vec<Option<Vec<u8>>> = link
+            .run("settle", &SETTLE, |script| {
+                for part in parts {
+                    let keys = link.keys.run(batch[part.place].run);
+                    script.key(keys.hash).key(keys.states);
+                }
+                let mut written = Vec::with_capacity(parts.len());
+                for part in parts {
+                    written.push(Written::new(self, &batch[part.place], part, alone, &mut places));
+                }
+                if !alone {
+                    script.key(link.keys.ended());
+                    for Line { stream, leases, .. } in places.lines.iter().map(|source| &sources[*source]) {
+                        script.key(stream).key(leases);
+                    }
+                    for queue in &places.queues {
+                        script.key(link.keys.queue(queue).stream);
+                    }
+                }
+                script.arg(parts.len()).arg(places.lines.len()).arg(GROUP).arg(link.keys.changes());
+                written.into_iter().for_each(|written| written.add_to(script));
+            })
+            .await?;
+        replies.into_iter().map(|reply| read(&reply.unwrap_or_default())).collect()
+    }
+
+    /// What became of a run, with what it still owes when that is to be handed out again.
+    async fn advanced(&self, run: RunId, slice: Slice) -> Result<Advanced, BackendError> {
+        let Slice { mut settled, flags, owed, retention_ms } = slice;
+        if flags & CLOSED != 0 && self.link().is_cluster() && retention_ms > 0 {
+            self.note_end(run, retention_ms).await?;
+        }
+        if settled.repairs() && owed as usize > settled.released.len() {
+            settled.released = self.outbox(run).await?;
+        }
+        settled.released.sort_unstable();
+        settled.decided = flags & DECIDED != 0;
+        settled.ended = flags & ENDED != 0;
+        Ok(Advanced::Settled { settled, acknowledged: flags & ACKNOWLEDGED != 0 })
+    }
+}
+
+/// The lines and queues that a call of the script names, each once.
+#[derive(Default)]
+struct Places<'a> {
+    lines: Vec<usize>,
+    queues: Vec<&'a Arc<str>>,
+}
+
+/// One part as the script takes it.
+struct Written {
+    run: RunId,
+    digest: Option<Digest>,
+    completions: Vec<u8>,
+    outcomes: Vec<Vec<u8>>,
+    prepared: Vec<u32>,
+    messages: Vec<Vec<u8>>,
+    /// Place of the line from 1, and id.
+    events: Vec<(usize, String)>,
+}
+
+impl Written {
+    fn new<'a>(
+        backend: &RedisBackend,
+        advance: &'a Advance,
+        part: &Part<'_>,
+        alone: bool,
+        places: &mut Places<'a>,
+    ) -> Self {
+        let known = backend.plans().find(advance.run);
+        let plan: Option<&Plan> = known.as_ref().map(|(_, plan)| &**plan);
+        let write = |completion: &Completion| match plan {
+            Some(plan) => wired(plan, completion),
+            None => bare(completion),
+        };
+        let completions: Vec<_> = part.completions.iter().map(write).collect();
+        let completions = rmp_serde::to_vec(&completions).expect("numbers have a MessagePack form");
+        let mut written = Self {
+            run: advance.run,
+            digest: known.map(|(digest, _)| digest),
+            completions,
+            outcomes: part.completions.iter().map(|completion| encode(&completion.outcome)).collect(),
+            prepared: Vec::new(),
+            messages: Vec::new(),
+            events: Vec::new(),
+        };
+        if alone {
+            return written;
+        }
+        for leaf in &advance.prepared {
+            let queue = place_of(&mut places.queues, &leaf.queue);
+            written.prepared.extend([leaf.release.node.number(), queue as u32 + 1]);
+            written.messages.push(write_message(&leaf.message));
+        }
+        // All events go with the last part: what the parts before released is known to the caller by then.
+        let is_whole = part.completions.len() == advance.completions.len();
+        for EventId { source, entry } in advance.events.iter().filter(|_| part.is_last && is_whole) {
+            let line = place_of(&mut places.lines, &(*source as usize));
+            written.events.push((line + 1, print_id(*entry)));
+        }
+        written
+    }
+
+    fn add_to(self, script: &mut redis::ScriptInvocation<'_>) {
+        script.arg(self.run.to_string()).arg(&self.run.uuid().as_bytes()[..]);
+        script.arg(Keys::change_channel(self.run).to_string());
+        script.arg(self.digest.as_ref().map_or(&[][..], |digest| &digest.0[..]));
+        script.arg(self.completions);
+        for outcome in self.outcomes {
+            script.arg(outcome);
+        }
+        script.arg(rmp_serde::to_vec(&self.prepared).expect("numbers have a MessagePack form"));
+        for message in self.messages {
+            script.arg(message);
+        }
+        script.arg(self.events.len());
+        for (line, id) in self.events {
+            script.arg(line).arg(id);
+        }
+    }
+}
+
+fn place_of<'a, T: PartialEq + 'a, P: PlaceKey<'a, T>>(known: &mut Vec<P>, item: &'a T) -> usize {
+    known.iter().position(|known| known.is(item)).unwrap_or_else(|| {
+        known.push(P::of(item));
+        known.len() - 1
+    })
+}
+
+/// What a list of places holds: the item itself, or a reference to it.
+trait PlaceKey<'a, T> {
+    fn is(&self, item: &T) -> bool;
+    fn of(item: &'a T) -> Self;
+}
+
+impl<'a> PlaceKey<'a, usize> for usize {
+    fn is(&self, item: &usize) -> bool {
+        self == item
+    }
+
+    fn of(item: &'a usize) -> Self {
+        *item
+    }
+}
+
+impl<'a> PlaceKey<'a, Arc<str>> for &'a Arc<str> {
+    fn is(&self, item: &Arc<str>) -> bool {
+        **self == *item
+    }
+
+    fn of(item: &'a Arc<str>) -> Self {
+        item
+    }
+}
+
+/// Sorts a batch into groups of which each is one call of the script: about a slice of completions each, or on a
+/// Cluster one run.
+fn groups(batch: &[Advance], is_cluster: bool) -> Vec<Vec<Part<'_>>> {
+    let mut groups: Vec<Vec<Part<'_>>> = Vec::new();
+    let mut room = 0;
+    let mut last_of = HashMap::new();
+    for (place, advance) in batch.iter().enumerate() {
+        // At least one part: also without completions there is an answer to whether the run is known.
+        let count = advance.completions.len().div_ceil(SLICE).max(1);
+        for number in 0..count {
+            let completions = advance.completions.chunks(SLICE).nth(number).unwrap_or_default();
+            let part = Part { place, completions, is_last: number + 1 == count };
+            // A run comes up once in a call.
+            let is_there = last_of.insert(advance.run, groups.len()) == Some(groups.len());
+            if is_cluster || is_there || completions.len() >= room || groups.is_empty() {
+                groups.push(Vec::new());
+                room = SLICE;
+                last_of.insert(advance.run, groups.len());
+            }
+            room = room.saturating_sub(completions.len().max(1));
+            groups.last_mut().expect("there is a group").push(part);
+        }
+    }
+    groups
+}
+
+/// Adds what a later part of the same run did.
+fn add(whole: &mut Option<Result<Option<Slice>, BackendError>>, answer: Result<Option<Slice>, BackendError>) {
+    match (whole, answer) {
+        (Some(Ok(Some(whole))), Ok(Some(part))) => {
+            whole.settled.verdicts.extend(part.settled.verdicts);
+            whole.settled.released.extend(part.settled.released);
+            whole.flags = (whole.flags | part.flags) & !ENDED | part.flags & ENDED;
+            whole.owed = part.owed;
+        }
+        (whole @ None, answer) => *whole = Some(answer),
+        // A part that came to nothing decides for the whole.
+        (Some(whole @ Ok(_)), answer) => *whole = answer,
+        (Some(Err(_)), _) => {}
+    }
+}
+
+fn read(reply: &[u8]) -> Result<Answer, BackendError> {
+    match reply {
+        b"UNKNOWN" => return Ok(Answer::Unknown),
+        b"ANOTHER" => return Ok(Answer::Another),
+        b"PLAN" => return Ok(Answer::Plan),
+        reply if reply.starts_with(b"CORRUPT ") => {
+            return Ok(Answer::Broken(String::from_utf8_lossy(&reply[8..]).into_owned()));
+        }
+        _ => {}
+    }
+    type Reply = (String, u8, u32, u64, Vec<u32>, Vec<u32>);
+    let (verdicts, flags, owed, retention_ms, ranges, retried): Reply = rmp_serde::from_slice(reply)
+        .map_err(|error| corrupt("settle", "the script's answer").source(error))?;
+    let verdict = |letter: char| match letter {
+        'A' => Ok(Verdict::Accepted),
+        'Y' => Ok(Verdict::Retried),
+        'D' => Ok(Verdict::Duplicate),
+        'O' => Ok(Verdict::Stale),
+        'X' => Ok(Verdict::Refused),
+        other => Err(corrupt("settle", format!("verdict {other:?}"))),
+    };
+    let mut released = Vec::new();
+    for range in ranges.chunks_exact(2) {
+        for node in range[0]..range[0] + range[1] {
+            released.push(Release { node: node_no("settle", node)?, attempt: 1 });
+        }
+    }
+    for pair in retried.chunks_exact(2) {
+        released.push(Release { node: node_no("settle", pair[0])?, attempt: pair[1] });
+    }
+    let verdicts = verdicts.chars().map(verdict).collect::<Result<_, _>>()?;
+    let settled = Settled { verdicts, released, ..Settled::default() };
+    Ok(Answer::Settled(Slice { settled, flags, owed, retention_ms }))
+}
+
+pub(crate) fn node_no(operation: &'static str, number: u32) -> Result<NodeNo, BackendError> {
+    NodeNo::new(number).ok_or_else(|| corrupt(operation, "a node with number 0"))
+}
+
+/// The number of a scope, as the fields of a run name it.
+pub(crate) fn scope_field(scope: ScopeNo) -> String {
+    format!("x{}", scope.index())
+}

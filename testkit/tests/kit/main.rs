@@ -1,0 +1,7 @@
+//! The kit does what it says, to real servers.
+
+mod cluster;
+mod commands;
+mod network;
+mod server;
+mod tls;
