@@ -5,7 +5,6 @@
 
 #[path = "../cli/app.rs"]
 mod app;
-mod redis;
 mod workers;
 
 use std::io::{BufRead, BufReader};

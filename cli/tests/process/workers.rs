@@ -4,8 +4,12 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use crate::redis::{PASSWORD, Redis};
+use celeriac_testkit::Server;
+
 use crate::{command, finish, signal};
+
+/// Every Redis asks for it, and nobody may print it.
+const PASSWORD: &str = "s3cret";
 
 pub(crate) const CASES: &[(&str, fn())] = &[
     ("processes_share_a_redis", processes_share_a_redis),
@@ -22,13 +26,21 @@ pub(crate) const CASES: &[(&str, fn())] = &[
 /// Longer than any lease: what comes back sooner was given back.
 const LONG: &str = "10h";
 
+fn start_redis() -> Server {
+    Server::builder().requirepass(PASSWORD).start()
+}
+
+fn url(redis: &Server) -> String {
+    redis.url_as("default", PASSWORD)
+}
+
 /// A process of the app. It is killed when this is dropped.
 struct Process(Option<Child>);
 
 impl Process {
     /// Starts a command on this Redis.
-    fn start(redis: &Redis, args: &[&str]) -> Self {
-        Self(Some(command(args).env("CELERIAC_URL", redis.url()).spawn().unwrap()))
+    fn start(redis: &Server, args: &[&str]) -> Self {
+        Self(Some(command(args).env("CELERIAC_URL", url(redis)).spawn().unwrap()))
     }
 
     fn signal(&self, name: &str) {
@@ -58,7 +70,7 @@ impl Drop for Process {
 
 /// What a command prints that succeeds.
 #[track_caller]
-fn ask(redis: &Redis, args: &[&str]) -> String {
+fn ask(redis: &Server, args: &[&str]) -> String {
     let timeout: &[&str] = if args[0] == "result" { &["--timeout", "60"] } else { &[] };
     let (exit, stdout, stderr) = Process::start(redis, &[args, timeout].concat()).finish();
     assert_eq!((exit, stderr.as_str()), (0, ""), "{args:?}");
@@ -67,7 +79,7 @@ fn ask(redis: &Redis, args: &[&str]) -> String {
 
 /// Waits for something, but not for ever.
 #[track_caller]
-pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
     while !is_so() {
         assert!(Instant::now() < end, "not within a minute: {what}");
@@ -87,7 +99,7 @@ fn exists(path: &str) -> bool {
 }
 
 fn processes_share_a_redis() {
-    let redis = Redis::start();
+    let redis = start_redis();
     // Before anybody is there to do it.
     let id = ask(&redis, &["submit", "add.s(4, 4) | mul.s(8)"]);
     let coordinator = Process::start(&redis, &["coordinator", "--log", "trace"]);
@@ -107,8 +119,7 @@ fn processes_share_a_redis() {
     assert_eq!((exit, stdout.as_str()), (0, ""));
     let started = log.lines().find(|line| line.contains("\"started\"")).expect("the start is logged");
     let started: serde_json::Value = serde_json::from_str(started).unwrap();
-    let port = redis.url().rsplit_once(':').unwrap().1.to_owned();
-    assert_eq!(started["url"], format!("redis://127.0.0.1:{port}"));
+    assert_eq!(started["url"], redis.url());
     assert_eq!(started["version"], env!("CARGO_PKG_VERSION"));
     assert!(started["name"].as_str().unwrap().starts_with("mailer-"), "{started}");
     assert!(log.contains("\"queues\":\"celery\"") && log.contains("\"stopped\""), "{log}");
@@ -116,7 +127,7 @@ fn processes_share_a_redis() {
 }
 
 fn sigterm_lets_a_leaf_finish() {
-    let redis = Redis::start();
+    let redis = start_redis();
     let up = Process::start(&redis, &["up", "--lease", LONG]);
     let id = ask(&redis, &["submit", "sleep.s(2) | add.si(1, 1)"]);
     until("the leaf runs", || ask(&redis, &["show", &id]).contains('▶'));
@@ -133,7 +144,7 @@ fn sigterm_lets_a_leaf_finish() {
 
 /// Lets a worker get a leaf that lingers, stops it like this, and lets another worker do the leaf.
 fn stop_in_the_middle(name: &str, args: &[&str], stop: impl FnOnce(&Process), exit_code: i32) {
-    let redis = Redis::start();
+    let redis = start_redis();
     let path = fresh(name);
     let coordinator = Process::start(&redis, &["coordinator"]);
     let first = Process::start(&redis, &[&["worker", "--lease", LONG], args].concat());
@@ -170,13 +181,13 @@ fn a_second_signal_ends_at_once() {
 }
 
 fn health_is_red_while_redis_is_away() {
-    let mut redis = Redis::start();
+    let redis = start_redis();
     let path = fresh("health");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     drop(listener);
     let up = Process::start(&redis, &["up", "--health", &port, "--health-file", &path, "--sweep", "500ms"]);
-    let url = redis.url();
+    let url = url(&redis);
     let health = |args: &[&str]| {
         let child = command(&[&["health"], args].concat()).env("CELERIAC_URL", &url).spawn().unwrap();
         let (exit, stdout, _) = finish(child);
@@ -185,7 +196,7 @@ fn health_is_red_while_redis_is_away() {
     let green = || health(&["--health", &port, "--health-file", &path]) == (0, "green\n".to_owned());
     until("it is green", green);
 
-    redis.stop();
+    redis.kill();
     until("it is red over HTTP", || health(&["--health", &port]).0 == 1);
     until("it is red in the file", || health(&["--health-file", &path]).0 == 1);
     let (_, said) = health(&["--health", &port]);
@@ -204,13 +215,13 @@ fn health_is_red_while_redis_is_away() {
 }
 
 fn a_process_without_its_backend_does_not_start() {
-    let mut redis = Redis::start();
-    let wrong = redis.url().replace(PASSWORD, "wr0ng");
+    let redis = start_redis();
+    let wrong = url(&redis).replace(PASSWORD, "wr0ng");
     let child = command(&["worker", "--url", &wrong, "--log", "trace"]).spawn().unwrap();
     let (exit, _, said) = finish(child);
     assert_eq!(exit, Some(1));
     assert!(said.contains("the backend refuses") && !said.contains("wr0ng"), "{said}");
-    redis.stop();
+    redis.kill();
     for args in [&["up"][..], &["submit", "add.s(1, 1)"], &["ls"]] {
         let (exit, _, said) = Process::start(&redis, args).finish();
         assert!(exit == 1 && said.contains("the backend cannot be reached"), "{said}");
