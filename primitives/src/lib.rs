@@ -41,7 +41,7 @@ pub use completion::{Completion, Failure, Outcome, TaskError};
 pub use id::{IdError, NodeNo, RunId, TaskId};
 pub use json::{Json, JsonError};
 pub use limits::{LimitError, Limits};
-pub use message::{Call, TaskMessage};
+pub use message::{Call, Piece, TaskMessage};
 pub use name::{NameError, TaskName};
 pub use options::{OptionError, Options};
 pub use path::{Path, Segment};

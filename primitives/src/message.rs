@@ -1,8 +1,10 @@
 //! What a worker receives.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{Json, TaskId, TaskName};
+use crate::{Json, NodeNo, Outcome, TaskId, TaskName};
 
 /// One attempt at one leaf, ready to run: name and arguments, and nothing of the graph.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +21,53 @@ pub struct TaskMessage {
     pub args: Json,
     /// The keyword arguments, a JSON object.
     pub kwargs: Json,
+    /// What comes before `args` as one more argument, when it is too large to travel with the message: its text in
+    /// pieces, some of which the worker fetches. Empty for most.
+    #[serde(default)]
+    pub input: Vec<Piece>,
+}
+
+/// A piece of a value's JSON text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Piece {
+    /// The text itself.
+    Text(Arc<str>),
+    /// The result of another leaf of the same run.
+    Result(NodeNo),
+}
+
+impl TaskMessage {
+    /// The leaves whose results the worker has to fetch, each once.
+    pub fn references(&self) -> Vec<NodeNo> {
+        let result = |piece: &Piece| match piece {
+            Piece::Result(node) => Some(*node),
+            Piece::Text(_) => None,
+        };
+        let mut nodes: Vec<NodeNo> = self.input.iter().filter_map(result).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    }
+
+    /// The message with its input among its arguments; `None` when a result is not there.
+    pub fn resolve<'r>(&self, result: impl Fn(NodeNo) -> Option<&'r Outcome>) -> Option<TaskMessage> {
+        let mut args = String::from("[");
+        for piece in &self.input {
+            match piece {
+                Piece::Text(text) => args.push_str(text),
+                Piece::Result(node) => match result(*node)? {
+                    Outcome::Success(value) => args.push_str(value.as_str()),
+                    other => args.push_str(other.value()?.as_str()),
+                },
+            }
+        }
+        let bound = self.args.as_str().strip_prefix('[').unwrap_or("]");
+        if bound != "]" {
+            args.push(',');
+        }
+        args.push_str(bound);
+        Some(Self { args: Json::from_compact(args), input: Vec::new(), ..self.clone() })
+    }
 }
 
 /// How often a leaf calls its task.
@@ -30,4 +79,32 @@ pub enum Call {
     Map,
     /// Once per item of `args`, with the item as the list of arguments.
     Starmap,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RunId;
+
+    #[test]
+    fn an_input_by_reference_comes_before_the_arguments() {
+        let [one, two] = [0, 1].map(NodeNo::from_index);
+        let text = |text: &str| Piece::Text(text.into());
+        let message = TaskMessage {
+            task_id: RunId::from_parts(1, 2).task(two),
+            attempt: 1,
+            task: TaskName::new("body").unwrap(),
+            call: Call::Once,
+            args: Json::parse("[8]").unwrap(),
+            kwargs: Json::parse("{}").unwrap(),
+            input: vec![text("["), Piece::Result(one), text(",7,"), Piece::Result(one), text("]")],
+        };
+        assert_eq!(message.references(), [one]);
+        let outcome = Outcome::Success(Json::parse("[1]").unwrap());
+        let whole = message.resolve(|_| Some(&outcome)).unwrap();
+        assert_eq!((whole.args.as_str(), whole.input.len()), ("[[[1],7,[1]],8]", 0));
+        let bare = TaskMessage { args: Json::parse("[]").unwrap(), ..message.clone() };
+        assert_eq!(bare.resolve(|_| Some(&Outcome::Ignored)).unwrap().args.as_str(), "[[null,7,null]]");
+        assert_eq!(message.resolve(|_| None), None);
+    }
 }

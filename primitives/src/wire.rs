@@ -85,6 +85,7 @@ mod tests {
             call: Call::Once,
             args: Json::parse(args).unwrap(),
             kwargs: Json::parse("{}").unwrap(),
+            input: Vec::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use celeriac::engine::Plan;
 use celeriac::prelude::*;
+use celeriac::primitives::{Completion, Json, Outcome, TaskMessage};
 
 #[task(name = "sizes.one")]
 async fn one() -> i64 {
@@ -58,4 +59,59 @@ fn plus_name() -> celeriac::primitives::TaskName {
 async fn a_chord_of_100_000_runs_to_its_end() {
     let run = app().submit(chord((0..100_000).map(|_| one.s(())), count.s(()))).await.unwrap();
     assert_eq!(run.get().await.unwrap(), 100_000);
+}
+
+#[task(name = "sizes.text")]
+async fn text(size: usize) -> String {
+    "x".repeat(size)
+}
+
+#[task(name = "sizes.length")]
+async fn length(long: String, more: usize) -> usize {
+    long.len() + more
+}
+
+/// Runs a canvas up to the leaf of this task, which a hand takes instead of a worker; then a worker takes it. Returns
+/// the size of its message, and the run's value.
+async fn taken(canvas: impl Into<Canvas>, task: &str) -> (usize, usize) {
+    use celeriac::backends::{Queue, WorkerId};
+    let (memory, lease) = (celeriac::memory::Memory::new(), std::time::Duration::from_secs(9));
+    let tasks = tasks![one, plus, count, text, length];
+    let app = App::builder("sizes").tasks(tasks).backend(memory.clone()).build().unwrap();
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    let run = app.submit(canvas.into()).await.unwrap();
+    let hand = WorkerId::new("hand");
+    loop {
+        let taken = memory.receive(&hand, &["celery".into()], 10_000, lease, lease).await.unwrap();
+        let done = taken.iter().filter(|delivery| delivery.message.task.as_str() != task).map(|delivery| {
+            let outcome = match delivery.message.task.as_str() {
+                "sizes.text" => Outcome::Success(Json::string(&"x".repeat(200_000))),
+                _ => Outcome::Success(Json::parse("1").unwrap()),
+            };
+            let TaskMessage { task_id, attempt, .. } = *delivery.message;
+            (delivery.id.clone(), Completion { task_id, attempt, outcome })
+        });
+        memory.finish(&done.collect::<Vec<_>>()).await.unwrap();
+        if let Some(last) = taken.iter().find(|delivery| delivery.message.task.as_str() == task) {
+            memory.hand_back(&hand, &[last.id.clone()]).await.unwrap();
+            let _worker = app.worker(WorkerOptions::default());
+            let value = run.get().await.unwrap();
+            return (last.message.encode().len(), serde_json::from_value(value).unwrap());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_result_is_fetched_by_the_worker_that_takes_it() {
+    let (bytes, value) = taken((text.s((200_000,)) | length.s(7)).untyped().unwrap(), "sizes.length").await;
+    assert_eq!(value, 200_007);
+    assert!(bytes < 300, "{bytes}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_very_many_fetches_its_header() {
+    let header = (0..2000).map(|_| one.s(()));
+    let (bytes, value) = taken(chord(header, count.s(())).untyped().unwrap(), "sizes.count").await;
+    assert_eq!(value, 2000);
+    assert!(bytes < 2000 * 20, "{bytes}");
 }

@@ -13,7 +13,7 @@ use celeriac_backends::{
 };
 use celeriac_engine::plan::{Composer, Results, ScopeNo};
 use celeriac_engine::{Plan, Release};
-use celeriac_primitives::{Completion, NodeNo, Outcome, RunId, TaskState};
+use celeriac_primitives::{Completion, NodeNo, Outcome, RunId, TaskMessage, TaskState};
 use futures::stream::{self, StreamExt};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -80,6 +80,10 @@ const SLICE: usize = 500;
 
 /// How many leaves are composed in advance for one run, so that the step that releases them can queue them.
 const PREPARED_MAX: usize = 100;
+
+/// A leaf that takes the results of more leaves, or so many bytes of arguments, gets its input by reference.
+const TAKEN_MAX: usize = 500;
+const ARGS_MAX: usize = 64 * 1024;
 
 /// How many runs are dispatched at the same time.
 const RUNS_AT_ONCE: usize = 64;
@@ -208,13 +212,25 @@ impl Driver {
         }
         let Some(plan) = insist!(self.stop, self.backend.plan(run))? else { return Ok(()) };
         for slice in released.chunks(SLICE) {
-            let (nodes, scopes) = plan.inputs(slice);
+            // Who takes very much fetches it: then it need not be read here, nor sent twice.
+            let (large, small): (Vec<Release>, Vec<Release>) =
+                slice.iter().partition(|release| takes_much(&plan, release.node));
+            let (nodes, scopes) = plan.inputs(&small);
             let known = if nodes.is_empty() && scopes.is_empty() {
                 Known::default()
             } else {
                 insist!(self.stop, self.backend.known(run, &nodes, &scopes))?
             };
-            let (leaves, broken) = compose(&plan, run, slice, &known);
+            let (mut leaves, broken) = compose(&plan, run, &small, &known);
+            let composer = plan.composer();
+            for leaf in leaves.iter_mut().filter(|leaf| is_large(leaf)) {
+                let message = composer.message_by_reference(run, leaf.release);
+                message.into_iter().for_each(|message| leaf.message = Arc::new(message));
+            }
+            for release in large {
+                let message = composer.message_by_reference(run, release);
+                leaves.extend(message.map(|message| leaf(&plan, release, message)));
+            }
             insist!(self.stop, self.backend.dispatch(run, &leaves))?;
             if !broken.is_empty() {
                 // Only a damaged store can lack a result that was counted. The leaf fails, so that the run ends.
@@ -322,7 +338,9 @@ fn prepared(plan: &Plan, run: RunId, completions: &[Completion]) -> Vec<Dispatch
             }
         }
     }
-    compose(plan, run, &releases, &known).0
+    let mut leaves = compose(plan, run, &releases, &known).0;
+    leaves.retain(|leaf| !is_large(leaf));
+    leaves
 }
 
 /// The outcomes of the completions at hand; `None` where there are several of one leaf.
@@ -338,6 +356,22 @@ impl Results for AtHand<'_> {
     }
 }
 
+fn leaf(plan: &Plan, release: Release, message: TaskMessage) -> Dispatch {
+    static DEFAULT: LazyLock<Arc<str>> = LazyLock::new(|| DEFAULT_QUEUE.into());
+    let queue = plan.queue(release.node).unwrap_or(&DEFAULT).clone();
+    Dispatch { release, queue, message: Arc::new(message) }
+}
+
+/// Whether a leaf takes very many results. What a failure is composed of is little.
+fn takes_much(plan: &Plan, node: NodeNo) -> bool {
+    plan.takes_more_than(node, TAKEN_MAX) && plan.node(node).is_some_and(|node| node.gate().is_none())
+}
+
+/// Whether a leaf's arguments are better fetched by its worker.
+fn is_large(leaf: &Dispatch) -> bool {
+    leaf.message.args.as_str().len() > ARGS_MAX
+}
+
 /// Released leaves ready to be queued, and failures of those for which a result is missing.
 pub(crate) fn compose(
     plan: &Plan,
@@ -345,15 +379,13 @@ pub(crate) fn compose(
     released: &[Release],
     known: &impl Results,
 ) -> (Vec<Dispatch>, Vec<Completion>) {
-    static DEFAULT: LazyLock<Arc<str>> = LazyLock::new(|| DEFAULT_QUEUE.into());
     let mut composer: Composer<'_> = plan.composer();
     let mut leaves = Vec::with_capacity(released.len());
     let mut broken = Vec::new();
     for release in released {
         match composer.message(run, *release, known) {
             Some(message) => {
-                let queue = plan.queue(release.node).unwrap_or(&DEFAULT).clone();
-                leaves.push(Dispatch { release: *release, queue, message: Arc::new(message) });
+                leaves.push(leaf(plan, *release, message));
             }
             None => {
                 let outcome =

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use celeriac_primitives::{Failure, Json, NodeNo, Outcome, RunId, TaskMessage, TaskName};
+use celeriac_primitives::{Failure, Json, NodeNo, Outcome, Piece, RunId, TaskMessage, TaskName};
 
 use super::{NodeKind, Plan, ScopeNo, Value};
 use crate::advance::Release;
@@ -55,6 +55,24 @@ impl Plan {
         scopes.sort_unstable();
         scopes.dedup();
         (leaves, scopes)
+    }
+
+    /// Whether a leaf takes the results of more than `most` leaves.
+    pub fn takes_more_than(&self, node: NodeNo, most: usize) -> bool {
+        fn count(plan: &Plan, value: &Value, left: usize) -> Option<usize> {
+            match value {
+                Value::Node(number) => match plan.node(*number) {
+                    Some(super::Node { kind: NodeKind::Join, input: Some(input), .. }) => {
+                        count(plan, input, left)
+                    }
+                    _ => left.checked_sub(1),
+                },
+                Value::List(items) => items.iter().try_fold(left, |left, item| count(plan, item, left)),
+                Value::Const(..) | Value::Failure(_) => Some(left),
+            }
+        }
+        let input = self.node(node).and_then(|node| node.input.as_ref());
+        input.is_some_and(|input| count(self, input, most).is_none())
     }
 
     /// The leaves behind a value, joins looked through, in order.
@@ -119,7 +137,59 @@ impl Composer<'_> {
             call: leaf.call,
             args: Json::from_compact(args),
             kwargs: Json::from_compact(leaf.kwargs.clone()),
+            input: Vec::new(),
         })
+    }
+
+    /// The message for a leaf whose input is large: the worker fetches the results that it takes. `None` for a leaf
+    /// without an input, and for one that takes a failure.
+    pub fn message_by_reference(&self, run: RunId, release: Release) -> Option<TaskMessage> {
+        let node = self.plan.node(release.node)?;
+        let (NodeKind::Leaf(leaf), Some(input)) = (&node.kind, &node.input) else { return None };
+        let (mut pieces, mut text) = (Vec::new(), String::new());
+        self.refer(&mut pieces, &mut text, input)?;
+        if !text.is_empty() {
+            pieces.push(Piece::Text(text.into()));
+        }
+        Some(TaskMessage {
+            task_id: run.task(release.node),
+            attempt: release.attempt,
+            task: self.plan.task(release.node)?.clone(),
+            call: leaf.call,
+            args: Json::from_compact(format!("[{}]", leaf.args)),
+            kwargs: Json::from_compact(leaf.kwargs.clone()),
+            input: pieces,
+        })
+    }
+
+    /// Adds the pieces of a value; `text` is the piece that is being written.
+    fn refer(&self, pieces: &mut Vec<Piece>, text: &mut String, value: &Value) -> Option<()> {
+        match value {
+            Value::Const(json, _) => text.push_str(json.as_str()),
+            Value::List(items) => {
+                text.push('[');
+                for (i, item) in items.iter().enumerate() {
+                    if i > 0 {
+                        text.push(',');
+                    }
+                    self.refer(pieces, text, item)?;
+                }
+                text.push(']');
+            }
+            Value::Node(number) => match self.plan.node(*number)? {
+                super::Node { kind: NodeKind::Join, input: Some(input), .. } => {
+                    self.refer(pieces, text, input)?;
+                }
+                _ => {
+                    if !text.is_empty() {
+                        pieces.push(Piece::Text(std::mem::take(text).into()));
+                    }
+                    pieces.push(Piece::Result(*number));
+                }
+            },
+            Value::Failure(_) => return None,
+        }
+        Some(())
     }
 
     /// A value of the run as JSON; `None` when a part of it is not there.

@@ -1,11 +1,12 @@
 //! Who works in a worker, and what they hand each other.
 
+use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use celeriac_backends::{Backend, DEFAULT_QUEUE, Delivery, DeliveryId, WorkerId};
-use celeriac_primitives::Completion;
+use celeriac_primitives::{Completion, Outcome, TaskMessage, TaskState};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -149,7 +150,12 @@ impl Crew {
             };
             while self.lanes.try_join_next().is_some() {}
             for _ in 0..self.bench.put(deliveries, self.options.concurrency) {
-                self.lanes.spawn(lane(self.bench.clone(), self.reports.clone()));
+                self.lanes.spawn(lane(
+                    self.backend.clone(),
+                    self.bench.clone(),
+                    self.reports.clone(),
+                    self.stopping.clone(),
+                ));
             }
         }
     }
@@ -256,15 +262,62 @@ async fn give_back(backend: &dyn Backend, id: &WorkerId, deliveries: &[DeliveryI
 }
 
 /// Runs one leaf after the other, until there is none.
-async fn lane(bench: Arc<Bench>, reports: mpsc::UnboundedSender<Report>) {
-    while let Some(Delivery { id, message, .. }) = bench.next() {
-        let outcome = bench.executor.execute(&message).await;
-        let completion = Completion { task_id: message.task_id, attempt: message.attempt, outcome };
-        if reports.send((id, completion)).is_err() {
+async fn lane(
+    backend: Arc<dyn Backend>,
+    bench: Arc<Bench>,
+    reports: mpsc::UnboundedSender<Report>,
+    stopping: CancellationToken,
+) {
+    while let Some(Delivery { id, message, deliveries }) = bench.next() {
+        let TaskMessage { task_id, attempt, .. } = *message;
+        let (run, node) = (task_id.run(), task_id.node());
+        tracing::debug!(%run, %node, task = %message.task, attempt, deliveries, "a leaf starts");
+        let outcome = match with_input(&*backend, &message, &stopping).await {
+            Ok(message) => bench.executor.execute(&message).await,
+            Err(Some(outcome)) => outcome,
+            Err(None) => {
+                // It comes again when its lease has passed.
+                bench.hands().release(&[id]);
+                bench.freed.notify_waiters();
+                continue;
+            }
+        };
+        match outcome.state() {
+            TaskState::Success => {
+                tracing::debug!(%run, %node, task = %message.task, attempt, "a leaf has succeeded");
+            }
+            // What went wrong may hold arguments: it is for whoever reads the run.
+            state => tracing::info!(%run, %node, task = %message.task, attempt, %state, "a leaf has ended"),
+        }
+        if reports.send((id, Completion { task_id, attempt, outcome })).is_err() {
             return;
         }
         // Leaves that never wait would keep a thread to themselves.
         tokio::task::consume_budget().await;
+    }
+}
+
+/// The message with an input that did not travel with it; else how the leaf ends, if that is known.
+async fn with_input<'m>(
+    backend: &dyn Backend,
+    message: &'m TaskMessage,
+    stopping: &CancellationToken,
+) -> Result<Cow<'m, TaskMessage>, Option<Outcome>> {
+    if message.input.is_empty() {
+        return Ok(Cow::Borrowed(message));
+    }
+    let (run, nodes) = (message.task_id.run(), message.references());
+    match insist!(*stopping, backend.known(run, &nodes, &[])) {
+        Ok(known) => match message.resolve(|node| known.outcomes.get(&node)) {
+            Some(whole) => Ok(Cow::Owned(whole)),
+            None => {
+                Err(Some(Outcome::Undecodable("a result that it takes is missing from the store".to_owned())))
+            }
+        },
+        Err(error) => {
+            tracing::error!(%run, %error, "the input of a leaf cannot be read");
+            Err(None)
+        }
     }
 }
 
