@@ -1,4 +1,12 @@
 //! An app with a command line: `cargo run --example proj -- run 'add.s(4,4) | mul.s(8)'`.
+//!
+//! Alone it runs a canvas in its own memory. With a Redis its processes share the work:
+//!
+//! ```sh
+//! export CELERIAC_URL=redis://localhost:6379
+//! proj up &
+//! proj result $(proj submit 'add.s(4,4) | mul.s(8)')
+//! ```
 
 use std::process::ExitCode;
 use std::time::Duration;

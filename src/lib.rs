@@ -41,6 +41,8 @@ pub use celeriac_dsl as dsl;
 pub use celeriac_engine as engine;
 pub use celeriac_memory as memory;
 pub use celeriac_primitives as primitives;
+#[cfg(feature = "redis")]
+pub use celeriac_redis as redis;
 pub use celeriac_runtime as runtime;
 
 #[doc(hidden)]

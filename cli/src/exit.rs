@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use celeriac_backends::BackendError;
+use celeriac_backends::{BackendError, ErrorKind};
+use celeriac_runtime::GetError;
 
 /// The exit codes, as they stand in the documentation and in `--help`.
 macro_rules! table {
@@ -10,14 +11,16 @@ macro_rules! table {
         "\
 | code | meaning |
 |------|---------|
-| 0    | done |
-| 1    | an internal error, or the backend does not answer |
+| 0    | done; of `worker`, `coordinator` and `up`: stopped in order; of `health`: green |
+| 1    | an internal error, or the backend does not answer; of `health`: red |
 | 2    | usage: a wrong option, a text or JSON that is no canvas, an unknown task, a canvas that does not compile |
 | 3    | a file or stream cannot be read or written |
 | 4    | the run failed |
-| 5    | not found (reserved) |
-| 6    | timeout |
-| 130  | interrupted with Ctrl-C |"
+| 5    | not found: there is no such run |
+| 6    | timeout, or not decided yet |
+| 7    | conflict: the id or the key is taken by another canvas, or the run has not ended |
+| 130  | interrupted with Ctrl-C; of `worker`, `coordinator` and `up`: at the second signal |
+| 143  | the same with SIGTERM |"
     };
 }
 pub(crate) use table;
@@ -27,9 +30,9 @@ pub(crate) use table;
 #[repr(u8)]
 #[non_exhaustive]
 pub enum Exit {
-    /// Done; of `run`, the result is on stdout.
+    /// Done; of `run` and `result`, the value is on stdout.
     Ok = 0,
-    /// An internal error, or the backend does not answer.
+    /// An internal error, or the backend does not answer; of `health`: red.
     Internal = 1,
     /// A wrong option, a text or JSON that is no canvas, an unknown task, a canvas that does not compile.
     Usage = 2,
@@ -37,12 +40,16 @@ pub enum Exit {
     Io = 3,
     /// The run failed.
     Failed = 4,
-    /// Reserved: what was asked for is not there.
+    /// There is no such run.
     NotFound = 5,
-    /// The time was over first.
+    /// The time was over first, or a result is not decided and nobody waits for it.
     Timeout = 6,
-    /// Ctrl-C.
+    /// The id or the key is taken by another canvas, or the run has not ended.
+    Conflict = 7,
+    /// Ctrl-C; when a process was stopping already, a second signal.
     Interrupted = 130,
+    /// SIGTERM, likewise.
+    Terminated = 143,
 }
 
 /// Why a command does not go on.
@@ -80,17 +87,35 @@ impl From<BackendError> for Stop {
         let mut message = error.to_string();
         let mut source = std::error::Error::source(&error);
         while let Some(below) = source {
-            message.push_str(&format!(": {below}"));
+            let text = below.to_string();
+            // What lies below is often quoted above already.
+            if !message.contains(&text) {
+                message.push_str(&format!(": {text}"));
+            }
             source = below.source();
         }
-        Self::new(Exit::Internal, message)
+        let exit = match error.kind {
+            ErrorKind::UnknownRun => Exit::NotFound,
+            ErrorKind::Conflict => Exit::Conflict,
+            _ => Exit::Internal,
+        };
+        Self::new(exit, message)
+    }
+}
+
+impl From<GetError> for Stop {
+    fn from(error: GetError) -> Self {
+        match error {
+            GetError::Backend(error) => error.into(),
+            GetError::Failed(failure) => Self::new(Exit::Failed, failure),
+            GetError::Timeout(_) => Self::new(Exit::Timeout, error),
+            _ => Self::new(Exit::Internal, error),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use celeriac_backends::ErrorKind;
-
     use super::*;
 
     #[test]
@@ -103,13 +128,20 @@ mod tests {
             Exit::Failed,
             Exit::NotFound,
             Exit::Timeout,
+            Exit::Conflict,
             Exit::Interrupted,
+            Exit::Terminated,
         ];
         let rows: Vec<&str> = table!().lines().skip(2).collect();
         assert_eq!(rows.len(), codes.len());
         for (row, exit) in rows.iter().zip(codes) {
             assert!(row.starts_with(&format!("| {:<4} | ", exit.code())), "{row}");
         }
+    }
+
+    #[test]
+    fn the_guide_has_the_same_table() {
+        assert!(include_str!("../../docs/operations.md").contains(table!()));
     }
 
     #[test]

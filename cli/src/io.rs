@@ -2,12 +2,10 @@
 
 use std::fmt;
 use std::io::{ErrorKind, IsTerminal, Read, Write};
-use std::pin::Pin;
 
+use crate::backend::without_users;
 use crate::exit::{Exit, Stop};
-
-/// Ready when the user wants to stop.
-pub type Interrupt<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+use crate::signals::Signals;
 
 /// Where a command reads and writes.
 pub struct Io<'a> {
@@ -15,39 +13,38 @@ pub struct Io<'a> {
     pub(crate) stdout: &'a mut (dyn Write + Send),
     pub(crate) stderr: &'a mut (dyn Write + Send),
     pub(crate) shows_progress: bool,
-    pub(crate) interrupt: Interrupt<'a>,
+    pub(crate) signals: Signals<'a>,
 }
 
 impl<'a> Io<'a> {
-    /// These streams, without a progress bar and without Ctrl-C.
+    /// These streams, without a progress bar, logs and signals.
     pub fn new(
         stdin: &'a mut (dyn Read + Send),
         stdout: &'a mut (dyn Write + Send),
         stderr: &'a mut (dyn Write + Send),
     ) -> Self {
-        Self { stdin, stdout, stderr, shows_progress: false, interrupt: Box::pin(std::future::pending()) }
+        Self { stdin, stdout, stderr, shows_progress: false, signals: Signals::None }
     }
 
-    /// This process' streams: a progress bar when stderr is a terminal, and Ctrl-C.
+    /// This process' streams: a progress bar when stderr is a terminal, logs, and the process' signals.
     pub(crate) fn process(
         stdin: &'a mut (dyn Read + Send),
         stdout: &'a mut (dyn Write + Send),
         stderr: &'a mut (dyn Write + Send),
     ) -> Self {
         let shows_progress = std::io::stderr().is_terminal();
-        let io = Self::new(stdin, stdout, stderr);
-        Self { shows_progress, ..io }.interrupt(async {
-            // Without a handler Ctrl-C ends the process as it always does.
-            if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        })
+        Self { stdin, stdout, stderr, shows_progress, signals: Signals::Process(None) }
+    }
+
+    /// Whether these are this process' own.
+    pub(crate) fn is_process(&self) -> bool {
+        matches!(self.signals, Signals::Process(_))
     }
 
     /// The same, stopped as by Ctrl-C when this is ready.
     #[must_use]
     pub fn interrupt(mut self, interrupt: impl Future<Output = ()> + Send + 'a) -> Self {
-        self.interrupt = Box::pin(interrupt);
+        self.signals = Signals::Once(Box::pin(interrupt));
         self
     }
 
@@ -66,18 +63,23 @@ impl<'a> Io<'a> {
         let _ = self.stderr.write_all(text.as_bytes()).and_then(|()| self.stderr.flush());
     }
 
-    /// Writes an error to stderr, with nothing in it that a terminal would obey.
+    /// Writes an error to stderr, without passwords.
     pub(crate) fn complain(&mut self, message: &str) {
-        let mut text = String::from("error: ");
-        for character in message.chars() {
-            match character {
-                '\n' | '\t' => text.push(character),
-                _ if character.is_control() => text.extend(character.escape_default()),
-                _ => text.push(character),
-            }
-        }
-        self.say(&(text + "\n"));
+        self.say(&format!("error: {}\n", harmless(&without_users(message))));
     }
+}
+
+/// The text with nothing in it that a terminal would obey.
+pub(crate) fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => out.push(character),
+            _ if character.is_control() => out.extend(character.escape_default()),
+            _ => out.push(character),
+        }
+    }
+    out
 }
 
 impl fmt::Debug for Io<'_> {

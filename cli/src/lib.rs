@@ -1,4 +1,4 @@
-//! The debug CLI as a library: an app's own tasks, from the command line.
+//! The command line as a library: an app's own tasks, processes, and runs.
 //!
 //! An app hands itself to [`main`]:
 //!
@@ -23,21 +23,51 @@
 //! proj tasks
 //! ```
 //!
-//! `run` prints the result as one line of JSON on stdout, and nothing else there; all that is for people goes to
-//! stderr. It returns when nothing of the run is left to do, callbacks and error callbacks included. Errors begin
-//! with `error: `; the exit code tells what kind they are:
+//! With a backend that processes share, from `--url redis://…` or `CELERIAC_URL`, or the app's own, it also gets
+//!
+//! ```text
+//! proj worker -c 8 -Q celery,reports       runs leaves
+//! proj coordinator                         advances runs
+//! proj up                                  both in one process
+//! proj submit --key order-4711 'add.s(4, 4) | mul.s(8)'     prints the run's id
+//! proj wait ID, result ID, show ID --follow, graph ID -o dot, forget ID
+//! proj ls --state failure -o json
+//! proj health --health 8080                asks a process that was started with --health 8080
+//! ```
+//!
+//! `run` and `result` print the value as one line of JSON on stdout, and nothing else there; all that is for people
+//! goes to stderr. A run in this process returns when nothing is left to do, callbacks and error callbacks included.
+//!
+//! Processes stop at SIGTERM or Ctrl-C: they take no more leaves, finish those that run within `--grace`, and give the
+//! others back. A second signal gives back what is held and ends them at once. `docs/operations.md` says how to run
+//! them.
+//!
+//! Errors begin with `error: `; the exit code tells what kind they are:
 //!
 #![doc = exit::table!()]
 
 mod args;
+mod backend;
 mod canvas;
 mod exit;
+mod find;
+mod forget;
+mod health;
 mod io;
+mod logs;
+mod ls;
 mod plan;
+mod process;
 mod progress;
 mod run;
+mod show;
+mod signals;
+mod submit;
 mod tasks;
 mod timeout;
+mod wait;
+mod watch;
+mod watched;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -47,7 +77,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 
 pub use exit::Exit;
-pub use io::{Interrupt, Io};
+pub use io::Io;
 
 use args::{Cli, Command};
 use exit::Stop;
@@ -75,14 +105,12 @@ pub fn main(app: App) -> ExitCode {
 /// Call it inside a tokio runtime with time and I/O enabled.
 pub async fn run(app: &App, args: impl IntoIterator<Item = OsString>, mut io: Io<'_>) -> Exit {
     let done = match Cli::try_parse_from(args) {
-        Ok(Cli { command: Command::Run(args) }) => run::run(app, &args, &mut io).await,
-        Ok(Cli { command: Command::Plan(args) }) => plan::plan(app, &args, &mut io),
-        Ok(Cli { command: Command::Tasks }) => tasks::tasks(app, &mut io),
+        Ok(cli) => obey(app, cli, &mut io).await,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             io.print(&error.to_string())
         }
         Err(error) => {
-            io.say(&error.to_string());
+            io.say(&backend::without_users(&error.to_string()));
             Ok(Exit::Usage)
         }
     };
@@ -90,4 +118,28 @@ pub async fn run(app: &App, args: impl IntoIterator<Item = OsString>, mut io: Io
         io.complain(&message);
         exit
     })
+}
+
+async fn obey(app: &App, Cli { global, command }: Cli, io: &mut Io<'_>) -> Result<Exit, Stop> {
+    let global = &global;
+    // Tests bring their own streams, and share the process.
+    if io.is_process() {
+        logs::start(global, command.is_process())?;
+    }
+    match &command {
+        Command::Run(args) => run::run(app, global, args, io).await,
+        Command::Plan(args) => plan::plan(app, args, io),
+        Command::Tasks => tasks::tasks(app, io),
+        Command::Worker(args) => process::worker(app, global, args, io).await,
+        Command::Coordinator(args) => process::coordinator(app, global, args, io).await,
+        Command::Up(args) => process::up(app, global, args, io).await,
+        Command::Submit(args) => submit::submit(app, global, args, io).await,
+        Command::Wait(args) => wait::wait(app, global, args, io).await,
+        Command::Result(args) => wait::result(app, global, args, io).await,
+        Command::Ls(args) => ls::ls(app, global, args, io).await,
+        Command::Show(args) => show::show(app, global, args, io).await,
+        Command::Graph(args) => show::graph(app, global, args, io).await,
+        Command::Forget(args) => forget::forget(app, global, args, io).await,
+        Command::Health(args) => health::health(args, io).await,
+    }
 }

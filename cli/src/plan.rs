@@ -1,6 +1,7 @@
 //! `plan`: draws a canvas and runs nothing.
 
-use celeriac_engine::render;
+use celeriac_engine::view::Standing;
+use celeriac_engine::{Plan, render};
 use celeriac_runtime::App;
 
 use crate::args::{Form, PlanArgs};
@@ -10,11 +11,17 @@ use crate::io::Io;
 pub(crate) fn plan(app: &App, args: &PlanArgs, io: &mut Io<'_>) -> Result<Exit, Stop> {
     let plan = args.canvas.compile(app, io.stdin)?;
     let fold_above = if args.all { usize::MAX } else { render::FOLD_ABOVE };
-    let picture = match args.output {
-        Form::Tree => render::tree(&plan, None, fold_above),
-        Form::Dot => render::dot(&plan, None),
-        Form::Mermaid => render::mermaid(&plan, None),
-        Form::Json => render::json(&plan, None) + "\n",
-    };
-    io.print(&picture)
+    io.print(&args.output.draw(&plan, None, fold_above))
+}
+
+impl Form {
+    /// The plan in this form, with how its nodes stand where that is known.
+    pub(crate) fn draw(self, plan: &Plan, standings: Option<&[Standing]>, fold_above: usize) -> String {
+        match self {
+            Self::Tree => render::tree(plan, standings, fold_above),
+            Self::Dot => render::dot(plan, standings),
+            Self::Mermaid => render::mermaid(plan, standings),
+            Self::Json => render::json(plan, standings) + "\n",
+        }
+    }
 }

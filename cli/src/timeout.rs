@@ -25,6 +25,14 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The same, but not zero.
+pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
+    match parse(text)? {
+        Duration::ZERO => Err("write more than zero".to_owned()),
+        time => Ok(time),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +59,6 @@ mod tests {
             assert!(parse(text).unwrap_err().starts_with("write seconds"), "{text}");
         }
         assert!(parse("1000000001").unwrap_err().starts_with("write at most"));
+        assert!(parse_positive("0s").is_err() && parse_positive("1ms").is_ok());
     }
 }

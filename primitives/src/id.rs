@@ -3,6 +3,16 @@
 //! A run id is a UUIDv7 whose low 32 bits are zero; the task id of a node is its run id with the node number in those
 //! bits. So the way from a task id to (run, node) and back is arithmetic, ids sort by time, and Celery sees ordinary
 //! UUIDs. Node numbers start at 1: number 0 would be the run itself.
+//!
+//! A run that was submitted under a key has a UUIDv8 instead, which depends on the key alone:
+//!
+//! ```text
+//!                 48 bits          4   12 bits  2   30 bits          32 bits
+//! from_parts      unix time in ms  7   chance   10  chance           0
+//! from_key        00 and hash      8   hash     10  hash             0
+//! ```
+//!
+//! Its first byte is zero, as in no time since 2004: such runs sort before all others.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -78,6 +88,9 @@ pub enum IdError {
 
 const NODE_BITS: u128 = 0xffff_ffff;
 
+/// What keys are hashed with, so that their ids are not those of other programs.
+const KEYS: Uuid = Uuid::from_u128(0x1fa0_2c31_75c5_4b6e_9d39_5b8a_6c2e_07d4);
+
 impl RunId {
     /// A run id from a moment in milliseconds since 1970 and random bits, of which 42 are used.
     pub fn from_parts(unix_ms: u64, random: u64) -> Self {
@@ -85,6 +98,17 @@ impl RunId {
         let rand_b = ((random >> 12) & 0x3fff_ffff) as u128;
         let time = (unix_ms as u128 & 0xffff_ffff_ffff) << 80;
         Self(Uuid::from_u128(time | (0x7 << 76) | (rand_a << 64) | (0b10 << 62) | (rand_b << 32)))
+    }
+
+    /// The run id that belongs to a key of the caller's choice, such as `order-4711`; the same key always has the same.
+    ///
+    /// It is the UUIDv5 of the key in a namespace of celeriac's, marked as a UUIDv8, with its first byte and its low
+    /// 32 bits set to zero. 82 bits of the hash are left, so among a billion keys two are alike with a chance of one in
+    /// eight million.
+    pub fn from_key(key: &str) -> Self {
+        const VERSION: u128 = 0xf << 76;
+        let hash = Uuid::new_v5(&KEYS, key.as_bytes()).as_u128();
+        Self(Uuid::from_u128((hash << 8 >> 8) & !NODE_BITS & !VERSION | (0x8 << 76)))
     }
 
     /// The run id in a UUID.
@@ -215,6 +239,17 @@ mod tests {
             prop_assume!(a < b);
             prop_assert!(RunId::from_parts(a, r1) < RunId::from_parts(b, r2));
         }
+    }
+
+    #[test]
+    fn a_key_has_one_id_for_ever() {
+        let run = RunId::from_key("order-4711");
+        assert_eq!(run.to_string(), "00a5584a-6e04-8bb5-a00a-dd6200000000");
+        assert_eq!((run.uuid().get_version_num(), run.uuid().get_variant()), (8, uuid::Variant::RFC4122));
+        assert_eq!(run.to_string().parse(), Ok(run));
+        assert!(run < RunId::from_parts(1 << 40, 0), "keyed runs sort before those of our time");
+        let others = ["", "order-4712", "Order-4711", " order-4711"].map(RunId::from_key);
+        assert!(!others.contains(&run));
     }
 
     #[test]

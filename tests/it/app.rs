@@ -272,3 +272,45 @@ async fn an_embedded_app_stops_with_its_last_clone_and_handle() {
     let orphan = client.submit(add.s((1, 2))).await.unwrap();
     assert!(orphan.get_timeout(Duration::from_millis(50)).await.is_err(), "nobody is left to run it");
 }
+
+#[tokio::test]
+async fn the_same_key_is_the_same_run_wherever_it_is_submitted() {
+    let (app, backend) = (app(), std::sync::Arc::new(Memory::new()));
+    let (here, there) = (app.on(backend.clone()), app.on(backend));
+    let run = here.submit_keyed("order-4711", add.s((1, 2))).await.unwrap();
+    assert_eq!(run.id(), RunId::from_key("order-4711"));
+    assert_eq!(there.submit_keyed("order-4711", add.s((1, 2))).await.unwrap().id(), run.id());
+    let error = there.submit_keyed("order-4711", add.s((2, 2))).await.unwrap_err();
+    assert!(matches!(error, SubmitError::Backend(error) if error.kind == ErrorKind::Conflict));
+    assert_ne!(there.submit_keyed("order-4712", add.s((2, 2))).await.unwrap().id(), run.id());
+}
+
+#[tokio::test]
+async fn an_app_on_another_backend_has_its_tasks_and_works_only_where_told() {
+    let app = app();
+    let moved = app.on(std::sync::Arc::new(Memory::new()));
+    assert!(!app.has_backend() && app.is_embedded() && moved.has_backend() && !moved.is_embedded());
+    let run = moved.submit(add.s((1, 2))).await.unwrap();
+    assert!(app.run::<i64>(run.id()).await.unwrap().is_none());
+    let _up = (moved.coordinator(Default::default()), moved.worker(Default::default()));
+    assert_eq!(run.get_timeout(Duration::from_secs(20)).await.unwrap(), 3);
+    let back = moved.in_memory();
+    assert!(!back.has_backend() && back.is_embedded());
+    assert_eq!(back.submit(add.s((1, 3))).await.unwrap().get().await.unwrap(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_are_listed_with_their_states() {
+    let app = app();
+    let chosen = [3, 2, 1].map(|number| RunId::from_parts(number, 0));
+    app.submit_as(chosen[2], add.s((1, 2))).await.unwrap();
+    app.submit_as(chosen[1], fail.s(())).await.unwrap();
+    app.submit_as(chosen[0], sleep.s(60_000)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let runs = app.runs(None, 10).await.unwrap();
+    assert_eq!(runs.iter().map(|run| run.id).collect::<Vec<_>>(), chosen);
+    let states: Vec<TaskState> = runs.iter().map(|run| run.state).collect();
+    assert_eq!(states, [TaskState::Pending, TaskState::Failure, TaskState::Success]);
+    assert_eq!((runs[2].status.done, runs[2].status.total()), (1, 1));
+    assert_eq!(app.runs(Some(chosen[0]), 1).await.unwrap()[0].id, chosen[1]);
+}

@@ -46,6 +46,16 @@ async fn sleep(seconds: f64) {
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
 }
 
+/// Waits for ten minutes, the first time.
+#[task(crate = celeriac_dsl, name = "proj.tasks.linger")]
+async fn linger(path: String) -> String {
+    if std::fs::File::create_new(path).is_ok() {
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        return "the first time".to_owned();
+    }
+    "another time".to_owned()
+}
+
 #[task(crate = celeriac_dsl, name = "proj.tasks.fail")]
 async fn fail(#[default(Json::null())] _ignored: Json) -> Result<(), TaskError> {
     let causes = vec!["disk full".to_owned(), "quota\u{1b}[2J of 5 GB".to_owned()];
@@ -69,6 +79,6 @@ fn block() {
 }
 
 pub(crate) fn app(counter: Counter) -> App {
-    let tasks = tasks![add, mul, xsum, echo, other_echo, sleep, fail, panics, count, block];
+    let tasks = tasks![add, mul, xsum, echo, other_echo, sleep, linger, fail, panics, count, block];
     App::embedded().tasks(tasks).state(counter).build().unwrap()
 }

@@ -2,16 +2,21 @@
 
 mod app;
 mod plan;
+mod process;
 mod run;
+mod runs;
 mod usage;
 
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use celeriac_cli::{Exit, Io};
+use celeriac_memory::Memory;
+use celeriac_runtime::App;
 
 use app::{Counter, app};
 
@@ -75,6 +80,24 @@ fn file(name: &str, content: impl AsRef<[u8]>) -> String {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&path, content).unwrap();
     path.to_str().unwrap().to_owned()
+}
+
+/// Calls commands on one backend, on which nobody works yet.
+fn on_a_backend(test: impl AsyncFnOnce(App)) {
+    block_on(async { test(app(Counter::default()).on(Arc::new(Memory::new()))).await });
+}
+
+/// The exit code, stdout, and stderr.
+async fn command(app: &App, args: &[&str]) -> String {
+    interrupted(app, args, std::future::pending()).await
+}
+
+async fn interrupted(app: &App, args: &[&str], interrupt: impl Future<Output = ()> + Send) -> String {
+    let (mut stdin, mut stdout, mut stderr) = (&b""[..], Vec::new(), Vec::new());
+    let io = Io::new(&mut stdin, &mut stdout, &mut stderr).interrupt(interrupt);
+    let exit = celeriac_cli::run(app, words(args), io).await;
+    let [stdout, stderr] = [stdout, stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    format!("{} {stdout}{stderr}", exit.code())
 }
 
 /// Fails every write with this error.

@@ -78,6 +78,7 @@ fn tasks_are_listed_with_parameters_and_the_first_line_of_their_doc() {
     proj.tasks.count()                              Counts its calls.
     proj.tasks.echo(value: Json)
     proj.tasks.fail(_ignored: Json = Json::null())
+    proj.tasks.linger(path: String)                 Waits for ten minutes, the first time.
     proj.tasks.mul(x: i64, y: i64)                  Multiplies.
     proj.tasks.panics()
     proj.tasks.sleep(seconds: f64)                  Waits.

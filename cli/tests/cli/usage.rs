@@ -11,16 +11,33 @@ fn help_and_version_go_to_stdout() {
     assert_snapshot!(help.stdout, @r"
     Runs canvases of this app's tasks
 
-    Usage: proj <COMMAND>
+    Usage: proj [OPTIONS] <COMMAND>
 
     Commands:
-      run    Run a canvas and print its result, as one line of JSON
-      plan   Compile a canvas and draw it; nothing is run
-      tasks  List the app's tasks
+      run          Run a canvas and print its result, as one line of JSON
+      plan         Compile a canvas and draw it; nothing is run
+      tasks        List the app's tasks
+      worker       Run leaves, until it is told to stop
+      coordinator  Advance runs, until it is told to stop
+      up           A worker and a coordinator in one process
+      submit       Store a canvas as a new run and print its id
+      wait         Wait until a run has ended
+      result       Print the result of a run, as one line of JSON
+      ls           List runs, the newest first
+      show         Draw a run with the state of every node
+      graph        Draw a run for other programs
+      forget       Remove a run and all that belongs to it
+      health       Ask whether a process is healthy
 
     Options:
       -h, --help     Print help
       -V, --version  Print version
+
+    Global options:
+          --url <URL>          Where runs are kept: redis://host:6379/0, rediss://…, unix:///run/redis.sock, redis-cluster://…, memory: [env: CELERIAC_URL]
+          --prefix <PREFIX>    What all keys of the backend begin with [default: celeriac] [env: CELERIAC_PREFIX]
+          --log <FILTER>       What is logged to stderr: off, error, warn, info, debug [default: info in processes, else off] [env: CELERIAC_LOG]
+          --log-format <FORM>  How it is logged [env: CELERIAC_LOG_FORMAT] [default: text] [possible values: text, json]
 
     Examples:
       run 'add.s(4, 4) | mul.s(8)'                     run a canvas, print its result
@@ -29,17 +46,24 @@ fn help_and_version_go_to_stdout() {
       plan 'chord([add.s(1, 1), add.s(2, 2)], xsum.s())'
       tasks                                            what can be called
 
+    With a backend that processes share, --url redis://localhost:6379 or CELERIAC_URL:
+      up                                               a worker and a coordinator, until SIGTERM
+      submit 'add.s(4, 4) | mul.s(8)'                  prints the id of the run
+      result ID                                        waits, prints 64
+
     Exit codes:
     | code | meaning |
     |------|---------|
-    | 0    | done |
-    | 1    | an internal error, or the backend does not answer |
+    | 0    | done; of `worker`, `coordinator` and `up`: stopped in order; of `health`: green |
+    | 1    | an internal error, or the backend does not answer; of `health`: red |
     | 2    | usage: a wrong option, a text or JSON that is no canvas, an unknown task, a canvas that does not compile |
     | 3    | a file or stream cannot be read or written |
     | 4    | the run failed |
-    | 5    | not found (reserved) |
-    | 6    | timeout |
-    | 130  | interrupted with Ctrl-C |
+    | 5    | not found: there is no such run |
+    | 6    | timeout, or not decided yet |
+    | 7    | conflict: the id or the key is taken by another canvas, or the run has not ended |
+    | 130  | interrupted with Ctrl-C; of `worker`, `coordinator` and `up`: at the second signal |
+    | 143  | the same with SIGTERM |
     ");
     assert_snapshot!(celeriac(&["run", "--help"]).stdout, @r#"
     Run a canvas and print its result, as one line of JSON
@@ -56,6 +80,12 @@ fn help_and_version_go_to_stdout() {
           --timeout <TIME>  Give up after this time: 30 (seconds), 1.5, 500ms, 2m, 1h
       -h, --help            Print help
 
+    Global options:
+          --url <URL>          Where runs are kept: redis://host:6379/0, rediss://…, unix:///run/redis.sock, redis-cluster://…, memory: [env: CELERIAC_URL]
+          --prefix <PREFIX>    What all keys of the backend begin with [default: celeriac] [env: CELERIAC_PREFIX]
+          --log <FILTER>       What is logged to stderr: off, error, warn, info, debug [default: info in processes, else off] [env: CELERIAC_LOG]
+          --log-format <FORM>  How it is logged [env: CELERIAC_LOG_FORMAT] [default: text] [possible values: text, json]
+
     Examples:
       run 'add.s(2, 2)'                                4
       run 'chord((add.s(i, i) for i in range(10)), xsum.s())'
@@ -63,8 +93,9 @@ fn help_and_version_go_to_stdout() {
       run 'add.s(1)' --args 2 --kwargs '{"z": 3}'
       echo 'add.s(2, 2)' | run -
       run -f canvas.json --timeout 90s
+      run 'add.s(2, 2)' --url redis://localhost:6379   submits it and waits
 
-    It returns when nothing is left to do, callbacks included. A failed run names the node, its task and the error.
+    In this process, it returns when nothing is left to do, callbacks included. A failed run names the node, its task and the error.
     "#);
     let version = celeriac(&["--version"]);
     assert_eq!(
@@ -96,7 +127,7 @@ fn a_command_is_needed_and_its_canvas_too() {
 
       tip: a similar subcommand exists: 'run'
 
-    Usage: proj <COMMAND>
+    Usage: proj [OPTIONS] <COMMAND>
 
     For more information, try '--help'.
     ");

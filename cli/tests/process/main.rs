@@ -1,9 +1,11 @@
-//! The CLI as a process: the exit code the shell sees, closed pipes, Ctrl-C, and leaving while a task blocks.
+//! The CLI as a process: the exit code the shell sees, closed pipes, Ctrl-C, and leaving while a task blocks; workers
+//! and coordinators on a Redis, and how they stop.
 //!
 //! This program is both sides: called with `PLAY_APP` set it is the app, else it calls itself and looks.
 
 #[path = "../cli/app.rs"]
 mod app;
+mod workers;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -21,8 +23,9 @@ fn main() -> ExitCode {
         ("a_task_that_blocks_does_not_hold_up_the_end", a_task_that_blocks_does_not_hold_up_the_end),
         ("ctrl_c_ends_with_130", ctrl_c_ends_with_130),
     ];
+    let cases = cases.iter().chain(workers::CASES);
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
-    for (name, case) in cases.iter().filter(|(name, _)| name.contains(&filter)) {
+    for (name, case) in cases.filter(|(name, _)| name.contains(&filter)) {
         println!("test {name} ...");
         case();
     }
@@ -31,9 +34,24 @@ fn main() -> ExitCode {
 }
 
 fn start(args: &[&str]) -> Child {
+    command(args).spawn().unwrap()
+}
+
+fn command(args: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(args).env(PLAY_APP, "1").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().unwrap()
+    command
+        .args(args)
+        .env(PLAY_APP, "1")
+        .env_remove("CELERIAC_URL")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Sends a signal such as `-TERM`.
+fn signal(child: &Child, signal: &str) {
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
 }
 
 /// The exit code, stdout and stderr.
@@ -80,7 +98,7 @@ fn ctrl_c_ends_with_130() {
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "2\n");
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    signal(&child, "-INT");
     let (exit, _, stderr) = finish(child);
     assert_eq!(exit, Some(130), "{stderr}");
     assert!(stderr.starts_with("error: interrupted"), "{stderr}");

@@ -24,6 +24,7 @@ pub struct App(Arc<Inner>);
 struct Inner {
     name: String,
     backend: Arc<dyn Backend>,
+    has_backend: bool,
     registry: Arc<Registry>,
     states: Arc<States>,
     limits: Limits,
@@ -117,6 +118,39 @@ impl App {
         &self.0.backend
     }
 
+    /// Whether a backend was chosen for it. Without one its runs are kept in the memory of this process, where no
+    /// other can see them, and end with it.
+    pub fn has_backend(&self) -> bool {
+        self.0.has_backend
+    }
+
+    /// The same tasks, states and limits on this backend, with no coordinator or worker of its own.
+    #[must_use]
+    pub fn on(&self, backend: Arc<dyn Backend>) -> App {
+        self.moved(backend, true, None)
+    }
+
+    /// The same tasks, states and limits in the memory of this process, with a coordinator and a worker of its own.
+    #[must_use]
+    pub fn in_memory(&self) -> App {
+        let embedded = self.0.embedded.clone().unwrap_or_default();
+        self.moved(Arc::new(Memory::new()), false, Some(embedded))
+    }
+
+    fn moved(&self, backend: Arc<dyn Backend>, has_backend: bool, embedded: Option<WorkerOptions>) -> App {
+        App(Arc::new(Inner {
+            name: self.0.name.clone(),
+            backend,
+            has_backend,
+            registry: self.0.registry.clone(),
+            states: self.0.states.clone(),
+            limits: self.0.limits,
+            retention: self.0.retention,
+            embedded,
+            up: Mutex::new(None),
+        }))
+    }
+
     /// Compiles a canvas and stores it as a new run. When this returns, the run is accepted.
     ///
     /// # Errors
@@ -136,7 +170,20 @@ impl App {
         canvas: C,
     ) -> Result<Handle<C::Output>, SubmitError> {
         let plan = Arc::new(Plan::compile_within(&canvas.into_canvas()?, &self.0.limits)?);
-        Ok(self.store(id, plan).await?)
+        Ok(self.submit_plan_as(id, plan).await?)
+    }
+
+    /// The same under a key of the caller's choice, such as `order-4711`: the same canvas under the same key is one run,
+    /// however often and from wherever it is submitted. See [`RunId::from_key`].
+    ///
+    /// # Errors
+    /// As [`App::submit_as`].
+    pub async fn submit_keyed<C: IntoCanvas>(
+        &self,
+        key: &str,
+        canvas: C,
+    ) -> Result<Handle<C::Output>, SubmitError> {
+        self.submit_as(RunId::from_key(key), canvas).await
     }
 
     /// Stores a compiled plan as a new run.
@@ -144,10 +191,14 @@ impl App {
     /// # Errors
     /// When the backend does not take it.
     pub async fn submit_plan<T>(&self, plan: Arc<Plan>) -> Result<Handle<T>, BackendError> {
-        self.store(new_run_id(), plan).await
+        self.submit_plan_as(new_run_id(), plan).await
     }
 
-    async fn store<T>(&self, id: RunId, plan: Arc<Plan>) -> Result<Handle<T>, BackendError> {
+    /// The same under an id of the caller's choice.
+    ///
+    /// # Errors
+    /// When the backend does not take it; a conflict when the id is taken by another plan.
+    pub async fn submit_plan_as<T>(&self, id: RunId, plan: Arc<Plan>) -> Result<Handle<T>, BackendError> {
         self.start_embedded_parts(&plan);
         let starts = first_leaves(&plan, id);
         let new = NewRun { id, plan: plan.clone(), starts, retention: self.0.retention };
@@ -250,6 +301,7 @@ impl AppBuilder {
         }
         Ok(App(Arc::new(Inner {
             name: self.name,
+            has_backend: self.backend.is_some(),
             backend: self.backend.unwrap_or_else(|| Arc::new(Memory::new())),
             registry: Arc::new(registry),
             states: Arc::new(self.states),

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::App;
+use crate::listing::state_of;
 
 /// A run that was accepted. Cheap to clone; dropping it changes nothing for the run.
 ///
@@ -85,22 +86,7 @@ impl<T> Handle<T> {
     /// # Errors
     /// When the backend does not answer or does not know the run.
     pub async fn state(&self) -> Result<TaskState, BackendError> {
-        let status = self.status().await?;
-        Ok(match status.outcome {
-            RunOutcome::Succeeded => TaskState::Success,
-            RunOutcome::Failed(node) => match self.outcome_of(node).await? {
-                Some(outcome) => outcome.state(),
-                None => TaskState::Failure,
-            },
-            RunOutcome::Undecided => {
-                let phases = self.phases().await?;
-                let ended = phases.iter().any(|phase| {
-                    use celeriac_engine::advance::Phase;
-                    matches!(phase, Phase::Succeeded | Phase::Failed)
-                });
-                if ended { TaskState::Started } else { TaskState::Pending }
-            }
-        })
+        state_of(self.backend(), self.id, &self.status().await?).await
     }
 
     /// Whether the run has a value or has failed.
@@ -210,11 +196,19 @@ impl<T> Handle<T> {
         self.backend().forget(self.id).await.map(|_| ())
     }
 
-    pub(crate) async fn status(&self) -> Result<RunStatus, BackendError> {
+    /// How the run stands: decided or not, and how many of its leaves have ended.
+    ///
+    /// # Errors
+    /// When the backend does not answer or does not know the run.
+    pub async fn status(&self) -> Result<RunStatus, BackendError> {
         self.backend().status(self.id).await?.ok_or_else(|| self.unknown("status"))
     }
 
-    pub(crate) async fn changed(&self, since: u64, timeout: Duration) -> Result<RunStatus, BackendError> {
+    /// The same, as soon as it differs from the status with the version `since`, or after `timeout`.
+    ///
+    /// # Errors
+    /// When the backend does not answer or does not know the run.
+    pub async fn changed(&self, since: u64, timeout: Duration) -> Result<RunStatus, BackendError> {
         self.backend().changed(self.id, since, timeout).await?.ok_or_else(|| self.unknown("wait"))
     }
 

@@ -31,6 +31,7 @@
 mod app;
 mod coordinator;
 mod handle;
+mod listing;
 mod members;
 mod patience;
 mod registry;
@@ -39,5 +40,6 @@ mod worker;
 pub use app::{App, AppBuilder, BuildError, SubmitError};
 pub use coordinator::{Coordinator, CoordinatorOptions};
 pub use handle::{GetError, Handle, NodeReport};
+pub use listing::RunReport;
 pub use registry::Registry;
 pub use worker::{Worker, WorkerOptions};

@@ -1,0 +1,230 @@
+//! Whether a process can take what there is to do: said over HTTP, in a file, and asked by `health`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::args::{HealthArgs, HealthPlaces};
+use crate::exit::{Exit, Stop};
+use crate::io::Io;
+use crate::watched::Watched;
+
+/// How often the file is written, and a change noticed.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// A file that is older is the file of a process that hangs, or is no more.
+const FILE_AGE_MAX: Duration = Duration::from_secs(15);
+
+/// A coordinator waits for events no longer than a minute, and answers of the backend may take half a one.
+const SILENCE_MIN: Duration = Duration::from_secs(100);
+
+/// No request or answer is read any further.
+const HEAD_MAX: u64 = 8 << 10;
+
+/// How long one request may take.
+const REQUEST_TIME: Duration = Duration::from_secs(5);
+
+/// What a process knows of itself.
+#[derive(Debug)]
+pub(crate) struct Health {
+    parts: Vec<(&'static str, Arc<Watched>)>,
+    silence: Duration,
+    stopping: AtomicBool,
+}
+
+impl Health {
+    /// The health of these parts, which renew what they hold three times as often as `lease`.
+    pub(crate) fn new(parts: Vec<(&'static str, Arc<Watched>)>, lease: Duration) -> Self {
+        Self { parts, silence: lease.max(SILENCE_MIN), stopping: AtomicBool::new(false) }
+    }
+
+    /// From now on it takes no more.
+    pub(crate) fn stops(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Why it is red; `None` is green.
+    fn complaint(&self) -> Option<String> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Some("stopping".to_owned());
+        }
+        let complaint = |(part, watched): &(&str, Arc<Watched>)| {
+            Some(format!("{part}: {}", watched.complaint(self.silence)?))
+        };
+        self.parts.iter().find_map(complaint)
+    }
+
+    fn text(&self) -> String {
+        self.complaint().map_or_else(|| "green\n".to_owned(), |complaint| format!("red: {complaint}\n"))
+    }
+}
+
+/// Says how a process is, as long as this is there.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    file: Option<PathBuf>,
+    /// Ends with it.
+    _tasks: JoinSet<()>,
+}
+
+impl Reporter {
+    /// Listens at the address and writes the file.
+    pub(crate) async fn start(places: &HealthPlaces, health: &Arc<Health>) -> Result<Self, Stop> {
+        let mut tasks = JoinSet::new();
+        if let Some(address) = places.health {
+            let refused = |error| Stop::new(Exit::Io, format!("--health {address}: {error}"));
+            let listener = TcpListener::bind(address).await.map_err(refused)?;
+            tracing::info!(address = %listener.local_addr().map_err(refused)?, "health is answered");
+            tasks.spawn(serve(listener, health.clone()));
+        }
+        if let Some(path) = &places.health_file {
+            write(path, &health.text()).map_err(|error| {
+                Stop::new(Exit::Io, format!("--health-file {} cannot be written: {error}", path.display()))
+            })?;
+        }
+        tasks.spawn(beat(places.health_file.clone(), health.clone()));
+        Ok(Self { file: places.health_file.clone(), _tasks: tasks })
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        // When that fails, the file is soon too old to be believed.
+        self.file.iter().for_each(|path| drop(std::fs::remove_file(path)));
+    }
+}
+
+/// Writes the file, and logs when the process turns red or green.
+async fn beat(file: Option<PathBuf>, health: Arc<Health>) {
+    let mut interval = tokio::time::interval(BEAT);
+    let mut was_red = false;
+    loop {
+        interval.tick().await;
+        let complaint = health.complaint();
+        match &complaint {
+            Some(complaint) if !was_red => tracing::warn!(complaint, "red"),
+            None if was_red => tracing::info!("green"),
+            _ => {}
+        }
+        was_red = complaint.is_some();
+        if let Some(path) = &file
+            && let Err(error) = write(path, &health.text())
+        {
+            tracing::warn!(path = %path.display(), %error, "the health file cannot be written");
+        }
+    }
+}
+
+/// In one step, so that nobody reads half of it.
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".tmp");
+    std::fs::write(&draft, text)?;
+    std::fs::rename(&draft, path)
+}
+
+async fn serve(listener: TcpListener, health: Arc<Health>) {
+    let mut requests = JoinSet::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let health = health.clone();
+                // A client that is slow or goes away is its own affair.
+                requests.spawn(async move {
+                    let _ = tokio::time::timeout(REQUEST_TIME, answer(stream, &health)).await;
+                });
+            }
+            // Too many open files, for example.
+            Err(_) => tokio::time::sleep(BEAT).await,
+        }
+        while requests.try_join_next().is_some() {}
+    }
+}
+
+async fn answer(mut stream: TcpStream, health: &Health) -> std::io::Result<()> {
+    let head = read_until_empty_line(&mut stream).await?;
+    let text = health.text();
+    let (status, text) = match head.split(' ').next() {
+        Some("GET" | "HEAD") if text.starts_with("green") => ("200 OK", text),
+        Some("GET" | "HEAD") => ("503 Service Unavailable", text),
+        _ => ("405 Method Not Allowed", "write GET\n".to_owned()),
+    };
+    let body = if head.starts_with("HEAD ") { "" } else { &text };
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        text.len()
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+async fn read_until_empty_line(stream: &mut TcpStream) -> std::io::Result<String> {
+    let mut head = Vec::new();
+    let mut stream = stream.take(HEAD_MAX);
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") && stream.read_buf(&mut head).await? > 0 {}
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// `health`: asks a process.
+pub(crate) async fn health(args: &HealthArgs, io: &mut Io<'_>) -> Result<Exit, Stop> {
+    let mut said = Vec::new();
+    if let Some(address) = args.health {
+        said.push(ask(address, args.timeout).await);
+    }
+    if let Some(path) = &args.health_file {
+        said.push(look(path));
+    }
+    if said.is_empty() {
+        return Err(Stop::usage("write --health ADDR or --health-file PATH, as the process has it"));
+    }
+    match said.into_iter().find(|said| said != "green") {
+        None => io.print("green\n"),
+        Some(red) => io.print(&format!("{red}\n")).map(|_| Exit::Internal),
+    }
+}
+
+async fn ask(address: SocketAddr, time: Duration) -> String {
+    let asked = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(HEAD_MAX).read_to_end(&mut answer).await?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
+    };
+    match tokio::time::timeout(time, asked).await {
+        Err(_) => format!("red: nobody has answered at {address} within {time:?}"),
+        Ok(Err(error)) => format!("red: nobody answers at {address}: {error}"),
+        Ok(Ok(answer)) => {
+            let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim();
+            match body {
+                "green" => body.to_owned(),
+                _ if body.starts_with("red: ") => body.to_owned(),
+                _ => format!("red: somebody else answers at {address}"),
+            }
+        }
+    }
+}
+
+fn look(path: &Path) -> String {
+    let place = path.display();
+    let read = || {
+        let written = std::fs::metadata(path)?.modified()?;
+        Ok::<_, std::io::Error>((std::fs::read_to_string(path)?, written))
+    };
+    match read() {
+        Err(error) => format!("red: {place} cannot be read: {error}"),
+        Ok((text, written)) => match SystemTime::now().duration_since(written) {
+            Ok(age) if age > FILE_AGE_MAX => {
+                format!("red: {place} was last written {} s ago", age.as_secs())
+            }
+            _ => text.trim().to_owned(),
+        },
+    }
+}

@@ -1,0 +1,215 @@
+//! A backend that notes whether it answers, and what its worker holds.
+//!
+//! Each part of a process gets one of its own: what a worker is asked must not hide that a coordinator hears nothing.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use celeriac_backends::{
+    Advance, Advanced, Backend, BackendError, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery,
+    EventId, Events, Known, NewRun, Queue, RunStatus, Store, Submitted, Swept, WorkerId,
+};
+use celeriac_engine::advance::Phase;
+use celeriac_engine::plan::ScopeNo;
+use celeriac_engine::{Plan, Release};
+use celeriac_primitives::{Completion, NodeNo, RunId};
+use tokio::time::Instant;
+
+/// Passes everything on.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    backend: Arc<dyn Backend>,
+    /// What the process is called; its worker receives under this name instead of its own.
+    name: WorkerId,
+    pulse: Mutex<Pulse>,
+    held: Mutex<HashSet<DeliveryId>>,
+}
+
+/// When the backend has answered, and when it has not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pulse {
+    answered: Instant,
+    /// Since when it does not, and why.
+    failing: Option<(Instant, ErrorKind)>,
+}
+
+impl Watched {
+    /// This backend, which has just answered.
+    pub(crate) fn new(backend: Arc<dyn Backend>, name: WorkerId) -> Self {
+        let pulse = Pulse { answered: Instant::now(), failing: None };
+        Self { backend, name, pulse: Mutex::new(pulse), held: Mutex::default() }
+    }
+
+    /// Why nothing can be taken from the backend, if so. Whoever takes asks at least every `silence`, answered or not.
+    pub(crate) fn complaint(&self, silence: Duration) -> Option<String> {
+        let Pulse { answered, failing } = *self.pulse();
+        match failing {
+            Some((since, kind)) => Some(format!("{kind} (for {} s)", since.elapsed().as_secs())),
+            None if answered.elapsed() > silence => {
+                Some(format!("the backend has not answered for {} s", answered.elapsed().as_secs()))
+            }
+            None => None,
+        }
+    }
+
+    /// Gives back all that the worker holds, without asking it. Returns how many leaves.
+    pub(crate) async fn give_back(&self) -> Result<usize, BackendError> {
+        let held: Vec<DeliveryId> = self.held().drain().collect();
+        self.backend.hand_back(&self.name, &held).await?;
+        Ok(held.len())
+    }
+
+    /// Notes whether the backend has answered. A refusal of one run is an answer.
+    fn note<T>(&self, answer: Result<T, BackendError>) -> Result<T, BackendError> {
+        let mut pulse = self.pulse();
+        match &answer {
+            Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Denied) => {
+                let since = pulse.failing.map_or_else(Instant::now, |(since, _)| since);
+                pulse.failing = Some((since, error.kind));
+            }
+            _ => *pulse = Pulse { answered: Instant::now(), failing: None },
+        }
+        drop(pulse);
+        answer
+    }
+
+    fn let_go<'a>(&self, deliveries: impl IntoIterator<Item = &'a DeliveryId>) {
+        let mut held = self.held();
+        for id in deliveries {
+            held.remove(id);
+        }
+    }
+
+    fn pulse(&self) -> MutexGuard<'_, Pulse> {
+        self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashSet<DeliveryId>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Some methods as they are, and methods that only note what they pass on.
+macro_rules! watched {
+    ($trait:ident { $($as_it_is:item)* } and {
+        $($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*
+    }) => {
+        #[async_trait]
+        impl $trait for Watched {
+            $($as_it_is)*
+            $(async fn $name(&self, $($arg: $type),*) -> Result<$answer, BackendError> {
+                self.note(self.backend.$name($($arg),*).await)
+            })*
+        }
+    };
+}
+
+watched!(Store {
+    fn plan_at_hand(&self, run: RunId) -> Option<Arc<Plan>> {
+        self.backend.plan_at_hand(run)
+    }
+} and {
+    submit(run: NewRun) -> Submitted;
+    plan(run: RunId) -> Option<Arc<Plan>>;
+    settle(batch: &[Advance]) -> Vec<Result<Advanced, BackendError>>;
+    outbox(run: RunId) -> Vec<Release>;
+    owing(max: usize) -> Vec<RunId>;
+    known(run: RunId, nodes: &[NodeNo], scopes: &[ScopeNo]) -> Known;
+    dispatch(run: RunId, leaves: &[Dispatch]) -> usize;
+    status(run: RunId) -> Option<RunStatus>;
+    changed(run: RunId, since: u64, timeout: Duration) -> Option<RunStatus>;
+    decided(run: RunId, nodes: &[NodeNo], timeout: Duration) -> Option<(RunStatus, Known)>;
+    phases(run: RunId) -> Option<Vec<Phase>>;
+    list(before: Option<RunId>, max: usize) -> Vec<RunId>;
+    forget(run: RunId) -> bool;
+});
+
+watched!(Events {} and {
+    events(max: usize, lease: Duration, wait: Duration) -> Vec<EventDelivery>;
+    acknowledge(events: &[EventId]) -> ();
+});
+
+#[async_trait]
+impl Queue for Watched {
+    async fn receive(
+        &self,
+        _: &WorkerId,
+        queues: &[Arc<str>],
+        max: usize,
+        lease: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, BackendError> {
+        let deliveries = self.note(self.backend.receive(&self.name, queues, max, lease, wait).await)?;
+        self.held().extend(deliveries.iter().map(|delivery| delivery.id.clone()));
+        Ok(deliveries)
+    }
+
+    async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError> {
+        self.note(self.backend.finish(done).await)?;
+        self.let_go(done.iter().map(|(id, _)| id));
+        Ok(())
+    }
+
+    async fn renew(
+        &self,
+        _: &WorkerId,
+        deliveries: &[DeliveryId],
+        lease: Duration,
+    ) -> Result<(), BackendError> {
+        self.note(self.backend.renew(&self.name, deliveries, lease).await)
+    }
+
+    async fn hand_back(&self, _: &WorkerId, deliveries: &[DeliveryId]) -> Result<(), BackendError> {
+        self.note(self.backend.hand_back(&self.name, deliveries).await)?;
+        self.let_go(deliveries);
+        Ok(())
+    }
+
+    async fn retire(&self, _: &WorkerId, queues: &[Arc<str>]) -> Result<(), BackendError> {
+        self.note(self.backend.retire(&self.name, queues).await)
+    }
+
+    async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError> {
+        self.note(self.backend.sweep(deliveries_max).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use celeriac_memory::Memory;
+
+    use super::*;
+
+    fn watched() -> Watched {
+        Watched::new(Arc::new(Memory::new()), WorkerId::new("w"))
+    }
+
+    fn fails(kind: ErrorKind) -> Result<(), BackendError> {
+        Err(BackendError::new(kind, "receive"))
+    }
+
+    const SILENCE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_answer_is_told_until_it_answers_again() {
+        let watched = watched();
+        assert_eq!(watched.complaint(SILENCE), None);
+        let _ = watched.note(fails(ErrorKind::Unavailable));
+        tokio::time::advance(Duration::from_secs(7)).await;
+        let _ = watched.note(fails(ErrorKind::Unavailable));
+        assert_eq!(watched.complaint(SILENCE).unwrap(), "the backend cannot be reached (for 7 s)");
+        watched.sweep(1).await.unwrap();
+        assert_eq!(watched.complaint(SILENCE), None);
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!(watched.complaint(SILENCE).unwrap(), "the backend has not answered for 61 s");
+    }
+
+    #[tokio::test]
+    async fn a_broken_run_is_no_outage() {
+        let watched = watched();
+        let _ = watched.note(fails(ErrorKind::Corrupt));
+        assert_eq!(watched.complaint(SILENCE), None);
+    }
+}
