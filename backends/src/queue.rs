@@ -44,6 +44,10 @@ pub trait Queue {
     /// Notes that a worker is gone and holds nothing any more: the backend forgets it.
     async fn retire(&self, worker: &WorkerId, queues: &[Arc<str>]) -> Result<(), BackendError>;
 
+    /// Waits until everything is given back that was taken for futures which were dropped meanwhile, of leaves and of
+    /// events: the last thing to do before a process ends.
+    async fn quiesce(&self);
+
     /// Takes up what lost its owner: leases that have passed go back to the head of their queues; a leaf that was
     /// delivered `deliveries_max` times ends as [`WorkerLost`](celeriac_primitives::Outcome::WorkerLost) instead.
     /// Runs that have been kept for their time after their end are forgotten.

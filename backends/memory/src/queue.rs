@@ -151,6 +151,8 @@ impl Queue for Memory {
         Ok(())
     }
 
+    async fn quiesce(&self) {}
+
     async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError> {
         self.sweep_events();
         let now = Instant::now();

@@ -11,6 +11,8 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, Script, Value};
 
+use tokio_util::task::TaskTracker;
+
 use crate::address::Address;
 use crate::error::refused;
 use crate::hints::Hints;
@@ -68,6 +70,8 @@ pub(crate) struct Link {
     connection: Connection,
     pub(crate) hints: Hints,
     pub(crate) keys: Keys,
+    /// Steps that take something, and steps that give it back because nobody waits for it any more.
+    pub(crate) takes: TaskTracker,
 }
 
 impl Link {
@@ -78,7 +82,8 @@ impl Link {
             Address::Cluster { nodes, builder } => (cluster(*builder).await, nodes),
         };
         let connection = connection.map_err(refused("connect"))?;
-        let link = Self { connection, hints: Hints::start(clients, keys.changes()), keys };
+        let hints = Hints::start(clients, keys.changes());
+        let link = Self { connection, hints, keys, takes: TaskTracker::new() };
         link.look_at_settings().await?;
         Ok(link)
     }

@@ -51,12 +51,13 @@ impl Drop for Taken {
         let (link, lines, consumer) = (self.link.clone(), self.lines.clone(), self.consumer.clone());
         let back: Vec<_> = self.entries.iter().map(|entry| (entry.line, entry.id)).collect();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
+            let takes = link.takes.clone();
+            takes.spawn_on(async move {
                 // Should this fail, their leases pass.
                 if let Err(error) = hand_back(&link, "receive", &lines, &consumer, &back).await {
                     tracing::debug!(%error, "entries of a dropped receive come again when their leases pass");
                 }
-            });
+            }, &runtime);
         }
     }
 }
@@ -95,7 +96,7 @@ pub(crate) async fn take_now(
 ) -> Result<Vec<Entry>, BackendError> {
     let taken =
         Taken { link: link.clone(), lines: lines.clone(), consumer: consumer.clone(), entries: Vec::new() };
-    let taken = tokio::spawn(take_all(operation, taken, max, lease)).await;
+    let taken = link.takes.spawn(take_all(operation, taken, max, lease)).await;
     let mut taken = taken.map_err(|panic| corrupt(operation, panic))??;
     Ok(std::mem::take(&mut taken.entries))
 }

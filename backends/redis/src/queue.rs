@@ -111,6 +111,12 @@ impl Queue for RedisBackend {
         Ok(())
     }
 
+    async fn quiesce(&self) {
+        self.link().takes.close();
+        self.link().takes.wait().await;
+        self.link().takes.reopen();
+    }
+
     async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError> {
         let link = self.link();
         let (names, _) = self.queues().refresh(link, "sweep").await?;

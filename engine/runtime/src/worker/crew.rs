@@ -182,6 +182,8 @@ impl Crew {
         }
         let cut_off = bench.held();
         give_back(&*backend, &id, &cut_off).await;
+        // What was taken for the fetch that stopping interrupted.
+        let _ = tokio::time::timeout(BACKEND_GRACE, backend.quiesce()).await;
         cut_off.len()
     }
 }
