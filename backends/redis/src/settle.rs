@@ -251,14 +251,15 @@ impl Written {
     }
 
     fn add_to(self, script: &mut redis::ScriptInvocation<'_>) {
-        script.arg(self.run.to_string()).arg(&self.run.uuid().as_bytes()[..]);
-        script.arg(Keys::change_channel(self.run).to_string());
+        script.arg(&self.run.uuid().as_bytes()[..]).arg(Keys::change_channel(self.run).to_string());
         script.arg(self.digest.as_ref().map_or(&[][..], |digest| &digest.0[..]));
         script.arg(self.completions);
         for outcome in self.outcomes {
             script.arg(outcome);
         }
-        script.arg(rmp_serde::to_vec(&self.prepared).expect("numbers have a MessagePack form"));
+        let pack = "numbers have a MessagePack form";
+        let none = self.prepared.is_empty();
+        script.arg(if none { Vec::new() } else { rmp_serde::to_vec(&self.prepared).expect(pack) });
         for message in self.messages {
             script.arg(message);
         }

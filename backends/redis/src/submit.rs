@@ -195,7 +195,7 @@ async fn submit_small(
                 let Meta { open, retention_ms, .. } = parts.meta;
                 let over = (open == 0 && retention_ms > 0).then(|| retention_ms.to_string());
                 let is_owed = parts.meta.owed > 0 && !is_cluster;
-                script.arg(parts.id.to_string()).arg(&parts.id.uuid().as_bytes()[..]);
+                script.arg(&parts.id.uuid().as_bytes()[..]);
                 script.arg(over.unwrap_or_default()).arg(u8::from(is_owed)).arg(3 + parts.fields.len());
                 script.arg("m").arg(&parts.meta.pack()[..]).arg("s").arg(&parts.states);
                 script.arg("p").arg(&parts.plan);
@@ -259,7 +259,7 @@ impl RedisBackend {
         let (link, id, meta) = (self.link(), parts.id, parts.meta);
         let now: u64 = link
             .run("submit", &INTEND, |script| {
-                script.key(link.keys.runs()).key(link.keys.intents()).arg(id.to_string());
+                script.key(link.keys.runs()).key(link.keys.intents()).arg(&id.uuid().as_bytes()[..]);
             })
             .await?;
         parts.starts.clear();
@@ -279,7 +279,7 @@ impl RedisBackend {
         }
         link.run::<()>("submit", &ANNOUNCE, |script| {
             script.key(link.keys.intents()).key(link.keys.submissions().stream);
-            script.arg(id.to_string()).arg(&id.uuid().as_bytes()[..]);
+            script.arg(&id.uuid().as_bytes()[..]);
         })
         .await?;
         Ok(is_new)
@@ -316,7 +316,7 @@ impl RedisBackend {
                 if !link.is_cluster() {
                     script.key(link.keys.runs()).key(link.keys.submissions().stream);
                 }
-                script.arg(id.to_string()).arg(&id.uuid().as_bytes()[..]).arg(&parts.meta.pack()[..]);
+                script.arg(&id.uuid().as_bytes()[..]).arg(&parts.meta.pack()[..]);
                 script.arg(if is_inline { &[][..] } else { &parts.states });
                 script.arg(fields.len()).arg(parts.plan.len());
             })
