@@ -78,8 +78,8 @@ pub struct NewRun {
     pub id: RunId,
     /// What to run.
     pub plan: Arc<Plan>,
-    /// Its first leaves, ready to be queued. A backend queues them in the step that stores the run, all or none; else
-    /// they stay in the outbox, and the run is announced.
+    /// Its first leaves, ready to be queued. A backend queues them in the step that stores the run, all or none; else,
+    /// and when they are not all of the first leaves, those stay in the outbox, and the run is announced.
     pub starts: Vec<Dispatch>,
     /// How long the run is kept after its end; `None` until it is forgotten.
     pub retention: Option<Duration>,
@@ -119,6 +119,14 @@ impl NewRun {
     /// A run without leaves that are ready, kept until it is forgotten.
     pub fn new(id: RunId, plan: Arc<Plan>) -> Self {
         Self { id, plan, starts: Vec::new(), retention: None }
+    }
+
+    /// Whether the leaves that are ready are these, which the run starts with, each once and in any order. If not,
+    /// none of them is queued.
+    pub fn starts_with(&self, released: &[Release]) -> bool {
+        let mut starts: Vec<Release> = self.starts.iter().map(|leaf| leaf.release).collect();
+        starts.sort_unstable();
+        starts == released
     }
 }
 

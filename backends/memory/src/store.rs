@@ -116,9 +116,10 @@ impl Store for Memory {
             Entry::Occupied(known) if *known.get().plan == *run.plan => Ok(Submitted::Existing),
             Entry::Occupied(_) => Err(BackendError::new(ErrorKind::Conflict, "submit").context(run.id)),
             Entry::Vacant(free) => {
+                let (mut state, released) = RunState::start(&run.plan);
+                let is_ready = run.starts_with(&released);
                 let NewRun { id, plan, starts, retention } = run;
-                let (mut state, released) = RunState::start(&plan);
-                if !released.is_empty() && starts.len() == released.len() {
+                if !released.is_empty() && is_ready {
                     self.enqueue(starts.into_iter().filter(|leaf| state.dispatch(leaf.release)));
                 } else if !released.is_empty() {
                     self.append([Event::Submitted(id)]);

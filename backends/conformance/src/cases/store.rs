@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{Advance, Advanced, ErrorKind, Event, NewRun, Submitted};
+use celeriac_backends::{Advance, Advanced, Dispatch, ErrorKind, Event, NewRun, Submitted};
 use celeriac_engine::advance::Phase;
 use celeriac_engine::{Plan, RunOutcome};
 use celeriac_primitives::{Canvas, Outcome};
@@ -33,6 +33,24 @@ pub async fn a_run_whose_first_leaves_are_ready_starts_with_its_submission(subje
     let nodes: Vec<u32> = taken.iter().map(|delivery| delivery.message.task_id.node().number()).collect();
     assert_eq!(nodes, [1, 2]);
     assert_eq!(bench.settle([bench.success(0, 1), bench.success(1, 2)]).await.released, [bench.release(2)]);
+}
+
+pub async fn leaves_that_are_not_the_first_of_a_run_do_not_start_it(subject: &dyn Subject) {
+    let plan = Arc::new(Plan::compile(&Canvas::chord(sigs(&["a", "b"]), sig("c"))).unwrap());
+    for (number, places) in [(1, &[1, 1][..]), (2, &[0]), (3, &[0, 2]), (4, &[0, 1, 1])] {
+        let bench = Bench { subject, run: run_id(number), plan: plan.clone() };
+        let mut starts = bench.leaves(&[bench.release(0), bench.release(1)]).await;
+        starts.push(Dispatch { release: bench.release(2), ..starts[0].clone() });
+        let starts = places.iter().map(|place| starts[*place].clone()).collect();
+        subject.backend().submit(NewRun { starts, ..NewRun::new(bench.run, plan.clone()) }).await.unwrap();
+        let events: Vec<Event> = bench.events().await.into_iter().map(|event| event.event).collect();
+        assert_eq!(events, [Event::Submitted(bench.run)], "{places:?}");
+        assert_eq!(
+            subject.backend().outbox(bench.run).await.unwrap(),
+            [0, 1].map(|place| bench.release(place))
+        );
+        assert!(bench.receive("w", 9).await.is_empty());
+    }
 }
 
 pub async fn a_run_is_forgotten_when_its_time_after_its_end_is_over(subject: &dyn Subject) {
