@@ -106,6 +106,19 @@ pub async fn a_late_report_of_a_reclaimed_leaf_changes_nothing(subject: &dyn Sub
     assert_eq!(bench.receive("quick", 1).await.len(), 0);
 }
 
+pub async fn a_leaf_that_is_reported_while_it_waits_to_come_again_does_not_come_again(subject: &dyn Subject) {
+    let bench = queued(subject, &["a", "b", "c"]).await;
+    let [back, slow] = bench.receive("w", 2).await.try_into().expect("there are two");
+    subject.backend().hand_back(&worker("w"), std::slice::from_ref(&back.id)).await.unwrap();
+    subject.backend().finish(&[(back.id, bench.success(0, 1))]).await.unwrap();
+    subject.pass(LEASE * 2).await;
+    assert_eq!(subject.backend().sweep(5).await.unwrap().redelivered, 1);
+    subject.backend().finish(&[(slow.id, bench.success(1, 2))]).await.unwrap();
+    let left = bench.receive("w", 9).await;
+    assert_eq!(left.iter().map(|delivery| delivery.message.task.as_str()).collect::<Vec<_>>(), ["c"]);
+    assert_eq!(clear_events(subject).await.len(), 2);
+}
+
 pub async fn a_leaf_that_kills_its_workers_ends_as_worker_lost(subject: &dyn Subject) {
     let bench = Bench::submit(subject, Canvas::chord(sigs(&["poison", "b"]), sig("body"))).await;
     bench.dispatch(&[bench.release(0)]).await;
