@@ -48,6 +48,7 @@ macro_rules! suite {
                 a_run_whose_first_leaves_are_ready_starts_with_its_submission
                 leaves_that_are_not_the_first_of_a_run_do_not_start_it
                 a_run_is_forgotten_when_its_time_after_its_end_is_over
+                a_run_is_kept_for_its_own_time_also_under_an_id_that_was_taken_before
                 the_same_submission_again_is_the_same_run
                 another_canvas_under_the_same_id_is_a_conflict_and_changes_nothing
                 a_plan_comes_back_as_it_was

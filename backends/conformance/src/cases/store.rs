@@ -76,6 +76,23 @@ pub async fn a_run_is_forgotten_when_its_time_after_its_end_is_over(subject: &dy
     assert!(backend.status(three.run).await.unwrap().is_some(), "kept until it is forgotten");
 }
 
+pub async fn a_run_is_kept_for_its_own_time_also_under_an_id_that_was_taken_before(subject: &dyn Subject) {
+    let plan = Arc::new(Plan::compile(&sig("a")).unwrap());
+    let (backend, bench) = (subject.backend(), Bench { subject, run: run_id(1), plan: plan.clone() });
+    for retention in [Some(200), Some(60_000), None] {
+        backend.forget(bench.run).await.unwrap();
+        let retention = retention.map(Duration::from_millis);
+        backend.submit(NewRun { retention, ..NewRun::new(bench.run, plan.clone()) }).await.unwrap();
+        bench.settle([bench.success(0, 1)]).await;
+        if retention == Some(Duration::from_millis(200)) {
+            continue;
+        }
+        subject.pass(Duration::from_millis(300)).await;
+        assert_eq!(backend.sweep(5).await.unwrap().forgotten, 0);
+        assert_eq!(bench.outcome().await, RunOutcome::Succeeded);
+    }
+}
+
 pub async fn the_same_submission_again_is_the_same_run(subject: &dyn Subject) {
     let bench = Bench::submit(subject, sig("a")).await;
     bench.dispatch_outbox().await;
