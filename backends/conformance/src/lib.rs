@@ -103,6 +103,7 @@ macro_rules! suite {
                 a_leaf_that_is_handed_back_comes_at_once_and_is_not_counted
                 a_late_report_of_a_reclaimed_leaf_changes_nothing
                 a_leaf_that_is_reported_while_it_waits_to_come_again_does_not_come_again
+                what_comes_again_comes_before_all_that_is_new
                 a_leaf_that_kills_its_workers_ends_as_worker_lost
             }
             events {
