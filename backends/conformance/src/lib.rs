@@ -91,6 +91,8 @@ macro_rules! suite {
                 a_run_that_owes_a_dispatch_is_found_by_the_sweep
                 a_leaf_goes_to_the_queue_it_names
                 prepared_leaves_are_queued_when_their_completions_release_them
+                prepared_leaves_that_the_same_step_ends_or_releases_again_are_not_queued
+                prepared_leaves_are_queued_in_the_order_in_which_they_are_given
                 events_are_acknowledged_when_nothing_is_left_to_dispatch
             }
             queue {
