@@ -26,8 +26,8 @@ pub trait Queue {
 
     /// Reports how deliveries ended and acknowledges them, both in one step for each.
     ///
-    /// A delivery that was reclaimed meanwhile is reported all the same: the first report counts, later ones change
-    /// nothing.
+    /// A delivery that was reclaimed or handed back meanwhile is reported all the same: the first report counts, later
+    /// ones change nothing. Is it waiting for another worker, it does not come again.
     async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError>;
 
     /// Prolongs leases by `lease` from now.

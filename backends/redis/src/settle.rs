@@ -236,7 +236,8 @@ impl Written {
         if alone {
             return written;
         }
-        for leaf in &advance.prepared {
+        // What a predecessor releases is at its first attempt.
+        for leaf in advance.prepared.iter().filter(|leaf| leaf.release.attempt == 1) {
             let queue = place_of(&mut places.queues, &leaf.queue);
             written.prepared.extend([leaf.release.node.number(), queue as u32 + 1]);
             written.messages.push(write_message(&leaf.message));

@@ -97,7 +97,7 @@ impl Parts {
         };
         let states = phases.into_iter().map(phase_byte).collect();
         // All or none: else a coordinator queues them.
-        let starts = if new.starts.len() == released.len() { new.starts.clone() } else { Vec::new() };
+        let starts = if new.starts_with(&released) { new.starts.clone() } else { Vec::new() };
         Self { id: new.id, meta, plan: bytes, states, fields, starts }
     }
 

@@ -218,18 +218,25 @@ local function settle(id, channel, digest, done, first_outcome, prepared, first_
   -- What was composed in advance goes to its queue now. After a duplicate nobody knows from which outcome it was.
   local ranges = released
   if #prepared > 0 and not again then
-    local message = {}
-    for i = 1, #prepared, 2 do message[prepared[i]] = i end
+    local fresh = {}
+    for i = 1, #released, 2 do
+      for node = released[i], released[i] + released[i + 1] - 1 do fresh[node] = true end
+    end
+    for i = 1, #prepared, 2 do
+      local node = prepared[i]
+      -- What this same step has ended or released once more is not owed.
+      if fresh[node] and (now[node] or 'R') == 'R' and not retries[node] then
+        local queue = first_queue + prepared[i + 1]
+        redis.call('XADD', KEYS[queue], '*', 'm', ARGV[first_message + (i - 1) / 2])
+        used[queue] = true
+        now[node], owed = 'D', owed - 1
+      end
+      fresh[node] = nil
+    end
     ranges = {}
     for i = 1, #released, 2 do
       for node = released[i], released[i] + released[i + 1] - 1 do
-        local place = message[node]
-        if place and (now[node] or 'R') == 'R' then
-          local queue = first_queue + prepared[place + 1]
-          redis.call('XADD', KEYS[queue], '*', 'm', ARGV[first_message + (place - 1) / 2])
-          used[queue] = true
-          now[node], owed, message[node] = 'D', owed - 1, nil
-        else
+        if fresh[node] then
           ranges[#ranges + 1] = node
           ranges[#ranges + 1] = 1
         end
