@@ -2,6 +2,7 @@
 
 mod backend;
 mod connect;
+mod crash_points;
 mod faults;
 mod suite;
 mod whole;
