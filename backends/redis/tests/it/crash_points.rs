@@ -25,6 +25,8 @@ use futures::stream::{self, StreamExt};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::look::{added_ever, lines};
+
 /// Of the victim: it must not last long for others to take over.
 const LEASE: Duration = Duration::from_millis(300);
 const SWEEP: Duration = Duration::from_millis(50);
@@ -196,7 +198,7 @@ async fn run(
     let leaves = checked.unwrap_or_else(|differs| panic!("{}: {differs}", place()));
     let left = settle_down(server, prefix).await;
     assert!(left.is_empty(), "{}: {left:?} is left", place());
-    let queued = queued_ever(server, prefix);
+    let queued = added_ever(server, &format!("{prefix}:{{q:celery}}:stream"));
     assert_eq!(queued, leaves, "{}: each leaf is queued once", place());
     command
 }
@@ -239,33 +241,11 @@ fn flush_scripts(server: &Server) {
 /// Waits until nothing is queued, leased, or waits to be taken again; what is left when it does not happen.
 async fn settle_down(server: &Server, prefix: &str) -> BTreeMap<String, u64> {
     let deadline = Instant::now() + Duration::from_secs(20);
-    let mut connection = server.connection();
     loop {
-        let mut left = BTreeMap::new();
-        for key in server.keys(&format!("{prefix}:*")) {
-            let command = match key.rsplit(':').next() {
-                Some("stream") => "XLEN",
-                Some("leases") => "ZCARD",
-                Some("again") => "LLEN",
-                _ => continue,
-            };
-            let length: u64 = redis::cmd(command).arg(&key).query(&mut connection).expect("it answers");
-            if length > 0 {
-                left.insert(key, length);
-            }
-        }
+        let left = lines(server, prefix);
         if left.is_empty() || Instant::now() >= deadline {
             return left;
         }
         sleep(Duration::from_millis(10)).await;
     }
-}
-
-/// How many leaves were queued since the beginning.
-fn queued_ever(server: &Server, prefix: &str) -> usize {
-    let mut connection = server.connection();
-    let mut info = redis::cmd("XINFO");
-    info.arg("STREAM").arg(format!("{prefix}:{{q:celery}}:stream"));
-    let info: BTreeMap<String, redis::Value> = info.query(&mut connection).expect("the queue is there");
-    redis::from_redis_value(info["entries-added"].clone()).expect("it is a number")
 }

@@ -4,5 +4,13 @@ mod backend;
 mod connect;
 mod crash_points;
 mod faults;
+mod look;
+mod retention;
 mod suite;
 mod whole;
+
+/// A number from the environment.
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}

@@ -163,7 +163,8 @@ impl Crew {
                 self.lanes.abort_all();
             }
         }
-        let Self { backend, id, mut lanes, helpers, reports, mut reporter, bench, stopping, .. } = self;
+        let Self { backend, id, queues, mut lanes, helpers, reports, mut reporter, bench, stopping, .. } =
+            self;
         drop((helpers, reports));
         let reported = async {
             while lanes.join_next().await.is_some() {}
@@ -176,6 +177,8 @@ impl Crew {
         }
         let cut_off = bench.held();
         give_back(&*backend, &id, &cut_off).await;
+        // Should this fail, the backend forgets the worker when it has not heard of it for long.
+        let _ = tokio::time::timeout(BACKEND_GRACE, backend.retire(&id, &queues.names())).await;
         cut_off.len()
     }
 }
