@@ -6,6 +6,7 @@ mod crash_points;
 mod faults;
 mod look;
 mod retention;
+mod silence;
 mod suite;
 mod whole;
 
