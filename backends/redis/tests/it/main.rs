@@ -5,6 +5,7 @@ mod connect;
 mod crash_points;
 mod faults;
 mod look;
+mod outages;
 mod retention;
 mod silence;
 mod suite;
