@@ -3,7 +3,9 @@
 mod backend;
 mod connect;
 mod crash_points;
+mod duplicates;
 mod faults;
+mod leases;
 mod look;
 mod outages;
 mod retention;
