@@ -14,13 +14,13 @@ use tokio::time::{sleep, timeout};
 
 use crate::look::{added_ever, lines};
 
-const LEASE: Duration = Duration::from_millis(700);
+pub(crate) const LEASE: Duration = Duration::from_millis(700);
 const DELIVERIES_MAX: u32 = 3;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the tasks tell the test.
-struct Seen {
-    calls: AtomicU64,
+pub(crate) struct Seen {
+    pub(crate) calls: AtomicU64,
     after: AtomicU64,
     errbacks: AtomicU64,
     /// The first call of `gate` has begun; it may end.
@@ -29,7 +29,7 @@ struct Seen {
     kills: mpsc::UnboundedSender<()>,
 }
 
-type Shared = Arc<Seen>;
+pub(crate) type Shared = Arc<Seen>;
 
 /// Takes ten leases.
 #[task(crate = celeriac_dsl, name = "leases.slow")]
@@ -79,29 +79,29 @@ async fn errback(seen: State<Shared>) -> u64 {
     seen.errbacks.fetch_add(1, Ordering::SeqCst)
 }
 
-fn seen() -> (Shared, mpsc::UnboundedReceiver<()>) {
+pub(crate) fn seen() -> (Shared, mpsc::UnboundedReceiver<()>) {
     let (kills, killed) = mpsc::unbounded_channel();
     let zero = || AtomicU64::new(0);
     let (begun, open) = (Notify::new(), Notify::new());
     (Arc::new(Seen { calls: zero(), after: zero(), errbacks: zero(), begun, open, kills }), killed)
 }
 
-async fn app(url: String, seen: &Shared) -> App {
+pub(crate) async fn app(url: String, seen: &Shared) -> App {
     let backend = RedisBackend::builder(url).prefix("leases").connect().await.expect("the server answers");
     let tasks = tasks![slow, gate, after, kill, number, sum, errback];
     App::builder("leases").tasks(tasks).state(seen.clone()).backend(backend).build().expect("all is there")
 }
 
-fn coordinator() -> CoordinatorOptions {
+pub(crate) fn coordinator() -> CoordinatorOptions {
     let sweep_every = Duration::from_millis(50);
     CoordinatorOptions { sweep_every, deliveries_max: DELIVERIES_MAX, ..CoordinatorOptions::default() }
 }
 
-fn worker() -> WorkerOptions {
+pub(crate) fn worker() -> WorkerOptions {
     WorkerOptions::default().lease(LEASE)
 }
 
-fn sig(name: &str) -> Canvas {
+pub(crate) fn sig(name: &str) -> Canvas {
     Signature::new(&format!("leases.{name}")).expect("a good name").into()
 }
 

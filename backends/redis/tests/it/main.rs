@@ -8,6 +8,7 @@ mod faults;
 mod leases;
 mod look;
 mod outages;
+mod replies;
 mod retention;
 mod silence;
 mod suite;
