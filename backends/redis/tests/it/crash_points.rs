@@ -83,13 +83,13 @@ async fn a_worker_of_a_chord_of_8001_dies_at_any_command() {
 }
 
 async fn check_small(role: Role) {
-    let stage = &Stage::new(16);
+    let stage = &Stage::new(24);
     let cases = CANVASES.iter().flat_map(|case| [(case, Trap::Before), (case, Trap::After)]);
     let checks = cases.map(|((name, text), trap)| async move {
         let canvas = text::parse(text).expect("the canvas is well written");
         (name, trap, stage.every_point(role, &canvas, trap).await)
     });
-    let mut checks = std::pin::pin!(stream::iter(checks).buffer_unordered(4));
+    let mut checks = std::pin::pin!(stream::iter(checks).buffer_unordered(6));
     let mut all = 0;
     while let Some((name, trap, points)) = checks.next().await {
         println!("{role:?}, {name}, {trap:?}: {points} of {points} crash points");
