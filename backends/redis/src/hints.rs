@@ -15,14 +15,19 @@ use futures::StreamExt;
 use redis::Client;
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+use crate::connection::CONNECTION_TIMEOUT;
 use crate::keys::Keys;
+use crate::wire::SILENCE;
 
 /// How long one waits for a hint before looking without one.
 pub(crate) const POLL: Duration = Duration::from_millis(500);
 
 const RECONNECT: Duration = Duration::from_millis(250);
+
+/// A server that says nothing is asked so often whether it is there.
+const PING: Duration = Duration::from_secs(1);
 
 /// Longer than anybody waits: keeps sums of instants and durations within their range.
 const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -184,18 +189,28 @@ async fn subscribed(
     asks: &mut mpsc::UnboundedReceiver<String>,
     known: &Known,
 ) -> redis::RedisResult<()> {
-    let (mut sink, mut messages) = client.get_async_pubsub().await?.split();
+    let silent = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+    let connected = timeout(CONNECTION_TIMEOUT, client.get_async_pubsub()).await.map_err(silent)?;
+    let (mut sink, mut messages) = connected?.split();
     let channels: Vec<String> = known.channels.iter().map(|entry| entry.key().clone()).collect();
     for channel in &channels {
-        sink.subscribe(channel).await?;
+        timeout(SILENCE, sink.subscribe(channel)).await.map_err(silent)??;
         known.tell_all(channel);
     }
+    let mut pings = tokio::time::interval(PING);
+    pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            // Otherwise a connection that died unnoticed would be listened to for ever. An error is an answer, too: the
+            // user may lack the right to ask.
+            _ = pings.tick() => {
+                let answer = timeout(SILENCE, sink.ping::<redis::Value>()).await.map_err(silent)?;
+                drop(answer);
+            }
             ask = asks.recv() => match ask {
                 None => return Ok(()),
                 Some(channel) => {
-                    sink.subscribe(&channel).await?;
+                    timeout(SILENCE, sink.subscribe(&channel)).await.map_err(silent)??;
                     known.tell_all(&channel);
                 }
             },

@@ -18,7 +18,7 @@
 //! all of it survives a crash of the server; with `everysec` the last second or two may be lost. A failover to a
 //! replica may lose acknowledged writes. `maxmemory-policy` has to be `noeviction`.
 //!
-//! A Redis user needs the commands of the scripts, `EVALSHA`, `SCRIPT LOAD`, `INFO`, and the reading ones, for the keys
+//! A Redis user needs the commands of the scripts, `EVALSHA`, `SCRIPT LOAD`, `INFO`, `PING`, and the reading ones, for the keys
 //! of the prefix; the channels (`&prefix:*`) and `CONFIG GET` make it quicker to react and to warn.
 //!
 //! Leases run by the clock of Redis, to the millisecond. No command blocks the connection: waiting is done with hints
@@ -39,6 +39,7 @@ mod scripts;
 mod settle;
 mod store;
 mod submit;
+mod wire;
 mod wiring;
 
 use std::fmt;
