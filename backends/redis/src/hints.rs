@@ -4,7 +4,8 @@
 //! whoever waits for one looks by itself every now and then: [`POLL`]. Scripts ignore it when the user may not publish.
 //!
 //! Queues and events have a channel each. Runs share a few: a hint there is the ids of the runs that have changed, 16
-//! bytes each, and wakes those who wait for one of them.
+//! bytes each, and wakes those who wait for one of them. The last byte, which is zero in a run's id, tells whether the
+//! run is decided: who waits for its value need not be woken by every step.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,14 +44,32 @@ pub(crate) struct Hints {
 struct Known {
     /// What the channels of changes start with.
     changes: String,
-    channels: DashMap<String, Arc<Notify>>,
-    runs: DashMap<RunId, (Arc<Notify>, usize)>,
+    channels: DashMap<String, Channel>,
+    runs: DashMap<RunId, Interest>,
+}
+
+#[derive(Debug, Default)]
+struct Channel {
+    notify: Arc<Notify>,
+    /// Whether hints come now.
+    is_live: bool,
+}
+
+/// Who is interested in a run.
+#[derive(Debug, Default)]
+struct Interest {
+    changed: Arc<Notify>,
+    decided: Arc<Notify>,
+    listeners: usize,
+    /// Whether there was a hint that the run is decided since somebody is interested.
+    is_decided: bool,
 }
 
 /// Interest in a run, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    notify: Arc<Notify>,
+    changed: Arc<Notify>,
+    decided: Arc<Notify>,
     run: RunId,
     known: Arc<Known>,
 }
@@ -67,9 +86,9 @@ impl Hints {
     /// Listens to a channel as long as the task runs.
     pub(crate) fn keep(&self, channel: &str) -> Arc<Notify> {
         if let Some(known) = self.known.channels.get(channel) {
-            return known.clone();
+            return known.notify.clone();
         }
-        let notify = self.known.channels.entry(channel.to_owned()).or_default().clone();
+        let notify = self.known.channels.entry(channel.to_owned()).or_default().notify.clone();
         // Without the task there are no hints, and the poll behind them does it all.
         let _ = self.asks.send(channel.to_owned());
         notify
@@ -78,59 +97,98 @@ impl Hints {
     /// Listens to changes of a run as long as the listener lives.
     pub(crate) fn listen(&self, run: RunId) -> Listener {
         let mut entry = self.known.runs.entry(run).or_default();
-        entry.1 += 1;
-        let notify = entry.0.clone();
+        entry.listeners += 1;
+        let (changed, decided) = (entry.changed.clone(), entry.decided.clone());
         drop(entry);
-        self.keep(&format!("{}{}", self.known.changes, Keys::change_channel(run)));
-        Listener { notify, run, known: self.known.clone() }
+        self.keep(&self.channel_of(run));
+        Listener { changed, decided, run, known: self.known.clone() }
+    }
+
+    /// The same for a run that is about to be submitted, when hints come now: all that becomes of it is hinted at.
+    pub(crate) fn listen_from_the_start(&self, run: RunId) -> Option<Listener> {
+        let is_live = self.known.channels.get(&self.channel_of(run)).is_some_and(|channel| channel.is_live);
+        is_live.then(|| self.listen(run))
+    }
+
+    fn channel_of(&self, run: RunId) -> String {
+        format!("{}{}", self.known.changes, Keys::change_channel(run))
     }
 }
 
 impl Listener {
-    pub(crate) fn notify(&self) -> &Arc<Notify> {
-        &self.notify
+    /// Hints at any change.
+    pub(crate) fn changed(&self) -> &Arc<Notify> {
+        &self.changed
+    }
+
+    /// Hints that the run is decided, has ended or was forgotten.
+    pub(crate) fn decided(&self) -> &Arc<Notify> {
+        &self.decided
+    }
+
+    /// Whether there was such a hint already.
+    pub(crate) fn is_decided(&self) -> bool {
+        self.known.runs.get(&self.run).is_none_or(|interest| interest.is_decided)
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Some(mut entry) = self.known.runs.get_mut(&self.run) {
-            entry.1 -= 1;
+            entry.listeners -= 1;
         }
-        self.known.runs.remove_if(&self.run, |_, (_, listeners)| *listeners == 0);
+        self.known.runs.remove_if(&self.run, |_, interest| interest.listeners == 0);
+    }
+}
+
+impl Interest {
+    fn tell(&mut self, is_decided: bool) {
+        self.changed.notify_waiters();
+        if is_decided {
+            self.is_decided = true;
+            self.decided.notify_waiters();
+        }
     }
 }
 
 impl Known {
     /// Passes a hint on.
-    fn tell(&self, channel: &str, ids: &[u8]) {
+    fn tell(&self, channel: &str, hints: &[u8]) {
         if !channel.starts_with(&self.changes) {
-            if let Some(notify) = self.channels.get(channel) {
-                notify.notify_waiters();
+            if let Some(channel) = self.channels.get(channel) {
+                channel.notify.notify_waiters();
             }
             return;
         }
-        for id in ids.chunks_exact(16) {
-            let id = uuid::Uuid::from_slice(id).expect("sixteen bytes are a UUID");
-            let run = RunId::from_uuid(id).ok();
-            if let Some(entry) = run.and_then(|run| self.runs.get(&run)) {
-                entry.0.notify_waiters();
+        for hint in hints.chunks_exact(16) {
+            let hint = uuid::Uuid::from_slice(hint).expect("sixteen bytes are a UUID").as_u128();
+            let run = RunId::from_uuid(uuid::Uuid::from_u128(hint & !0xff)).ok();
+            if let Some(mut interest) = run.and_then(|run| self.runs.get_mut(&run)) {
+                interest.tell(hint & 0xff != 0);
             }
         }
     }
 
     /// What came before a channel was listened to was not hinted at: whoever waits there looks.
-    fn tell_all(&self, channel: &str) {
+    fn is_live(&self, channel: &str) {
+        if let Some(mut channel) = self.channels.get_mut(channel) {
+            channel.is_live = true;
+        }
         match channel.strip_prefix(&self.changes) {
             None => self.tell(channel, &[]),
             Some(channel) => {
                 let here = |run: RunId| Keys::change_channel(run).to_string() == channel;
                 self.runs
-                    .iter()
+                    .iter_mut()
                     .filter(|entry| here(*entry.key()))
-                    .for_each(|entry| entry.value().0.notify_waiters());
+                    .for_each(|mut entry| entry.tell(true));
             }
         }
+    }
+
+    /// No hints come until it is listened to again.
+    fn are_dead(&self) {
+        self.channels.iter_mut().for_each(|mut channel| channel.is_live = false);
     }
 }
 
@@ -172,7 +230,9 @@ impl Wait {
 async fn listen(clients: Vec<Client>, mut asks: mpsc::UnboundedReceiver<String>, known: Arc<Known>) {
     // On a Cluster every node passes every hint on; when one is down, the next will do.
     for client in clients.iter().cycle() {
-        match subscribed(client, &mut asks, &known).await {
+        let answer = subscribed(client, &mut asks, &known).await;
+        known.are_dead();
+        match answer {
             Ok(()) => return,
             Err(error) => tracing::debug!(%error, "no hints from Redis; polling meanwhile"),
         }
@@ -195,7 +255,7 @@ async fn subscribed(
     let channels: Vec<String> = known.channels.iter().map(|entry| entry.key().clone()).collect();
     for channel in &channels {
         timeout(SILENCE, sink.subscribe(channel)).await.map_err(silent)??;
-        known.tell_all(channel);
+        known.is_live(channel);
     }
     let mut pings = tokio::time::interval(PING);
     pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -211,7 +271,7 @@ async fn subscribed(
                 None => return Ok(()),
                 Some(channel) => {
                     timeout(SILENCE, sink.subscribe(&channel)).await.map_err(silent)??;
-                    known.tell_all(&channel);
+                    known.is_live(&channel);
                 }
             },
             message = messages.next() => match message {

@@ -29,6 +29,7 @@ mod connection;
 mod dispatch;
 mod error;
 mod events;
+mod fresh;
 mod hints;
 mod keys;
 mod lines;
@@ -50,6 +51,7 @@ use celeriac_primitives::RunId;
 
 use address::{Address, Tls};
 use connection::Link;
+use fresh::Fresh;
 use queues::Queues;
 use submit::Desk;
 use wiring::Plans;
@@ -63,6 +65,7 @@ struct Shared {
     plans: Plans,
     queues: Queues,
     desk: Desk,
+    fresh: Fresh,
     /// Down to which run the last sweep looked for what is owed.
     page: Mutex<Option<RunId>>,
     prefix: String,
@@ -144,7 +147,15 @@ impl RedisBuilder {
         let link = Link::connect(Address::parse(&url, tls)?, &prefix).await?;
         let (plans, queues) = (Plans::default(), Queues::default());
         let desk = Desk::open(link.clone());
-        Ok(RedisBackend(Arc::new(Shared { link, plans, queues, desk, page: Mutex::default(), prefix })))
+        Ok(RedisBackend(Arc::new(Shared {
+            link,
+            plans,
+            queues,
+            desk,
+            fresh: Fresh::default(),
+            page: Mutex::default(),
+            prefix,
+        })))
     }
 }
 

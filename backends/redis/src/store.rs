@@ -121,9 +121,12 @@ impl Store for RedisBackend {
                 }
             }
         }
-        for slice in nodes.chunks(SLICE) {
+        let slices = nodes.chunks(SLICE).map(|slice| {
             let names = slice.iter().map(|node| format!("o{node}")).collect();
-            let outcomes = self.fields(run, "known", names).await?;
+            self.fields(run, "known", names)
+        });
+        let outcomes = futures::future::try_join_all(slices).await?;
+        for (slice, outcomes) in nodes.chunks(SLICE).zip(outcomes) {
             add_outcomes(&mut known, run, slice, outcomes)?;
         }
         Ok(known)
@@ -144,7 +147,7 @@ impl Store for RedisBackend {
         timeout: Duration,
     ) -> Result<Option<RunStatus>, BackendError> {
         let listener = self.link().hints.listen(run);
-        let wait = Wait::new(vec![listener.notify().clone()], timeout);
+        let wait = Wait::new(vec![listener.changed().clone()], timeout);
         loop {
             let hint = wait.hint();
             let status = self.status(run).await?;
@@ -161,12 +164,19 @@ impl Store for RedisBackend {
         nodes: &[NodeNo],
         timeout: Duration,
     ) -> Result<Option<(RunStatus, Known)>, BackendError> {
-        let listener = self.link().hints.listen(run);
-        let wait = Wait::new(vec![listener.notify().clone()], timeout);
+        // This process has just submitted it, and nothing was heard since: there is nothing to be seen yet.
+        let fresh = self.0.fresh.take(run);
+        let mut is_fresh = fresh.is_some();
+        let listener = fresh.unwrap_or_else(|| self.link().hints.listen(run));
+        let wait = Wait::new(vec![listener.decided().clone()], timeout);
         // A few outcomes are read along with the status: mostly that is the only look.
         let (few, many) = if nodes.len() <= READ_ALONG { (nodes, &[][..]) } else { (&[][..], nodes) };
         loop {
             let hint = wait.hint();
+            if std::mem::take(&mut is_fresh) && !listener.is_decided() && !wait.is_over() {
+                wait.next(hint).await;
+                continue;
+            }
             let names = std::iter::once("m".to_owned()).chain(few.iter().map(|node| format!("o{node}")));
             let mut stored: Vec<Option<Vec<u8>>> = self.fields(run, "get", names.collect()).await?;
             let outcomes = stored.split_off(1);
@@ -286,7 +296,8 @@ impl RedisBackend {
         link.run("forget", &FORGET, |script| {
             script.key(&keys.hash).key(&keys.states).key(&keys.plan).arg(which);
             script.arg(format!("{}{}", link.keys.changes(), Keys::change_channel(run)));
-            script.arg(&run.uuid().as_bytes()[..]);
+            // As the settle script hints at a run that is decided.
+            script.arg(&(run.uuid().as_u128() | 1).to_be_bytes()[..]);
         })
         .await
     }

@@ -229,6 +229,7 @@ async fn submit_small(
 impl RedisBackend {
     pub(crate) async fn submit_run(&self, new: NewRun) -> Result<Submitted, BackendError> {
         let parts = Parts::new(&new);
+        let listener = self.link().hints.listen_from_the_start(new.id);
         let (meta, digest) = (parts.meta, parts.meta.digest);
         let is_new = if self.link().is_cluster() {
             self.submit_apart(parts).await?
@@ -244,6 +245,7 @@ impl RedisBackend {
         };
         if is_new {
             self.plans().insert(new.id, digest, new.plan);
+            self.0.fresh.put(new.id, listener);
             return Ok(Submitted::Accepted);
         }
         match self.meta(new.id, "submit").await? {

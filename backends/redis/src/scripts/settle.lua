@@ -277,7 +277,6 @@ local function settle(id, channel, digest, done, first_outcome, prepared, first_
     for from = 1, #gone, 1000 do
       redis.call('HDEL', hash, unpack(gone, from, math.min(from + 999, #gone)))
     end
-    changed[channel] = (changed[channel] or '') .. id
   end
 
   local flags = 0
@@ -292,6 +291,11 @@ local function settle(id, channel, digest, done, first_outcome, prepared, first_
         ended[#ended + 1] = id
       end
     end
+  end
+  if changes then
+    -- The last byte of an id is zero. Here it tells whether who waits for the run's value should look.
+    local hint = flags > 0 and string.sub(id, 1, 15) .. '\1' or id
+    changed[channel] = (changed[channel] or '') .. hint
   end
   if ended_key and events > 0 and #ranges == 0 and #list == 0 and not (again and owed > 0) then
     flags = flags + ACKNOWLEDGED
