@@ -17,6 +17,7 @@ use crate::address::Address;
 use crate::error::refused;
 use crate::hints::Hints;
 use crate::keys::{Keys, Line};
+use crate::lines::Emptied;
 use crate::wire::Wire;
 
 /// On a Cluster, a reply that takes longer is given up; Redis may still do what it was asked to. One server's silence
@@ -74,6 +75,7 @@ pub(crate) struct Link {
     pub(crate) keys: Keys,
     /// Steps that take something, and steps that give it back because nobody waits for it any more.
     pub(crate) takes: TaskTracker,
+    pub(crate) emptied: Emptied,
 }
 
 impl Link {
@@ -85,7 +87,7 @@ impl Link {
         };
         let connection = connection.map_err(refused("connect"))?;
         let hints = Hints::start(clients, keys.changes());
-        let link = Self { connection, hints, keys, takes: TaskTracker::new() };
+        let link = Self { connection, hints, keys, takes: TaskTracker::new(), emptied: Emptied::default() };
         link.look_at_settings().await?;
         Ok(link)
     }

@@ -33,6 +33,9 @@ const PING: Duration = Duration::from_secs(1);
 /// Longer than anybody waits: keeps sums of instants and durations within their range.
 const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// Channels, and hints on them.
+pub(crate) type Count = (usize, u64);
+
 /// The channels, and those who wait.
 #[derive(Clone, Debug)]
 pub(crate) struct Hints {
@@ -53,6 +56,8 @@ struct Channel {
     notify: Arc<Notify>,
     /// Whether hints come now.
     is_live: bool,
+    /// How many there were.
+    hints: u64,
 }
 
 /// Who is interested in a run.
@@ -92,6 +97,14 @@ impl Hints {
         // Without the task there are no hints, and the poll behind them does it all.
         let _ = self.asks.send(channel.to_owned());
         notify
+    }
+
+    /// How many hints there were on how many channels; `None` while hints do not come on all of them.
+    pub(crate) fn count<'c>(&self, channels: impl IntoIterator<Item = &'c str>) -> Option<Count> {
+        channels.into_iter().try_fold((0, 0), |(count, hints), channel| {
+            let channel = self.known.channels.get(channel).filter(|channel| channel.is_live)?;
+            Some((count + 1, hints + channel.hints))
+        })
     }
 
     /// Listens to changes of a run as long as the listener lives.
@@ -155,7 +168,8 @@ impl Known {
     /// Passes a hint on.
     fn tell(&self, channel: &str, hints: &[u8]) {
         if !channel.starts_with(&self.changes) {
-            if let Some(channel) = self.channels.get(channel) {
+            if let Some(mut channel) = self.channels.get_mut(channel) {
+                channel.hints += 1;
                 channel.notify.notify_waiters();
             }
             return;

@@ -100,6 +100,7 @@ impl Queue for RedisBackend {
     }
 
     async fn retire(&self, worker: &WorkerId, queues: &[Arc<str>]) -> Result<(), BackendError> {
+        self.link().emptied.note(&consumer(worker).into(), None);
         for queue in queues {
             let stream = self.link().keys.queue(queue).stream;
             self.link()
