@@ -1,5 +1,6 @@
 //! The Redis backend, on a server that the tests start themselves.
 
+mod clients;
 mod faults;
 mod server;
 mod suite;
