@@ -1,7 +1,14 @@
 //! The Redis backend, on a server that the tests start themselves.
 
 mod clients;
+mod differential;
 mod faults;
 mod server;
 mod suite;
 mod whole;
+
+/// A number from the environment.
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
