@@ -2,6 +2,7 @@
 
 mod clients;
 mod differential;
+mod duplicates;
 mod faults;
 mod server;
 mod suite;

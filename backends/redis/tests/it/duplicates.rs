@@ -1,0 +1,17 @@
+//! Every completion three times, on Redis.
+
+use std::time::Instant;
+
+use crate::server::Server;
+use crate::setting;
+
+/// `CELERIAC_DUPLICATES_COUNT` chords, chosen by `CELERIAC_DUPLICATES_SEED`.
+#[tokio::test(flavor = "multi_thread")]
+async fn completions_that_come_three_times_count_once_in_every_chord() {
+    let chords = setting("CELERIAC_DUPLICATES_COUNT", if cfg!(debug_assertions) { 2_000 } else { 10_000 });
+    let (server, start) = (Server::start("everysec"), Instant::now());
+    let backend = server.backend().await;
+    let seed = setting("CELERIAC_DUPLICATES_SEED", 1);
+    celeriac_conformance::duplicates::check(&backend, seed, chords as u32).await;
+    println!("{chords} chords in {:?}", start.elapsed());
+}
