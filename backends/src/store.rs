@@ -101,9 +101,10 @@ pub struct Advance {
     pub run: RunId,
     /// Deliveries that have ended, in order.
     pub completions: Vec<Completion>,
-    /// Leaves that these completions may release, ready to be queued: a backend that can do so queues those that are
-    /// released in the same step and are owed at its end, in the order given, and the others not at all. A step that sees a duplicate or late completion queues
-    /// nothing itself, since the leaves may have been composed from its outcome.
+    /// Leaves that these completions may release, ready to be queued, composed from the plan at hand: a backend that
+    /// can do so queues those that are released in the same step and owed at its end, in the order given, and the
+    /// others not at all. A step that sees a duplicate or late completion queues nothing itself, since the leaves may
+    /// have been composed from its outcome.
     pub prepared: Vec<Dispatch>,
     /// The events that brought the completions. A backend that can do so acknowledges them in the same step when the
     /// step leaves nothing to dispatch.

@@ -8,10 +8,15 @@
 //! ```
 //!
 //! Besides the cases there are whole runs: the rows of [`table`] and the canvases of [`random`], which a [`whole::Crew`]
-//! puts through coordinators and workers and holds against the reference evaluator.
+//! puts through coordinators and workers and holds against the reference evaluator. And there is what is done to the
+//! operations themselves, many times over: the same at random on two backends ([`differential`]), and every completion
+//! three times ([`duplicates`]).
 
 pub mod bench;
 pub mod cases;
+pub mod differential;
+pub mod duplicates;
+mod prepared;
 pub mod random;
 pub mod table;
 mod table_catalogue;

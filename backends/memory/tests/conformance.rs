@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use celeriac_backends::Backend;
 use celeriac_conformance::Subject;
+use celeriac_conformance::differential::Differential;
 use celeriac_memory::Memory;
 
 struct InMemory(Memory);
@@ -21,3 +22,19 @@ impl Subject for InMemory {
 }
 
 celeriac_conformance::suite!(start_paused = true; InMemory(Memory::new()));
+
+/// As many as `CELERIAC_DUPLICATES_COUNT` chords.
+#[tokio::test]
+async fn completions_that_come_three_times_count_once_in_every_chord() {
+    let count = std::env::var("CELERIAC_DUPLICATES_COUNT");
+    let count = count.map_or(10_000, |count| count.parse().expect("CELERIAC_DUPLICATES_COUNT is a number"));
+    celeriac_conformance::duplicates::check(&Memory::new(), 1, count).await;
+}
+
+/// The differential test finds nothing between the reference and itself: what it finds elsewhere is a difference.
+#[tokio::test(start_paused = true)]
+async fn any_operations_have_the_same_effect_on_two_memories() {
+    let (reference, subject) = (Memory::new(), Memory::new());
+    let clients: [&dyn Backend; 2] = [&subject, &subject];
+    Differential::new(1, 2_500).check(&reference, &clients).await;
+}

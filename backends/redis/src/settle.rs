@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use celeriac_backends::{Advance, Advanced, BackendError, ErrorKind, EventId, Store as _};
+use celeriac_backends::{Advance, Advanced, BackendError, Dispatch, ErrorKind, EventId, Store as _};
 use celeriac_engine::plan::ScopeNo;
 use celeriac_engine::{Plan, Release, Settled, Verdict};
 use celeriac_primitives::{Completion, NodeNo, RunId};
@@ -96,9 +96,9 @@ impl RedisBackend {
     ) -> Result<Vec<Result<Option<Slice>, BackendError>>, BackendError> {
         let mut done: Vec<Option<Result<Option<Slice>, BackendError>>> = group.iter().map(|_| None).collect();
         let mut todo: Vec<usize> = (0..group.len()).collect();
-        for _ in 0..ATTEMPTS_MAX {
+        for attempt in 0..ATTEMPTS_MAX {
             let parts: Vec<&Part<'_>> = todo.iter().map(|place| &group[*place]).collect();
-            let answers = self.settle_now(batch, &parts).await?;
+            let answers = self.settle_now(batch, &parts, attempt == 0).await?;
             let (mut again, mut without_plan) = (Vec::new(), Vec::new());
             for (place, answer) in todo.into_iter().zip(answers) {
                 let run = batch[group[place].place].run;
@@ -142,8 +142,14 @@ impl RedisBackend {
         Ok(settled.collect())
     }
 
-    /// Calls the script once.
-    async fn settle_now(&self, batch: &[Advance], parts: &[&Part<'_>]) -> Result<Vec<Answer>, BackendError> {
+    /// Calls the script once. Only the first time it queues prepared leaves: when it is called again, the plan from
+    /// which they were composed was not the run's.
+    async fn settle_now(
+        &self,
+        batch: &[Advance],
+        parts: &[&Part<'_>],
+        is_first: bool,
+    ) -> Result<Vec<Answer>, BackendError> {
         let (link, alone) = (self.link(), self.link().is_cluster());
         let mut places = Places::default();
         let sources = self.queues().sources(link);
@@ -155,7 +161,13 @@ impl RedisBackend {
                 }
                 let mut written = Vec::with_capacity(parts.len());
                 for part in parts {
-                    written.push(Written::new(self, &batch[part.place], part, alone, &mut places));
+                    written.push(Written::new(
+                        self,
+                        &batch[part.place],
+                        part,
+                        (alone, is_first),
+                        &mut places,
+                    ));
                 }
                 if !alone {
                     script.key(link.keys.ended());
@@ -213,7 +225,7 @@ impl Written {
         backend: &RedisBackend,
         advance: &'a Advance,
         part: &Part<'_>,
-        alone: bool,
+        (alone, is_first): (bool, bool),
         places: &mut Places<'a>,
     ) -> Self {
         let known = backend.plans().find(advance.run);
@@ -226,7 +238,7 @@ impl Written {
         let completions = rmp_serde::to_vec(&completions).expect("numbers have a MessagePack form");
         let mut written = Self {
             run: advance.run,
-            digest: known.map(|(digest, _)| digest),
+            digest: known.as_ref().map(|(digest, _)| *digest),
             completions,
             outcomes: part.completions.iter().map(|completion| encode(&completion.outcome)).collect(),
             prepared: Vec::new(),
@@ -236,8 +248,11 @@ impl Written {
         if alone {
             return written;
         }
-        // What a predecessor releases is at its first attempt.
-        for leaf in advance.prepared.iter().filter(|leaf| leaf.release.attempt == 1) {
+        // They were composed from a plan that is at hand, which the script compares with the run's. What a predecessor
+        // releases is at its first attempt.
+        let may_queue = is_first && known.is_some();
+        let is_prepared = |leaf: &&Dispatch| may_queue && leaf.release.attempt == 1;
+        for leaf in advance.prepared.iter().filter(is_prepared) {
             let queue = place_of(&mut places.queues, &leaf.queue);
             written.prepared.extend([leaf.release.node.number(), queue as u32 + 1]);
             written.messages.push(write_message(&leaf.message));

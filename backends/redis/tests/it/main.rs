@@ -1,8 +1,10 @@
 //! The Redis backend, on a server that the tests start themselves.
 
 mod backend;
+mod clients;
 mod connect;
 mod crash_points;
+mod differential;
 mod duplicates;
 mod faults;
 mod leases;
@@ -12,6 +14,7 @@ mod replies;
 mod retention;
 mod silence;
 mod suite;
+mod twice;
 mod whole;
 
 /// A number from the environment.

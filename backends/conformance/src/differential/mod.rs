@@ -1,0 +1,679 @@
+//! The same random operations on two backends: every answer, and all that can be read afterwards, is the same.
+//!
+//! ```text
+//! seed ─► choose ─► operation ─┬─► reference ─► answer ─┐
+//!            ▲                 ├─► subject ───► answer ─┼─► equal? ─► dump of the runs it touched: equal?
+//!            │                 └─► model, the engine's own RunState ─┘
+//!            └──────────────── what has happened so far
+//! ```
+//!
+//! Where the contract leaves a backend free, the comparison says so where it is made: names of deliveries and events,
+//! the order of events of different queues, versions, whether first leaves and prepared leaves are queued in the same
+//! step, and which runs are looked at for what is owed.
+//!
+//! The subject may have several clients, of which each operation takes one: so what a client remembers of a run is
+//! sometimes out of date.
+
+mod choose;
+mod dump;
+mod model;
+mod operation;
+mod tally;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use celeriac_backends::{Advanced, Backend, Delivery, ErrorKind, EventDelivery, Submitted, Swept, WorkerId};
+use celeriac_engine::{Release, RunState};
+use celeriac_primitives::{NodeNo, RunId};
+
+use choose::{Chooser, STEP_MAX};
+use dump::Dump;
+use model::{Model, Tracked};
+use operation::{Answer, Held, Operation, Pair, Side, Step, Submission};
+
+pub use tally::Tally;
+
+/// Leases that do not pass while a test runs.
+const LEASE: Duration = Duration::from_secs(60 * 60);
+
+/// A retention that is over before the next sweep.
+const SHORT: Duration = Duration::from_millis(1);
+
+/// All runs are compared after so many operations; those that an operation touches, after each.
+const ALL_EVERY: u32 = 200;
+
+/// So many operations are remembered for the report of a difference.
+const HISTORY: usize = 5000;
+
+/// So much is shown before the first difference of two long answers, in characters.
+const CONTEXT: usize = 500;
+
+/// Of a large run, so many outcomes are compared after an operation, besides those that it may have changed.
+const SAMPLE: usize = 64;
+
+/// A differential test: a seed and how many operations.
+#[derive(Clone, Debug)]
+pub struct Differential {
+    seed: u64,
+    operations: u32,
+    replay: String,
+    prepared_may_wait: bool,
+}
+
+impl Differential {
+    /// So many operations, chosen by this seed.
+    pub fn new(seed: u64, operations: u32) -> Self {
+        Self { seed, operations, replay: "cargo test".to_owned(), prepared_may_wait: false }
+    }
+
+    /// The command that runs this test, for the report of a difference.
+    #[must_use]
+    pub fn replay(mut self, command: impl Into<String>) -> Self {
+        self.replay = command.into();
+        self
+    }
+
+    /// For a subject that does not queue prepared leaves in the step that releases them: it hands them out as
+    /// released, and they are dispatched here.
+    #[must_use]
+    pub fn prepared_may_wait(mut self) -> Self {
+        self.prepared_may_wait = true;
+        self
+    }
+
+    /// Does the operations on both, both empty at the start, and compares. The subject is given as its clients: one or
+    /// more backend objects on the same store. Returns what has happened.
+    ///
+    /// # Panics
+    /// With the first difference: the operation, both answers, what happened to the runs before, and how to replay it.
+    pub async fn check(&self, reference: &dyn Backend, subject: &[&dyn Backend]) -> Tally {
+        let mut driver = Driver {
+            reference,
+            clients: subject,
+            model: Model::default(),
+            tally: Tally::default(),
+            prepared_may_wait: self.prepared_may_wait,
+        };
+        let mut chooser = Chooser::new(self.seed, subject.len());
+        let mut history: VecDeque<(u32, Vec<RunId>, String)> = VecDeque::new();
+        for number in 1..=self.operations {
+            let (client, operation) = chooser.next(&driver.model, &|client, run| driver.knows(client, run));
+            let text: String = format!("client {client}: {operation}").chars().take(3000).collect();
+            let mut answer = driver.step(client, &operation).await;
+            if answer.is_ok() && number % ALL_EVERY == 0 {
+                answer = driver.compare_all(client).await;
+            }
+            if let Err(difference) = answer {
+                let touched = operation.touches();
+                self.report(number, &text, &difference, &touched, &history);
+            }
+            history.push_back((number, operation.touches(), text));
+            if history.len() > HISTORY {
+                history.pop_front();
+            }
+        }
+        if let Err(difference) = driver.drain().await {
+            self.report(self.operations, "all that is left is taken out", &difference, &[], &history);
+        }
+        driver.tally
+    }
+
+    fn report(
+        &self,
+        number: u32,
+        operation: &str,
+        difference: &str,
+        touched: &[RunId],
+        history: &VecDeque<(u32, Vec<RunId>, String)>,
+    ) -> ! {
+        // What touched the same runs, or, where that is none, no run either: then it was about queues or events.
+        let is_near = |runs: &[RunId]| {
+            runs.iter().any(|run| touched.contains(run)) || (touched.is_empty() && runs.is_empty())
+        };
+        let mut before: Vec<String> = history
+            .iter()
+            .rev()
+            .filter(|(_, runs, _)| is_near(runs))
+            .take(12)
+            .map(|(number, _, text)| format!("  {number}: {}", text.chars().take(600).collect::<String>()))
+            .collect();
+        before.reverse();
+        panic!(
+            "seed {}, operation {number} differs\n{operation}\n{difference}\nbefore:\n{}\nreplay: \
+             CELERIAC_DIFFERENTIAL_SEED={} CELERIAC_DIFFERENTIAL_COUNT={number} {}",
+            self.seed,
+            before.join("\n"),
+            self.seed,
+            self.replay,
+        );
+    }
+}
+
+struct Driver<'b> {
+    reference: &'b dyn Backend,
+    clients: &'b [&'b dyn Backend],
+    model: Model,
+    tally: Tally,
+    prepared_may_wait: bool,
+}
+
+type Settlements = Vec<Result<Advanced, ErrorKind>>;
+
+/// `Err` with what differs.
+type Compared<T = ()> = Result<T, String>;
+
+impl Driver<'_> {
+    async fn step(&mut self, client: usize, operation: &Operation) -> Compared {
+        if matches!(operation, Operation::Sweep(_)) {
+            // Leases of no time and short retentions are over then by any clock.
+            tokio::time::sleep(2 * SHORT).await;
+        }
+        let knows: Vec<RunId> =
+            operation.touches().into_iter().filter(|run| self.knows(client, *run)).collect();
+        let reference = self.perform(Side::Reference, client, operation).await?;
+        let subject = self.perform(Side::Subject, client, operation).await?;
+        let did_something = self.compare(client, operation, (reference, subject), &knows).await?;
+        self.tally.operation(operation.kind(), did_something);
+        for run in operation.touches() {
+            self.compare_run(client, run, Some(&operation.touched_nodes(run))).await?;
+        }
+        Ok(())
+    }
+
+    async fn perform(&self, side: Side, client: usize, operation: &Operation) -> Compared<Answer> {
+        let answer = operation.perform(self.backend(side, client), side).await;
+        answer.map_err(|error| format!("{side:?} fails: {error} {:?}", error.source))
+    }
+
+    /// Whether a client of the subject has the plan of a run at hand, and not that of another run under its id.
+    fn knows(&self, client: usize, run: RunId) -> bool {
+        let plan = self.clients[client].plan_at_hand(run);
+        plan.is_some_and(|plan| self.model.runs.get(&run).is_some_and(|run| run.plan == plan))
+    }
+
+    fn backend(&self, side: Side, client: usize) -> &dyn Backend {
+        match side {
+            Side::Reference => self.reference,
+            Side::Subject => self.clients[client],
+        }
+    }
+
+    /// Compares two answers and notes what they mean; whether the operation did or found something.
+    async fn compare(
+        &mut self,
+        client: usize,
+        operation: &Operation,
+        (reference, subject): (Answer, Answer),
+        knows: &[RunId],
+    ) -> Compared<bool> {
+        match (operation, reference, subject) {
+            (Operation::Submit(submission), Answer::Submitted(ours), Answer::Submitted(theirs)) => {
+                equal(&ours, &theirs)?;
+                self.submitted(client, submission, ours).await
+            }
+            (Operation::Plan(run), Answer::Plan(ours), Answer::Plan(theirs)) => {
+                let tracked = self.model.runs.get(run);
+                equal(&ours.as_deref(), &tracked.map(|run| &*run.plan))?;
+                // A client may remember a plan whose run another client has forgotten.
+                let is_single = self.clients.len() == 1;
+                if is_single || tracked.is_some_and(|run| !run.is_second) {
+                    equal(&ours.is_some(), &theirs.is_some())?;
+                    check(ours == theirs, || "the plans differ".to_owned())?;
+                }
+                Ok(ours.is_some())
+            }
+            (Operation::Settle(steps), Answer::Settled(ours), Answer::Settled(theirs)) => {
+                self.settled(client, steps, knows, (ours, theirs)).await
+            }
+            (Operation::Owing(max), Answer::Runs(ours), Answer::Runs(theirs)) => {
+                self.owing(*max, ours, theirs)
+            }
+            (Operation::Dispatch(run, leaves), Answer::Queued(ours), Answer::Queued(mut theirs)) => {
+                let is_second = self.model.runs.get(run).is_some_and(|run| run.is_second);
+                if theirs == Err(ErrorKind::Corrupt) && is_second && self.clients.len() > 1 {
+                    // This client remembered the plan of another run under this id: by now it does not, and may try
+                    // again.
+                    self.tally.event("dispatch of a plan out of date");
+                    let again = self.perform(Side::Subject, client, operation).await?;
+                    let Answer::Queued(again) = again else { unreachable!("it is the same operation") };
+                    theirs = again;
+                }
+                equal(&ours, &theirs)?;
+                let queued = ours.map_err(|kind| kind.to_string())?;
+                if let Some(tracked) = self.model.runs.get_mut(run) {
+                    let expect = leaves.iter().filter(|leaf| tracked.state.dispatch(leaf.release)).count();
+                    check(queued == expect, || format!("{queued} were queued, {expect} in the outbox"))?;
+                }
+                Ok(queued > 0)
+            }
+            (Operation::Receive { worker, .. }, Answer::Received(ours), Answer::Received(theirs)) => {
+                self.received(worker, ours, theirs)
+            }
+            (Operation::Sweep(_), Answer::Swept(ours), Answer::Swept(theirs)) => self.swept(ours, theirs),
+            (Operation::Events(max), Answer::Events(ours), Answer::Events(theirs)) => {
+                self.events(client, *max, ours, theirs).await
+            }
+            (Operation::Forget(run), Answer::Forgotten(ours), Answer::Forgotten(theirs)) => {
+                equal(&ours, &theirs)?;
+                equal(&ours, &self.model.runs.contains_key(run))?;
+                self.forget(*run);
+                Ok(ours)
+            }
+            (operation, Answer::Done, Answer::Done) => Ok(self.done(operation)),
+            (_, Answer::Outbox(ours), Answer::Outbox(theirs)) => {
+                equal(&ours, &theirs)?;
+                Ok(!ours.is_empty())
+            }
+            (_, Answer::Known(ours), Answer::Known(theirs)) => {
+                equal(&ours, &theirs)?;
+                Ok(!ours.is_empty())
+            }
+            (_, Answer::Status(ours), Answer::Status(theirs)) => {
+                equal(&ours, &theirs)?;
+                Ok(ours.is_some())
+            }
+            (_, Answer::Phases(ours), Answer::Phases(theirs)) => {
+                equal(&ours, &theirs)?;
+                Ok(ours.is_some())
+            }
+            (_, Answer::Runs(ours), Answer::Runs(theirs)) => {
+                equal(&ours, &theirs)?;
+                Ok(!ours.is_empty())
+            }
+            (_, reference, subject) => unreachable!("answers of another kind: {reference:?} {subject:?}"),
+        }
+    }
+
+    async fn submitted(
+        &mut self,
+        client: usize,
+        submission: &Submission,
+        answer: Result<Submitted, ErrorKind>,
+    ) -> Compared<bool> {
+        let Submission { id, canvas, plan, starts, retention } = submission;
+        let expect = match self.model.runs.get(id) {
+            None => Ok(Submitted::Accepted),
+            Some(known) if known.plan == *plan => Ok(Submitted::Existing),
+            Some(_) => Err(ErrorKind::Conflict),
+        };
+        equal(&answer, &expect)?;
+        match answer {
+            Ok(Submitted::Accepted) => self.tally.event("accepted: submission"),
+            Ok(Submitted::Existing) => self.tally.event("existing: submission"),
+            Err(_) => self.tally.event("conflict: submission"),
+        }
+        if answer != Ok(Submitted::Accepted) {
+            return Ok(false);
+        }
+        let (mut state, released) = RunState::start(plan);
+        let mut ready: Vec<Release> = starts.iter().map(|leaf| leaf.release).collect();
+        ready.sort_unstable();
+        if !released.is_empty() && ready == released {
+            assert!(released.iter().all(|release| state.dispatch(*release)), "they were just released");
+            // A backend may leave all of them to a coordinator, to which it then announces the run.
+            let outbox = self.clients[client].outbox(*id).await.map_err(|error| error.to_string())?;
+            if outbox.is_empty() {
+                self.tally.event("first leaves queued with the submission");
+            } else {
+                self.tally.event("first leaves left to a coordinator");
+                let queued = self.clients[client].dispatch(*id, starts).await;
+                equal(&queued.map_err(|error| error.to_string())?, &starts.len())?;
+                self.model.expect_surplus(*id);
+            }
+        }
+        self.tally.event(match plan.len() {
+            0..=16 => "a run of at most 16 nodes",
+            17..=1024 => "a run of 17 to 1,024 nodes",
+            _ => "a run of more than 1,024 nodes",
+        });
+        if plan.nodes().any(|(node, _)| plan.leaf(node).is_some_and(|leaf| leaf.args.len() > 100_000)) {
+            self.tally.event("a run with large arguments");
+        }
+        let gone = self.model.gone.remove(id);
+        if let Some((_, before)) = &gone {
+            self.tally.event(if before == plan {
+                "an id was taken again by the same canvas"
+            } else {
+                "an id was taken again by another canvas"
+            });
+        }
+        let tracked = Tracked {
+            canvas: canvas.clone(),
+            plan: plan.clone(),
+            state,
+            retention: *retention,
+            is_second: gone.is_some(),
+            versions: None,
+        };
+        self.model.runs.insert(*id, tracked);
+        Ok(true)
+    }
+
+    async fn settled(
+        &mut self,
+        client: usize,
+        steps: &[Step],
+        knows: &[RunId],
+        (ours, theirs): (Settlements, Settlements),
+    ) -> Compared<bool> {
+        equal(&(ours.len(), theirs.len()), &(steps.len(), steps.len()))?;
+        let mut did_something = false;
+        for (step, (ours, theirs)) in steps.iter().zip(ours.into_iter().zip(theirs)) {
+            let (ours, theirs) = match (ours, theirs) {
+                (Ok(Advanced::Unknown), Ok(Advanced::Unknown)) => {
+                    check(!self.model.runs.contains_key(&step.run), || "a run is unknown".to_owned())?;
+                    self.tally.event("settled: unknown run");
+                    continue;
+                }
+                (
+                    Ok(Advanced::Settled { settled: ours, acknowledged: our_ack }),
+                    Ok(Advanced::Settled { settled: theirs, acknowledged: their_ack }),
+                ) => ((ours, our_ack), (theirs, their_ack)),
+                (ours, theirs) => return Err(format!("reference: {ours:?}\nsubject: {theirs:?}")),
+            };
+            let (ours, our_ack) = ours;
+            let (theirs, their_ack) = theirs;
+            equal(&ours.verdicts, &theirs.verdicts)?;
+            equal(&(ours.decided, ours.ended), &(theirs.decided, theirs.ended))?;
+            // A large step may be taken in parts, of which the first does not know what the others see.
+            let in_parts = step.completions.len() > STEP_MAX;
+            // Prepared leaves may be left to the caller by a client that does not have the run's plan at hand.
+            let may_leave = in_parts || self.prepared_may_wait || !knows.contains(&step.run);
+            // What is handed out again may be read after the whole batch, in which the run comes up again; the dump
+            // shows that the outboxes are the same.
+            let is_blurred = ours.repairs() && steps.iter().filter(|other| other.run == step.run).count() > 1;
+            let queued_here = |released: &[Release], other: &[Release]| -> Vec<Release> {
+                other.iter().filter(|release| !released.contains(release)).copied().collect()
+            };
+            let left = Pair {
+                reference: queued_here(&theirs.released, &ours.released),
+                subject: queued_here(&ours.released, &theirs.released),
+            };
+            let left = if is_blurred { Pair::default() } else { left };
+            if !in_parts {
+                check(left.reference.is_empty(), || {
+                    format!("reference alone releases {:?}", left.reference)
+                })?;
+                check(left.subject.is_empty() || may_leave, || {
+                    format!("subject alone releases {:?}", left.subject)
+                })?;
+            }
+            for (side, left) in [(Side::Reference, left.reference), (Side::Subject, left.subject)] {
+                let leaves: Vec<_> =
+                    step.prepared.iter().filter(|leaf| left.contains(&leaf.release)).cloned().collect();
+                check(leaves.len() == left.len(), || format!("{side:?} alone releases {left:?}"))?;
+                let queued = self.backend(side, client).dispatch(step.run, &leaves).await;
+                queued.map_err(|error| error.to_string())?;
+            }
+            if !step.events.is_empty() {
+                if !may_leave {
+                    equal(&our_ack, &their_ack)?;
+                }
+                if our_ack || their_ack {
+                    // Whether the step itself acknowledges is up to the backend.
+                    for (side, acknowledged) in [(Side::Reference, our_ack), (Side::Subject, their_ack)] {
+                        if !acknowledged {
+                            self.perform(side, client, &Operation::Acknowledge(step.events.clone())).await?;
+                        }
+                    }
+                    self.model.acknowledged(&step.events);
+                    self.tally.event("events acknowledged by the step");
+                }
+            }
+            let tracked = self.model.runs.get_mut(&step.run).ok_or("a forgotten run was settled")?;
+            let was_open = !tracked.state.ended();
+            let expect = tracked.state.settle(&tracked.plan, step.completions.iter().cloned());
+            equal(&ours.verdicts, &expect.verdicts)?;
+            equal(&(ours.decided, ours.ended), &(expect.decided, expect.ended))?;
+            for release in expect.released.iter().filter(|_| !is_blurred) {
+                if !ours.released.contains(release) || !theirs.released.contains(release) {
+                    let is_prepared = step.prepared.iter().any(|leaf| leaf.release == *release);
+                    check(is_prepared, || format!("{release:?} is not handed out"))?;
+                    if tracked.state.dispatch(*release) {
+                        self.tally.event("prepared leaves queued by the step");
+                    }
+                }
+            }
+            expect.verdicts.iter().for_each(|verdict| self.tally.event(format!("verdict: {verdict:?}")));
+            if was_open && tracked.state.ended() {
+                self.tally.event("a run ended");
+            }
+            did_something |= expect.changes();
+        }
+        Ok(did_something)
+    }
+
+    /// Which runs a backend looks at is up to it, as long as it looks at all when it may.
+    fn owing(&self, max: usize, mut ours: Vec<RunId>, mut theirs: Vec<RunId>) -> Compared<bool> {
+        let owing: Vec<RunId> =
+            self.model.runs.iter().filter(|(_, run)| run.state.owed() > 0).map(|(id, _)| *id).collect();
+        let is_all = max >= self.model.runs.len();
+        for runs in [&mut ours, &mut theirs] {
+            runs.sort_unstable();
+            let are_owing = runs.iter().all(|run| owing.contains(run));
+            check(are_owing && runs.len() <= max, || format!("{runs:?} of {owing:?}"))?;
+            if is_all {
+                equal(runs, &owing)?;
+            }
+        }
+        Ok(!ours.is_empty())
+    }
+
+    /// The same leaves in the same order; only the deliveries have other names.
+    fn received(&mut self, worker: &WorkerId, ours: Vec<Delivery>, theirs: Vec<Delivery>) -> Compared<bool> {
+        let content = |all: &[Delivery]| {
+            let content = |one: &Delivery| (one.id.queue.clone(), one.message.clone(), one.deliveries);
+            all.iter().map(content).collect::<Vec<_>>()
+        };
+        equal(&content(&ours), &content(&theirs))?;
+        let any = !ours.is_empty();
+        for (ours, theirs) in ours.into_iter().zip(theirs) {
+            let ids = Pair { reference: ours.id, subject: theirs.id };
+            self.model.remember(Held { ids, message: ours.message, worker: worker.clone(), is_held: true });
+        }
+        Ok(any)
+    }
+
+    fn swept(&mut self, ours: Swept, theirs: Swept) -> Compared<bool> {
+        equal(&ours, &theirs)?;
+        if ours.redelivered + ours.lost > 0 {
+            self.tally.event("a lease had passed");
+        }
+        let is_over = |run: &Tracked| run.state.ended() && run.retention == Some(SHORT);
+        let over: Vec<RunId> =
+            self.model.runs.iter().filter(|(_, run)| is_over(run)).map(|(id, _)| *id).collect();
+        equal(&ours.forgotten, &over.len())?;
+        for run in over {
+            self.tally.event("a run was forgotten by the sweep");
+            self.forget(run);
+        }
+        Ok(ours != Swept::default())
+    }
+
+    fn forget(&mut self, run: RunId) {
+        if let Some(tracked) = self.model.runs.remove(&run) {
+            self.model.gone.insert(run, (tracked.canvas, tracked.plan));
+        }
+    }
+
+    /// Events of different queues may come in any order, and those of a queue that a client does not know yet come
+    /// when it finds nothing else: so they are matched as they come.
+    async fn events(
+        &mut self,
+        client: usize,
+        max: usize,
+        ours: Vec<EventDelivery>,
+        theirs: Vec<EventDelivery>,
+    ) -> Compared<bool> {
+        let any = !ours.is_empty();
+        check(ours.len() <= max && theirs.len() <= max, || format!("{} {}", ours.len(), theirs.len()))?;
+        let is_last = theirs.is_empty() && max > 0;
+        self.take_in(Side::Reference, client, ours).await?;
+        self.take_in(Side::Subject, client, theirs).await?;
+        if max == usize::MAX && !is_last {
+            self.take_all_events(client).await?;
+        } else {
+            self.model.match_events();
+            let Pair { reference, subject } = self.model.loose();
+            check(reference >= subject && !(is_last && reference > subject), || self.model.show_loose())?;
+        }
+        Ok(any)
+    }
+
+    async fn take_in(&mut self, side: Side, client: usize, events: Vec<EventDelivery>) -> Compared {
+        let surplus = self.model.take_in(side, client, events);
+        let acknowledged = self.backend(side, client).acknowledge(&surplus).await;
+        acknowledged.map_err(|error| error.to_string())
+    }
+
+    /// Takes events until there are none: then both have handed out the same.
+    async fn take_all_events(&mut self, client: usize) -> Compared {
+        for side in [Side::Reference, Side::Subject] {
+            loop {
+                let answer = self.perform(side, client, &Operation::Events(usize::MAX)).await?;
+                let Answer::Events(events) = answer else { unreachable!("it is the same operation") };
+                if events.is_empty() {
+                    break;
+                }
+                self.take_in(side, client, events).await?;
+            }
+        }
+        self.model.match_events();
+        equal(&self.model.loose(), &Pair { reference: 0, subject: 0 }).map_err(|_| self.model.show_loose())
+    }
+
+    /// Operations without an answer: whether there was something for them to do.
+    fn done(&mut self, operation: &Operation) -> bool {
+        match operation {
+            Operation::Finish(done) => {
+                self.model.release(done.iter().map(|(held, _)| held));
+                done.iter().any(|(held, _)| held.is_held)
+            }
+            Operation::HandBack(worker, held) => {
+                let theirs = held.iter().filter(|held| held.worker == *worker);
+                self.model.release(theirs);
+                held.iter().any(|held| held.is_held && held.worker == *worker)
+            }
+            Operation::Renew(worker, held) => held.iter().any(|held| held.is_held && held.worker == *worker),
+            // A worker that still holds something is not forgotten.
+            Operation::Retire(worker, queues) => {
+                let holds =
+                    |held: &Held| held.worker == *worker && queues.contains(&held.ids.reference.queue);
+                !self.model.deliveries.iter().any(|held| held.is_held && holds(held))
+            }
+            Operation::Acknowledge(taken) => {
+                let is_new = |ids: &Pair<_>| self.model.events.iter().any(|known| known.ids == *ids);
+                let any = taken.iter().any(|taken| is_new(&taken.ids));
+                self.model.acknowledged(taken);
+                any
+            }
+            other => unreachable!("{} has an answer", other.kind()),
+        }
+    }
+
+    /// Compares all that can be read of a run, on both backends and with the engine; of the outcomes those of these
+    /// nodes and a sample, or all.
+    async fn compare_run(&mut self, client: usize, run: RunId, touched: Option<&[NodeNo]>) -> Compared {
+        let Some(tracked) = self.model.runs.get_mut(&run) else {
+            for backend in [self.reference, self.clients[client]] {
+                let status = backend.status(run).await.map_err(|error| error.to_string())?;
+                check(status.is_none(), || format!("{run} is not there, and has {status:?}"))?;
+            }
+            return Ok(());
+        };
+        let Tracked { plan, state, versions, .. } = tracked;
+        let all = (0..plan.len()).map(NodeNo::from_index);
+        let nodes: Vec<NodeNo> = match touched {
+            Some(touched) if plan.len() > SAMPLE => {
+                let sample = all.step_by(plan.len() / SAMPLE + 1);
+                touched.iter().copied().chain(sample).collect()
+            }
+            _ => all.collect(),
+        };
+        let ours = Dump::take(self.reference, (run, plan), &nodes).await;
+        let theirs = Dump::take(self.clients[client], (run, plan), &nodes).await;
+        let (ours, theirs) =
+            (ours.map_err(|error| error.to_string())?, theirs.map_err(|error| error.to_string())?);
+        let (Some((ours, our_version)), Some((theirs, their_version))) = (ours, theirs) else {
+            return Err(format!("one of them does not know {run}"));
+        };
+        equal(&ours, &Dump::of(plan, state, &nodes))
+            .map_err(|how| format!("not as the engine says\n{how}"))?;
+        equal(&ours, &theirs)?;
+        // One step may count as several changes, but not as none.
+        let now = Pair { reference: our_version, subject: their_version };
+        if let Some(before) = versions.replace(now.clone()) {
+            let changed = (before.reference != now.reference, before.subject != now.subject);
+            check(changed.0 == changed.1 && before.subject <= now.subject, || format!("{before:?} {now:?}"))?;
+        }
+        if touched.is_none() {
+            state.check_invariants(plan);
+        }
+        Ok(())
+    }
+
+    /// Compares everything that can be read.
+    async fn compare_all(&mut self, client: usize) -> Compared {
+        let list = Operation::List(None, 10_000);
+        let (ours, theirs) = (
+            self.perform(Side::Reference, client, &list).await?,
+            self.perform(Side::Subject, client, &list).await?,
+        );
+        let runs: Vec<RunId> = self.model.runs.keys().rev().copied().collect();
+        for answer in [ours, theirs] {
+            let Answer::Runs(listed) = answer else { unreachable!("it is a list") };
+            equal(&listed, &runs)?;
+        }
+        for run in runs {
+            self.compare_run(client, run, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes out all that is left, which is the same on both, and forgets all runs.
+    async fn drain(&mut self) -> Compared {
+        for client in 0..self.clients.len() {
+            self.compare_all(client).await?;
+        }
+        let receive = Operation::Receive {
+            worker: WorkerId::new("drain"),
+            queues: choose::QUEUES.iter().map(|queue| (*queue).into()).collect(),
+            max: 10_000,
+            lease: LEASE,
+        };
+        self.step(0, &receive).await?;
+        self.step(0, &receive).await?;
+        self.take_all_events(0).await?;
+        for client in 0..self.clients.len() {
+            let mine = self.model.events.iter().filter(|taken| taken.client == client).cloned().collect();
+            self.step(client, &Operation::Acknowledge(mine)).await?;
+        }
+        let runs: Vec<RunId> = self.model.runs.keys().copied().collect();
+        for run in runs {
+            self.step(0, &Operation::Forget(run)).await?;
+        }
+        self.compare_all(0).await
+    }
+}
+
+fn check(holds: bool, why: impl FnOnce() -> String) -> Compared {
+    if holds { Ok(()) } else { Err(why()) }
+}
+
+/// `Err` with both when they differ.
+fn equal<T: PartialEq + std::fmt::Debug>(ours: &T, theirs: &T) -> Compared {
+    check(ours == theirs, || {
+        let (ours, theirs) = (format!("{ours:?}"), format!("{theirs:?}"));
+        let same = ours.chars().zip(theirs.chars()).take_while(|(one, other)| one == other).count();
+        let part = |text: &str| {
+            text.chars().skip(same.saturating_sub(CONTEXT)).take(4 * CONTEXT).collect::<String>()
+        };
+        let lengths = (ours.len(), theirs.len());
+        format!(
+            "{lengths:?} characters, around the first that differs:\none:   {}\nother: {}",
+            part(&ours),
+            part(&theirs)
+        )
+    })
+}
