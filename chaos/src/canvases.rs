@@ -30,7 +30,7 @@ pub(crate) fn canvas(seed: u64, place: u64) -> Canvas {
         // More first leaves than a submission queues itself.
         3 => wide(120 + rng.below(200)),
         4 => Canvas::chord(arms(&mut rng), tag(0)),
-        5 => Canvas::chain([wide(10 + rng.below(30)).then(tag(1000)), wide(20), Canvas::from(tag(2000))]),
+        5 => Canvas::chain([wide(10 + rng.below(30)).then(tag(1000)), wide(20), tag(2000)]),
         _ => random::canvas(rng.next_u64(), &Shape { depth_max: 5, ..Shape::default() }),
     }
 }

@@ -107,7 +107,7 @@ pub(crate) fn consumers(connection: &mut Connection, stream: &str) -> RedisResul
     let sum = |name: &str| -> RedisResult<usize> {
         let mut sum = 0;
         for group in &groups {
-            sum += group.get(name).map_or(Ok(0), |value| redis::from_redis_value_ref::<usize>(value))?;
+            sum += group.get(name).map_or(Ok(0), redis::from_redis_value_ref::<usize>)?;
         }
         Ok(sum)
     };

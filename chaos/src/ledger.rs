@@ -118,10 +118,10 @@ impl Ledger {
             calls.push(Call { attempt, hash, begun_us: us, ended: None, process });
             return Some(());
         }
-        let end = match words.get(5)? {
-            &"o" => End::Ok,
-            &"f" => End::Failed,
-            &"r" => End::Retry,
+        let end = match *words.get(5)? {
+            "o" => End::Ok,
+            "f" => End::Failed,
+            "r" => End::Retry,
             _ => return None,
         };
         let same = |call: &&mut Call| {
