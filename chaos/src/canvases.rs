@@ -24,13 +24,17 @@ pub(crate) struct Expected {
 /// The canvas of this place in the sequence of a seed.
 pub(crate) fn canvas(seed: u64, place: u64) -> Canvas {
     let mut rng = Rng::new(seed.wrapping_mul(0x1_0000_0001) ^ (place << 20));
-    match rng.below(20) {
-        0 | 1 => wide(50 + rng.below(151)).then(tag(0)),
-        2 => Canvas::chain((0..8 + rng.below(20)).map(tag)),
+    match rng.below(60) {
+        0..6 => wide(50 + rng.below(151)).then(tag(0)),
+        6..9 => Canvas::chain((0..8 + rng.below(20)).map(tag)),
         // More first leaves than a submission queues itself.
-        3 => wide(120 + rng.below(200)),
-        4 => Canvas::chord(arms(&mut rng), tag(0)),
-        5 => Canvas::chain([wide(10 + rng.below(30)).then(tag(1000)), wide(20), tag(2000)]),
+        9..12 => wide(120 + rng.below(200)),
+        12..15 => Canvas::chord(arms(&mut rng), tag(0)),
+        // More nodes than have their states with the run, and more results than travel with a leaf.
+        15 => wide(1030 + rng.below(100)).then(tag(0)),
+        // A plan that is stored in parts, and arguments that do not travel with a leaf.
+        16 | 17 => Canvas::chord((0..3).map(large), tag(0)),
+        18..21 => Canvas::chain([wide(10 + rng.below(30)).then(tag(1000)), wide(20), tag(2000)]),
         _ => random::canvas(rng.next_u64(), &Shape { depth_max: 5, ..Shape::default() }),
     }
 }
@@ -46,10 +50,21 @@ fn arms(rng: &mut Rng) -> Vec<Canvas> {
     (0..count).map(|arm| Canvas::chain((0..1 + rng.below(5)).map(|step| tag(1 + 100 * arm + step)))).collect()
 }
 
+/// A leaf that hands on 100 KB.
+fn large(number: u32) -> Canvas {
+    let mut signature = signature("echo");
+    signature.args.push(Json::string(&number.to_string().repeat(100_000)));
+    signature.into()
+}
+
 fn tag(number: u32) -> Canvas {
-    let mut signature = Signature::of(TaskName::new("tag").expect("the suite's tasks have proper names"));
+    let mut signature = signature("tag");
     signature.kwargs.insert("tag".to_owned(), Json::from_compact(number.to_string()));
     signature.into()
+}
+
+fn signature(task: &str) -> Signature {
+    Signature::of(TaskName::new(task).expect("the suite's tasks have proper names"))
 }
 
 /// Evaluates a canvas.

@@ -123,6 +123,11 @@ impl Client {
         self.all().values().cloned().collect()
     }
 
+    /// How many of them have not ended.
+    pub(crate) fn open(&self) -> usize {
+        self.all().values().filter(|run| run.fate == Fate::Open).count()
+    }
+
     /// One of the runs that have not ended.
     pub(crate) fn any_open(&self, rng: &mut Rng) -> Option<Run> {
         let all = self.all();

@@ -14,8 +14,12 @@ pub(crate) const SWEEP: Duration = Duration::from_millis(500);
 /// How long running leaves may take to finish after SIGTERM. No leaf takes so long.
 pub(crate) const GRACE: Duration = Duration::from_secs(8);
 
-/// Within this time after the last fault every run has to reach its end: lease and sweep, and what was under way then.
-pub(crate) const SETTLE: Duration = Duration::from_secs(20);
+/// After the last fault a run has to reach its end within this time, and the next one again: lease and sweep, and what
+/// has to be run.
+pub(crate) const SETTLE: Duration = Duration::from_secs(15);
+
+/// All of them within this time.
+pub(crate) const SETTLE_MAX: Duration = Duration::from_secs(60);
 
 /// Kills and restarts coordinators, workers and Redis under random canvases, and counts what was lost, doubled or stuck.
 #[derive(Clone, Debug, Parser)]

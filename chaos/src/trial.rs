@@ -14,7 +14,7 @@ use crate::crew::Crew;
 use crate::faults::{Fault, Kind};
 use crate::killer;
 use crate::ledger::Ledger;
-use crate::options::{Options, SETTLE, Victim, word};
+use crate::options::{Options, SETTLE, SETTLE_MAX, Victim, word};
 use crate::report::Report;
 use crate::sampler;
 
@@ -73,8 +73,12 @@ fn observe(options: &Options, fsync: Fsync, server: &Arc<Server>, directory: &Pa
     client.stop.store(true, Ordering::Relaxed);
     crew.heal();
     let healed = Instant::now();
-    while !work.is_finished() && healed.elapsed() < SETTLE {
+    let (mut open, mut since) = (usize::MAX, Instant::now());
+    while !work.is_finished() && since.elapsed() < SETTLE && healed.elapsed() < SETTLE_MAX {
         crew.tend();
+        if client.open() < open {
+            (open, since) = (client.open(), Instant::now());
+        }
         std::thread::sleep(Duration::from_millis(10));
     }
     let settled_in = healed.elapsed();
