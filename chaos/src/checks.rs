@@ -377,3 +377,34 @@ fn is_callback(plan: &Plan, node: NodeNo) -> bool {
 fn at(run: &Run, what: &str) -> String {
     format!("{what}: run {}, canvas {}", run.id, run.place)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use celeriac::primitives::RunId;
+
+    use super::*;
+
+    /// A chord of two after its first header task.
+    #[track_caller]
+    fn check(states: &str, counter: &str, open: u32, expect: &[&str]) {
+        let canvas = celeriac::engine::text::parse("chord([noargs.s(), noargs.s()], tsum.s())").unwrap();
+        let (id, plan) = (RunId::from_parts(1, 2), Arc::new(Plan::compile(&canvas).unwrap()));
+        let run = Run { place: 7, id, plan, fate: Fate::Open };
+        let fields = [(('o', 1), b"1".to_vec()), (('c', 3), counter.as_bytes().to_vec())].into();
+        let states = states.as_bytes().to_vec();
+        let dump = Dump { open, left: 1, done: 1, states, fields, ..Dump::default() };
+        let expect: Vec<String> = expect.iter().map(|what| at(&run, what)).collect();
+        assert_eq!(i3_counters_are_what_the_states_say(&run, &dump), expect);
+    }
+
+    #[test]
+    fn a_counter_that_is_not_what_its_predecessors_say_is_found() {
+        check("SDW", "1", 1, &[]);
+        check("SDW", "2", 1, &["I3: the counter of 3 is 2, not 1"]);
+        check("SDW", "1", 2, &["I3: open is 2, not 1"]);
+        check("SDD", "1", 2, &["I3: whether 3 waits is 0, not 1"]);
+        check("SD", "1", 1, &["I3: 2 states of 3 nodes"]);
+    }
+}

@@ -149,3 +149,28 @@ pub(crate) fn digest(text: &str) -> u64 {
 pub(crate) fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_micros() as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use celeriac::primitives::NodeNo;
+
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_a_torn_last_line_is_no_matter() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("worker-1.1");
+        let task = RunId::from_parts(1, 2).task(NodeNo::from_index(0));
+        let writer = Writer::create(&path);
+        writer.begins(task, 1, 0xabc);
+        writer.ends(task, 1, 0xabc, End::Retry);
+        writer.begins(task, 2, 0xabc);
+        writer.stalled(5, 9);
+        writer.write(format_args!("E {task} 2 17"));
+        let ledger = Ledger::read(directory.path()).unwrap();
+        let (_, calls) = ledger.run(task.run()).next().unwrap();
+        let seen: Vec<_> = calls.iter().map(|call| (call.attempt, call.ended.map(|(_, end)| end))).collect();
+        assert_eq!(seen, [(1, Some(End::Retry)), (2, None)]);
+        assert_eq!((ledger.stalls, ledger.unreadable.len()), (vec![(0, 5, 9)], 0));
+    }
+}
