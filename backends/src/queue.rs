@@ -26,8 +26,8 @@ pub trait Queue {
 
     /// Reports how deliveries ended and acknowledges them, both in one step for each.
     ///
-    /// A delivery that was reclaimed meanwhile is reported all the same: the first report counts, later ones change
-    /// nothing.
+    /// A delivery that was reclaimed or handed back meanwhile is reported all the same: the first report counts, later
+    /// ones change nothing. Is it waiting for another worker, it does not come again.
     async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError>;
 
     /// Prolongs leases by `lease` from now.
@@ -43,6 +43,10 @@ pub trait Queue {
 
     /// Notes that a worker is gone and holds nothing any more: the backend forgets it.
     async fn retire(&self, worker: &WorkerId, queues: &[Arc<str>]) -> Result<(), BackendError>;
+
+    /// Waits until everything is given back that was taken for futures which were dropped meanwhile, of leaves and of
+    /// events: the last thing to do before a process ends.
+    async fn quiesce(&self);
 
     /// Takes up what lost its owner: leases that have passed go back to the head of their queues; a leaf that was
     /// delivered `deliveries_max` times ends as [`WorkerLost`](celeriac_primitives::Outcome::WorkerLost) instead.

@@ -87,8 +87,8 @@ pub struct NewRun {
     pub id: RunId,
     /// What to run.
     pub plan: Arc<Plan>,
-    /// Its first leaves, ready to be queued. A backend queues them in the step that stores the run, all or none; else
-    /// they stay in the outbox, and the run is announced.
+    /// Its first leaves, ready to be queued. A backend queues them in the step that stores the run, all or none; else,
+    /// and when they are not all of the first leaves, those stay in the outbox, and the run is announced.
     pub starts: Vec<Dispatch>,
     /// How long the run is kept after its end; `None` until it is forgotten.
     pub retention: Option<Duration>,
@@ -102,7 +102,7 @@ pub struct Advance {
     /// Deliveries that have ended, in order.
     pub completions: Vec<Completion>,
     /// Leaves that these completions may release, ready to be queued: a backend that can do so queues those that are
-    /// released in the same step, and the others not at all. A step that sees a duplicate or late completion queues
+    /// released in the same step and are owed at its end, in the order given, and the others not at all. A step that sees a duplicate or late completion queues
     /// nothing itself, since the leaves may have been composed from its outcome.
     pub prepared: Vec<Dispatch>,
     /// The events that brought the completions. A backend that can do so acknowledges them in the same step when the
@@ -128,6 +128,14 @@ impl NewRun {
     /// A run without leaves that are ready, kept until it is forgotten.
     pub fn new(id: RunId, plan: Arc<Plan>) -> Self {
         Self { id, plan, starts: Vec::new(), retention: None }
+    }
+
+    /// Whether the leaves that are ready are these, which the run starts with, each once and in any order. If not,
+    /// none of them is queued.
+    pub fn starts_with(&self, released: &[Release]) -> bool {
+        let mut starts: Vec<Release> = self.starts.iter().map(|leaf| leaf.release).collect();
+        starts.sort_unstable();
+        starts == released
     }
 }
 

@@ -71,7 +71,7 @@ async fn process(
         lease = ?args.lease,
         "started"
     );
-    let watched = || Arc::new(Watched::new(app.backend().clone(), name.clone()));
+    let watched = || Arc::new(Watched::new(app.backend().clone()));
     let work = work.map(|work| (work, watched()));
     let coordinate = coordinate.map(|coordinate| (coordinate, watched()));
     let parts = work.iter().map(|(_, watched)| ("worker", watched.clone()));
@@ -82,8 +82,9 @@ async fn process(
     let parts = Parts {
         coordinator: coordinate
             .map(|(coordinate, watched)| start_coordinator(&app, watched, coordinate, args)),
-        worker: work.as_ref().map(|(work, watched)| start_worker(&app, watched.clone(), work, args)),
+        worker: work.as_ref().map(|(work, watched)| start_worker(&app, watched.clone(), work, args, &name)),
     };
+    let worker_id = parts.worker.as_ref().map(|worker| worker.id().clone());
 
     let signal = io.signals.next().await;
     tracing::info!(%signal, grace = ?args.grace, "stopping: taking no more, finishing what runs");
@@ -92,8 +93,8 @@ async fn process(
         biased;
         signal = io.signals.next() => {
             tracing::warn!(%signal, "stopping at once");
-            if let Some((_, watched)) = &work {
-                give_back(watched).await;
+            if let (Some((_, watched)), Some(id)) = (&work, &worker_id) {
+                give_back(watched, id).await;
             }
             signal.exit()
         }
@@ -103,10 +104,6 @@ async fn process(
     tracing::info!(%name, "stopped");
     Ok(exit)
 }
-
-/// How long a process goes on when its parts have stopped. Both were stopped while they waited for more; what the
-/// backend took for them at that moment, it gives back in the background, and else it would lie until its lease passes.
-const AFTERMATH: Duration = Duration::from_millis(300);
 
 /// What runs in a process.
 struct Parts {
@@ -126,14 +123,16 @@ impl Parts {
         {
             tracing::warn!("the coordinator does not finish; another gets what it holds");
         }
-        tokio::time::sleep(AFTERMATH).await;
     }
 }
 
-fn start_worker(app: &App, backend: Arc<Watched>, work: &WorkArgs, args: &ProcessArgs) -> Worker {
+fn start_worker(app: &App, backend: Arc<Watched>, work: &WorkArgs, args: &ProcessArgs, name: &str) -> Worker {
     let WorkArgs { concurrency, ref queues, prefetch } = *work;
-    let mut options =
-        WorkerOptions::default().concurrency(concurrency as usize).queues(queues).lease(args.lease);
+    let mut options = WorkerOptions::default()
+        .concurrency(concurrency as usize)
+        .queues(queues)
+        .lease(args.lease)
+        .name(name);
     options.prefetch = prefetch.map(|leaves| leaves as usize);
     tracing::info!(queues = queues.join(","), concurrency, prefetch, "the worker starts");
     app.on(backend).worker(options)
@@ -157,20 +156,18 @@ fn start_coordinator(
 }
 
 /// What a worker that is cut off holds goes to others at once, if the backend answers in time.
-async fn give_back(watched: &Watched) {
-    match tokio::time::timeout(COLD, watched.give_back()).await {
+async fn give_back(watched: &Watched, worker: &WorkerId) {
+    match tokio::time::timeout(COLD, watched.give_back(worker)).await {
         Ok(Ok(leaves)) => tracing::info!(leaves, "given back"),
         Ok(Err(error)) => tracing::warn!(%error, "could not give leaves back; their leases will"),
         Err(_) => tracing::warn!("could not give leaves back in time; their leases will"),
     }
 }
 
-/// A name for people, and something that no other process has.
-fn identity(name: Option<&str>) -> WorkerId {
+/// What the process is called: as it was told, or by host and number; with something that no other process has.
+fn identity(name: Option<&str>) -> String {
+    let host = || gethostname::gethostname().to_string_lossy().into_owned();
+    let readable = name.map_or_else(|| format!("{}-{}", host(), std::process::id()), str::to_owned);
     let unique = uuid::Uuid::new_v4().simple().to_string();
-    let readable = match name {
-        Some(name) => name.to_owned(),
-        None => format!("{}-{}", gethostname::gethostname().to_string_lossy(), std::process::id()),
-    };
-    WorkerId::new(format!("{readable}-{}", &unique[..12]))
+    format!("{readable}-{}", &unique[..8])
 }

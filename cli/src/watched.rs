@@ -21,8 +21,6 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Watched {
     backend: Arc<dyn Backend>,
-    /// What the process is called; its worker receives under this name instead of its own.
-    name: WorkerId,
     pulse: Mutex<Pulse>,
     held: Mutex<HashSet<DeliveryId>>,
 }
@@ -37,9 +35,9 @@ pub(crate) struct Pulse {
 
 impl Watched {
     /// This backend, which has just answered.
-    pub(crate) fn new(backend: Arc<dyn Backend>, name: WorkerId) -> Self {
+    pub(crate) fn new(backend: Arc<dyn Backend>) -> Self {
         let pulse = Pulse { answered: Instant::now(), failing: None };
-        Self { backend, name, pulse: Mutex::new(pulse), held: Mutex::default() }
+        Self { backend, pulse: Mutex::new(pulse), held: Mutex::default() }
     }
 
     /// Why nothing can be taken from the backend, if so. Whoever takes asks at least every `silence`, answered or not.
@@ -54,10 +52,10 @@ impl Watched {
         }
     }
 
-    /// Gives back all that the worker holds, without asking it. Returns how many leaves.
-    pub(crate) async fn give_back(&self) -> Result<usize, BackendError> {
+    /// Gives back all that this worker holds, without asking it. Returns how many leaves.
+    pub(crate) async fn give_back(&self, worker: &WorkerId) -> Result<usize, BackendError> {
         let held: Vec<DeliveryId> = self.held().drain().collect();
-        self.backend.hand_back(&self.name, &held).await?;
+        self.backend.hand_back(worker, &held).await?;
         Ok(held.len())
     }
 
@@ -135,13 +133,13 @@ watched!(Events {} and {
 impl Queue for Watched {
     async fn receive(
         &self,
-        _: &WorkerId,
+        worker: &WorkerId,
         queues: &[Arc<str>],
         max: usize,
         lease: Duration,
         wait: Duration,
     ) -> Result<Vec<Delivery>, BackendError> {
-        let deliveries = self.note(self.backend.receive(&self.name, queues, max, lease, wait).await)?;
+        let deliveries = self.note(self.backend.receive(worker, queues, max, lease, wait).await)?;
         self.held().extend(deliveries.iter().map(|delivery| delivery.id.clone()));
         Ok(deliveries)
     }
@@ -154,21 +152,25 @@ impl Queue for Watched {
 
     async fn renew(
         &self,
-        _: &WorkerId,
+        worker: &WorkerId,
         deliveries: &[DeliveryId],
         lease: Duration,
     ) -> Result<(), BackendError> {
-        self.note(self.backend.renew(&self.name, deliveries, lease).await)
+        self.note(self.backend.renew(worker, deliveries, lease).await)
     }
 
-    async fn hand_back(&self, _: &WorkerId, deliveries: &[DeliveryId]) -> Result<(), BackendError> {
-        self.note(self.backend.hand_back(&self.name, deliveries).await)?;
+    async fn hand_back(&self, worker: &WorkerId, deliveries: &[DeliveryId]) -> Result<(), BackendError> {
+        self.note(self.backend.hand_back(worker, deliveries).await)?;
         self.let_go(deliveries);
         Ok(())
     }
 
-    async fn retire(&self, _: &WorkerId, queues: &[Arc<str>]) -> Result<(), BackendError> {
-        self.note(self.backend.retire(&self.name, queues).await)
+    async fn retire(&self, worker: &WorkerId, queues: &[Arc<str>]) -> Result<(), BackendError> {
+        self.note(self.backend.retire(worker, queues).await)
+    }
+
+    async fn quiesce(&self) {
+        self.backend.quiesce().await;
     }
 
     async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError> {
@@ -183,7 +185,7 @@ mod tests {
     use super::*;
 
     fn watched() -> Watched {
-        Watched::new(Arc::new(Memory::new()), WorkerId::new("w"))
+        Watched::new(Arc::new(Memory::new()))
     }
 
     fn fails(kind: ErrorKind) -> Result<(), BackendError> {

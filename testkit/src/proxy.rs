@@ -175,6 +175,15 @@ impl Proxy {
     pub fn duplicate(&self, duplicates: impl Fn(&str) -> bool + Send + Sync + 'static) {
         self.rules.send_modify(|rules| rules.duplicates = Arc::new(duplicates));
     }
+
+    /// Answers, in the place of the server, the next commands whose name, in upper case, the predicate holds for: with
+    /// an error such as `LOADING Redis is loading`. The server does not see them. Not for commands between `MULTI` and
+    /// `EXEC`, and not for the one that a trap waits for.
+    pub fn answer(&self, error: &str, times: u64, answers: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        let reply = format!("-{error}\r\n").into();
+        let answer = Some(rules::Answer { reply, left: times, answers: Arc::new(answers) });
+        self.rules.send_modify(|rules| rules.answer = answer);
+    }
 }
 
 impl Drop for Proxy {

@@ -148,6 +148,9 @@ impl Queue for Flaky {
     async fn retire(&self, worker: &WorkerId, queues: &[Arc<str>]) -> Result<(), BackendError> {
         self.inner.retire(worker, queues).await
     }
+    async fn quiesce(&self) {
+        self.inner.quiesce().await;
+    }
     async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError> {
         self.inner.sweep(deliveries_max).await
     }

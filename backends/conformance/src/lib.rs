@@ -46,7 +46,9 @@ macro_rules! suite {
             store {
                 a_submitted_run_is_stored_and_announced
                 a_run_whose_first_leaves_are_ready_starts_with_its_submission
+                leaves_that_are_not_the_first_of_a_run_do_not_start_it
                 a_run_is_forgotten_when_its_time_after_its_end_is_over
+                a_run_is_kept_for_its_own_time_also_under_an_id_that_was_taken_before
                 the_same_submission_again_is_the_same_run
                 another_canvas_under_the_same_id_is_a_conflict_and_changes_nothing
                 a_plan_comes_back_as_it_was
@@ -90,6 +92,8 @@ macro_rules! suite {
                 a_run_that_owes_a_dispatch_is_found_by_the_sweep
                 a_leaf_goes_to_the_queue_it_names
                 prepared_leaves_are_queued_when_their_completions_release_them
+                prepared_leaves_that_the_same_step_ends_or_releases_again_are_not_queued
+                prepared_leaves_are_queued_in_the_order_in_which_they_are_given
                 events_are_acknowledged_when_nothing_is_left_to_dispatch
             }
             queue {
@@ -101,6 +105,8 @@ macro_rules! suite {
                 a_renewed_lease_does_not_pass
                 a_leaf_that_is_handed_back_comes_at_once_and_is_not_counted
                 a_late_report_of_a_reclaimed_leaf_changes_nothing
+                a_leaf_that_is_reported_while_it_waits_to_come_again_does_not_come_again
+                what_comes_again_comes_before_all_that_is_new
                 a_leaf_that_kills_its_workers_ends_as_worker_lost
             }
             events {

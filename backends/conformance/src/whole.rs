@@ -48,9 +48,16 @@ impl Ledger {
     }
 }
 
+fn app(backend: impl Backend, ledger: &Arc<Ledger>) -> App {
+    let app = App::builder("conformance").tasks(definitions()).state(ledger.clone()).backend(backend).build();
+    app.expect("the suite's tasks have different names")
+}
+
 /// What came out of a run.
 #[derive(Debug)]
 struct Observed {
+    /// How many leaves were run.
+    leaves: usize,
     result: Result<Json, Failed>,
     failures: Vec<Failed>,
     /// The leaves that were run, by path and arguments, in order.
@@ -58,23 +65,54 @@ struct Observed {
     seen: Seen,
 }
 
+/// How often a leaf may be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// As long as no worker loses a lease.
+    Once,
+    /// When workers die.
+    AtLeastOnce,
+}
+
 impl Crew {
     /// Starts coordinators and workers on a backend.
     pub fn start(backend: impl Backend, coordinators: usize, workers: usize) -> Self {
-        let ledger = Arc::new(Ledger::default());
-        let app =
-            App::builder("conformance").tasks(definitions()).state(ledger.clone()).backend(backend).build();
-        let app = app.expect("the suite's tasks have different names");
+        let mut crew = Self::alone(backend);
         // Small numbers, so that leaves of one run spread over the workers.
         let options = WorkerOptions::default().concurrency(3).prefetch(2);
-        Self {
-            _coordinators: (0..coordinators)
-                .map(|_| app.coordinator(CoordinatorOptions::default()))
-                .collect(),
-            _workers: (0..workers).map(|_| app.worker(options.clone())).collect(),
-            app,
-            ledger,
+        crew._coordinators
+            .extend((0..coordinators).map(|_| crew.app.coordinator(CoordinatorOptions::default())));
+        crew._workers.extend((0..workers).map(|_| crew.app.worker(options.clone())));
+        crew
+    }
+
+    /// A client without coordinators and workers.
+    pub fn alone(backend: impl Backend) -> Self {
+        let ledger = Arc::new(Ledger::default());
+        let app = app(backend, &ledger);
+        Self { app, ledger, _coordinators: Vec::new(), _workers: Vec::new() }
+    }
+
+    /// The same app with a way of its own to the same store, as in another process. What its workers run is noted
+    /// together with what the others run.
+    pub fn app_on(&self, backend: impl Backend) -> App {
+        app(backend, &self.ledger)
+    }
+
+    /// Runs a canvas and compares it with the reference evaluator; returns how many leaves were run, each counted
+    /// once.
+    ///
+    /// # Errors
+    /// How it differs.
+    pub async fn check(&self, canvas: &Canvas, runs: Runs) -> Result<usize, String> {
+        let mut ran = Vec::new();
+        let evaluation = eager(canvas, &mut |leaf| execute(leaf, &mut ran)).map_err(|e| e.to_string())?;
+        ran.sort();
+        if runs == Runs::AtLeastOnce {
+            ran.dedup();
         }
+        let observed = self.observe(canvas.clone(), runs).await?;
+        compare(&evaluation, &ran, &observed).map_or(Ok(observed.leaves), Err)
     }
 
     /// Runs every row of the tables.
@@ -85,7 +123,9 @@ impl Crew {
         let mut wrong = Vec::new();
         for row in table::all() {
             let checked = match row.canvas() {
-                Ok(canvas) => self.observe(canvas).await.and_then(|observed| row.check(&observed.seen)),
+                Ok(canvas) => {
+                    self.observe(canvas, Runs::Once).await.and_then(|observed| row.check(&observed.seen))
+                }
                 Err(error) => Err(error),
             };
             wrong.extend(checked.err());
@@ -132,7 +172,7 @@ impl Crew {
         let mut ran = Vec::new();
         let evaluation = eager(canvas, &mut |leaf| execute(leaf, &mut ran));
         ran.sort();
-        match (evaluation, self.observe(canvas.clone()).await) {
+        match (evaluation, self.observe(canvas.clone(), Runs::Once).await) {
             (Err(refused), Ok(_)) => Some(format!("eager refuses it: {refused}")),
             (Err(_), Err(_)) => None,
             (Ok(_), Err(error)) => Some(error),
@@ -140,7 +180,7 @@ impl Crew {
         }
     }
 
-    async fn observe(&self, canvas: Canvas) -> Result<Observed, String> {
+    async fn observe(&self, canvas: Canvas, runs: Runs) -> Result<Observed, String> {
         let run = self.app.submit(canvas).await.map_err(|error| error.to_string())?;
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let failed =
@@ -162,10 +202,14 @@ impl Crew {
             }
         }
         let mut seen = Seen { result: Some(result.clone()), failures: failures.clone(), ..Seen::default() };
-        let mut ran = Vec::new();
-        for (task, calls) in self.ledger.take(run.id()) {
+        let (mut ran, noted) = (Vec::new(), self.ledger.take(run.id()));
+        let leaves_run = noted.len();
+        for (task, calls) in noted {
             let path = run.plan().path(task.node());
-            if calls.len() != 1 && run.plan().leaf(task.node()).is_none_or(|leaf| leaf.call == Call::Once) {
+            if runs == Runs::Once
+                && calls.len() != 1
+                && run.plan().leaf(task.node()).is_none_or(|leaf| leaf.call == Call::Once)
+            {
                 return Err(format!("{path} was run {} times", calls.len()));
             }
             ran.extend(calls.into_iter().map(|args| line(&path, args)));
@@ -175,8 +219,11 @@ impl Crew {
             .filter(|node| matches!(node.standing, Standing::Succeeded | Standing::Failed))
             .for_each(|node| seen.ran(&run.plan().path(node.node)));
         ran.sort();
+        if runs == Runs::AtLeastOnce {
+            ran.dedup();
+        }
         run.forget().await.map_err(|error| text(&error))?;
-        Ok(Observed { result, failures, ran, seen })
+        Ok(Observed { leaves: leaves_run, result, failures, ran, seen })
     }
 }
 

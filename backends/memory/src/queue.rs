@@ -64,6 +64,16 @@ impl Leaves {
         taken
     }
 
+    /// Removes a delivery that is done with, also one that waits for another worker by now.
+    fn remove(&mut self, id: &DeliveryId) {
+        let entry = id.entry.1;
+        if self.leased.remove(&entry).is_none()
+            && let Some(queue) = self.queues.get_mut(&id.queue)
+        {
+            queue.retain(|waiting| waiting.entry != entry);
+        }
+    }
+
     /// Puts a leaf that was delivered before at the head of its queue.
     fn put_back(&mut self, entry: u64, lease: Lease) {
         let Lease { queue, message, deliveries, .. } = lease;
@@ -108,7 +118,7 @@ impl Queue for Memory {
     async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError> {
         let mut leaves = lock(&self.0.leaves);
         for (id, _) in done {
-            leaves.leased.remove(&id.entry.1);
+            leaves.remove(id);
         }
         // Still under the lock: a leaf is acknowledged and reported, or neither.
         self.append(done.iter().map(|(_, completion)| Event::Completed(completion.clone())));
@@ -150,6 +160,8 @@ impl Queue for Memory {
     async fn retire(&self, _: &WorkerId, _: &[Arc<str>]) -> Result<(), BackendError> {
         Ok(())
     }
+
+    async fn quiesce(&self) {}
 
     async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError> {
         self.sweep_events();

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +25,8 @@ pub(crate) struct Run {
     plan: Arc<Plan>,
     expected: u32,
     retention: Option<Duration>,
+    /// When it is to be forgotten, once it has ended.
+    until: OnceLock<Instant>,
     state: Mutex<RunState>,
     version: watch::Sender<u64>,
 }
@@ -65,7 +67,7 @@ impl Memory {
             run.touch();
         }
         if open > 0 && state.ended() {
-            self.keep_for(advance.run, run.retention);
+            self.keep(advance.run, &run);
         }
         let acknowledged = !advance.events.is_empty() && settled.released.is_empty();
         if acknowledged {
@@ -75,9 +77,10 @@ impl Memory {
     }
 
     /// Notes when a run that has ended is to be forgotten.
-    fn keep_for(&self, run: RunId, retention: Option<Duration>) {
-        if let Some(retention) = retention {
-            lock(&self.0.ended).push(Reverse((after(retention), run)));
+    fn keep(&self, id: RunId, run: &Run) {
+        if let Some(retention) = run.retention {
+            let until = *run.until.get_or_init(|| after(retention));
+            lock(&self.0.ended).push(Reverse((until, id)));
         }
     }
 
@@ -91,8 +94,9 @@ impl Memory {
             }
             let Some(Reverse((_, run))) = ended.pop() else { return forgotten };
             drop(ended);
-            // The id may have been forgotten and taken again by a run that goes on.
-            let over = self.run(run).is_some_and(|run| run.status().ended());
+            // The id may have been forgotten and taken again by a run that goes on, or that is kept for longer.
+            let is_due = |run: Arc<Run>| run.until.get().is_some_and(|until| *until <= now);
+            let over = self.run(run).is_some_and(is_due);
             forgotten += usize::from(over && self.forget_now(run));
         }
     }
@@ -116,18 +120,21 @@ impl Store for Memory {
             Entry::Occupied(known) if *known.get().plan == *run.plan => Ok(Submitted::Existing),
             Entry::Occupied(_) => Err(BackendError::new(ErrorKind::Conflict, "submit").context(run.id)),
             Entry::Vacant(free) => {
+                let (mut state, released) = RunState::start(&run.plan);
+                let is_ready = run.starts_with(&released);
                 let NewRun { id, plan, starts, retention } = run;
-                let (mut state, released) = RunState::start(&plan);
-                if !released.is_empty() && starts.len() == released.len() {
+                if !released.is_empty() && is_ready {
                     self.enqueue(starts.into_iter().filter(|leaf| state.dispatch(leaf.release)));
                 } else if !released.is_empty() {
                     self.append([Event::Submitted(id)]);
                 }
-                if state.ended() {
-                    self.keep_for(id, retention);
+                let (expected, version, ended) = (plan.expected(), watch::Sender::new(1), state.ended());
+                let (until, state) = (OnceLock::new(), Mutex::new(state));
+                let run = Arc::new(Run { plan, expected, retention, until, state, version });
+                if ended {
+                    self.keep(id, &run);
                 }
-                let (expected, version, state) = (plan.expected(), watch::Sender::new(1), Mutex::new(state));
-                free.insert(Arc::new(Run { plan, expected, retention, state, version }));
+                free.insert(run);
                 Ok(Submitted::Accepted)
             }
         }

@@ -6,19 +6,24 @@
 use std::time::Duration;
 
 use celeriac_backends::BackendError;
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use redis::aio::{ConnectionLike, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, Script, Value};
+
+use tokio_util::task::TaskTracker;
 
 use crate::address::Address;
 use crate::error::refused;
 use crate::hints::Hints;
 use crate::keys::{Keys, Line};
+use crate::lines::Emptied;
+use crate::wire::Wire;
 
-/// A reply that takes longer is given up; Redis may still do what it was asked to.
+/// On a Cluster, a reply that takes longer is given up; Redis may still do what it was asked to. One server's silence
+/// is noticed sooner ([`crate::wire`]).
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Commands wait for a lost connection this often, 0.1 s, 0.2 s, 0.4 s, …; then they fail, and the next one tries on.
 const RECONNECTS: usize = 4;
@@ -30,7 +35,7 @@ pub(crate) const GROUP: &str = "celeriac";
 /// A connection for commands and pipelines. Cheap to clone: clones share it.
 #[derive(Clone)]
 pub(crate) enum Connection {
-    One(ConnectionManager),
+    One(Wire),
     Cluster(ClusterConnection),
 }
 
@@ -68,6 +73,9 @@ pub(crate) struct Link {
     connection: Connection,
     pub(crate) hints: Hints,
     pub(crate) keys: Keys,
+    /// Steps that take something, and steps that give it back because nobody waits for it any more.
+    pub(crate) takes: TaskTracker,
+    pub(crate) emptied: Emptied,
 }
 
 impl Link {
@@ -78,7 +86,8 @@ impl Link {
             Address::Cluster { nodes, builder } => (cluster(*builder).await, nodes),
         };
         let connection = connection.map_err(refused("connect"))?;
-        let link = Self { connection, hints: Hints::start(clients, keys.changes()), keys };
+        let hints = Hints::start(clients, keys.changes());
+        let link = Self { connection, hints, keys, takes: TaskTracker::new(), emptied: Emptied::default() };
         link.look_at_settings().await?;
         Ok(link)
     }
@@ -168,11 +177,10 @@ impl FromRedisValue for Infos {
 
 async fn one(client: Box<Client>) -> RedisResult<Connection> {
     let config = ConnectionManagerConfig::new()
-        .set_response_timeout(Some(RESPONSE_TIMEOUT))
         .set_connection_timeout(Some(CONNECTION_TIMEOUT))
         .set_number_of_retries(RECONNECTS)
         .set_max_delay(RECONNECT_DELAY_MAX);
-    ConnectionManager::new_with_config(*client, config).await.map(Connection::One)
+    Wire::connect(*client, config).await.map(Connection::One)
 }
 
 async fn cluster(builder: redis::cluster::ClusterClientBuilder) -> RedisResult<Connection> {

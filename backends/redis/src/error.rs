@@ -58,6 +58,8 @@ fn advice(error: &RedisError) -> String {
         Some("BUSY") => "Redis is busy with a script",
         Some("NOAUTH" | "WRONGPASS") => "check user and password in the URL",
         Some("NOPERM") => "this Redis user lacks a permission",
+        // Of the handshake of a new connection, in the client library's words.
+        _ if error.kind() == redis::ErrorKind::AuthenticationFailed => "check user and password in the URL",
         _ => return error.to_string(),
     };
     format!("{advice}; {error}")
@@ -98,5 +100,13 @@ mod tests {
         check("NOAUTH Authentication required.", Denied);
         check("WRONGPASS invalid username-password pair", Denied);
         check("NOPERM this user has no permissions", Denied);
+    }
+
+    #[test]
+    fn a_handshake_that_was_refused_says_what_to_check() {
+        let error = (redis::ErrorKind::AuthenticationFailed, "Password authentication failed");
+        let error = refused("settle")(error.into());
+        assert_eq!(error.kind, Denied);
+        assert!(error.to_string().contains("check user and password"), "{error}");
     }
 }

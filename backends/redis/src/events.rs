@@ -26,22 +26,31 @@ impl Events for RedisBackend {
     ) -> Result<Vec<EventDelivery>, BackendError> {
         let link = self.link();
         let wait = Wait::new(vec![link.hints.keep(&link.keys.submissions().stream)], wait);
+        let (channel, consumer) = (link.keys.submissions().stream, Arc::<str>::from(COORDINATORS));
         loop {
             let hint = wait.hint();
-            let sources: Arc<[Line]> = self.queues().sources(link).into();
-            let taken = lines::take_now(link, "events", &sources, COORDINATORS.into(), max, lease).await?;
-            if !taken.is_empty() || max == 0 {
-                return Ok(taken.iter().filter_map(delivery).collect());
-            }
-            // Nothing here; perhaps at a queue that somebody has begun to use.
-            let (_, is_new) = self.queues().refresh(link, "events").await?;
-            if is_new {
-                continue;
-            }
-            if wait.is_over() {
-                return Ok(Vec::new());
+            let count = || link.hints.count([channel.as_str()]);
+            if !link.emptied.is_still_empty(&consumer, count()) || wait.is_over() {
+                let before = count();
+                let sources: Arc<[Line]> = self.queues().sources(link).into();
+                let taken = lines::take_now(link, "events", &sources, consumer.clone(), max, lease).await?;
+                link.emptied.note(&consumer, before.filter(|_| taken.len() < max));
+                if !taken.is_empty() || max == 0 {
+                    return Ok(taken.iter().filter_map(delivery).collect());
+                }
+                // Nothing here; perhaps at a queue that somebody has begun to use.
+                let (_, is_new) = self.queues().refresh(link, "events").await?;
+                if is_new {
+                    link.emptied.note(&consumer, None);
+                    continue;
+                }
+                if wait.is_over() {
+                    return Ok(Vec::new());
+                }
             }
             wait.next(hint).await;
+            // With a hint or without one: look.
+            link.emptied.note(&consumer, None);
         }
     }
 

@@ -4,7 +4,8 @@
 //! whoever waits for one looks by itself every now and then: [`POLL`]. Scripts ignore it when the user may not publish.
 //!
 //! Queues and events have a channel each. Runs share a few: a hint there is the ids of the runs that have changed, 16
-//! bytes each, and wakes those who wait for one of them.
+//! bytes each, and wakes those who wait for one of them. The last byte, which is zero in a run's id, tells whether the
+//! run is decided: who waits for its value need not be woken by every step.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +16,25 @@ use futures::StreamExt;
 use redis::Client;
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+use crate::connection::CONNECTION_TIMEOUT;
 use crate::keys::Keys;
+use crate::wire::SILENCE;
 
 /// How long one waits for a hint before looking without one.
 pub(crate) const POLL: Duration = Duration::from_millis(500);
 
 const RECONNECT: Duration = Duration::from_millis(250);
 
+/// A server that says nothing is asked so often whether it is there.
+const PING: Duration = Duration::from_secs(1);
+
 /// Longer than anybody waits: keeps sums of instants and durations within their range.
 const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Channels, and hints on them.
+pub(crate) type Count = (usize, u64);
 
 /// The channels, and those who wait.
 #[derive(Clone, Debug)]
@@ -38,14 +47,34 @@ pub(crate) struct Hints {
 struct Known {
     /// What the channels of changes start with.
     changes: String,
-    channels: DashMap<String, Arc<Notify>>,
-    runs: DashMap<RunId, (Arc<Notify>, usize)>,
+    channels: DashMap<String, Channel>,
+    runs: DashMap<RunId, Interest>,
+}
+
+#[derive(Debug, Default)]
+struct Channel {
+    notify: Arc<Notify>,
+    /// Whether hints come now.
+    is_live: bool,
+    /// How many there were.
+    hints: u64,
+}
+
+/// Who is interested in a run.
+#[derive(Debug, Default)]
+struct Interest {
+    changed: Arc<Notify>,
+    decided: Arc<Notify>,
+    listeners: usize,
+    /// Whether there was a hint that the run is decided since somebody is interested.
+    is_decided: bool,
 }
 
 /// Interest in a run, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    notify: Arc<Notify>,
+    changed: Arc<Notify>,
+    decided: Arc<Notify>,
     run: RunId,
     known: Arc<Known>,
 }
@@ -62,70 +91,118 @@ impl Hints {
     /// Listens to a channel as long as the task runs.
     pub(crate) fn keep(&self, channel: &str) -> Arc<Notify> {
         if let Some(known) = self.known.channels.get(channel) {
-            return known.clone();
+            return known.notify.clone();
         }
-        let notify = self.known.channels.entry(channel.to_owned()).or_default().clone();
+        let notify = self.known.channels.entry(channel.to_owned()).or_default().notify.clone();
         // Without the task there are no hints, and the poll behind them does it all.
         let _ = self.asks.send(channel.to_owned());
         notify
     }
 
+    /// How many hints there were on how many channels; `None` while hints do not come on all of them.
+    pub(crate) fn count<'c>(&self, channels: impl IntoIterator<Item = &'c str>) -> Option<Count> {
+        channels.into_iter().try_fold((0, 0), |(count, hints), channel| {
+            let channel = self.known.channels.get(channel).filter(|channel| channel.is_live)?;
+            Some((count + 1, hints + channel.hints))
+        })
+    }
+
     /// Listens to changes of a run as long as the listener lives.
     pub(crate) fn listen(&self, run: RunId) -> Listener {
         let mut entry = self.known.runs.entry(run).or_default();
-        entry.1 += 1;
-        let notify = entry.0.clone();
+        entry.listeners += 1;
+        let (changed, decided) = (entry.changed.clone(), entry.decided.clone());
         drop(entry);
-        self.keep(&format!("{}{}", self.known.changes, Keys::change_channel(run)));
-        Listener { notify, run, known: self.known.clone() }
+        self.keep(&self.channel_of(run));
+        Listener { changed, decided, run, known: self.known.clone() }
+    }
+
+    /// The same for a run that is about to be submitted, when hints come now: all that becomes of it is hinted at.
+    pub(crate) fn listen_from_the_start(&self, run: RunId) -> Option<Listener> {
+        let is_live = self.known.channels.get(&self.channel_of(run)).is_some_and(|channel| channel.is_live);
+        is_live.then(|| self.listen(run))
+    }
+
+    fn channel_of(&self, run: RunId) -> String {
+        format!("{}{}", self.known.changes, Keys::change_channel(run))
     }
 }
 
 impl Listener {
-    pub(crate) fn notify(&self) -> &Arc<Notify> {
-        &self.notify
+    /// Hints at any change.
+    pub(crate) fn changed(&self) -> &Arc<Notify> {
+        &self.changed
+    }
+
+    /// Hints that the run is decided, has ended or was forgotten.
+    pub(crate) fn decided(&self) -> &Arc<Notify> {
+        &self.decided
+    }
+
+    /// Whether there was such a hint already.
+    pub(crate) fn is_decided(&self) -> bool {
+        self.known.runs.get(&self.run).is_none_or(|interest| interest.is_decided)
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Some(mut entry) = self.known.runs.get_mut(&self.run) {
-            entry.1 -= 1;
+            entry.listeners -= 1;
         }
-        self.known.runs.remove_if(&self.run, |_, (_, listeners)| *listeners == 0);
+        self.known.runs.remove_if(&self.run, |_, interest| interest.listeners == 0);
+    }
+}
+
+impl Interest {
+    fn tell(&mut self, is_decided: bool) {
+        self.changed.notify_waiters();
+        if is_decided {
+            self.is_decided = true;
+            self.decided.notify_waiters();
+        }
     }
 }
 
 impl Known {
     /// Passes a hint on.
-    fn tell(&self, channel: &str, ids: &[u8]) {
+    fn tell(&self, channel: &str, hints: &[u8]) {
         if !channel.starts_with(&self.changes) {
-            if let Some(notify) = self.channels.get(channel) {
-                notify.notify_waiters();
+            if let Some(mut channel) = self.channels.get_mut(channel) {
+                channel.hints += 1;
+                channel.notify.notify_waiters();
             }
             return;
         }
-        for id in ids.chunks_exact(16) {
-            let id = uuid::Uuid::from_slice(id).expect("sixteen bytes are a UUID");
-            let run = RunId::from_uuid(id).ok();
-            if let Some(entry) = run.and_then(|run| self.runs.get(&run)) {
-                entry.0.notify_waiters();
+        for hint in hints.chunks_exact(16) {
+            let hint = uuid::Uuid::from_slice(hint).expect("sixteen bytes are a UUID").as_u128();
+            let run = RunId::from_uuid(uuid::Uuid::from_u128(hint & !0xff)).ok();
+            if let Some(mut interest) = run.and_then(|run| self.runs.get_mut(&run)) {
+                interest.tell(hint & 0xff != 0);
             }
         }
     }
 
     /// What came before a channel was listened to was not hinted at: whoever waits there looks.
-    fn tell_all(&self, channel: &str) {
+    fn is_live(&self, channel: &str) {
+        if let Some(mut channel) = self.channels.get_mut(channel) {
+            channel.is_live = true;
+        }
         match channel.strip_prefix(&self.changes) {
             None => self.tell(channel, &[]),
             Some(channel) => {
                 let here = |run: RunId| Keys::change_channel(run).to_string() == channel;
                 self.runs
-                    .iter()
+                    .iter_mut()
                     .filter(|entry| here(*entry.key()))
-                    .for_each(|entry| entry.value().0.notify_waiters());
+                    .for_each(|mut entry| entry.tell(true));
             }
         }
+    }
+
+    /// No hints come until it is listened to again.
+    fn are_dead(&self) {
+        self.channels.iter_mut().for_each(|mut channel| channel.is_live = false);
     }
 }
 
@@ -167,7 +244,9 @@ impl Wait {
 async fn listen(clients: Vec<Client>, mut asks: mpsc::UnboundedReceiver<String>, known: Arc<Known>) {
     // On a Cluster every node passes every hint on; when one is down, the next will do.
     for client in clients.iter().cycle() {
-        match subscribed(client, &mut asks, &known).await {
+        let answer = subscribed(client, &mut asks, &known).await;
+        known.are_dead();
+        match answer {
             Ok(()) => return,
             Err(error) => tracing::debug!(%error, "no hints from Redis; polling meanwhile"),
         }
@@ -184,19 +263,29 @@ async fn subscribed(
     asks: &mut mpsc::UnboundedReceiver<String>,
     known: &Known,
 ) -> redis::RedisResult<()> {
-    let (mut sink, mut messages) = client.get_async_pubsub().await?.split();
+    let silent = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+    let connected = timeout(CONNECTION_TIMEOUT, client.get_async_pubsub()).await.map_err(silent)?;
+    let (mut sink, mut messages) = connected?.split();
     let channels: Vec<String> = known.channels.iter().map(|entry| entry.key().clone()).collect();
     for channel in &channels {
-        sink.subscribe(channel).await?;
-        known.tell_all(channel);
+        timeout(SILENCE, sink.subscribe(channel)).await.map_err(silent)??;
+        known.is_live(channel);
     }
+    let mut pings = tokio::time::interval(PING);
+    pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            // Otherwise a connection that died unnoticed would be listened to for ever. An error is an answer, too: the
+            // user may lack the right to ask.
+            _ = pings.tick() => {
+                let answer = timeout(SILENCE, sink.ping::<redis::Value>()).await.map_err(silent)?;
+                drop(answer);
+            }
             ask = asks.recv() => match ask {
                 None => return Ok(()),
                 Some(channel) => {
-                    sink.subscribe(&channel).await?;
-                    known.tell_all(&channel);
+                    timeout(SILENCE, sink.subscribe(&channel)).await.map_err(silent)??;
+                    known.is_live(&channel);
                 }
             },
             message = messages.next() => match message {

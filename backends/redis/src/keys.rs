@@ -11,7 +11,7 @@
 //! celeriac:{q:<name>}:done…          stream, leases and again of the reports (c: task id, attempt, outcome)
 //! celeriac:{events}:…                stream, leases and again of the submissions (s: run id)
 //! celeriac:{events}:queues   set     the names of the queues
-//! celeriac:{events}:runs     zset    the ids of all runs, in their order
+//! celeriac:{events}:runs     zset    the ids of all runs in bytes, in their order
 //! celeriac:{events}:ended    zset    runs that have ended → when they are to be forgotten, in ms
 //! celeriac:{events}:intents  zset    on a Cluster, runs about to be stored → since when, in ms
 //! ```

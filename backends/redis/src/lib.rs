@@ -1,4 +1,4 @@
-//! The backend that keeps runs, queues and events in one Redis.
+//! The backend that keeps runs, queues and events in Redis: one server, or a Cluster.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), celeriac_backends::BackendError> {
@@ -10,7 +10,7 @@
 //! # }
 //! ```
 //!
-//! The atomic step is one Lua script per run and slice of completions (`scripts/settle.lua`): node states are packed
+//! The atomic step is one Lua script for a batch of completions (`scripts/settle.lua`): node states are packed
 //! into a string of one byte each, and a script does work in proportion to what it settles, never to the run. Where
 //! everything is kept stands at the top of `keys.rs`.
 //!
@@ -18,8 +18,8 @@
 //! all of it survives a crash of the server; with `everysec` the last second or two may be lost. A failover to a
 //! replica may lose acknowledged writes. `maxmemory-policy` has to be `noeviction`.
 //!
-//! A Redis user needs the commands of the scripts, `EVALSHA`, `SCRIPT LOAD`, `INFO`, and the reading ones, for the keys
-//! of the prefix; the channels (`&prefix:*`) and `CONFIG GET` make it quicker to react and to warn.
+//! A Redis user needs the commands of the scripts, `EVALSHA`, `SCRIPT LOAD`, `INFO`, `PING`, and the reading ones, for
+//! the keys of the prefix; the channels (`&prefix:*`) and `CONFIG GET` make it quicker to react and to warn.
 //!
 //! Leases run by the clock of Redis, to the millisecond. No command blocks the connection: waiting is done with hints
 //! over pub/sub and a poll behind them, so everything works, more slowly, when all hints are lost.
@@ -29,6 +29,7 @@ mod connection;
 mod dispatch;
 mod error;
 mod events;
+mod fresh;
 mod hints;
 mod keys;
 mod lines;
@@ -39,6 +40,7 @@ mod scripts;
 mod settle;
 mod store;
 mod submit;
+mod wire;
 mod wiring;
 
 use std::fmt;
@@ -49,6 +51,7 @@ use celeriac_primitives::RunId;
 
 use address::{Address, Tls};
 use connection::Link;
+use fresh::Fresh;
 use queues::Queues;
 use submit::Desk;
 use wiring::Plans;
@@ -62,6 +65,7 @@ struct Shared {
     plans: Plans,
     queues: Queues,
     desk: Desk,
+    fresh: Fresh,
     /// Down to which run the last sweep looked for what is owed.
     page: Mutex<Option<RunId>>,
     prefix: String,
@@ -143,7 +147,15 @@ impl RedisBuilder {
         let link = Link::connect(Address::parse(&url, tls)?, &prefix).await?;
         let (plans, queues) = (Plans::default(), Queues::default());
         let desk = Desk::open(link.clone());
-        Ok(RedisBackend(Arc::new(Shared { link, plans, queues, desk, page: Mutex::default(), prefix })))
+        Ok(RedisBackend(Arc::new(Shared {
+            link,
+            plans,
+            queues,
+            desk,
+            fresh: Fresh::default(),
+            page: Mutex::default(),
+            prefix,
+        })))
     }
 }
 

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backends::BackendError;
+use dashmap::DashMap;
 
 use crate::connection::{GROUP, Link, line_keys};
 use crate::error::corrupt;
-use crate::hints::Wait;
+use crate::hints::{Count, Wait};
 use crate::keys::Line;
 use crate::scripts::{ACKNOWLEDGE, HAND_BACK, SLICE, SWEEP, TAKE};
 
@@ -51,12 +52,13 @@ impl Drop for Taken {
         let (link, lines, consumer) = (self.link.clone(), self.lines.clone(), self.consumer.clone());
         let back: Vec<_> = self.entries.iter().map(|entry| (entry.line, entry.id)).collect();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
+            let takes = link.takes.clone();
+            takes.spawn_on(async move {
                 // Should this fail, their leases pass.
                 if let Err(error) = hand_back(&link, "receive", &lines, &consumer, &back).await {
                     tracing::debug!(%error, "entries of a dropped receive come again when their leases pass");
                 }
-            });
+            }, &runtime);
         }
     }
 }
@@ -71,13 +73,38 @@ pub(crate) async fn take(
     (lease, wait): (Duration, Duration),
 ) -> Result<Vec<Entry>, BackendError> {
     let wait = Wait::new(lines.iter().map(|line| link.hints.keep(&line.stream)).collect(), wait);
+    let channels = || lines.iter().map(|line| line.stream.as_str());
     loop {
         let hint = wait.hint();
-        let taken = take_now(link, operation, lines, consumer.clone(), max, lease).await?;
-        if !taken.is_empty() || max == 0 || wait.is_over() {
-            return Ok(taken);
+        if !link.emptied.is_still_empty(&consumer, link.hints.count(channels())) || wait.is_over() {
+            let before = link.hints.count(channels());
+            let taken = take_now(link, operation, lines, consumer.clone(), max, lease).await?;
+            link.emptied.note(&consumer, before.filter(|_| taken.len() < max));
+            if !taken.is_empty() || max == 0 || wait.is_over() {
+                return Ok(taken);
+            }
         }
         wait.next(hint).await;
+        // With a hint or without one: look.
+        link.emptied.note(&consumer, None);
+    }
+}
+
+/// Consumers that have taken all there was, each with how many hints there were before it looked. Until there is another
+/// hint there is nothing more, and who asks again need not look at once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Emptied(Arc<DashMap<Arc<str>, Count>>);
+
+impl Emptied {
+    pub(crate) fn is_still_empty(&self, consumer: &Arc<str>, hints: Option<Count>) -> bool {
+        hints.is_some() && self.0.get(consumer).map(|before| *before) == hints
+    }
+
+    pub(crate) fn note(&self, consumer: &Arc<str>, hints: Option<Count>) {
+        match hints {
+            Some(hints) => drop(self.0.insert(consumer.clone(), hints)),
+            None => drop(self.0.remove(consumer)),
+        }
     }
 }
 
@@ -95,7 +122,7 @@ pub(crate) async fn take_now(
 ) -> Result<Vec<Entry>, BackendError> {
     let taken =
         Taken { link: link.clone(), lines: lines.clone(), consumer: consumer.clone(), entries: Vec::new() };
-    let taken = tokio::spawn(take_all(operation, taken, max, lease)).await;
+    let taken = link.takes.spawn(take_all(operation, taken, max, lease)).await;
     let mut taken = taken.map_err(|panic| corrupt(operation, panic))??;
     Ok(std::mem::take(&mut taken.entries))
 }

@@ -100,6 +100,7 @@ impl Queue for RedisBackend {
     }
 
     async fn retire(&self, worker: &WorkerId, queues: &[Arc<str>]) -> Result<(), BackendError> {
+        self.link().emptied.note(&consumer(worker).into(), None);
         for queue in queues {
             let stream = self.link().keys.queue(queue).stream;
             self.link()
@@ -109,6 +110,12 @@ impl Queue for RedisBackend {
                 .await?;
         }
         Ok(())
+    }
+
+    async fn quiesce(&self) {
+        self.link().takes.close();
+        self.link().takes.wait().await;
+        self.link().takes.reopen();
     }
 
     async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError> {

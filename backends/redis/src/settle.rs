@@ -236,7 +236,8 @@ impl Written {
         if alone {
             return written;
         }
-        for leaf in &advance.prepared {
+        // What a predecessor releases is at its first attempt.
+        for leaf in advance.prepared.iter().filter(|leaf| leaf.release.attempt == 1) {
             let queue = place_of(&mut places.queues, &leaf.queue);
             written.prepared.extend([leaf.release.node.number(), queue as u32 + 1]);
             written.messages.push(write_message(&leaf.message));
@@ -251,14 +252,15 @@ impl Written {
     }
 
     fn add_to(self, script: &mut redis::ScriptInvocation<'_>) {
-        script.arg(self.run.to_string()).arg(&self.run.uuid().as_bytes()[..]);
-        script.arg(Keys::change_channel(self.run).to_string());
+        script.arg(&self.run.uuid().as_bytes()[..]).arg(Keys::change_channel(self.run).to_string());
         script.arg(self.digest.as_ref().map_or(&[][..], |digest| &digest.0[..]));
         script.arg(self.completions);
         for outcome in self.outcomes {
             script.arg(outcome);
         }
-        script.arg(rmp_serde::to_vec(&self.prepared).expect("numbers have a MessagePack form"));
+        let pack = "numbers have a MessagePack form";
+        let none = self.prepared.is_empty();
+        script.arg(if none { Vec::new() } else { rmp_serde::to_vec(&self.prepared).expect(pack) });
         for message in self.messages {
             script.arg(message);
         }

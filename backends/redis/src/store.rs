@@ -121,9 +121,12 @@ impl Store for RedisBackend {
                 }
             }
         }
-        for slice in nodes.chunks(SLICE) {
+        let slices = nodes.chunks(SLICE).map(|slice| {
             let names = slice.iter().map(|node| format!("o{node}")).collect();
-            let outcomes = self.fields(run, "known", names).await?;
+            self.fields(run, "known", names)
+        });
+        let outcomes = futures::future::try_join_all(slices).await?;
+        for (slice, outcomes) in nodes.chunks(SLICE).zip(outcomes) {
             add_outcomes(&mut known, run, slice, outcomes)?;
         }
         Ok(known)
@@ -144,7 +147,7 @@ impl Store for RedisBackend {
         timeout: Duration,
     ) -> Result<Option<RunStatus>, BackendError> {
         let listener = self.link().hints.listen(run);
-        let wait = Wait::new(vec![listener.notify().clone()], timeout);
+        let wait = Wait::new(vec![listener.changed().clone()], timeout);
         loop {
             let hint = wait.hint();
             let status = self.status(run).await?;
@@ -161,12 +164,19 @@ impl Store for RedisBackend {
         nodes: &[NodeNo],
         timeout: Duration,
     ) -> Result<Option<(RunStatus, Known)>, BackendError> {
-        let listener = self.link().hints.listen(run);
-        let wait = Wait::new(vec![listener.notify().clone()], timeout);
+        // This process has just submitted it, and nothing was heard since: there is nothing to be seen yet.
+        let fresh = self.0.fresh.take(run);
+        let mut is_fresh = fresh.is_some();
+        let listener = fresh.unwrap_or_else(|| self.link().hints.listen(run));
+        let wait = Wait::new(vec![listener.decided().clone()], timeout);
         // A few outcomes are read along with the status: mostly that is the only look.
         let (few, many) = if nodes.len() <= READ_ALONG { (nodes, &[][..]) } else { (&[][..], nodes) };
         loop {
             let hint = wait.hint();
+            if std::mem::take(&mut is_fresh) && !listener.is_decided() && !wait.is_over() {
+                wait.next(hint).await;
+                continue;
+            }
             let names = std::iter::once("m".to_owned()).chain(few.iter().map(|node| format!("o{node}")));
             let mut stored: Vec<Option<Vec<u8>>> = self.fields(run, "get", names.collect()).await?;
             let outcomes = stored.split_off(1);
@@ -191,11 +201,12 @@ impl Store for RedisBackend {
     }
 
     async fn list(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunId>, BackendError> {
-        let from = before.map_or_else(|| "+".to_owned(), |run| format!("({run}"));
+        let from =
+            before.map_or_else(|| b"+".to_vec(), |run| [&b"("[..], &run.uuid().as_bytes()[..]].concat());
         let mut cmd = redis::cmd("ZREVRANGEBYLEX");
         cmd.arg(self.link().keys.runs()).arg(from).arg("-").arg("LIMIT").arg(0).arg(max);
-        let runs: Vec<String> = self.link().ask("list", &cmd).await?;
-        runs.iter().map(|run| run.parse().map_err(|error| corrupt("list", error))).collect()
+        let runs: Vec<Vec<u8>> = self.link().ask("list", &cmd).await?;
+        runs.iter().map(|run| run_of(run).ok_or_else(|| corrupt("list", "an id that is none"))).collect()
     }
 
     async fn forget(&self, run: RunId) -> Result<bool, BackendError> {
@@ -250,7 +261,9 @@ impl RedisBackend {
     pub(crate) async fn note_end(&self, run: RunId, retention_ms: u64) -> Result<(), BackendError> {
         let until = self.now_ms().await?.saturating_add(retention_ms);
         let key = self.link().keys.ended();
-        self.link().ask("settle", redis::cmd("ZADD").arg(key).arg(until).arg(run.to_string())).await
+        self.link()
+            .ask("settle", redis::cmd("ZADD").arg(key).arg(until).arg(&run.uuid().as_bytes()[..]))
+            .await
     }
 
     /// Forgets the runs whose time after their end is over; returns how many.
@@ -261,8 +274,8 @@ impl RedisBackend {
             let now = self.now_ms().await?;
             let mut cmd = redis::cmd("ZRANGEBYSCORE");
             cmd.arg(link.keys.ended()).arg("-inf").arg(now).arg("LIMIT").arg(0).arg(SLICE);
-            let due: Vec<String> = link.ask("sweep", &cmd).await?;
-            let runs: Vec<RunId> = due.iter().filter_map(|run| run.parse().ok()).collect();
+            let due: Vec<Vec<u8>> = link.ask("sweep", &cmd).await?;
+            let runs: Vec<RunId> = due.iter().filter_map(|run| run_of(run)).collect();
             let gone = futures::future::try_join_all(runs.iter().map(|run| self.forget_run(*run, "ended")));
             forgotten += gone.await?.into_iter().filter(|gone| *gone).count();
             // Only now: who dies before this leaves them to the next sweep.
@@ -283,23 +296,25 @@ impl RedisBackend {
         link.run("forget", &FORGET, |script| {
             script.key(&keys.hash).key(&keys.states).key(&keys.plan).arg(which);
             script.arg(format!("{}{}", link.keys.changes(), Keys::change_channel(run)));
-            script.arg(&run.uuid().as_bytes()[..]);
+            // As the settle script hints at a run that is decided.
+            script.arg(&(run.uuid().as_u128() | 1).to_be_bytes()[..]);
         })
         .await
     }
 
     /// Takes a run that is not there off the lists, unless it is just being submitted.
     async fn drop_from_list(&self, run: RunId) -> Result<(), BackendError> {
-        let (link, id) = (self.link(), run.to_string());
+        let (link, id) = (self.link(), run.uuid());
+        let id = &id.as_bytes()[..];
         if link.is_cluster() {
             let mut cmd = redis::cmd("ZSCORE");
-            let intent: Option<f64> = link.ask("forget", cmd.arg(link.keys.intents()).arg(&id)).await?;
+            let intent: Option<f64> = link.ask("forget", cmd.arg(link.keys.intents()).arg(id)).await?;
             if intent.is_some() {
                 return Ok(());
             }
         }
-        link.ask::<()>("forget", redis::cmd("ZREM").arg(link.keys.runs()).arg(&id)).await?;
-        link.ask("forget", redis::cmd("ZREM").arg(link.keys.ended()).arg(&id)).await
+        link.ask::<()>("forget", redis::cmd("ZREM").arg(link.keys.runs()).arg(id)).await?;
+        link.ask("forget", redis::cmd("ZREM").arg(link.keys.ended()).arg(id)).await
     }
 
     /// The time by the clock of Redis.
@@ -330,6 +345,11 @@ fn add_outcomes(
         }
     }
     Ok(())
+}
+
+/// A run in a list: its id in bytes.
+fn run_of(bytes: &[u8]) -> Option<RunId> {
+    RunId::from_uuid(uuid::Uuid::from_slice(bytes).ok()?).ok()
 }
 
 /// A node's phase as it is stored.

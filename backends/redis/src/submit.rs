@@ -97,7 +97,7 @@ impl Parts {
         };
         let states = phases.into_iter().map(phase_byte).collect();
         // All or none: else a coordinator queues them.
-        let starts = if new.starts.len() == released.len() { new.starts.clone() } else { Vec::new() };
+        let starts = if new.starts_with(&released) { new.starts.clone() } else { Vec::new() };
         Self { id: new.id, meta, plan: bytes, states, fields, starts }
     }
 
@@ -195,7 +195,7 @@ async fn submit_small(
                 let Meta { open, retention_ms, .. } = parts.meta;
                 let over = (open == 0 && retention_ms > 0).then(|| retention_ms.to_string());
                 let is_owed = parts.meta.owed > 0 && !is_cluster;
-                script.arg(parts.id.to_string()).arg(&parts.id.uuid().as_bytes()[..]);
+                script.arg(&parts.id.uuid().as_bytes()[..]);
                 script.arg(over.unwrap_or_default()).arg(u8::from(is_owed)).arg(3 + parts.fields.len());
                 script.arg("m").arg(&parts.meta.pack()[..]).arg("s").arg(&parts.states);
                 script.arg("p").arg(&parts.plan);
@@ -229,6 +229,7 @@ async fn submit_small(
 impl RedisBackend {
     pub(crate) async fn submit_run(&self, new: NewRun) -> Result<Submitted, BackendError> {
         let parts = Parts::new(&new);
+        let listener = self.link().hints.listen_from_the_start(new.id);
         let (meta, digest) = (parts.meta, parts.meta.digest);
         let is_new = if self.link().is_cluster() {
             self.submit_apart(parts).await?
@@ -244,6 +245,7 @@ impl RedisBackend {
         };
         if is_new {
             self.plans().insert(new.id, digest, new.plan);
+            self.0.fresh.put(new.id, listener);
             return Ok(Submitted::Accepted);
         }
         match self.meta(new.id, "submit").await? {
@@ -259,7 +261,7 @@ impl RedisBackend {
         let (link, id, meta) = (self.link(), parts.id, parts.meta);
         let now: u64 = link
             .run("submit", &INTEND, |script| {
-                script.key(link.keys.runs()).key(link.keys.intents()).arg(id.to_string());
+                script.key(link.keys.runs()).key(link.keys.intents()).arg(&id.uuid().as_bytes()[..]);
             })
             .await?;
         parts.starts.clear();
@@ -279,7 +281,7 @@ impl RedisBackend {
         }
         link.run::<()>("submit", &ANNOUNCE, |script| {
             script.key(link.keys.intents()).key(link.keys.submissions().stream);
-            script.arg(id.to_string()).arg(&id.uuid().as_bytes()[..]);
+            script.arg(&id.uuid().as_bytes()[..]);
         })
         .await?;
         Ok(is_new)
@@ -316,7 +318,7 @@ impl RedisBackend {
                 if !link.is_cluster() {
                     script.key(link.keys.runs()).key(link.keys.submissions().stream);
                 }
-                script.arg(id.to_string()).arg(&id.uuid().as_bytes()[..]).arg(&parts.meta.pack()[..]);
+                script.arg(&id.uuid().as_bytes()[..]).arg(&parts.meta.pack()[..]);
                 script.arg(if is_inline { &[][..] } else { &parts.states });
                 script.arg(fields.len()).arg(parts.plan.len());
             })

@@ -11,6 +11,7 @@ use celeriac_memory::Memory;
 use celeriac_primitives::{Limits, RunId, TaskName};
 
 use crate::coordinator::compose;
+use crate::patience::{OUTAGE_MAX, outlast};
 use crate::{Coordinator, CoordinatorOptions, Handle, Registry, Worker, WorkerOptions};
 
 /// A named set of tasks on a backend. Cheap to clone.
@@ -151,10 +152,12 @@ impl App {
         }))
     }
 
-    /// Compiles a canvas and stores it as a new run. When this returns, the run is accepted.
+    /// Compiles a canvas and stores it as a new run. When this returns, the run is accepted. A backend that does not
+    /// answer is asked again for up to 30 seconds.
     ///
     /// # Errors
-    /// When the canvas cannot be compiled, or the backend does not take it; nothing has started then.
+    /// When the canvas cannot be compiled, or the backend does not take it; nothing has started then. A backend that
+    /// does not answer may have taken it all the same: submit again with [`App::submit_as`] where that matters.
     pub async fn submit<C: IntoCanvas>(&self, canvas: C) -> Result<Handle<C::Output>, SubmitError> {
         self.submit_as(new_run_id(), canvas).await
     }
@@ -202,7 +205,8 @@ impl App {
         self.start_embedded_parts(&plan);
         let starts = first_leaves(&plan, id);
         let new = NewRun { id, plan: plan.clone(), starts, retention: self.0.retention };
-        self.0.backend.submit(new).await?;
+        // The same again is the same run, whether or not the backend had stored it before it fell silent.
+        outlast!(OUTAGE_MAX, self.0.backend.submit(new.clone()))?;
         Ok(Handle::new(id, plan, self.clone()))
     }
 

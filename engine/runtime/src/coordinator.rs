@@ -23,6 +23,7 @@ use crate::patience::{insist, pause};
 /// A coordinator that runs in the background. Dropping it stops it; what it has not acknowledged goes to another.
 #[derive(Debug)]
 pub struct Coordinator {
+    backend: Arc<dyn Backend>,
     stop: DropGuard,
     tasks: [JoinHandle<()>; 2],
 }
@@ -55,9 +56,9 @@ impl Default for CoordinatorOptions {
 impl Coordinator {
     pub(crate) fn start(backend: Arc<dyn Backend>, options: CoordinatorOptions) -> Self {
         let stop = CancellationToken::new();
-        let driver = Driver { backend, options, stop: stop.clone() };
+        let driver = Driver { backend: backend.clone(), options, stop: stop.clone() };
         let tasks = [tokio::spawn(driver.clone().follow_events()), tokio::spawn(driver.sweep_often())];
-        Self { stop: stop.drop_guard(), tasks }
+        Self { backend, stop: stop.drop_guard(), tasks }
     }
 
     /// Finishes the batch at hand and stops. A backend that does not answer is not waited for.
@@ -67,6 +68,8 @@ impl Coordinator {
             // A panic of the driver was reported where it happened.
             let _ = task.await;
         }
+        // What was taken for the wait that stopping interrupted.
+        let _ = tokio::time::timeout(QUIESCE, self.backend.quiesce()).await;
     }
 
     /// Whether a part of it has ended without being told to: its runtime is gone, or it panicked.
@@ -90,6 +93,9 @@ const RUNS_AT_ONCE: usize = 64;
 
 /// A sweep dispatches what has been in an outbox for so long.
 const OWED_FOR: Duration = Duration::from_secs(1);
+
+/// How long a coordinator that stops waits for its backend to give back what it took.
+const QUIESCE: Duration = Duration::from_secs(5);
 
 /// How long one wait for events lasts.
 const EVENTS_WAIT: Duration = Duration::from_secs(60);

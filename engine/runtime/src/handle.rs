@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::App;
 use crate::listing::state_of;
+use crate::patience::{OUTAGE_MAX, outlast};
 
 /// A run that was accepted. Cheap to clone; dropping it changes nothing for the run.
 ///
@@ -113,19 +114,21 @@ impl<T> Handle<T> {
         Ok(matches!(self.status().await?.outcome, RunOutcome::Failed(_)))
     }
 
-    /// Waits until nothing of the run is left to do, callbacks and error callbacks included.
+    /// Waits until nothing of the run is left to do, callbacks and error callbacks included. Outlasts a backend that
+    /// does not answer for up to 30 seconds at a time.
     ///
     /// # Errors
     /// When the backend does not answer or does not know the run.
     pub async fn ended(&self) -> Result<(), BackendError> {
-        let mut status = self.status().await?;
+        let mut status = outlast!(OUTAGE_MAX, self.status())?;
         while !status.ended() {
-            status = self.changed(status.version, POLL).await?;
+            status = outlast!(OUTAGE_MAX, self.changed(status.version, POLL))?;
         }
         Ok(())
     }
 
-    /// The run's value as JSON, waiting for it.
+    /// The run's value as JSON, waiting for it. Outlasts a backend that does not answer until `timeout` has passed;
+    /// without one, for up to 30 seconds at a time.
     ///
     /// # Errors
     /// As [`Handle::get`].
@@ -133,7 +136,7 @@ impl<T> Handle<T> {
         let nodes = self.plan.leaves_of(self.plan.output());
         let (outcome, known) = self.decided(&nodes, timeout).await?;
         if let RunOutcome::Failed(node) = outcome {
-            return Err(self.failure(node).await?.into());
+            return Err(outlast!(OUTAGE_MAX, self.failure(node))?.into());
         }
         let value = self.plan.output_value(self.id, &known);
         Ok(value.ok_or_else(|| self.corrupt())?)
@@ -234,7 +237,7 @@ impl<T> Handle<T> {
         loop {
             let left = deadline.map(|(deadline, _)| deadline.saturating_duration_since(Instant::now()));
             let wait = left.map_or(POLL, |left| left.min(POLL));
-            let decided = self.backend().decided(self.id, nodes, wait).await?;
+            let decided = outlast!(left.unwrap_or(OUTAGE_MAX), self.backend().decided(self.id, nodes, wait))?;
             let (status, known) = decided.ok_or_else(|| self.unknown("get"))?;
             if status.outcome != RunOutcome::Undecided {
                 return Ok((status.outcome, known));

@@ -3,10 +3,17 @@
 use std::time::Duration;
 
 use celeriac_backends::BackendError;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const FIRST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(2);
+
+/// A loop that waits for work tries this often while its backend does not answer.
+const MOMENT: Duration = Duration::from_millis(250);
+
+/// How long a client that gave no time itself waits for a backend that does not answer.
+pub(crate) const OUTAGE_MAX: Duration = Duration::from_secs(30);
 
 /// Issues an operation until it succeeds, fails for good, or `stop` is cancelled: `insist!(stop, backend.plan(run))`.
 /// Every operation of a backend may be repeated, also one of which nobody knows whether it happened.
@@ -25,6 +32,27 @@ macro_rules! insist {
 }
 pub(crate) use insist;
 
+/// The same for a client, which has nobody to stop it: until the backend has not answered for so long.
+macro_rules! outlast {
+    ($outage_max:expr, $operation:expr) => {{
+        let until = $crate::patience::far($outage_max);
+        let mut patience = $crate::patience::Patience::default();
+        loop {
+            match $operation.await {
+                Err(error) if patience.outlasts(until, &error).await => {}
+                answer => break answer,
+            }
+        }
+    }};
+}
+pub(crate) use outlast;
+
+/// The end of a time that begins now, as far as the clock reaches.
+pub(crate) fn far(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or(now + OUTAGE_MAX)
+}
+
 /// Grows with every failure in a row.
 #[derive(Debug, Default)]
 pub(crate) struct Patience(Option<Duration>);
@@ -35,15 +63,31 @@ impl Patience {
         if !error.may_retry() {
             return false;
         }
+        let wait = self.next(error);
+        stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some()
+    }
+
+    /// Waits, when trying again may help; `false` when it cannot, or its time is over.
+    pub(crate) async fn outlasts(&mut self, until: Instant, error: &BackendError) -> bool {
+        let left = until.saturating_duration_since(Instant::now());
+        if !error.may_retry() || left.is_zero() {
+            return false;
+        }
+        let wait = self.next(error);
+        tokio::time::sleep(wait.min(left)).await;
+        true
+    }
+
+    fn next(&mut self, error: &BackendError) -> Duration {
         let wait = self.0.map_or(FIRST, |wait| (wait * 2).min(LONGEST));
         self.0 = Some(wait);
         tracing::warn!(%error, source = ?error.source, wait_ms = wait.as_millis() as u64, "backend error");
-        stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some()
+        wait
     }
 }
 
-/// Waits after an error that trying again may not mend, so that a loop around it does not run hot.
+/// Waits after an error, so that a loop around it does not run hot: a moment when trying again may help, else longer.
 pub(crate) async fn pause(error: &BackendError) {
     tracing::error!(%error, source = ?error.source, "backend error");
-    tokio::time::sleep(LONGEST).await;
+    tokio::time::sleep(if error.may_retry() { MOMENT } else { LONGEST }).await;
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::sync::watch;
 
 use super::replies::{Kind, Replies};
@@ -33,9 +33,11 @@ pub(super) enum Verdict {
 #[derive(Debug, Default)]
 pub(super) struct Expected(Mutex<VecDeque<Fate>>);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Fate {
     Pass,
+    /// It will not come from the server, which did not see the command: this is it.
+    Answer(Bytes),
     /// It is the second reply to a command that was doubled.
     Drop,
     /// It is what the proxy goes dead at.
@@ -52,6 +54,15 @@ impl Expected {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front().unwrap_or(Fate::Pass)
     }
 
+    /// The next reply, when the server has none.
+    fn pop_answer(&self) -> Option<Bytes> {
+        let mut expected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Fate::Answer(reply)) = expected.front() else { return None };
+        let reply = reply.clone();
+        expected.pop_front();
+        Some(reply)
+    }
+
     /// Whether the last reply is among those still to come.
     pub(super) fn last(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&Fate::Last)
@@ -66,13 +77,15 @@ pub(super) struct Commands<'a> {
     requests: Requests,
     /// The command so far, when it is to be sent twice.
     copy: Option<BytesMut>,
+    /// The command at hand is not sent.
+    withheld: bool,
     /// What comes is not Redis, and passes as it is.
     foreign: bool,
 }
 
 impl<'a> Commands<'a> {
     pub(super) fn new(rules: &'a watch::Sender<Rules>, expected: &'a Expected) -> Self {
-        Self { rules, expected, requests: Requests::default(), copy: None, foreign: false }
+        Self { rules, expected, requests: Requests::default(), copy: None, withheld: false, foreign: false }
     }
 
     /// One head, or some of the arguments.
@@ -82,6 +95,12 @@ impl<'a> Commands<'a> {
             match self.ask(&head.name) {
                 Passage::Wait => return Ok(Some(Verdict::Wait)),
                 Passage::Dead => return Ok(Some(Verdict::Dead)),
+                Passage::Answer(reply) => {
+                    self.expected.push(Fate::Answer(reply));
+                    // The other direction has something to send, though nothing comes from the server.
+                    self.rules.send_modify(|_| ());
+                    self.withheld = true;
+                }
                 Passage::Pass { twice, last } => {
                     self.expect(&head.name, twice, last);
                     self.copy = twice.then(BytesMut::new);
@@ -93,7 +112,10 @@ impl<'a> Commands<'a> {
             let Some(length) = self.requests.more(input)? else { return Ok(Some(Verdict::More)) };
             length
         };
-        output.extend_from_slice(&input[..length]);
+        if !self.withheld {
+            output.extend_from_slice(&input[..length]);
+        }
+        self.withheld &= !self.requests.at_start();
         if let Some(copy) = &mut self.copy {
             copy.extend_from_slice(&input[..length]);
             if self.requests.at_start() {
@@ -165,6 +187,11 @@ impl Filter for Answers<'_> {
                 output.unsplit(input.split());
                 return Verdict::More;
             }
+            while self.replies.at_start()
+                && let Some(reply) = self.expected.pop_answer()
+            {
+                output.extend_from_slice(&reply);
+            }
             let part = match self.replies.next(input) {
                 Ok(Some(part)) => part,
                 Ok(None) => return Verdict::More,
@@ -179,6 +206,7 @@ impl Filter for Answers<'_> {
                 Some(Kind::Reply) => match self.expected.pop() {
                     Fate::Pass => self.dropping = false,
                     Fate::Drop => self.dropping = true,
+                    Fate::Answer(_) => unreachable!("such are sent before a reply begins"),
                     Fate::Last => return Verdict::Last,
                 },
             }

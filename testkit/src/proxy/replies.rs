@@ -30,9 +30,14 @@ pub(super) enum Kind {
 }
 
 impl Replies {
+    /// Whether the next byte is the first of a reply.
+    pub(super) fn at_start(&self) -> bool {
+        self.open.is_empty() && self.skip == 0
+    }
+
     /// Goes on, at most to the end of the reply. None when more bytes are needed to tell.
     pub(super) fn next(&mut self, input: &[u8]) -> Result<Option<Part>, Foreign> {
-        let begins = (self.open.is_empty() && self.skip == 0).then_some(match input.first() {
+        let begins = self.at_start().then_some(match input.first() {
             Some(b'>') => Kind::Push,
             _ => Kind::Reply,
         });

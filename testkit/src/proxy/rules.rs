@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 /// Directions of a connection.
@@ -54,6 +55,7 @@ pub(super) struct Rules {
     pub(super) to_client: Way,
     pub(super) counts: Predicate,
     pub(super) duplicates: Predicate,
+    pub(super) answer: Option<Answer>,
     pub(super) counted: u64,
     /// The number of the command to go dead at.
     pub(super) trap: Option<(u64, Trap)>,
@@ -61,6 +63,14 @@ pub(super) struct Rules {
     pub(super) last: Option<String>,
     /// The command the proxy went dead at.
     pub(super) tripped: Option<String>,
+}
+
+/// What the next commands are answered in the place of the server.
+pub(super) struct Answer {
+    pub(super) reply: Bytes,
+    /// How many commands.
+    pub(super) left: u64,
+    pub(super) answers: Predicate,
 }
 
 /// One direction.
@@ -99,6 +109,8 @@ pub(super) enum Passage {
         /// Its reply is what the proxy goes dead at.
         last: bool,
     },
+    /// The server does not see it; this is its reply.
+    Answer(Bytes),
     /// Not now: the rules have to change first.
     Wait,
     /// The proxy has gone dead.
@@ -118,6 +130,7 @@ impl Rules {
             to_client: Way::new(),
             counts: Arc::new(counts_by_default),
             duplicates: Arc::new(|_| false),
+            answer: None,
             counted: 0,
             trap: None,
             last: None,
@@ -163,11 +176,15 @@ impl Rules {
         if self.last.is_some() {
             return (Passage::Wait, false);
         }
+        let counts = has_reply(name) && (self.counts)(name);
+        self.counted += u64::from(counts);
+        if let Some(reply) = self.next_answer(name) {
+            return (Passage::Answer(reply), false);
+        }
         let twice = (self.duplicates)(name);
-        if !has_reply(name) || !(self.counts)(name) {
+        if !counts {
             return (Passage::Pass { twice, last: false }, false);
         }
-        self.counted += 1;
         match self.trap {
             Some((number, Trap::Before)) if number == self.counted => {
                 self.go_dead(name.to_owned());
@@ -179,6 +196,16 @@ impl Rules {
             }
             _ => (Passage::Pass { twice, last: false }, false),
         }
+    }
+
+    /// The reply to a command that the server is not to see.
+    fn next_answer(&mut self, name: &str) -> Option<Bytes> {
+        let answer = self.answer.as_mut().filter(|answer| answer.left > 0)?;
+        if !has_reply(name) || !(answer.answers)(name) {
+            return None;
+        }
+        answer.left -= 1;
+        Some(answer.reply.clone())
     }
 
     /// The reply to the last command has come, or never will.

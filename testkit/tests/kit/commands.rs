@@ -1,4 +1,4 @@
-//! What a proxy does to commands: it counts, goes dead at one, doubles some.
+//! What a proxy does to commands: it counts, goes dead at one, doubles some, answers some itself.
 
 use std::time::Duration;
 
@@ -206,4 +206,34 @@ async fn subscriptions_and_pushes_are_not_taken_for_replies() {
     proxy.trap(1, Trap::After);
     push(&mut connection, 1).await.unwrap_err();
     assert_eq!(proxy.tripped().as_deref(), Some("RPUSH"));
+}
+
+#[tokio::test]
+async fn some_commands_are_answered_in_their_place_and_the_server_does_not_see_them() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address()).await;
+    let mut connection = connect(&proxy.url()).await.unwrap();
+    let incr = || redis::cmd("INCR").arg("n").to_owned();
+    proxy.answer("LOADING not yet", 2, |name| name == "INCR");
+    for _ in 0..2 {
+        let error = timeout(SOON, incr().exec_async(&mut connection)).await.unwrap().unwrap_err();
+        assert_eq!(error.code(), Some("LOADING"), "{error}");
+    }
+    assert_eq!(incr().query_async::<u32>(&mut connection).await.unwrap(), 1);
+    assert_eq!(proxy.counted(), 3);
+
+    // In the middle of others, each gets its own.
+    proxy.answer("BUSY now", 1, |name| name == "GET");
+    let mut pipe = redis::pipe();
+    pipe.cmd("SET")
+        .arg("a")
+        .arg("x".repeat(100_000))
+        .cmd("GET")
+        .arg("a")
+        .cmd("STRLEN")
+        .arg("a")
+        .ignore_errors();
+    let replies: Vec<redis::Value> = timeout(SOON, pipe.query_async(&mut connection)).await.unwrap().unwrap();
+    assert!(matches!(&replies[1], redis::Value::ServerError(error) if error.code() == "BUSY"), "{replies:?}");
+    assert_eq!((&replies[0], &replies[2]), (&redis::Value::Okay, &redis::Value::Int(100_000)));
 }

@@ -5,10 +5,10 @@ use std::sync::{Arc, LazyLock};
 use celeriac_backends::{Advance, Advanced, DEFAULT_QUEUE, Dispatch, Event, EventId};
 use celeriac_engine::Verdict;
 use celeriac_engine::plan::{Results, ScopeNo};
-use celeriac_primitives::{Canvas, Json, NodeNo, Options, Outcome, Signature};
+use celeriac_primitives::{Canvas, Json, NodeNo, Options, Outcome, Signature, TaskError};
 
 use crate::Subject;
-use crate::bench::{Bench, LEASE, SOON, clear_events, json, settle_one, sig, sigs, worker};
+use crate::bench::{Bench, LEASE, SOON, boom, clear_events, json, settle_one, sig, sigs, worker};
 
 pub async fn the_first_leaves_wait_in_the_outbox(subject: &dyn Subject) {
     let bench = Bench::submit(subject, Canvas::group(sigs(&["a", "b"])).then(sig("c"))).await;
@@ -96,14 +96,8 @@ pub async fn prepared_leaves_are_queued_when_their_completions_release_them(subj
     let bench = Bench::submit(subject, sig("a").then(sig("b")).then(sig("c"))).await;
     bench.dispatch_outbox().await;
     bench.receive("w", 9).await;
-    let message = |index: usize| bench.plan.message(bench.run, bench.release(index), &Given).unwrap();
-    let prepare = |index: usize| Dispatch {
-        release: bench.release(index),
-        queue: DEFAULT_QUEUE.into(),
-        message: Arc::new(message(index)),
-    };
     for (round, verdict) in [(1, Verdict::Accepted), (2, Verdict::Duplicate)] {
-        let prepared = vec![prepare(1), prepare(2)];
+        let prepared = prepare(&bench, &[1, 2]);
         let advance = Advance { prepared, ..Advance::new(bench.run, vec![bench.success(0, 7)]) };
         let settled = settle_one(subject.backend(), advance).await.settled().unwrap();
         assert_eq!(settled.verdicts, [verdict]);
@@ -112,6 +106,41 @@ pub async fn prepared_leaves_are_queued_when_their_completions_release_them(subj
         let taken = bench.receive("w", 9).await;
         let nodes: Vec<u32> = taken.iter().map(|delivery| delivery.message.task_id.node().number()).collect();
         assert_eq!(nodes, if round == 1 { vec![2] } else { vec![] });
+    }
+}
+
+pub async fn prepared_leaves_that_the_same_step_ends_or_releases_again_are_not_queued(subject: &dyn Subject) {
+    let retry = Outcome::Retry(TaskError::new("IOError", "again"));
+    for (number, outcome, attempts) in [(1, Outcome::Ignored, &[][..]), (2, boom(), &[]), (3, retry, &[2])] {
+        let bench = Bench::submit_as(subject, number, sig("a").then(sig("b"))).await;
+        bench.dispatch_outbox().await;
+        bench.receive("w", 9).await;
+        let prepared = prepare(&bench, &[1]);
+        let completions = vec![bench.success(0, 7), bench.completion(1, outcome)];
+        let advance = Advance { prepared, ..Advance::new(bench.run, completions) };
+        let settled = settle_one(subject.backend(), advance).await.settled().unwrap();
+        assert_eq!(settled.ended, attempts.is_empty());
+        bench.dispatch(&settled.released).await;
+        let queued: Vec<u32> = bench.receive("w", 9).await.iter().map(|d| d.message.attempt).collect();
+        assert_eq!(queued, attempts);
+        assert_eq!(subject.backend().outbox(bench.run).await.unwrap(), []);
+    }
+}
+
+pub async fn prepared_leaves_are_queued_in_the_order_in_which_they_are_given(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, sig("a").then(Canvas::group(sigs(&["b", "c", "d"])))).await;
+    bench.dispatch_outbox().await;
+    bench.receive("w", 9).await;
+    let prepared = prepare(&bench, &[3, 1, 2]);
+    let advance = Advance { prepared, ..Advance::new(bench.run, vec![bench.success(0, 7)]) };
+    let released = settle_one(subject.backend(), advance).await.settled().unwrap().released;
+    // All or nothing: a backend that cannot do so leaves them to the caller.
+    if released.is_empty() {
+        let tasks: Vec<String> =
+            bench.receive("w", 9).await.iter().map(|delivery| delivery.message.task.to_string()).collect();
+        assert_eq!(tasks, ["d", "b", "c"]);
+    } else {
+        assert_eq!(released, [1, 2, 3].map(|index| bench.release(index)));
     }
 }
 
@@ -139,6 +168,16 @@ pub async fn events_are_acknowledged_when_nothing_is_left_to_dispatch(subject: &
     subject.pass(LEASE * 2).await;
     subject.backend().sweep(5).await.unwrap();
     assert!(bench.events().await.is_empty());
+}
+
+/// Leaves composed in advance.
+fn prepare(bench: &Bench<'_>, places: &[usize]) -> Vec<Dispatch> {
+    let prepare = |index: &usize| {
+        let release = bench.release(*index);
+        let message = bench.plan.message(bench.run, release, &Given).expect("all inputs are known");
+        Dispatch { release, queue: DEFAULT_QUEUE.into(), message: Arc::new(message) }
+    };
+    places.iter().map(prepare).collect()
 }
 
 /// Every node has yielded 7.

@@ -106,6 +106,32 @@ pub async fn a_late_report_of_a_reclaimed_leaf_changes_nothing(subject: &dyn Sub
     assert_eq!(bench.receive("quick", 1).await.len(), 0);
 }
 
+pub async fn a_leaf_that_is_reported_while_it_waits_to_come_again_does_not_come_again(subject: &dyn Subject) {
+    let bench = queued(subject, &["a", "b", "c"]).await;
+    let [back, slow] = bench.receive("w", 2).await.try_into().expect("there are two");
+    subject.backend().hand_back(&worker("w"), std::slice::from_ref(&back.id)).await.unwrap();
+    subject.backend().finish(&[(back.id, bench.success(0, 1))]).await.unwrap();
+    subject.pass(LEASE * 2).await;
+    assert_eq!(subject.backend().sweep(5).await.unwrap().redelivered, 1);
+    subject.backend().finish(&[(slow.id, bench.success(1, 2))]).await.unwrap();
+    let left = bench.receive("w", 9).await;
+    assert_eq!(left.iter().map(|delivery| delivery.message.task.as_str()).collect::<Vec<_>>(), ["c"]);
+    assert_eq!(clear_events(subject).await.len(), 2);
+}
+
+pub async fn what_comes_again_comes_before_all_that_is_new(subject: &dyn Subject) {
+    let bench = queued(subject, &["a", "b", "c", "d"]).await;
+    let held: Vec<_> = bench.receive("w", 3).await.into_iter().map(|delivery| delivery.id).collect();
+    subject.backend().hand_back(&worker("w"), &held).await.unwrap();
+    // Reported while it waits: it is gone, and the next one takes its place.
+    subject.backend().finish(&[(held[0].clone(), bench.success(0, 1))]).await.unwrap();
+    let mut tasks = Vec::new();
+    for _ in 0..3 {
+        tasks.extend(bench.receive("w", 1).await.iter().map(|delivery| delivery.message.task.to_string()));
+    }
+    assert_eq!(tasks, ["b", "c", "d"]);
+}
+
 pub async fn a_leaf_that_kills_its_workers_ends_as_worker_lost(subject: &dyn Subject) {
     let bench = Bench::submit(subject, Canvas::chord(sigs(&["poison", "b"]), sig("body"))).await;
     bench.dispatch(&[bench.release(0)]).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{Advance, Advanced, ErrorKind, Event, NewRun, Submitted};
+use celeriac_backends::{Advance, Advanced, Dispatch, ErrorKind, Event, NewRun, Submitted};
 use celeriac_engine::advance::Phase;
 use celeriac_engine::{Plan, RunOutcome};
 use celeriac_primitives::{Canvas, NodeNo, Outcome};
@@ -35,6 +35,24 @@ pub async fn a_run_whose_first_leaves_are_ready_starts_with_its_submission(subje
     assert_eq!(bench.settle([bench.success(0, 1), bench.success(1, 2)]).await.released, [bench.release(2)]);
 }
 
+pub async fn leaves_that_are_not_the_first_of_a_run_do_not_start_it(subject: &dyn Subject) {
+    let plan = Arc::new(Plan::compile(&Canvas::chord(sigs(&["a", "b"]), sig("c"))).unwrap());
+    for (number, places) in [(1, &[1, 1][..]), (2, &[0]), (3, &[0, 2]), (4, &[0, 1, 1])] {
+        let bench = Bench { subject, run: run_id(number), plan: plan.clone() };
+        let mut starts = bench.leaves(&[bench.release(0), bench.release(1)]).await;
+        starts.push(Dispatch { release: bench.release(2), ..starts[0].clone() });
+        let starts = places.iter().map(|place| starts[*place].clone()).collect();
+        subject.backend().submit(NewRun { starts, ..NewRun::new(bench.run, plan.clone()) }).await.unwrap();
+        let events: Vec<Event> = bench.events().await.into_iter().map(|event| event.event).collect();
+        assert_eq!(events, [Event::Submitted(bench.run)], "{places:?}");
+        assert_eq!(
+            subject.backend().outbox(bench.run).await.unwrap(),
+            [0, 1].map(|place| bench.release(place))
+        );
+        assert!(bench.receive("w", 9).await.is_empty());
+    }
+}
+
 pub async fn a_run_is_forgotten_when_its_time_after_its_end_is_over(subject: &dyn Subject) {
     let plan = Arc::new(Plan::compile(&sig("a")).unwrap());
     let backend = subject.backend();
@@ -56,6 +74,23 @@ pub async fn a_run_is_forgotten_when_its_time_after_its_end_is_over(subject: &dy
     assert!(backend.status(one.run).await.unwrap().is_none());
     assert!(backend.status(two.run).await.unwrap().is_some(), "nothing of a live run expires");
     assert!(backend.status(three.run).await.unwrap().is_some(), "kept until it is forgotten");
+}
+
+pub async fn a_run_is_kept_for_its_own_time_also_under_an_id_that_was_taken_before(subject: &dyn Subject) {
+    let plan = Arc::new(Plan::compile(&sig("a")).unwrap());
+    let (backend, bench) = (subject.backend(), Bench { subject, run: run_id(1), plan: plan.clone() });
+    for retention in [Some(200), Some(60_000), None] {
+        backend.forget(bench.run).await.unwrap();
+        let retention = retention.map(Duration::from_millis);
+        backend.submit(NewRun { retention, ..NewRun::new(bench.run, plan.clone()) }).await.unwrap();
+        bench.settle([bench.success(0, 1)]).await;
+        if retention == Some(Duration::from_millis(200)) {
+            continue;
+        }
+        subject.pass(Duration::from_millis(300)).await;
+        assert_eq!(backend.sweep(5).await.unwrap().forgotten, 0);
+        assert_eq!(bench.outcome().await, RunOutcome::Succeeded);
+    }
 }
 
 pub async fn the_same_submission_again_is_the_same_run(subject: &dyn Subject) {

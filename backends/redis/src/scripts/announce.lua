@@ -1,8 +1,8 @@
 #!lua
 -- Announces on a Cluster a run that is stored.
--- KEYS: intents submissions    ARGV: id, its id in bytes
+-- KEYS: intents submissions    ARGV: id in bytes
 redis.call('ZCARD', KEYS[1])
-redis.call('XADD', KEYS[2], '*', 's', ARGV[2])
+redis.call('XADD', KEYS[2], '*', 's', ARGV[1])
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.pcall('PUBLISH', KEYS[2], '')
 return 0

@@ -5,8 +5,7 @@ local time = redis.call('TIME')
 local before = time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(ARGV[1])
 local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', before, 'LIMIT', 0, ARGV[2])
 for _, id in ipairs(ids) do
-  local bytes = string.gsub(string.gsub(id, '-', ''), '..', function(hex) return string.char(tonumber(hex, 16)) end)
-  redis.call('XADD', KEYS[2], '*', 's', bytes)
+  redis.call('XADD', KEYS[2], '*', 's', id)
   redis.call('ZREM', KEYS[1], id)
 end
 if #ids > 0 then redis.pcall('PUBLISH', KEYS[2], '') end

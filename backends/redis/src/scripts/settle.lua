@@ -3,10 +3,10 @@
 -- whole or, when something stored is broken, not at all; one that is broken does not hold up the others.
 -- KEYS: hash and states of each run | on one Redis also: ended, stream and leases of each line of events, the stream
 --       of each queue
--- ARGV: how many runs, how many lines, the group, what the channels of changes start with, then for each run: its id,
---       its id in bytes, its channel, the digest of its plan (empty: the caller does not know the plan), completions,
---       their outcomes, prepared leaves as node and place of its queue (one after the other), their messages, how many
---       events, place of the line and id of each event
+-- ARGV: how many runs, how many lines, the group, what the channels of changes start with, then for each run: its id
+--       in bytes, its channel, the digest of its plan (empty: the caller does not know the plan), completions, their
+--       outcomes, prepared leaves as node and place of its queue, one after the other (empty: none), their messages,
+--       how many events, place of the line and id of each event
 -- A completion is {node, attempt, kind, is output, who waits}, kinds: 0 success, 1 failure, 2 retry, 3 not a leaf; of a
 -- failure, who waits is a list of scopes {scope, does it go on, who waits for it}. Nodes that wait are written {first,
 -- how many, initial counter, is join}, one after the other: neighbours that wait for one thing each are released
@@ -30,14 +30,107 @@ if ended_key then
   for i = first_queue + 1, #KEYS do redis.call('XLEN', KEYS[i]) end
 end
 
-local function settle(hash, states, id, bytes, channel, digest, done, first_outcome, prepared, first_message, events)
+-- The run that is being settled. The functions below are made once for all runs of a call.
+local hash, states, inline, chunk, base, open, owed, left
+local now, wide, released, joins, counted
+
+local function state_of(node)
+  if now[node] then return now[node] end
+  for i = 1, #wide, 2 do
+    if node >= wide[i] and node < wide[i] + wide[i + 1] then return 'R' end
+  end
+  local place = node - base + 1
+  if place >= 1 and place <= #chunk then return string.sub(chunk, place, place) end
+  return inline and '' or redis.call('GETRANGE', states, node - 1, node - 1)
+end
+
+local function release(first, many)
+  open, owed = open + many, owed + many
+  released[#released + 1] = first
+  released[#released + 1] = many
+  if many == 1 then
+    now[first] = 'R'
+  else
+    wide[#wide + 1] = first
+    wide[#wide + 1] = many
+  end
+end
+
+local function count(node, initial, is_join)
+  local seen = counted[node] or tonumber(redis.call('HGET', hash, 'c' .. node) or 0)
+  counted[node] = seen + 1
+  if seen + 1 < initial then return end
+  counted[node] = 0
+  if is_join == 1 then joins[#joins + 1] = node else release(node, 1) end
+end
+
+local function count_all(list, from)
+  for i = from, #list, 4 do
+    local first, many, initial, is_join = list[i], list[i + 1], list[i + 2], list[i + 3]
+    if initial > 1 then
+      for node = first, first + many - 1 do count(node, initial, is_join) end
+    elseif is_join == 1 then
+      for node = first, first + many - 1 do joins[#joins + 1] = node end
+    else
+      release(first, many)
+    end
+  end
+end
+
+-- Joins succeed in the step in which their last predecessor does.
+local function work_off()
+  while #joins > 0 do
+    local join = table.remove(joins)
+    now[join] = 'S'
+    local part = cmsgpack.unpack(redis.call('HGET', hash, 'j' .. join))
+    left = left - part[1]
+    count_all(part, 2)
+  end
+end
+
+-- Writes the states that have changed, neighbours together; returns them whole when they are kept with the run.
+local function write_states()
+  local nodes, text, from, i = {}, {}, 1, 1
+  for node in pairs(now) do nodes[#nodes + 1] = node end
+  table.sort(nodes)
+  for w = 1, #wide, 2 do
+    local part = string.rep('R', wide[w + 1])
+    if inline then
+      inline = string.sub(inline, 1, wide[w] - 1) .. part .. string.sub(inline, wide[w] + wide[w + 1])
+    else
+      redis.call('SETRANGE', states, wide[w] - 1, part)
+    end
+  end
+  while i <= #nodes do
+    local first, part = nodes[i], { now[nodes[i]] }
+    while nodes[i + 1] == nodes[i] + 1 do
+      i = i + 1
+      part[#part + 1] = now[nodes[i]]
+    end
+    i = i + 1
+    if inline then
+      text[#text + 1] = string.sub(inline, from, first - 1)
+      text[#text + 1] = table.concat(part)
+      from = first + #part
+    else
+      redis.call('SETRANGE', states, first - 1, table.concat(part))
+    end
+  end
+  if not inline then return nil end
+  text[#text + 1] = string.sub(inline, from)
+  return table.concat(text)
+end
+
+local function settle(id, channel, digest, done, first_outcome, prepared, first_message, events, first_event)
   local stored = redis.call('HMGET', hash, 'm', 's', digest == '' and 'w' or 'm')
-  local m, inline = stored[1], stored[2]
+  local m = stored[1]
+  inline = stored[2]
   if not m then return 'UNKNOWN' end
   if string.byte(m) ~= 1 then
     return 'CORRUPT the run has format ' .. string.byte(m) .. ', this program knows format 1'
   end
-  local _, nodes, open, owed, left, failed, ended_leaves, expected, retried, retention, version, plan =
+  local _, nodes, failed, ended_leaves, expected, retried, retention, version, plan
+  _, nodes, open, owed, left, failed, ended_leaves, expected, retried, retention, version, plan =
     struct.unpack(META, m)
   if digest ~= '' and digest ~= plan then return 'ANOTHER' end
   local wiring
@@ -51,7 +144,7 @@ local function settle(hash, states, id, bytes, channel, digest, done, first_outc
   local open_before, undecided = open, left > 0 and failed == 0
 
   -- Nothing is written before everything is known: a script is not rolled back.
-  local chunk, base = inline, 1
+  chunk, base = inline, 1
   if not inline then
     local low, high = math.huge, 0
     for _, completion in ipairs(done) do
@@ -62,65 +155,14 @@ local function settle(hash, states, id, bytes, channel, digest, done, first_outc
     chunk, base = '', low
     if high >= low and high - low < WINDOW then chunk = redis.call('GETRANGE', states, low - 1, high - 1) end
   end
-  local now, wide, released, retries, list, joins, counted, closed, outcomes = {}, {}, {}, {}, {}, {}, {}, {}, {}
-
-  local function state_of(node)
-    if now[node] then return now[node] end
-    for i = 1, #wide, 2 do
-      if node >= wide[i] and node < wide[i] + wide[i + 1] then return 'R' end
-    end
-    local place = node - base + 1
-    if place >= 1 and place <= #chunk then return string.sub(chunk, place, place) end
-    return inline and '' or redis.call('GETRANGE', states, node - 1, node - 1)
-  end
-
-  local function release(first, many)
-    open, owed = open + many, owed + many
-    released[#released + 1] = first
-    released[#released + 1] = many
-    if many == 1 then
-      now[first] = 'R'
-    else
-      wide[#wide + 1] = first
-      wide[#wide + 1] = many
-    end
-  end
-
-  local function count(node, initial, is_join)
-    local seen = counted[node] or tonumber(redis.call('HGET', hash, 'c' .. node) or 0)
-    counted[node] = seen + 1
-    if seen + 1 < initial then return end
-    counted[node] = 0
-    if is_join == 1 then joins[#joins + 1] = node else release(node, 1) end
-  end
-
-  local function count_all(list, from)
-    for i = from, #list, 4 do
-      local first, many, initial, is_join = list[i], list[i + 1], list[i + 2], list[i + 3]
-      if initial > 1 then
-        for node = first, first + many - 1 do count(node, initial, is_join) end
-      elseif is_join == 1 then
-        for node = first, first + many - 1 do joins[#joins + 1] = node end
-      else
-        release(first, many)
-      end
-    end
-  end
-
-  -- Joins succeed in the step in which their last predecessor does.
-  local function work_off()
-    while #joins > 0 do
-      local join = table.remove(joins)
-      now[join] = 'S'
-      local part = cmsgpack.unpack(redis.call('HGET', hash, 'j' .. join))
-      left = left - part[1]
-      count_all(part, 2)
-    end
-  end
-
+  now, wide, released, joins, counted = {}, {}, {}, {}, {}
+  local retries, list, closed, fields = {}, {}, {}, { 'm', '', 's', '' }
   local verdicts, again, changes = {}, false, false
+
   for i = 1, #done do
-    local node, attempt, kind, is_output, waiting = unpack(done[i], 1, 5)
+    local completion = done[i]
+    local node, attempt, kind, is_output, waiting =
+      completion[1], completion[2], completion[3], completion[4], completion[5]
     if wiring then
       local known = wiring[node]
       if type(known) ~= 'table' then
@@ -147,8 +189,8 @@ local function settle(hash, states, id, bytes, channel, digest, done, first_outc
           list[#list + 1] = current + 1
           verdict = 'Y'
         else
-          outcomes[#outcomes + 1] = node
-          outcomes[#outcomes + 1] = ARGV[first_outcome + i - 1]
+          fields[#fields + 1] = 'o' .. node
+          fields[#fields + 1] = ARGV[first_outcome + i - 1]
           open, ended_leaves = open - 1, ended_leaves + 1
           verdict = 'A'
           if kind == 0 then
@@ -176,18 +218,25 @@ local function settle(hash, states, id, bytes, channel, digest, done, first_outc
   -- What was composed in advance goes to its queue now. After a duplicate nobody knows from which outcome it was.
   local ranges = released
   if #prepared > 0 and not again then
-    local message = {}
-    for i = 1, #prepared, 2 do message[prepared[i]] = i end
+    local fresh = {}
+    for i = 1, #released, 2 do
+      for node = released[i], released[i] + released[i + 1] - 1 do fresh[node] = true end
+    end
+    for i = 1, #prepared, 2 do
+      local node = prepared[i]
+      -- What this same step has ended or released once more is not owed.
+      if fresh[node] and (now[node] or 'R') == 'R' and not retries[node] then
+        local queue = first_queue + prepared[i + 1]
+        redis.call('XADD', KEYS[queue], '*', 'm', ARGV[first_message + (i - 1) / 2])
+        used[queue] = true
+        now[node], owed = 'D', owed - 1
+      end
+      fresh[node] = nil
+    end
     ranges = {}
     for i = 1, #released, 2 do
       for node = released[i], released[i] + released[i + 1] - 1 do
-        local place = message[node]
-        if place and (now[node] or 'R') == 'R' then
-          local queue = first_queue + prepared[place + 1]
-          redis.call('XADD', KEYS[queue], '*', 'm', ARGV[first_message + (place - 1) / 2])
-          used[queue] = true
-          now[node], owed, message[node] = 'D', owed - 1, nil
-        else
+        if fresh[node] then
           ranges[#ranges + 1] = node
           ranges[#ranges + 1] = 1
         end
@@ -196,51 +245,7 @@ local function settle(hash, states, id, bytes, channel, digest, done, first_outc
   end
 
   if changes then
-    local nodes_now, text = {}, {}
-    for node in pairs(now) do nodes_now[#nodes_now + 1] = node end
-    table.sort(nodes_now)
-    -- Neighbours are written together.
-    local function neighbours(i)
-      local first = i
-      local run_of = { now[nodes_now[i]] }
-      while nodes_now[i + 1] == nodes_now[i] + 1 do
-        i = i + 1
-        run_of[#run_of + 1] = now[nodes_now[i]]
-      end
-      return nodes_now[first], table.concat(run_of), i + 1
-    end
-    local fields = { 'm', '' }
-    if inline then
-      for i = 1, #wide, 2 do
-        inline = string.sub(inline, 1, wide[i] - 1) .. string.rep('R', wide[i + 1])
-          .. string.sub(inline, wide[i] + wide[i + 1])
-      end
-      local i, from = 1, 1
-      while i <= #nodes_now do
-        local first, part
-        first, part, i = neighbours(i)
-        text[#text + 1] = string.sub(inline, from, first - 1)
-        text[#text + 1] = part
-        from = first + #part
-      end
-      text[#text + 1] = string.sub(inline, from)
-      fields[3], fields[4] = 's', table.concat(text)
-    else
-      for i = 1, #wide, 2 do
-        redis.call('SETRANGE', states, wide[i] - 1, string.rep('R', wide[i + 1]))
-      end
-      local i = 1
-      while i <= #nodes_now do
-        local first, part
-        first, part, i = neighbours(i)
-        redis.call('SETRANGE', states, first - 1, part)
-      end
-    end
     local gone = {}
-    for i = 1, #outcomes, 2 do
-      fields[#fields + 1] = 'o' .. outcomes[i]
-      fields[#fields + 1] = outcomes[i + 1]
-    end
     for node, attempt in pairs(retries) do
       fields[#fields + 1] = 'a' .. node
       fields[#fields + 1] = attempt
@@ -259,13 +264,19 @@ local function settle(hash, states, id, bytes, channel, digest, done, first_outc
     end
     fields[2] = struct.pack(META, 1, nodes, open, owed, left, failed, ended_leaves, expected, retried, retention,
       version + 1, plan)
+    local text = write_states()
+    if text then
+      fields[4] = text
+    else
+      -- The states have a key of their own.
+      fields[3], fields[4] = 'm', fields[2]
+    end
     for from = 1, #fields, 1000 do
       redis.call('HSET', hash, unpack(fields, from, math.min(from + 999, #fields)))
     end
     for from = 1, #gone, 1000 do
       redis.call('HDEL', hash, unpack(gone, from, math.min(from + 999, #gone)))
     end
-    changed[channel] = (changed[channel] or '') .. bytes
   end
 
   local flags = 0
@@ -281,31 +292,37 @@ local function settle(hash, states, id, bytes, channel, digest, done, first_outc
       end
     end
   end
-  if ended_key and #events > 0 and #ranges == 0 and #list == 0 and not (again and owed > 0) then
+  if changes then
+    -- The last byte of an id is zero. Here it tells whether who waits for the run's value should look.
+    local hint = flags > 0 and string.sub(id, 1, 15) .. '\1' or id
+    changed[channel] = (changed[channel] or '') .. hint
+  end
+  if ended_key and events > 0 and #ranges == 0 and #list == 0 and not (again and owed > 0) then
     flags = flags + ACKNOWLEDGED
-    for i = 1, #events, 2 do
-      local line = acks[tonumber(events[i])]
-      line[#line + 1] = events[i + 1]
+    for i = first_event, first_event + 2 * events - 1, 2 do
+      local line = acks[tonumber(ARGV[i])]
+      line[#line + 1] = ARGV[i + 1]
     end
   end
   return cmsgpack.pack({ table.concat(verdicts), flags, owed, retention, ranges, list })
 end
 
-local answers, at = {}, 5
+local answers, at, nothing = {}, 5, {}
 for i = 1, runs do
-  local id, bytes, channel, digest = unpack(ARGV, at, at + 3)
-  local done = cmsgpack.unpack(ARGV[at + 4])
-  local first_outcome = at + 5
+  local id, channel, digest = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local done = cmsgpack.unpack(ARGV[at + 3])
+  local first_outcome = at + 4
   local after = first_outcome + #done
-  local prepared = cmsgpack.unpack(ARGV[after])
+  local prepared = ARGV[after] == '' and nothing or cmsgpack.unpack(ARGV[after])
   local first_message = after + 1
-  local count = first_message + #prepared / 2
-  local events = { unpack(ARGV, count + 1, count + 2 * tonumber(ARGV[count])) }
-  local ok, answer = pcall(settle, KEYS[2 * i - 1], KEYS[2 * i], id, bytes, channel, digest, done, first_outcome,
-    prepared, first_message, events)
+  local count_at = first_message + #prepared / 2
+  local events = tonumber(ARGV[count_at])
+  hash, states = KEYS[2 * i - 1], KEYS[2 * i]
+  local ok, answer = pcall(settle, id, channel, digest, done, first_outcome, prepared, first_message, events,
+    count_at + 1)
   if not ok then answer = 'CORRUPT ' .. tostring(type(answer) == 'table' and answer.err or answer) end
   answers[i] = answer
-  at = count + 1 + #events
+  at = count_at + 1 + 2 * events
 end
 
 if #ended > 0 then redis.call('ZADD', ended_key, unpack(ended)) end

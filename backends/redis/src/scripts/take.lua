@@ -8,18 +8,23 @@ local taken, deadline = {}, nil
 for i = 1, #KEYS, 3 do
   if left == 0 then break end
   local line, stream, leases, again = (i + 2) / 3, KEYS[i], KEYS[i + 1], KEYS[i + 2]
-  local before, due = #taken, {}
-  for _, id in ipairs(redis.call('LPOP', again, left) or {}) do
-    -- Nothing comes back for an entry that was finished meanwhile, or when the group was made anew.
-    local claimed = redis.pcall('XCLAIM', stream, group, consumer, 0, id)
-    if not claimed.err and claimed[1] then
-      local pending, fields = redis.call('XPENDING', stream, group, id, id, 1), claimed[1][2]
-      local n = #taken
-      taken[n + 1], taken[n + 2], taken[n + 3], taken[n + 4], taken[n + 5] =
-        line, id, pending[1][4], fields[1], fields[2]
+  local before, due, room = #taken, {}, left
+  while room > 0 do
+    local ids = redis.call('LPOP', again, room)
+    if not ids then break end
+    for _, id in ipairs(ids) do
+      -- Nothing comes back for an entry that was finished meanwhile, or when the group was made anew: the next ones
+      -- still come before all new entries.
+      local claimed = redis.pcall('XCLAIM', stream, group, consumer, 0, id)
+      if not claimed.err and claimed[1] then
+        local pending, fields = redis.call('XPENDING', stream, group, id, id, 1), claimed[1][2]
+        local n = #taken
+        taken[n + 1], taken[n + 2], taken[n + 3], taken[n + 4], taken[n + 5] =
+          line, id, pending[1][4], fields[1], fields[2]
+      end
     end
+    room = left - (#taken - before) / 5
   end
-  local room = left - (#taken - before) / 5
   if room > 0 then
     local read = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', room, 'STREAMS', stream, '>')
     if read and read.err then

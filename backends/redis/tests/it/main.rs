@@ -2,6 +2,20 @@
 
 mod backend;
 mod connect;
+mod crash_points;
+mod duplicates;
 mod faults;
+mod leases;
+mod look;
+mod outages;
+mod replies;
+mod retention;
+mod silence;
 mod suite;
 mod whole;
+
+/// A number from the environment.
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}

@@ -13,13 +13,9 @@ use celeriac_runtime::WorkerOptions;
 use celeriac_testkit::{Cluster, Server};
 
 use crate::backend::Backends;
+use crate::setting;
 
 const WIDE: usize = 100_000;
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
-}
 
 fn sig(name: &str) -> Canvas {
     Signature::new(name).expect("a good name").into()

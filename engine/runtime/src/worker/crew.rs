@@ -169,7 +169,8 @@ impl Crew {
                 self.lanes.abort_all();
             }
         }
-        let Self { backend, id, mut lanes, helpers, reports, mut reporter, bench, stopping, .. } = self;
+        let Self { backend, id, queues, mut lanes, helpers, reports, mut reporter, bench, stopping, .. } =
+            self;
         drop((helpers, reports));
         let reported = async {
             while lanes.join_next().await.is_some() {}
@@ -182,6 +183,10 @@ impl Crew {
         }
         let cut_off = bench.held();
         give_back(&*backend, &id, &cut_off).await;
+        // What was taken for the fetch that stopping interrupted.
+        let _ = tokio::time::timeout(BACKEND_GRACE, backend.quiesce()).await;
+        // Should this fail, the backend forgets the worker when it has not heard of it for long.
+        let _ = tokio::time::timeout(BACKEND_GRACE, backend.retire(&id, &queues.names())).await;
         cut_off.len()
     }
 }

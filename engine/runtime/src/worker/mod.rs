@@ -47,6 +47,8 @@ pub struct WorkerOptions {
     pub prefetch: Option<usize>,
     /// How long it may hold a leaf without renewing; it renews three times as often.
     pub lease: Duration,
+    /// What it is called; something unique is added. By default the numbers of the process and of the worker in it.
+    pub name: Option<String>,
 }
 
 impl Default for WorkerOptions {
@@ -57,6 +59,7 @@ impl Default for WorkerOptions {
             concurrency: 64,
             prefetch: None,
             lease: Duration::from_secs(30),
+            name: None,
         }
     }
 }
@@ -83,6 +86,13 @@ impl WorkerOptions {
         self
     }
 
+    /// These options with this name, which need not be unique.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
     /// These options with this lease.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
@@ -98,7 +108,7 @@ impl Worker {
         states: Arc<States>,
         options: WorkerOptions,
     ) -> Self {
-        let id = unique_id();
+        let id = unique_id(options.name.as_deref());
         let (shutdown, stop) = oneshot::channel();
         let queues = Arc::new(Queues::new(&options.queues));
         let crew = Crew::new(backend, id.clone(), Executor::new(registry, states), queues.clone(), options);
@@ -133,9 +143,10 @@ impl Worker {
     }
 }
 
-/// Process, and a number within it: unique on this machine for as long as the process lives.
-fn unique_id() -> WorkerId {
+/// Its name, or process and a number within it; and something that no other worker has.
+fn unique_id(name: Option<&str>) -> WorkerId {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    WorkerId::new(format!("{}-{number}-{}", std::process::id(), uuid::Uuid::new_v4().simple()))
+    let readable = name.map_or_else(|| format!("{}-{number}", std::process::id()), str::to_owned);
+    WorkerId::new(format!("{readable}-{}", uuid::Uuid::new_v4().simple()))
 }

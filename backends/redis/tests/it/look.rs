@@ -1,0 +1,33 @@
+//! Looks into a server, past the backend.
+
+use std::collections::BTreeMap;
+
+use celeriac_testkit::Server;
+
+/// What is queued, leased, or waits to be taken again, with how much; empty when nothing is.
+pub(crate) fn lines(server: &Server, prefix: &str) -> BTreeMap<String, u64> {
+    let mut connection = server.connection();
+    let mut held = BTreeMap::new();
+    for key in server.keys(&format!("{prefix}:*")) {
+        let command = match key.rsplit(':').next() {
+            Some("stream") => "XLEN",
+            Some("leases") => "ZCARD",
+            Some("again") => "LLEN",
+            _ => continue,
+        };
+        let length: u64 = redis::cmd(command).arg(&key).query(&mut connection).expect("it answers");
+        if length > 0 {
+            held.insert(key, length);
+        }
+    }
+    held
+}
+
+/// How many entries were added to a stream since the beginning.
+pub(crate) fn added_ever(server: &Server, stream: &str) -> usize {
+    let mut info = redis::cmd("XINFO");
+    info.arg("STREAM").arg(stream);
+    let info: BTreeMap<String, redis::Value> =
+        info.query(&mut server.connection()).expect("the stream is there");
+    redis::from_redis_value(info["entries-added"].clone()).expect("it is a number")
+}
