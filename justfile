@@ -17,6 +17,10 @@ docs:
 random count="100000" seed="1":
     CELERIAC_RANDOM_COUNT={{count}} CELERIAC_RANDOM_SEED={{seed}} cargo test --release --test it random:: -- --nocapture
 
+# Kills coordinators, workers and Redis under random canvases; scripts/test runs nine kills with each appendfsync.
+chaos *options:
+    scripts/chaos {{options}}
+
 # Throughput of the embedded engine.
 bench:
     cargo bench --bench embedded

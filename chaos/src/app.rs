@@ -1,0 +1,115 @@
+//! The app that the processes are: the suite's tasks, which note what they do in the ledger, take a while, and now and
+//! then ask to run again.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac::App;
+use celeriac::dsl::{Arguments, Handler, TaskContext, TaskDef};
+use celeriac::primitives::{Call, Json, Kwargs, Outcome, TaskError, TaskId, TaskName};
+use celeriac_conformance::tasks;
+use futures::future::BoxFuture;
+
+use crate::ledger::{End, Writer, digest};
+use crate::options::LEASE;
+
+/// Where a process of the crew writes its part of the ledger.
+pub(crate) const LEDGER: &str = "CELERIAC_CHAOS_LEDGER";
+
+/// Does what the program's arguments say, as the app.
+pub(crate) fn play(ledger: PathBuf) -> ExitCode {
+    let writer = Arc::new(Writer::create(&ledger));
+    leave_with_the_parent();
+    note_stalls(writer.clone());
+    let app = App::builder("chaos").tasks(definitions()).state(writer).build();
+    celeriac::cli::main(app.expect("the suite's tasks have different names"))
+}
+
+/// Whoever started this holds the other end of its stdin, and has gone when that is closed.
+fn leave_with_the_parent() {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(99);
+    });
+}
+
+/// On a machine that is busy a process may stand still for longer than its lease, as if somebody had stopped it.
+fn note_stalls(writer: Arc<Writer>) {
+    std::thread::spawn(move || {
+        let mut last = crate::ledger::now_us();
+        loop {
+            std::thread::sleep(Duration::from_millis(20));
+            let now = crate::ledger::now_us();
+            if now - last > LEASE.as_micros() as u64 / 4 {
+                writer.stalled(last, now);
+            }
+            last = now;
+        }
+    });
+}
+
+fn definitions() -> Vec<TaskDef> {
+    macro_rules! definition {
+        ($($place:literal)*) => {
+            [$(Handler::Async(entry::<$place>)),*]
+        };
+    }
+    let handlers = definition!(0 1 2 3 4 5 6 7 8 9);
+    assert_eq!(handlers.len(), tasks::NAMES.len(), "one handler for each task");
+    let define = |(handler, name): (Handler, &&str)| TaskDef {
+        name: TaskName::new(*name).expect("the suite's names are good"),
+        params: &[],
+        states: Vec::new(),
+        handler,
+        description: "a task of the suite",
+    };
+    handlers.into_iter().zip(tasks::NAMES).map(define).collect()
+}
+
+fn entry<const PLACE: usize>(context: TaskContext, arguments: Arguments) -> BoxFuture<'static, Outcome> {
+    Box::pin(async move {
+        let ledger = context.state::<Arc<Writer>>().expect("the app has a ledger");
+        let (task, attempt, hash) = (context.task_id(), context.attempt(), digest(arguments.args().as_str()));
+        ledger.begins(task, attempt, hash);
+        tokio::time::sleep(takes(task)).await;
+        let outcome = match (attempt, tries_again(task)) {
+            (1, true) => Outcome::Retry(TaskError::new("Busy", "once more")),
+            _ => call(tasks::NAMES[PLACE], &arguments),
+        };
+        let end = match outcome {
+            Outcome::Success(_) => End::Ok,
+            Outcome::Retry(_) => End::Retry,
+            _ => End::Failed,
+        };
+        ledger.ends(task, attempt, hash, end);
+        outcome
+    })
+}
+
+fn call(name: &str, arguments: &Arguments) -> Outcome {
+    match (arguments.args().to::<Vec<Json>>(), arguments.kwargs().to::<Kwargs>()) {
+        (Ok(args), Ok(kwargs)) => match tasks::run(name, Call::Once, &args, &kwargs) {
+            Ok(value) => Outcome::Success(value),
+            Err(error) => Outcome::Failed(error),
+        },
+        _ => Outcome::Undecodable(format!("{arguments:?}")),
+    }
+}
+
+/// How long a leaf takes; a few take longer than a lease.
+fn takes(task: TaskId) -> Duration {
+    match chance(task, 1) % 1000 {
+        0..2 => LEASE * 3 / 2,
+        more => Duration::from_millis(more % 40),
+    }
+}
+
+fn tries_again(task: TaskId) -> bool {
+    chance(task, 2).is_multiple_of(37)
+}
+
+fn chance(task: TaskId, salt: u64) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(task.uuid().as_bytes(), salt)
+}

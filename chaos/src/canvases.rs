@@ -1,0 +1,103 @@
+//! What is run, and what must come out of it.
+
+use std::collections::BTreeMap;
+
+use celeriac::Canvas;
+use celeriac::engine::eager::{EagerError, Evaluation, Leaf, eager};
+use celeriac::primitives::{Call, Json, Path, Segment, Signature, TaskError, TaskName};
+use celeriac_conformance::random::{self, Rng, Shape};
+use celeriac_conformance::tasks;
+
+use crate::ledger::digest;
+
+/// Calls by path and digest of the arguments, and how many leaves made them. What an error callback gets holds ids, and
+/// of several failures which came first: its digest is 0.
+pub(crate) type Calls = BTreeMap<(String, u64), usize>;
+
+/// What the reference evaluator says.
+#[derive(Debug)]
+pub(crate) struct Expected {
+    pub(crate) evaluation: Evaluation,
+    pub(crate) calls: Calls,
+}
+
+/// The canvas of this place in the sequence of a seed.
+pub(crate) fn canvas(seed: u64, place: u64) -> Canvas {
+    let mut rng = Rng::new(seed.wrapping_mul(0x1_0000_0001) ^ (place << 20));
+    match rng.below(60) {
+        0..6 => wide(50 + rng.below(151)).then(tag(0)),
+        6..9 => Canvas::chain((0..8 + rng.below(20)).map(tag)),
+        // More first leaves than a submission queues itself.
+        9..12 => wide(120 + rng.below(200)),
+        12..15 => Canvas::chord(arms(&mut rng), tag(0)),
+        // More nodes than have their states with the run, and more results than travel with a leaf.
+        15 => wide(1030 + rng.below(100)).then(tag(0)),
+        // A plan that is stored in parts, and arguments that do not travel with a leaf.
+        16 | 17 => Canvas::chord((0..3).map(large), tag(0)),
+        18..21 => Canvas::chain([wide(10 + rng.below(30)).then(tag(1000)), wide(20), tag(2000)]),
+        _ => random::canvas(rng.next_u64(), &Shape { depth_max: 5, ..Shape::default() }),
+    }
+}
+
+/// A group of so many leaves.
+fn wide(leaves: u32) -> Canvas {
+    Canvas::group((1..=leaves).map(tag))
+}
+
+/// Chains of unequal length.
+fn arms(rng: &mut Rng) -> Vec<Canvas> {
+    let count = 4 + rng.below(10);
+    (0..count).map(|arm| Canvas::chain((0..1 + rng.below(5)).map(|step| tag(1 + 100 * arm + step)))).collect()
+}
+
+/// A leaf that hands on 100 KB.
+fn large(number: u32) -> Canvas {
+    let mut signature = signature("echo");
+    signature.args.push(Json::string(&number.to_string().repeat(100_000)));
+    signature.into()
+}
+
+fn tag(number: u32) -> Canvas {
+    let mut signature = signature("tag");
+    signature.kwargs.insert("tag".to_owned(), Json::from_compact(number.to_string()));
+    signature.into()
+}
+
+fn signature(task: &str) -> Signature {
+    Signature::of(TaskName::new(task).expect("the suite's tasks have proper names"))
+}
+
+/// Evaluates a canvas.
+///
+/// # Errors
+/// When it has no meaning.
+pub(crate) fn expect(canvas: &Canvas) -> Result<Expected, EagerError> {
+    let mut calls = Calls::new();
+    let evaluation = eager(canvas, &mut |leaf| execute(leaf, &mut calls))?;
+    Ok(Expected { evaluation, calls })
+}
+
+/// Runs a leaf as a worker does, noting each of its calls; of the same arguments in one leaf, one.
+fn execute(leaf: &Leaf<'_>, calls: &mut Calls) -> Result<Json, TaskError> {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut call = |args: &[Json]| {
+        let hash = digest(Json::list(args).as_str());
+        if seen.insert(hash) {
+            *calls.entry(key(&leaf.path, hash)).or_default() += 1;
+        }
+        tasks::run(leaf.task.as_str(), Call::Once, args, leaf.kwargs)
+    };
+    let starmap = |item: &Json| item.to::<Vec<Json>>().expect("items of a starmap are lists");
+    let values: Result<Vec<Json>, TaskError> = match leaf.call {
+        Call::Once => return call(&leaf.args),
+        Call::Map => leaf.args.iter().map(|item| call(std::slice::from_ref(item))).collect(),
+        Call::Starmap => leaf.args.iter().map(|item| call(&starmap(item))).collect(),
+    };
+    values.map(Json::list)
+}
+
+/// A call as [`Calls`] knows it.
+pub(crate) fn key(path: &Path, hash: u64) -> (String, u64) {
+    let is_errback = path.segments().iter().any(|segment| matches!(segment, Segment::LinkError(_)));
+    (path.to_string(), if is_errback { 0 } else { hash })
+}

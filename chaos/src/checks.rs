@@ -1,0 +1,410 @@
+//! The invariants, each a function over the store, its raw keys and the ledger.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use celeriac::App;
+use celeriac::engine::Plan;
+use celeriac::engine::plan::NodeKind;
+use celeriac::engine::view::Standing;
+use celeriac::primitives::{Call as How, Json, NodeNo, TaskId};
+use celeriac::redis::RedisBackend;
+use celeriac::runtime::{GetError, Handle};
+use celeriac_testkit::{Fsync, Server};
+use futures::stream::{self, StreamExt};
+
+use crate::canvases::{self, Calls, Expected};
+use crate::client::{Fate, Run};
+use crate::crew::Crew;
+use crate::faults::Excuses;
+use crate::keys::{self, Dump};
+use crate::ledger::{Call, End, Ledger};
+use crate::options::{LEASE, SWEEP};
+use crate::report::Report;
+use crate::sampler::Seen;
+
+/// What is known when everything has settled.
+pub(crate) struct Evidence<'a> {
+    pub(crate) seed: u64,
+    pub(crate) fsync: Fsync,
+    pub(crate) runs: Vec<Run>,
+    pub(crate) ledger: Ledger,
+    pub(crate) excuses: Excuses,
+    pub(crate) backend: RedisBackend,
+    pub(crate) server: &'a Server,
+}
+
+/// What the store says of a run that has ended.
+struct Observed {
+    /// The value, or path and kind of the failure that was reported.
+    result: Result<Json, (String, String)>,
+    /// All failures outside callbacks, likewise.
+    failures: Vec<(String, String)>,
+    wrong: Vec<String>,
+}
+
+/// Everything.
+pub(crate) async fn all(evidence: Evidence<'_>, seen: &mut Seen, report: &mut Report) {
+    let Evidence { seed, fsync, runs, ledger, excuses, backend, server } = evidence;
+    report.runs = runs.len();
+    report.wrong.extend(ledger.unreadable.iter().map(|line| format!("the ledger has the line {line:?}")));
+    let app = App::builder("chaos").backend(backend).build().expect("an app without tasks fits together");
+
+    i1_no_accepted_run_is_missing(&app, &runs, fsync, report).await;
+    i8_every_run_has_ended(&runs, report);
+    let mut connection = server.connection();
+    for run in &runs {
+        if let Ok(Some(dump)) = keys::dump(&mut connection, run.id) {
+            report.wrong.extend(i3_counters_are_what_the_states_say(run, &dump));
+            if dump.owed > 0 && run.fate == Fate::Ended {
+                report.wrong.push(at(run, "I6: a leaf is released and not queued"));
+            }
+            // I2 and I7, once more at the end.
+            seen.compare(run, &dump, fsync);
+        }
+        i5_first_starts_in_order(run, &ledger, report);
+        i7_an_attempt_follows_a_retry(run, &ledger, report);
+        leaves_run_twice_only_for_a_reason(run, &ledger, &excuses, report);
+    }
+    report.looks = seen.looks;
+    report.wrong.append(&mut seen.wrong);
+    report.rolled_back += seen.rolled_back;
+
+    let ended = runs.iter().filter(|run| run.fate == Fate::Ended);
+    let observed = stream::iter(ended).map(|run| {
+        let app = &app;
+        async move { (run, observe(app, run).await) }
+    });
+    let mut observed = std::pin::pin!(observed.buffer_unordered(8));
+    while let Some((run, observed)) = observed.next().await {
+        match observed {
+            Err(error) => report.wrong.push(at(run, &error)),
+            Ok(observed) => {
+                let canvas = canvases::canvas(seed, run.place);
+                match canvases::expect(&canvas) {
+                    Err(error) => report.wrong.push(at(run, &format!("eager refuses it: {error}"))),
+                    Ok(expected) => {
+                        i4_values_and_inputs_are_the_evaluator_s(run, &ledger, &expected, &observed, report);
+                    }
+                }
+                // I11
+                report.wrong.extend(observed.wrong.iter().map(|what| at(run, what)));
+                report.failed_runs += usize::from(observed.result.is_err());
+            }
+        }
+    }
+    i9_nothing_is_left_of_forgotten_runs(&app, &runs, server, report).await;
+}
+
+/// I1: whatever was accepted is there. Without `appendfsync always`, Redis may have lost what it had acknowledged.
+async fn i1_no_accepted_run_is_missing(app: &App, runs: &[Run], fsync: Fsync, report: &mut Report) {
+    for run in runs {
+        let status = app.backend().status(run.id).await;
+        match (status, run.fate) {
+            (Ok(Some(_)), Fate::Open | Fate::Ended) => {}
+            (Ok(None), _) | (Ok(_), Fate::Vanished) if fsync == Fsync::Always => {
+                report.lost += 1;
+                report.wrong.push(at(run, "I1: it was accepted and is not there"));
+            }
+            (Ok(None), _) | (Ok(_), Fate::Vanished) => report.rolled_back += 1,
+            (Err(error), _) => report.wrong.push(at(run, &format!("I1: {error}"))),
+        }
+    }
+}
+
+/// I3: what a run counts is what the states of its nodes say.
+pub(crate) fn i3_counters_are_what_the_states_say(run: &Run, dump: &Dump) -> Vec<String> {
+    let plan = &*run.plan;
+    if dump.states.len() != plan.len() {
+        return vec![at(run, &format!("I3: {} states of {} nodes", dump.states.len(), plan.len()))];
+    }
+    let mut wrong = Vec::new();
+    let mut differ = |what: &str, is: u32, expect: u32| {
+        if is != expect {
+            wrong.push(at(run, &format!("I3: {what} is {is}, not {expect}")));
+        }
+    };
+    let state = |node: NodeNo| dump.states[node.number() as usize - 1];
+    let (mut open, mut owed, mut left, mut done) = (0, 0, 0, 0);
+    for ((number, node), waits) in plan.nodes().zip(plan.waits()) {
+        let gate = node.gate().is_some_and(|gate| dump.fields.contains_key(&('x', gate.index() as u32)));
+        let seen = plan.predecessors(number).filter(|(from, _)| state(*from) == b'S').count() as u32;
+        let (seen, state) = (seen + u32::from(gate), state(number));
+        differ(&format!("whether {number} waits"), u32::from(state == b'W'), u32::from(seen < *waits));
+        let counted = if seen < *waits { seen } else { 0 };
+        differ(&format!("the counter of {number}"), dump.number('c', number.number()), counted);
+        let is_leaf = matches!(node.kind, NodeKind::Leaf(_));
+        let has_ended = is_leaf && matches!(state, b'S' | b'F');
+        let has_outcome = dump.fields.contains_key(&('o', number.number()));
+        differ(&format!("whether {number} has an outcome"), u32::from(has_outcome), u32::from(has_ended));
+        open += u32::from(matches!(state, b'R' | b'D'));
+        owed += u32::from(state == b'R');
+        done += u32::from(has_ended);
+        left += u32::from(plan.is_output(number) && state != b'S');
+    }
+    differ("open", dump.open, open);
+    differ("owed", dump.owed, owed);
+    differ("left", dump.left, left);
+    differ("done", dump.done, done);
+    wrong
+}
+
+/// I4: the value, the failures and the arguments of every call are those of the reference evaluator, and no leaf is
+/// missing.
+fn i4_values_and_inputs_are_the_evaluator_s(
+    run: &Run,
+    ledger: &Ledger,
+    expected: &Expected,
+    observed: &Observed,
+    report: &mut Report,
+) {
+    let failed = |failure: &celeriac::engine::eager::EagerFailure| {
+        (failure.path.to_string(), failure.error.kind.clone())
+    };
+    let mut failures: Vec<_> = expected.evaluation.failures.iter().map(failed).collect();
+    failures.sort();
+    match (&expected.evaluation.result, &observed.result) {
+        (Ok(expect), Ok(value)) if expect == value => {}
+        // Of several failures, the first in time is reported.
+        (Err(_), Err(failure)) if failures.contains(failure) => {}
+        (expect, result) => {
+            report.wrong.push(at(run, &format!("I4: the result is {result:?}, not {expect:?}")));
+        }
+    }
+    if observed.failures != failures {
+        report.wrong.push(at(run, &format!("I4: failures {:?}, not {failures:?}", observed.failures)));
+    }
+    let mut calls = Calls::new();
+    for (task, made) in ledger.run(run.id) {
+        let path = run.plan.path(task.node());
+        let hashes: BTreeSet<u64> = made.iter().map(|call| call.hash).collect();
+        hashes.into_iter().for_each(|hash| *calls.entry(canvases::key(&path, hash)).or_default() += 1);
+    }
+    if calls != expected.calls {
+        let differ = |a: &Calls, b: &Calls| -> Vec<String> {
+            let other = a.iter().filter(|(key, count)| b.get(*key) != Some(count));
+            other.take(3).map(|((path, _), count)| format!("{path} {count} times")).collect()
+        };
+        let (more, less) = (differ(&calls, &expected.calls), differ(&expected.calls, &calls));
+        report.wrong.push(at(run, &format!("I4: called {more:?}, where the evaluator calls {less:?}")));
+    }
+}
+
+/// I5: nobody begins before those it waits for have returned.
+fn i5_first_starts_in_order(run: &Run, ledger: &Ledger, report: &mut Report) {
+    let plan = &*run.plan;
+    let calls: BTreeMap<NodeNo, &[Call]> =
+        ledger.run(run.id).map(|(task, calls)| (task.node(), calls)).collect();
+    // When the value of a node was there at the earliest. Predecessors have smaller numbers: theirs is known.
+    let mut there: Vec<u64> = Vec::with_capacity(plan.len());
+    for (number, _) in plan.nodes() {
+        let ready = plan.predecessors(number).map(|(from, _)| there[from.number() as usize - 1]).max();
+        let ready = ready.unwrap_or(0);
+        let calls = calls.get(&number).copied().unwrap_or_default();
+        if let Some(first) = calls.first()
+            && first.begun_us < ready
+        {
+            let early = ready - first.begun_us;
+            let what = format!("I5: {} began {early} µs before its input was there", plan.path(number));
+            report.wrong.push(at(run, &what));
+        }
+        there.push(returned(calls).unwrap_or(ready));
+    }
+}
+
+/// When the last of a leaf's calls returned for the first time.
+fn returned(calls: &[Call]) -> Option<u64> {
+    let mut first: BTreeMap<u64, u64> = BTreeMap::new();
+    for call in calls {
+        if let Some((ended, End::Ok | End::Failed)) = call.ended {
+            let earliest = first.entry(call.hash).or_insert(ended);
+            *earliest = ended.min(*earliest);
+        }
+    }
+    first.into_values().max()
+}
+
+/// I7: a second attempt is made when the first has asked for it, and only then.
+fn i7_an_attempt_follows_a_retry(run: &Run, ledger: &Ledger, report: &mut Report) {
+    for (task, calls) in ledger.run(run.id) {
+        let is_retry = |call: &&Call| matches!(call.ended, Some((_, End::Retry)));
+        for call in calls.iter().filter(|call| call.attempt > 1) {
+            let mut before = calls.iter().filter(is_retry);
+            let follows = before.any(|retry| {
+                retry.attempt + 1 == call.attempt
+                    && retry.ended.is_some_and(|(ended, _)| ended <= call.begun_us)
+            });
+            if !follows {
+                let what = format!("I7: attempt {} of node {} came by itself", call.attempt, task.node());
+                report.wrong.push(at(run, &what));
+            }
+        }
+        report.retried += usize::from(calls.iter().any(|call| call.attempt > 1));
+    }
+}
+
+/// Nothing is doubled: a call is made again only when something befell its worker or Redis, and with the same
+/// arguments.
+fn leaves_run_twice_only_for_a_reason(run: &Run, ledger: &Ledger, excuses: &Excuses, report: &mut Report) {
+    for (task, calls) in ledger.run(run.id) {
+        report.leaves += 1;
+        let mut same: BTreeMap<(u32, u64), Vec<&Call>> = BTreeMap::new();
+        calls.iter().for_each(|call| same.entry((call.attempt, call.hash)).or_default().push(call));
+        let inputs: BTreeSet<u64> = calls.iter().map(|call| call.hash).collect();
+        if inputs.len() > 1 && calls_once(&run.plan, task) {
+            report.doubled += 1;
+            report
+                .wrong
+                .push(at(run, &format!("doubled: {} got several inputs", run.plan.path(task.node()))));
+        }
+        for pair in same.values().flat_map(|calls| calls.windows(2)) {
+            match excuses.cause(&ledger.processes, pair[0], pair[1]) {
+                Some(cause) => *report.again.entry(cause).or_default() += 1,
+                None => {
+                    report.doubled += 1;
+                    let [first, second] = [pair[0], pair[1]]
+                        .map(|call| format!("{} at {}", ledger.processes[call.process], call.begun_us));
+                    let ended = pair[0].ended;
+                    let what =
+                        format!("doubled: {task} by {first} ({ended:?}) and by {second}, for no reason");
+                    report.wrong.push(at(run, &what));
+                }
+            }
+        }
+    }
+}
+
+fn calls_once(plan: &Plan, task: TaskId) -> bool {
+    plan.leaf(task.node()).is_some_and(|leaf| leaf.call == How::Once)
+}
+
+/// I6: what waits in the queues and what is held is nothing, soon after the last run has ended.
+pub(crate) fn until_idle(server: &Server, crew: &mut Crew, report: &mut Report) {
+    let patience = LEASE + SWEEP + Duration::from_secs(6);
+    let began = Instant::now();
+    loop {
+        crew.tend();
+        match keys::duties(&mut server.connection()) {
+            Ok(duties) if duties.is_empty() => return,
+            Ok(duties) if began.elapsed() > patience => {
+                report.wrong.extend(duties.into_iter().map(|duty| format!("I6: {duty}")));
+                return;
+            }
+            Err(error) if began.elapsed() > patience => return report.wrong.push(format!("I6: {error}")),
+            Ok(_) | Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+/// I8: in time, that is before the client gave up.
+fn i8_every_run_has_ended(runs: &[Run], report: &mut Report) {
+    for run in runs.iter().filter(|run| run.fate == Fate::Open) {
+        report.stuck += 1;
+        report.wrong.push(at(run, "I8: it has not ended"));
+    }
+}
+
+/// I9: of runs that were forgotten nothing is left; the streams of queues and events stay, and the consumers of the
+/// dead until they were idle for an hour.
+async fn i9_nothing_is_left_of_forgotten_runs(app: &App, runs: &[Run], server: &Server, report: &mut Report) {
+    for run in runs {
+        if let Err(error) = app.backend().forget(run.id).await {
+            report.wrong.push(at(run, &format!("I9: {error}")));
+        }
+    }
+    let mut connection = server.connection();
+    let keys = keys::all(&mut connection).unwrap_or_default();
+    for key in keys {
+        if key.ends_with(":stream") {
+            let consumers = keys::consumers(&mut connection, &key);
+            report.dead_consumers += consumers.map_or(0, |(consumers, _)| consumers);
+        } else if !key.ends_with("{events}:queues") {
+            report.wrong.push(format!("I9: the key {key} is left"));
+        }
+    }
+}
+
+/// I12: see also the exit codes, which the crew judges.
+pub(crate) fn i12_no_process_panics(logs: &Path, report: &mut Report) {
+    let files = std::fs::read_dir(logs).into_iter().flatten().flatten();
+    for file in files {
+        let text = std::fs::read(file.path()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let panics = text.lines().filter(|line| line.contains("panicked at"));
+        report.wrong.extend(panics.map(|line| format!("I12: {}: {line}", file.path().display())));
+    }
+}
+
+/// What the store says of a run.
+async fn observe(app: &App, run: &Run) -> Result<Observed, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let handle: Handle<Json> =
+        app.run(run.id).await.map_err(|error| text(&error))?.ok_or("it has ended and is not there")?;
+    let result = match handle.get_json(Some(Duration::from_secs(10))).await {
+        Ok(value) => Ok(value),
+        Err(GetError::Failed(failure)) => Err((failure.node.clone(), failure.error.kind.clone())),
+        Err(error) => return Err(format!("I8: it has ended and has no result: {error}")),
+    };
+    let mut observed = Observed { result, failures: Vec::new(), wrong: Vec::new() };
+    for node in handle.nodes().await.map_err(|error| text(&error))? {
+        if node.standing != Standing::Failed {
+            continue;
+        }
+        let outcome = handle.outcome_of(node.node).await.map_err(|error| text(&error))?;
+        let failure = outcome.and_then(|outcome| handle.plan().failure(run.id, node.node, &outcome));
+        let Some(failure) = failure else {
+            observed.wrong.push(format!("I11: {} failed for no reason", node.path));
+            continue;
+        };
+        if failure.error.kind.is_empty() || failure.node != node.path {
+            observed.wrong.push(format!("I11: {} failed with {failure:?}", node.path));
+        }
+        if !is_callback(handle.plan(), node.node) {
+            observed.failures.push((failure.node, failure.error.kind));
+        }
+    }
+    observed.failures.sort();
+    Ok(observed)
+}
+
+fn is_callback(plan: &Plan, node: NodeNo) -> bool {
+    use celeriac::primitives::Segment;
+    let path = plan.path(node);
+    path.segments().iter().any(|segment| matches!(segment, Segment::Link(_) | Segment::LinkError(_)))
+}
+
+fn at(run: &Run, what: &str) -> String {
+    format!("{what}: run {}, canvas {}", run.id, run.place)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use celeriac::primitives::RunId;
+
+    use super::*;
+
+    /// A chord of two after its first header task.
+    #[track_caller]
+    fn check(states: &str, counter: &str, open: u32, expect: &[&str]) {
+        let canvas = celeriac::engine::text::parse("chord([noargs.s(), noargs.s()], tsum.s())").unwrap();
+        let (id, plan) = (RunId::from_parts(1, 2), Arc::new(Plan::compile(&canvas).unwrap()));
+        let run = Run { place: 7, id, plan, fate: Fate::Open };
+        let fields = [(('o', 1), b"1".to_vec()), (('c', 3), counter.as_bytes().to_vec())].into();
+        let states = states.as_bytes().to_vec();
+        let dump = Dump { open, left: 1, done: 1, states, fields, ..Dump::default() };
+        let expect: Vec<String> = expect.iter().map(|what| at(&run, what)).collect();
+        assert_eq!(i3_counters_are_what_the_states_say(&run, &dump), expect);
+    }
+
+    #[test]
+    fn a_counter_that_is_not_what_its_predecessors_say_is_found() {
+        check("SDW", "1", 1, &[]);
+        check("SDW", "2", 1, &["I3: the counter of 3 is 2, not 1"]);
+        check("SDW", "1", 2, &["I3: open is 2, not 1"]);
+        check("SDD", "1", 2, &["I3: whether 3 waits is 0, not 1"]);
+        check("SD", "1", 1, &["I3: 2 states of 3 nodes"]);
+    }
+}

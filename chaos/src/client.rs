@@ -1,0 +1,145 @@
+//! Submits canvases without a pause, a few at a time, and waits for each until it has ended.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use celeriac::App;
+use celeriac::backends::{BackendError, ErrorKind};
+use celeriac::engine::Plan;
+use celeriac::primitives::{Json, RunId};
+use celeriac::redis::RedisBackend;
+use celeriac_conformance::random::Rng;
+
+use crate::canvases;
+use crate::ledger::now_us;
+
+/// A run that was accepted.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    /// The place of its canvas in the sequence of the seed.
+    pub(crate) place: u64,
+    pub(crate) id: RunId,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) fate: Fate,
+}
+
+/// What the client saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Open,
+    Ended,
+    /// The store said that there is no such run.
+    Vanished,
+}
+
+/// What submitters, sampler and trial share.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    runs: Mutex<BTreeMap<u64, Run>>,
+    next: AtomicU64,
+    /// No more submissions.
+    pub(crate) stop: AtomicBool,
+    /// No more waiting.
+    pub(crate) give_up: AtomicBool,
+    wrong: Mutex<Vec<String>>,
+}
+
+/// After an error that another attempt may mend.
+const AGAIN: Duration = Duration::from_millis(50);
+
+impl Client {
+    /// Submits and waits, `at_once` canvases at a time, until it is told to stop and all have ended, or to give up.
+    pub(crate) async fn work(&self, backend: RedisBackend, seed: u64, at_once: usize) {
+        let app = App::builder("chaos").backend(backend).build().expect("an app without tasks fits together");
+        futures::future::join_all((0..at_once).map(|_| self.drive(&app, seed))).await;
+    }
+
+    async fn drive(&self, app: &App, seed: u64) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let place = self.next.fetch_add(1, Ordering::Relaxed);
+            // What cannot be compiled, the evaluator refuses as well; that is not a matter of faults.
+            let Ok(plan) = Plan::compile(&canvases::canvas(seed, place)) else { continue };
+            let id = RunId::from_parts(now_us() / 1000, Rng::new(seed ^ place).next_u64());
+            let run = Run { place, id, plan: Arc::new(plan), fate: Fate::Open };
+            if self.submit(app, &run).await {
+                self.all().insert(place, run.clone());
+                let fate = self.wait(app, &run).await;
+                self.all().insert(place, Run { fate, ..run });
+            }
+        }
+    }
+
+    /// Submits under the same id until it is accepted.
+    async fn submit(&self, app: &App, run: &Run) -> bool {
+        while !self.give_up.load(Ordering::Relaxed) {
+            match app.submit_plan_as::<Json>(run.id, run.plan.clone()).await {
+                Ok(_) => return true,
+                Err(error) if error.may_retry() => tokio::time::sleep(AGAIN).await,
+                Err(error) => {
+                    self.complain(run, "was not accepted", &error);
+                    return false;
+                }
+            }
+        }
+        false
+    }
+
+    async fn wait(&self, app: &App, run: &Run) -> Fate {
+        let mut handle = None;
+        while !self.give_up.load(Ordering::Relaxed) {
+            let look = async {
+                let handle = match &handle {
+                    Some(handle) => handle,
+                    None => match app.run::<Json>(run.id).await? {
+                        Some(found) => handle.insert(found),
+                        None => return Err(BackendError::new(ErrorKind::UnknownRun, "run")),
+                    },
+                };
+                handle.ended().await
+            };
+            match tokio::time::timeout(Duration::from_secs(1), look).await {
+                Ok(Ok(())) => return Fate::Ended,
+                Ok(Err(error)) if error.kind == ErrorKind::UnknownRun => return Fate::Vanished,
+                Ok(Err(error)) if error.may_retry() => tokio::time::sleep(AGAIN).await,
+                Ok(Err(error)) => {
+                    self.complain(run, "cannot be waited for", &error);
+                    return Fate::Open;
+                }
+                Err(_) => {}
+            }
+        }
+        Fate::Open
+    }
+
+    fn complain(&self, run: &Run, what: &str, error: &BackendError) {
+        let line = format!("run {} (canvas {}) {what}: {error}", run.id, run.place);
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+
+    /// The runs that were accepted.
+    pub(crate) fn runs(&self) -> Vec<Run> {
+        self.all().values().cloned().collect()
+    }
+
+    /// How many of them have not ended.
+    pub(crate) fn open(&self) -> usize {
+        self.all().values().filter(|run| run.fate == Fate::Open).count()
+    }
+
+    /// One of the runs that have not ended.
+    pub(crate) fn any_open(&self, rng: &mut Rng) -> Option<Run> {
+        let all = self.all();
+        let open: Vec<&Run> = all.values().rev().take(100).filter(|run| run.fate == Fate::Open).collect();
+        open.get(rng.below(open.len() as u32) as usize).copied().cloned()
+    }
+
+    pub(crate) fn wrong(&self) -> Vec<String> {
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<u64, Run>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,297 @@
+//! Coordinators, workers and their Redis: started, killed, paused and stopped, and started again.
+
+use std::fs::File;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use celeriac_testkit::Server;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::app;
+use crate::faults::{Fault, Faults, Kind};
+use crate::ledger::now_us;
+use crate::options::{GRACE, LEASE, Options, SWEEP, Victim};
+
+/// How long an orderly stop may take: what runs finishes, and then Redis may be away.
+const STOP_MAX: Duration = Duration::from_secs(GRACE.as_secs() + 12);
+
+/// Everybody.
+#[derive(Debug)]
+pub(crate) struct Crew {
+    server: Arc<Server>,
+    directory: PathBuf,
+    members: Vec<Member>,
+    redis: State,
+    pub(crate) faults: Faults,
+    /// What no process should do.
+    pub(crate) wrong: Vec<String>,
+    /// How often a process ended with 1 because it found no Redis.
+    pub(crate) without_redis: usize,
+}
+
+/// One place in the crew, taken by one process after the other.
+#[derive(Debug)]
+struct Member {
+    kind: Victim,
+    name: String,
+    generation: u32,
+    child: Option<Child>,
+    started_us: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Runs,
+    /// Is to be started then.
+    Down(Instant),
+    /// Goes on then.
+    Paused(Instant),
+    /// Was told to stop then.
+    Stops(Instant),
+}
+
+impl Crew {
+    pub(crate) fn start(server: Arc<Server>, directory: &Path, options: &Options) -> Self {
+        let member = |kind, name: &str, number| Member {
+            kind,
+            name: format!("{name}-{number}"),
+            generation: 0,
+            child: None,
+            started_us: 0,
+            state: State::Down(Instant::now()),
+        };
+        let coordinators = (1..=options.coordinators).map(|i| member(Victim::Coordinators, "coordinator", i));
+        let workers = (1..=options.workers).map(|i| member(Victim::Workers, "worker", i));
+        let members = coordinators.chain(workers).collect();
+        let (faults, wrong) = (Faults::default(), Vec::new());
+        let directory = directory.to_owned();
+        let mut crew =
+            Self { server, directory, members, redis: State::Runs, faults, wrong, without_redis: 0 };
+        crew.tend();
+        crew
+    }
+
+    /// Who can be killed now: places in the crew, and `None` for Redis.
+    pub(crate) fn targets(&self, kind: Victim) -> Vec<Option<usize>> {
+        let may = |state: State| matches!(state, State::Runs | State::Paused(_));
+        match kind {
+            Victim::Redis if may(self.redis) => vec![None],
+            Victim::Redis => Vec::new(),
+            _ => {
+                let of_kind = |i: &usize| self.members[*i].kind == kind && may(self.members[*i].state);
+                (0..self.members.len()).filter(of_kind).map(Some).collect()
+            }
+        }
+    }
+
+    /// Kills somebody with SIGKILL, and starts it again after this time.
+    pub(crate) fn kill(&mut self, target: Option<usize>, pause: Duration) {
+        let (until, now) = (Instant::now() + pause, now_us());
+        let Some(place) = target else {
+            self.note(Kind::Kill, None);
+            self.server.kill();
+            self.redis = State::Down(until);
+            return;
+        };
+        self.close(place, Kind::Pause, now);
+        self.note(Kind::Kill, Some(place));
+        let member = &mut self.members[place];
+        if let Some(mut child) = member.child.take() {
+            child.kill().expect("a member is a child of this process");
+            let status = child.wait().expect("what was killed ends");
+            // It may have ended by itself just before.
+            if status.signal() != Some(9) {
+                self.judge(place, status);
+            }
+        }
+        self.members[place].state = State::Down(until);
+    }
+
+    /// Stops somebody with SIGSTOP for this time.
+    pub(crate) fn pause(&mut self, target: Option<usize>, time: Duration) {
+        self.note(Kind::Pause, target);
+        let state = State::Paused(Instant::now() + time);
+        match target {
+            None => {
+                self.server.pause();
+                self.redis = state;
+            }
+            Some(place) => {
+                self.members[place].signal(Signal::STOP);
+                self.members[place].state = state;
+            }
+        }
+    }
+
+    /// Asks a process to stop.
+    pub(crate) fn stop(&mut self, place: usize) {
+        self.note(Kind::Stop, Some(place));
+        self.members[place].signal(Signal::TERM);
+        self.members[place].state = State::Stops(Instant::now());
+    }
+
+    /// Whether the process is paused.
+    pub(crate) fn is_paused(&self, target: Option<usize>) -> bool {
+        let state = target.map_or(self.redis, |place| self.members[place].state);
+        matches!(state, State::Paused(_))
+    }
+
+    /// Does what is due: starts who is down, lets go on who is paused, and looks at how processes ended.
+    pub(crate) fn tend(&mut self) {
+        let now = Instant::now();
+        match self.redis {
+            State::Down(until) if now >= until => {
+                self.server.start_again();
+                self.redis = State::Runs;
+                self.close_redis();
+            }
+            State::Paused(until) if now >= until => {
+                self.server.resume();
+                self.redis = State::Runs;
+                self.close_redis();
+            }
+            _ => {}
+        }
+        for place in 0..self.members.len() {
+            self.tend_member(place, now);
+        }
+    }
+
+    fn tend_member(&mut self, place: usize, now: Instant) {
+        let member = &mut self.members[place];
+        match member.state {
+            State::Down(until) => {
+                if now >= until {
+                    member.start(&self.server.url(), &self.directory);
+                }
+                return;
+            }
+            State::Paused(until) => {
+                if now >= until {
+                    member.signal(Signal::CONT);
+                    member.state = State::Runs;
+                    self.close(place, Kind::Pause, now_us());
+                }
+                return;
+            }
+            State::Stops(since) if now > since + STOP_MAX => {
+                self.wrong.push(format!("{} has not stopped {STOP_MAX:?} after SIGTERM", member.process()));
+                member.signal(Signal::KILL);
+            }
+            State::Runs | State::Stops(_) => {}
+        }
+        let child = self.members[place].child.as_mut().expect("who runs has a process");
+        if let Some(status) = child.try_wait().expect("a member is a child of this process") {
+            self.judge(place, status);
+            self.members[place].child = None;
+            self.members[place].state = State::Down(now + Duration::from_millis(100));
+        }
+    }
+
+    /// Whether this is how a process may end that was not killed.
+    fn judge(&mut self, place: usize, status: ExitStatus) {
+        let member = &self.members[place];
+        let stops = matches!(member.state, State::Stops(_));
+        match (status.code(), status.signal()) {
+            (Some(0), _) if stops => {}
+            // Before it has begun, a signal ends a process at once.
+            (Some(143), _) | (_, Some(15)) if stops => {}
+            // There was no Redis when it started.
+            (Some(1), _) if self.faults.redis_failed_since(member.started_us) => self.without_redis += 1,
+            (_, Some(9)) if stops => {}
+            _ => self.wrong.push(format!("I12: {} ended with {status}", member.process())),
+        }
+    }
+
+    /// Ends all pauses and starts everybody; returns when all run.
+    pub(crate) fn heal(&mut self) {
+        let due = |state: &mut State| match state {
+            State::Down(until) | State::Paused(until) => *until = Instant::now(),
+            State::Runs | State::Stops(_) => {}
+        };
+        due(&mut self.redis);
+        self.members.iter_mut().for_each(|member| due(&mut member.state));
+        while !matches!(self.redis, State::Runs)
+            || self.members.iter().any(|member| !matches!(member.state, State::Runs))
+        {
+            self.tend();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn note(&mut self, kind: Kind, target: Option<usize>) {
+        let (victim, process) = match target {
+            None => (Victim::Redis, "redis".to_owned()),
+            Some(place) => (self.members[place].kind, self.members[place].process()),
+        };
+        self.faults.0.push(Fault { kind, victim, process, from_us: now_us(), until_us: u64::MAX });
+    }
+
+    /// The fault of this process is over.
+    fn close(&mut self, place: usize, kind: Kind, now: u64) {
+        let process = self.members[place].process();
+        let open = |fault: &&mut Fault| fault.process == process && fault.kind == kind;
+        if let Some(fault) = self.faults.0.iter_mut().rev().find(open) {
+            fault.until_us = fault.until_us.min(now);
+        }
+    }
+
+    fn close_redis(&mut self) {
+        let now = now_us();
+        let redis = self.faults.0.iter_mut().filter(|fault| fault.victim == Victim::Redis);
+        redis.for_each(|fault| fault.until_us = fault.until_us.min(now));
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        for child in self.members.iter_mut().filter_map(|member| member.child.as_mut()) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Member {
+    /// As the ledger calls it.
+    fn process(&self) -> String {
+        format!("{}.{}", self.name, self.generation)
+    }
+
+    fn start(&mut self, url: &str, directory: &Path) {
+        self.generation += 1;
+        let time = |time: Duration| format!("{}ms", time.as_millis());
+        let mut command = Command::new(std::env::current_exe().expect("this program has a place"));
+        match self.kind {
+            Victim::Coordinators => {
+                command.args(["coordinator", "--sweep", &time(SWEEP), "--deliveries-max", "1000"]);
+            }
+            _ => drop(command.args(["worker", "--concurrency", "4", "--prefetch", "3"])),
+        }
+        let log = directory.join("logs").join(format!("{}.log", self.name));
+        let log = File::options().create(true).append(true).open(log).expect("the directory is writable");
+        command
+            .args(["--lease", &time(LEASE), "--grace", &time(GRACE), "--name", &self.process()])
+            .env(app::LEDGER, directory.join("ledger").join(self.process()))
+            .env("CELERIAC_URL", url)
+            .env("CELERIAC_LOG", "info,celeriac_runtime::worker=warn")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
+            // Ctrl-C is for the trial; whoever it started goes down with it.
+            .process_group(0);
+        self.started_us = now_us();
+        self.child = Some(command.spawn().expect("this program can be started"));
+        self.state = State::Runs;
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("who runs has a process");
+        // It may have ended by itself; that is seen when it is waited for.
+        let _ = kill_process(Pid::from_child(child), signal);
+    }
+}

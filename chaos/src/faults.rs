@@ -1,0 +1,144 @@
+//! What was done to whom, and when.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::ledger::Call;
+use crate::options::{LEASE, Victim};
+
+/// A process, or Redis, from the moment it could not go on until it could again, in µs.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    pub(crate) kind: Kind,
+    pub(crate) victim: Victim,
+    /// As the ledger calls the process.
+    pub(crate) process: String,
+    pub(crate) from_us: u64,
+    pub(crate) until_us: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// SIGKILL.
+    Kill,
+    /// SIGSTOP, then SIGCONT.
+    Pause,
+    /// SIGTERM.
+    Stop,
+    /// Nobody did anything to it, and it stood still.
+    Stall,
+}
+
+/// Why a leaf may run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cause {
+    WorkerKilled,
+    WorkerStoodStill,
+    Redis,
+}
+
+/// All that was done.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(pub(crate) Vec<Fault>);
+
+/// The faults, by whom they can excuse.
+#[derive(Debug)]
+pub(crate) struct Excuses {
+    kills: HashMap<String, u64>,
+    pauses: HashMap<String, Vec<(u64, u64)>>,
+    redis: Vec<(u64, u64)>,
+}
+
+impl Faults {
+    pub(crate) fn count(&self, kind: Kind, victim: Option<Victim>) -> usize {
+        let counts =
+            |fault: &&Fault| fault.kind == kind && victim.is_none_or(|victim| fault.victim == victim);
+        self.0.iter().filter(counts).count()
+    }
+
+    /// Whether Redis could not answer at some time after this.
+    pub(crate) fn redis_failed_since(&self, us: u64) -> bool {
+        self.0.iter().any(|fault| fault.victim == Victim::Redis && fault.until_us >= us)
+    }
+
+    pub(crate) fn excuses(&self) -> Excuses {
+        let mut excuses = Excuses { kills: HashMap::new(), pauses: HashMap::new(), redis: Vec::new() };
+        for fault in &self.0 {
+            match (fault.victim, fault.kind) {
+                (Victim::Redis, _) => excuses.redis.push((fault.from_us, fault.until_us)),
+                (_, Kind::Kill) => drop(excuses.kills.insert(fault.process.clone(), fault.from_us)),
+                (_, Kind::Pause | Kind::Stall) => {
+                    let pauses = excuses.pauses.entry(fault.process.clone()).or_default();
+                    pauses.push((fault.from_us, fault.until_us));
+                }
+                // Whoever stops in order finishes what it has begun: that excuses nothing.
+                (_, Kind::Stop) => {}
+            }
+        }
+        excuses
+    }
+}
+
+impl Excuses {
+    /// Why the second of two calls was made, with the same arguments for the same attempt; `None` when nothing
+    /// happened that would let a leaf come again.
+    pub(crate) fn cause(&self, processes: &[String], first: &Call, second: &Call) -> Option<Cause> {
+        let lease_us = LEASE.as_micros() as u64;
+        let killed = |call: &Call| self.kills.get(&processes[call.process]);
+        if killed(first).is_some_and(|at| (first.begun_us..=second.begun_us).contains(at)) {
+            return Some(Cause::WorkerKilled);
+        }
+        // Who stood still with a leaf that it had not begun, begins when it goes on, and the leaf is elsewhere.
+        let meets = |from: u64, until: u64| from <= second.begun_us && until + lease_us >= first.begun_us;
+        let paused = |call: &Call| {
+            let pauses = self.pauses.get(&processes[call.process]);
+            pauses.is_some_and(|pauses| pauses.iter().any(|(from, until)| meets(*from, *until)))
+        };
+        if paused(first) || paused(second) {
+            return Some(Cause::WorkerStoodStill);
+        }
+        // After a restart it takes the workers up to a second to be connected again, and a beat to renew.
+        let redis = |(from, until): &(u64, u64)| meets(*from, until + 1_000_000);
+        self.redis.iter().any(redis).then_some(Cause::Redis)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, process, from_us, until_us, .. } = self;
+        write!(f, "{from_us} {until_us} {kind:?} {process}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(
+        kind: Kind,
+        victim: Victim,
+        process: &str,
+        (from_us, until_us): (u64, u64),
+        expect: Option<Cause>,
+    ) {
+        let faults = Faults(vec![Fault { kind, victim, process: process.to_owned(), from_us, until_us }]);
+        let call = |process, begun_us| Call { attempt: 1, hash: 0, begun_us, ended: None, process };
+        let processes = ["worker-1.1".to_owned(), "worker-2.1".to_owned()];
+        let (first, second) = (call(0, 10_000_000), call(1, 12_000_000));
+        assert_eq!(faults.excuses().cause(&processes, &first, &second), expect);
+    }
+
+    #[test]
+    fn only_what_befell_a_leaf_s_own_worker_or_redis_lets_it_run_again() {
+        let at = (11_000_000, 11_300_000);
+        check(Kind::Kill, Victim::Workers, "worker-1.1", at, Some(Cause::WorkerKilled));
+        check(Kind::Kill, Victim::Workers, "worker-1.1", (9_000_000, 9_100_000), None);
+        check(Kind::Kill, Victim::Workers, "worker-2.1", at, None);
+        check(Kind::Stop, Victim::Workers, "worker-1.1", at, None);
+        check(Kind::Kill, Victim::Coordinators, "coordinator-1.1", at, None);
+        check(Kind::Pause, Victim::Workers, "worker-1.1", at, Some(Cause::WorkerStoodStill));
+        check(Kind::Kill, Victim::Redis, "redis", at, Some(Cause::Redis));
+        check(Kind::Kill, Victim::Redis, "redis", (5_000_000, 5_100_000), None);
+    }
+}

@@ -1,0 +1,125 @@
+//! The raw keys of a Redis, as `backends/redis/src/keys.rs` describes them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use celeriac::primitives::RunId;
+use redis::{Connection, RedisResult};
+
+/// One run at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dump {
+    pub(crate) open: u32,
+    pub(crate) owed: u32,
+    pub(crate) left: u32,
+    pub(crate) done: u32,
+    pub(crate) version: u64,
+    /// One letter per node: W R D S F.
+    pub(crate) states: Vec<u8>,
+    /// The fields with a number: outcomes `o`, counters `c`, attempts `a`, closed scopes `x`.
+    pub(crate) fields: BTreeMap<(char, u32), Vec<u8>>,
+}
+
+/// A connection of its own.
+///
+/// # Errors
+/// When Redis does not answer soon.
+pub(crate) fn connect(url: &str) -> RedisResult<Connection> {
+    let wait = Duration::from_secs(2);
+    let connection = redis::Client::open(url)?.get_connection_with_timeout(wait)?;
+    connection.set_read_timeout(Some(wait))?;
+    Ok(connection)
+}
+
+/// A run in one atomic look; `None` when there is no such run.
+///
+/// # Errors
+/// When Redis does not answer.
+pub(crate) fn dump(connection: &mut Connection, run: RunId) -> RedisResult<Option<Dump>> {
+    let key = |what: &str| format!("celeriac:{{{run}}}:{what}");
+    let (hash, states): (BTreeMap<Vec<u8>, Vec<u8>>, Vec<u8>) =
+        redis::pipe().atomic().hgetall(key("run")).get(key("states")).query(connection)?;
+    Ok(Dump::read(&hash, states))
+}
+
+impl Dump {
+    fn read(hash: &BTreeMap<Vec<u8>, Vec<u8>>, states: Vec<u8>) -> Option<Self> {
+        let meta = hash.get(&b"m"[..]).filter(|meta| meta.len() == 65 && meta[0] == 1)?;
+        let number = |place: usize| {
+            u32::from_be_bytes(meta[1 + 4 * place..5 + 4 * place].try_into().expect("four bytes"))
+        };
+        let field = |name: &[u8]| {
+            let text = std::str::from_utf8(name).ok()?;
+            let kind = text.chars().next()?;
+            Some((kind, text[1..].parse().ok()?)).filter(|(kind, _)| "ocax".contains(*kind))
+        };
+        Some(Self {
+            open: number(1),
+            owed: number(2),
+            left: number(3),
+            done: number(5),
+            version: u64::from_be_bytes(meta[41..49].try_into().expect("eight bytes")),
+            states: hash.get(&b"s"[..]).cloned().unwrap_or(states),
+            fields: hash.iter().filter_map(|(name, value)| Some((field(name)?, value.clone()))).collect(),
+        })
+    }
+
+    /// A field that is a number; 0 when there is none.
+    pub(crate) fn number(&self, kind: char, of: u32) -> u32 {
+        let text = self.fields.get(&(kind, of)).and_then(|value| std::str::from_utf8(value).ok());
+        text.and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// What waits or is held in streams: `<key> has …`, nothing when everything is done.
+///
+/// # Errors
+/// When Redis does not answer.
+pub(crate) fn duties(connection: &mut Connection) -> RedisResult<Vec<String>> {
+    let mut duties = Vec::new();
+    for key in all(connection)? {
+        let count: usize = match key.rsplit(':').next() {
+            Some("stream") => redis::cmd("XLEN").arg(&key).query(connection)?,
+            Some("leases") => redis::cmd("ZCARD").arg(&key).query(connection)?,
+            Some("again") => redis::cmd("LLEN").arg(&key).query(connection)?,
+            _ => 0,
+        };
+        if count > 0 {
+            duties.push(format!("{key} has {count} entries"));
+        }
+        if key.ends_with(":stream") {
+            let (_, held) = consumers(connection, &key)?;
+            if held > 0 {
+                duties.push(format!("{key} has {held} pending entries"));
+            }
+        }
+    }
+    Ok(duties)
+}
+
+/// How many consumers a stream has, and how many entries they hold.
+///
+/// # Errors
+/// When Redis does not answer.
+pub(crate) fn consumers(connection: &mut Connection, stream: &str) -> RedisResult<(usize, usize)> {
+    let groups: Vec<BTreeMap<String, redis::Value>> =
+        redis::cmd("XINFO").arg("GROUPS").arg(stream).query(connection)?;
+    let sum = |name: &str| -> RedisResult<usize> {
+        let mut sum = 0;
+        for group in &groups {
+            sum += group.get(name).map_or(Ok(0), redis::from_redis_value_ref::<usize>)?;
+        }
+        Ok(sum)
+    };
+    Ok((sum("consumers")?, sum("pending")?))
+}
+
+/// All keys, in order.
+///
+/// # Errors
+/// When Redis does not answer.
+pub(crate) fn all(connection: &mut Connection) -> RedisResult<Vec<String>> {
+    let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query(connection)?;
+    keys.sort();
+    Ok(keys)
+}

@@ -1,0 +1,53 @@
+//! Random canvases on coordinators and workers that are killed and started again, as is their Redis.
+//!
+//! ```text
+//! client ──submits──► Redis ◄── 2 coordinators, 3 workers ──each call of a task──► ledger (files)
+//!                       ▲              ▲                                              │
+//!                     killer: SIGKILL, SIGSTOP and SIGCONT, SIGTERM                   │
+//!                       └── sampler: dumps of open runs ──► checks ◄── store, raw keys ┘
+//! ```
+//!
+//! The processes are this program, called as the command line of an app: their options, signals and exit codes are
+//! those of any app. The ledger is outside the store: a worker writes a line when it calls a task and one when the
+//! task returns. When enough was killed the faults stop, and every run has to reach its end soon
+//! ([`options::SETTLE`]); then [`checks`] holds store and ledger against the reference evaluator.
+//!
+//! ```text
+//! scripts/chaos                                  300 kills with each appendfsync
+//! scripts/chaos --short                          what scripts/test runs
+//! scripts/chaos --seed 7 --fsync always --victims workers,redis
+//! ```
+//!
+//! A seed repeats the canvases and the order of the faults, not their timing to the millisecond.
+
+mod app;
+mod canvases;
+mod checks;
+mod client;
+mod crew;
+mod faults;
+mod keys;
+mod killer;
+mod ledger;
+mod options;
+mod report;
+mod sampler;
+mod trial;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use options::Options;
+
+fn main() -> ExitCode {
+    if let Some(ledger) = std::env::var_os(app::LEDGER) {
+        return app::play(ledger.into());
+    }
+    let options = Options::parse().completed();
+    let mut green = true;
+    for fsync in options.fsync.modes() {
+        green &= trial::run(&options, *fsync);
+    }
+    ExitCode::from(u8::from(!green))
+}

@@ -1,0 +1,127 @@
+//! What can be chosen, and the times that everything else goes by.
+
+use std::time::Duration;
+
+use celeriac_testkit::Fsync;
+use clap::{Parser, ValueEnum};
+
+/// How long processes hold what they took; short, so that the dead are noticed soon.
+pub(crate) const LEASE: Duration = Duration::from_millis(1500);
+
+/// How often coordinators look for the dead.
+pub(crate) const SWEEP: Duration = Duration::from_millis(500);
+
+/// How long running leaves may take to finish after SIGTERM. No leaf takes so long.
+pub(crate) const GRACE: Duration = Duration::from_secs(8);
+
+/// After the last fault a run has to reach its end within this time, and the next one again: lease and sweep, and what
+/// has to be run.
+pub(crate) const SETTLE: Duration = Duration::from_secs(15);
+
+/// All of them within this time.
+pub(crate) const SETTLE_MAX: Duration = Duration::from_secs(60);
+
+/// Kills and restarts coordinators, workers and Redis under random canvases, and counts what was lost, doubled or stuck.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "scripts/chaos")]
+pub(crate) struct Options {
+    /// How many processes are killed with SIGKILL, for each appendfsync.
+    #[arg(long, default_value_t = 300)]
+    pub(crate) kills: usize,
+    /// Decides the canvases and the order of the faults; by default from the clock.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// When Redis brings its append-only file to the disk.
+    #[arg(long, value_enum, default_value = "both")]
+    pub(crate) fsync: Modes,
+    /// Who is killed, with commas.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "coordinators,workers,redis")]
+    pub(crate) victims: Vec<Victim>,
+    /// No more kills after so many minutes, for each appendfsync; too few of them are a failure.
+    #[arg(long, default_value_t = 8.0)]
+    pub(crate) minutes: f64,
+    /// How many runs are under way at the same time.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) canvases: usize,
+    /// The mean time between two faults, in milliseconds.
+    #[arg(long, default_value_t = 350)]
+    pub(crate) every_ms: u32,
+    #[arg(long, default_value_t = 2)]
+    pub(crate) coordinators: usize,
+    #[arg(long, default_value_t = 3)]
+    pub(crate) workers: usize,
+    /// Nine kills with each appendfsync.
+    #[arg(long, conflicts_with = "kills")]
+    short: bool,
+    /// Keeps the ledger, the logs and the files of Redis also when nothing is wrong.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+/// Which `appendfsync` to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Modes {
+    Always,
+    Everysec,
+    Both,
+}
+
+/// Who can be killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Victim {
+    Coordinators,
+    Workers,
+    Redis,
+}
+
+impl Options {
+    /// With what was left open.
+    pub(crate) fn completed(mut self) -> Self {
+        if self.short {
+            self.kills = 9;
+        }
+        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        self.seed.get_or_insert_with(|| since_1970.unwrap_or_default().as_millis() as u64 % 1_000_000);
+        self
+    }
+
+    /// The seed.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed.expect("completed() has chosen one")
+    }
+
+    /// The line that repeats this trial.
+    pub(crate) fn replay(&self, fsync: Fsync) -> String {
+        let victims: Vec<String> =
+            self.victims.iter().map(|victim| format!("{victim:?}").to_lowercase()).collect();
+        format!(
+            "scripts/chaos --seed {} --kills {} --fsync {} --victims {} --canvases {} --every-ms {}",
+            self.seed(),
+            self.kills,
+            word(fsync),
+            victims.join(","),
+            self.canvases,
+            self.every_ms
+        )
+    }
+}
+
+impl Modes {
+    /// One after the other.
+    pub(crate) fn modes(self) -> &'static [Fsync] {
+        match self {
+            Self::Always => &[Fsync::Always],
+            Self::Everysec => &[Fsync::EverySecond],
+            Self::Both => &[Fsync::Always, Fsync::EverySecond],
+        }
+    }
+}
+
+/// As Redis calls it.
+pub(crate) fn word(fsync: Fsync) -> &'static str {
+    match fsync {
+        Fsync::Always => "always",
+        Fsync::EverySecond => "everysec",
+        Fsync::No => "no",
+    }
+}

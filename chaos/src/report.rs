@@ -1,0 +1,68 @@
+//! What came out of a trial.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::faults::Cause;
+
+/// All counts, and all that is wrong.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) head: String,
+    pub(crate) faults: String,
+    pub(crate) runs: usize,
+    pub(crate) failed_runs: usize,
+    /// Leaves that were begun.
+    pub(crate) leaves: usize,
+    pub(crate) retried: usize,
+    /// Calls that were made again, by what excuses them.
+    pub(crate) again: BTreeMap<Cause, usize>,
+    pub(crate) lost: usize,
+    pub(crate) doubled: usize,
+    pub(crate) stuck: usize,
+    /// Runs of which Redis had lost what it had acknowledged; with `appendfsync always` these count as lost.
+    pub(crate) rolled_back: usize,
+    pub(crate) looks: usize,
+    /// Consumers of processes that were killed: they are removed when they were idle for an hour.
+    pub(crate) dead_consumers: usize,
+    pub(crate) settled_in: Duration,
+    pub(crate) took: Duration,
+    pub(crate) wrong: Vec<String>,
+}
+
+impl Report {
+    pub(crate) fn is_green(&self) -> bool {
+        self.lost + self.doubled + self.stuck == 0 && self.wrong.is_empty()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let again = |cause| self.again.get(&cause).copied().unwrap_or_default();
+        write!(
+            f,
+            "{}: {}; {} runs ({} failed as written), {} leaves, {} retried, {} looks; {} calls made again (worker \
+             killed {}, stood still {}, Redis {}); {} lost, {} doubled, {} stuck, {} rolled back; {} dead consumers; \
+             settled in {:.1} s; {:.0} s",
+            self.head,
+            self.faults,
+            self.runs,
+            self.failed_runs,
+            self.leaves,
+            self.retried,
+            self.looks,
+            self.again.values().sum::<usize>(),
+            again(Cause::WorkerKilled),
+            again(Cause::WorkerStoodStill),
+            again(Cause::Redis),
+            self.lost,
+            self.doubled,
+            self.stuck,
+            self.rolled_back,
+            self.dead_consumers,
+            self.settled_in.as_secs_f64(),
+            self.took.as_secs_f64(),
+        )
+    }
+}

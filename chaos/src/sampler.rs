@@ -1,0 +1,156 @@
+//! Looks at open runs while everything is being killed: each look is one atomic dump.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use celeriac::primitives::RunId;
+use celeriac_conformance::random::Rng;
+use celeriac_testkit::Fsync;
+
+use crate::checks::i3_counters_are_what_the_states_say;
+use crate::client::{Client, Run};
+use crate::faults::{Fault, Kind};
+use crate::keys::{self, Dump};
+use crate::ledger::now_us;
+use crate::options::{LEASE, Victim};
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) looks: usize,
+    /// Runs that were further when they were looked at before. Redis was restarted in between.
+    pub(crate) rolled_back: usize,
+    pub(crate) wrong: Vec<String>,
+    /// When Redis took long to answer.
+    pub(crate) stalls: Vec<Fault>,
+    last: HashMap<RunId, Dump>,
+}
+
+/// Looks at one open run after the other until it is told to end.
+pub(crate) fn look(url: &str, client: &Client, fsync: Fsync, end: &Arc<AtomicBool>) -> Seen {
+    let (mut seen, mut rng, mut connection) = (Seen::default(), Rng::new(1), None);
+    while !end.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(10));
+        let Some(run) = client.any_open(&mut rng) else { continue };
+        if connection.is_none() {
+            connection = keys::connect(url).ok();
+        }
+        let Some(open) = &mut connection else { continue };
+        let (asked, asked_us) = (Instant::now(), now_us());
+        let answer = keys::dump(open, run.id);
+        if asked.elapsed() > LEASE / 4 {
+            seen.stalls.push(Fault {
+                kind: Kind::Stall,
+                victim: Victim::Redis,
+                process: "redis".to_owned(),
+                from_us: asked_us,
+                until_us: now_us(),
+            });
+        }
+        match answer {
+            Ok(Some(dump)) => seen.take(&run, dump, fsync),
+            // The client hears of it as well.
+            Ok(None) => {}
+            Err(_) => connection = None,
+        }
+    }
+    seen
+}
+
+impl Seen {
+    fn take(&mut self, run: &Run, dump: Dump, fsync: Fsync) {
+        self.looks += 1;
+        self.compare(run, &dump, fsync);
+        self.wrong.extend(i3_counters_are_what_the_states_say(run, &dump));
+        self.last.insert(run.id, dump);
+    }
+
+    /// Holds a later dump against the last one that was seen of this run.
+    pub(crate) fn compare(&mut self, run: &Run, dump: &Dump, fsync: Fsync) {
+        let Some(last) = self.last.get(&run.id) else { return };
+        if dump.version < last.version && fsync != Fsync::Always {
+            self.rolled_back += 1;
+            return;
+        }
+        let wrong = went_back(last, dump);
+        self.wrong
+            .extend(wrong.into_iter().map(|what| format!("{what}: run {}, canvas {}", run.id, run.place)));
+    }
+}
+
+/// What may not have happened between two dumps.
+fn went_back(before: &Dump, after: &Dump) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if after.version < before.version {
+        wrong
+            .push(format!("I1: what was stored is gone, version {} after {}", after.version, before.version));
+    }
+    let numbered = |kind: char, dump: &Dump| -> BTreeMap<u32, Vec<u8>> {
+        let fields = dump.fields.iter().filter(|((of, _), _)| *of == kind);
+        fields.map(|((_, number), value)| (*number, value.clone())).collect()
+    };
+    let (outcomes, closed) = (numbered('o', after), numbered('x', after));
+    for (node, outcome) in numbered('o', before) {
+        if outcomes.get(&node) != Some(&outcome) {
+            wrong.push(format!("I2: the outcome of node {node} is another one"));
+        }
+    }
+    for (scope, node) in numbered('x', before) {
+        if closed.get(&scope) != Some(&node) {
+            wrong.push(format!("I2: scope {scope} is closed by another node"));
+        }
+    }
+    for (node, attempt) in numbered('a', before) {
+        let (attempt, now) = (String::from_utf8_lossy(&attempt).parse::<u32>(), after.number('a', node));
+        if attempt.is_ok_and(|attempt| attempt > now) {
+            wrong.push(format!("I7: the attempt of node {node} is {now} again"));
+        }
+    }
+    let rank = |state: &u8| b"WRDSF".iter().position(|known| known == state);
+    for (i, (was, is)) in before.states.iter().zip(&after.states).enumerate() {
+        let ended = matches!(was, b'S' | b'F');
+        // A retry brings a leaf from D to R.
+        let retried = *was == b'D' && *is == b'R';
+        if ended && was != is || !retried && rank(is) < rank(was) {
+            let (was, is) = (char::from(*was), char::from(*is));
+            wrong.push(format!("I2: node {} went from {was} to {is}", i + 1));
+        }
+    }
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dump(states: &str, fields: &[(char, u32, &str)]) -> Dump {
+        let fields =
+            fields.iter().map(|(kind, of, value)| ((*kind, *of), value.as_bytes().to_vec())).collect();
+        Dump { states: states.as_bytes().to_vec(), fields, ..Dump::default() }
+    }
+
+    #[track_caller]
+    fn check(before: &Dump, after: &Dump, expect: &[&str]) {
+        assert_eq!(went_back(before, after), expect);
+    }
+
+    #[test]
+    fn what_ended_stays_as_it_ended() {
+        let before = dump("SD", &[('o', 1, "1"), ('a', 2, "2")]);
+        check(&before, &dump("SS", &[('o', 1, "1"), ('o', 2, "2"), ('a', 2, "2")]), &[]);
+        check(&before, &dump("SR", &[('o', 1, "1"), ('a', 2, "3")]), &[]);
+        check(
+            &before,
+            &dump("SD", &[('o', 1, "9"), ('a', 2, "2")]),
+            &["I2: the outcome of node 1 is another one"],
+        );
+        check(&before, &dump("SD", &[('o', 1, "1")]), &["I7: the attempt of node 2 is 0 again"]);
+        check(
+            &before,
+            &dump("DW", &[('o', 1, "1"), ('a', 2, "2")]),
+            &["I2: node 1 went from S to D", "I2: node 2 went from D to W"],
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! One trial: start everything, kill, let it settle, check.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use celeriac::redis::RedisBackend;
+use celeriac_testkit::{Fsync, Server};
+
+use crate::checks::{self, Evidence};
+use crate::client::Client;
+use crate::crew::Crew;
+use crate::faults::{Fault, Kind};
+use crate::killer;
+use crate::ledger::Ledger;
+use crate::options::{Options, SETTLE, SETTLE_MAX, Victim, word};
+use crate::report::Report;
+use crate::sampler;
+
+/// Returns whether everything was right.
+pub(crate) fn run(options: &Options, fsync: Fsync) -> bool {
+    let directory = tempfile::Builder::new().prefix("celeriac-chaos-").tempdir();
+    let directory = directory.expect("the temporary directory is writable");
+    for part in ["ledger", "logs"] {
+        std::fs::create_dir(directory.path().join(part)).expect("the temporary directory is writable");
+    }
+    let server = Arc::new(Server::builder().appendfsync(fsync).start());
+    let report = observe(options, fsync, &server, directory.path());
+    eprintln!("{report}");
+    if report.is_green() && !options.keep {
+        return true;
+    }
+    for wrong in report.wrong.iter().take(40) {
+        eprintln!("  {wrong}");
+    }
+    if report.wrong.len() > 40 {
+        eprintln!("  and {} more", report.wrong.len() - 40);
+    }
+    let copied = std::process::Command::new("cp")
+        .arg("-r")
+        .args([server.directory(), &directory.path().join("redis")])
+        .status();
+    let _ = std::fs::write(directory.path().join("wrong"), report.wrong.join("\n"));
+    eprintln!("  replay: {}", options.replay(fsync));
+    eprintln!(
+        "  kept: {} (Redis: {})",
+        directory.keep().display(),
+        copied.is_ok_and(|copied| copied.success())
+    );
+    report.is_green()
+}
+
+fn observe(options: &Options, fsync: Fsync, server: &Arc<Server>, directory: &Path) -> Report {
+    let began = Instant::now();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("the async runtime starts");
+    let backend = runtime.block_on(RedisBackend::connect(server.url())).expect("Redis was just started");
+    let mut crew = Crew::start(server.clone(), directory, options);
+    let client = Arc::new(Client::default());
+    let work = {
+        let (client, backend) = (client.clone(), backend.clone());
+        let (seed, at_once) = (options.seed(), options.canvases);
+        runtime.spawn(async move { client.work(backend, seed, at_once).await })
+    };
+    let end = Arc::new(AtomicBool::new(false));
+    let looking = {
+        let (client, end, url) = (client.clone(), end.clone(), server.url());
+        std::thread::spawn(move || sampler::look(&url, &client, fsync, &end))
+    };
+
+    let enough = killer::run(&mut crew, options);
+    client.stop.store(true, Ordering::Relaxed);
+    crew.heal();
+    let healed = Instant::now();
+    let (mut open, mut since) = (usize::MAX, Instant::now());
+    while !work.is_finished() && since.elapsed() < SETTLE && healed.elapsed() < SETTLE_MAX {
+        crew.tend();
+        if client.open() < open {
+            (open, since) = (client.open(), Instant::now());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let settled_in = healed.elapsed();
+    client.give_up.store(true, Ordering::Relaxed);
+    let worked = runtime.block_on(work);
+    end.store(true, Ordering::Relaxed);
+    let mut seen = looking.join().expect("the sampler does not panic");
+
+    let mut report = Report { settled_in, ..Report::default() };
+    report.wrong.append(&mut crew.wrong);
+    report.wrong.extend(client.wrong());
+    if let Err(error) = worked {
+        report.wrong.push(format!("the client: {error}"));
+    }
+    if !enough {
+        report.wrong.push(format!("the time was over before {} were killed", options.kills));
+    }
+    report.head = format!("chaos seed {} appendfsync {}", options.seed(), word(fsync));
+    report.faults = faults(&crew);
+
+    // The processes still run: what they owe, they do.
+    checks::until_idle(server, &mut crew, &mut report);
+    let ledger = Ledger::read(&directory.join("ledger")).expect("the ledger can be read");
+    let stalls = ledger.stalls.iter().map(|(process, from_us, until_us)| Fault {
+        kind: Kind::Stall,
+        victim: Victim::Workers,
+        process: ledger.processes[*process].clone(),
+        from_us: *from_us,
+        until_us: *until_us,
+    });
+    crew.faults.0.extend(stalls.chain(seen.stalls.drain(..)));
+    let log: Vec<String> = crew.faults.0.iter().map(ToString::to_string).collect();
+    std::fs::write(directory.join("faults"), log.join("\n")).expect("the directory is writable");
+    let evidence = Evidence {
+        seed: options.seed(),
+        fsync,
+        runs: client.runs(),
+        ledger,
+        excuses: crew.faults.excuses(),
+        backend,
+        server,
+    };
+    runtime.block_on(checks::all(evidence, &mut seen, &mut report));
+    drop(crew);
+    checks::i12_no_process_panics(&directory.join("logs"), &mut report);
+    report.took = began.elapsed();
+    report
+}
+
+fn faults(crew: &Crew) -> String {
+    let count = |kind, victim| crew.faults.count(kind, victim);
+    format!(
+        "{} kills ({} coordinators, {} workers, {} Redis), {} pauses ({} Redis), {} stops, {} starts without Redis",
+        count(Kind::Kill, None),
+        count(Kind::Kill, Some(Victim::Coordinators)),
+        count(Kind::Kill, Some(Victim::Workers)),
+        count(Kind::Kill, Some(Victim::Redis)),
+        count(Kind::Pause, None),
+        count(Kind::Pause, Some(Victim::Redis)),
+        count(Kind::Stop, None),
+        crew.without_redis,
+    )
+}
