@@ -19,7 +19,7 @@ use redis::{Arg, Client, Cmd, Pipeline, RedisFuture, RedisResult, Value};
 use tokio::time::{Instant, timeout_at};
 
 /// A connection may be silent for so long while commands wait.
-pub(crate) const SILENCE: Duration = Duration::from_secs(2);
+pub(crate) const SILENCE: Duration = Duration::from_millis(1500);
 
 /// A command that comes again and again is waited for no longer than this.
 const SILENCE_MAX: Duration = Duration::from_secs(120);

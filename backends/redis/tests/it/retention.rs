@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep};
 use crate::look::lines;
 use crate::setting;
 
-const RETENTION: Duration = Duration::from_millis(200);
+/// Longer than a client takes to read its value, on a busy machine too.
+const RETENTION: Duration = Duration::from_secs(3);
 
 /// Buffers and tables of Redis grow and shrink by themselves; a leak of one small key for each run is more.
 const MEMORY_SLACK: u64 = 100 * 1024;
@@ -40,21 +41,24 @@ struct Held {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_retention_keys_memory_and_consumers_are_back_where_they_were() {
-    let server = Server::builder().without_aof().start();
+    // On a busy machine there are slow commands, and their log takes memory.
+    let server = Server::builder().without_aof().option("slowlog-log-slower-than", -1).start();
     let backend = RedisBackend::builder(server.url()).prefix("kept").connect().await.unwrap();
     let app = App::builder("kept").tasks(tasks![add, sum]).backend(backend).retention(Some(RETENTION));
     let app = app.build().unwrap();
-    let options = CoordinatorOptions { sweep_every: RETENTION / 4, ..CoordinatorOptions::default() };
+    let options =
+        CoordinatorOptions { sweep_every: Duration::from_millis(50), ..CoordinatorOptions::default() };
     let _coordinator = app.coordinator(options);
     let runs = setting("CELERIAC_RETENTION_RUNS", 1000);
     round(&app, &server, runs / 10).await;
     let (held, memory) = (held(&server), server.used_memory());
     round(&app, &server, runs).await;
-    let (now_held, now_memory) = (self::held(&server), server.used_memory());
+    let now_held = self::held(&server);
+    let now_memory = memory_within(&server, memory + MEMORY_SLACK).await;
     println!("after {runs} runs: {now_held:?}, {now_memory} bytes; before: {memory} bytes");
     assert_eq!(now_held, held);
     assert!(held.lines.is_empty(), "{held:?}");
-    assert!(now_memory < memory + MEMORY_SLACK, "{memory} bytes before, {now_memory} bytes after");
+    assert!(now_memory <= memory + MEMORY_SLACK, "{memory} bytes before, {now_memory} bytes after");
 }
 
 /// Three workers come, run so many canvases, and leave; the runs are forgotten.
@@ -74,7 +78,20 @@ async fn round(app: &App, server: &Server, runs: u64) {
         sleep(Duration::from_millis(20)).await;
     }
     // The sweep that forgot them takes them off its lists in its next steps.
-    sleep(RETENTION).await;
+    sleep(Duration::from_millis(500)).await;
+}
+
+/// The memory that is used, when it is as little as that or does not become less: Redis gives the buffers of its
+/// clients back when they have been idle for some seconds.
+async fn memory_within(server: &Server, limit: u64) -> u64 {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let memory = server.used_memory();
+        if memory <= limit || Instant::now() >= deadline {
+            return memory;
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
 }
 
 fn held(server: &Server) -> Held {
