@@ -4,7 +4,8 @@ use std::path::Path;
 
 use celeriac_backends::{BackendError, ErrorKind};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
-use redis::{Client, ClientTlsConfig, TlsCertificates};
+use redis::io::tcp::TcpSettings;
+use redis::{Client, ClientTlsConfig, IntoConnectionInfo, TlsCertificates};
 
 use crate::error::refused;
 
@@ -46,6 +47,7 @@ impl Address {
             }
         };
         let mut builder = ClusterClient::builder(nodes.iter().map(String::as_str));
+        builder = builder.tcp_settings(TcpSettings::default().set_nodelay(true));
         if url.starts_with("rediss") {
             builder = builder.certs(tls.clone().certificates());
         }
@@ -55,10 +57,13 @@ impl Address {
 }
 
 fn open(url: &str, tls: &Tls) -> Result<Client, BackendError> {
+    // A small command does not wait for the acknowledgement of the one before.
+    let settings = TcpSettings::default().set_nodelay(true);
+    let info = url.into_connection_info().map_err(refused("connect"))?.set_tcp_settings(settings);
     let client = if url.starts_with("rediss") {
-        Client::build_with_tls(url, tls.clone().certificates())
+        Client::build_with_tls(info, tls.clone().certificates())
     } else {
-        Client::open(url)
+        Client::open(info)
     };
     client.map_err(refused("connect"))
 }
