@@ -15,6 +15,7 @@ use crate::error::refused;
 use crate::meta::Digest;
 use crate::queue::write_message;
 use crate::scripts::{DISPATCH, SLICE};
+use crate::settle::place_of;
 
 impl RedisBackend {
     pub(crate) async fn dispatch_leaves(
@@ -59,10 +60,7 @@ impl RedisBackend {
         let mut queues: Vec<&Arc<str>> = Vec::new();
         let mut written: Vec<u32> = Vec::with_capacity(3 * leaves.len());
         for Dispatch { release, queue, .. } in leaves {
-            let place = queues.iter().position(|name| *name == queue).unwrap_or_else(|| {
-                queues.push(queue);
-                queues.len() - 1
-            });
+            let place = place_of(&mut queues, queue);
             written.extend([release.node.number(), release.attempt, place as u32 + 1]);
         }
         let reply: redis::Value = link

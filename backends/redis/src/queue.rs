@@ -15,6 +15,7 @@ use crate::connection::GROUP;
 use crate::keys::Line;
 use crate::lines::{self, Entry, print_id};
 use crate::scripts::{FINISH, RENEW, RETIRE, SLICE};
+use crate::settle::place_of;
 
 const HEAD: usize = 16 + 4;
 
@@ -181,14 +182,8 @@ impl RedisBackend {
 
 /// The queues of deliveries, each once, and the place of each delivery's queue among them.
 fn queues_of<'d>(ids: impl IntoIterator<Item = &'d DeliveryId>) -> (Vec<&'d Arc<str>>, Vec<usize>) {
-    let (mut names, mut places) = (Vec::<&Arc<str>>::new(), Vec::new());
-    for id in ids {
-        let known = names.iter().position(|name| **name == id.queue);
-        places.push(known.unwrap_or_else(|| {
-            names.push(&id.queue);
-            names.len() - 1
-        }));
-    }
+    let mut names = Vec::new();
+    let places = ids.into_iter().map(|id| place_of(&mut names, &id.queue)).collect();
     (names, places)
 }
 

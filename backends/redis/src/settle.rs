@@ -260,7 +260,7 @@ impl Written {
         // All events go with the last part: what the parts before released is known to the caller by then.
         let is_whole = part.completions.len() == advance.completions.len();
         for EventId { source, entry } in advance.events.iter().filter(|_| part.is_last && is_whole) {
-            let line = place_of(&mut places.lines, &(*source as usize));
+            let line = place_of(&mut places.lines, *source as usize);
             written.events.push((line + 1, print_id(*entry)));
         }
         written
@@ -286,37 +286,12 @@ impl Written {
     }
 }
 
-fn place_of<'a, T: PartialEq + 'a, P: PlaceKey<'a, T>>(known: &mut Vec<P>, item: &'a T) -> usize {
-    known.iter().position(|known| known.is(item)).unwrap_or_else(|| {
-        known.push(P::of(item));
+/// The place of an item among those known so far.
+pub(crate) fn place_of<T: PartialEq>(known: &mut Vec<T>, item: T) -> usize {
+    known.iter().position(|known| *known == item).unwrap_or_else(|| {
+        known.push(item);
         known.len() - 1
     })
-}
-
-/// What a list of places holds: the item itself, or a reference to it.
-trait PlaceKey<'a, T> {
-    fn is(&self, item: &T) -> bool;
-    fn of(item: &'a T) -> Self;
-}
-
-impl<'a> PlaceKey<'a, usize> for usize {
-    fn is(&self, item: &usize) -> bool {
-        self == item
-    }
-
-    fn of(item: &'a usize) -> Self {
-        *item
-    }
-}
-
-impl<'a> PlaceKey<'a, Arc<str>> for &'a Arc<str> {
-    fn is(&self, item: &Arc<str>) -> bool {
-        **self == *item
-    }
-
-    fn of(item: &'a Arc<str>) -> Self {
-        item
-    }
 }
 
 /// Sorts a batch into groups of which each is one call of the script: about a slice of completions each, or on a

@@ -25,6 +25,7 @@ use crate::error::{corrupt, refused};
 use crate::meta::{Digest, Meta};
 use crate::queue::write_message;
 use crate::scripts::{ANNOUNCE, INTEND, OVERDUE, PUBLISH, SLICE, SUBMIT};
+use crate::settle::place_of;
 use crate::store::phase_byte;
 use crate::wiring::{counts, joins, whole};
 
@@ -204,10 +205,7 @@ async fn submit_small(
                 }
                 script.arg(parts.starts.len());
                 for leaf in &parts.starts {
-                    let place = queues.iter().position(|name| **name == leaf.queue).unwrap_or_else(|| {
-                        queues.push(&leaf.queue);
-                        queues.len() - 1
-                    });
+                    let place = place_of(&mut queues, &leaf.queue);
                     script.arg(place + 1).arg(write_message(&leaf.message));
                 }
             }
