@@ -47,6 +47,8 @@ pub(crate) struct Excuses {
     kills: HashMap<String, u64>,
     pauses: HashMap<String, Vec<(u64, u64)>>,
     redis: Vec<(u64, u64)>,
+    /// Those of them in which Redis was killed.
+    redis_kills: Vec<(u64, u64)>,
 }
 
 impl Faults {
@@ -62,7 +64,11 @@ impl Faults {
     }
 
     pub(crate) fn excuses(&self) -> Excuses {
-        let mut excuses = Excuses { kills: HashMap::new(), pauses: HashMap::new(), redis: Vec::new() };
+        let redis_kills =
+            self.0.iter().filter(|fault| fault.victim == Victim::Redis && fault.kind == Kind::Kill);
+        let redis_kills = redis_kills.map(|fault| (fault.from_us, fault.until_us)).collect();
+        let (kills, pauses, redis) = (HashMap::new(), HashMap::new(), Vec::new());
+        let mut excuses = Excuses { kills, pauses, redis, redis_kills };
         for fault in &self.0 {
             match (fault.victim, fault.kind) {
                 (Victim::Redis, _) => excuses.redis.push((fault.from_us, fault.until_us)),
@@ -80,6 +86,11 @@ impl Faults {
 }
 
 impl Excuses {
+    /// Whether Redis was killed, and started again, at some time between these.
+    pub(crate) fn redis_was_killed(&self, from_us: u64, until_us: u64) -> bool {
+        self.redis_kills.iter().any(|(killed, up)| *killed <= until_us && *up >= from_us)
+    }
+
     /// Why the second of two calls was made, with the same arguments for the same attempt; `None` when nothing
     /// happened that would let a leaf come again.
     pub(crate) fn cause(&self, processes: &[String], first: &Call, second: &Call) -> Option<Cause> {

@@ -21,7 +21,7 @@ pub(crate) struct Report {
     pub(crate) lost: usize,
     pub(crate) doubled: usize,
     pub(crate) stuck: usize,
-    /// Runs of which Redis had lost what it had acknowledged; with `appendfsync always` these count as lost.
+    /// How often a run was not as far as before, or gone, after Redis was killed; none with `appendfsync always`.
     pub(crate) rolled_back: usize,
     pub(crate) looks: usize,
     /// Consumers of processes that were killed: they are removed when they were idle for an hour.

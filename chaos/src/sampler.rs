@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use celeriac::primitives::RunId;
 use celeriac_conformance::random::Rng;
-use celeriac_testkit::Fsync;
 
 use crate::checks::i3_counters_are_what_the_states_say;
 use crate::client::{Client, Run};
@@ -20,16 +19,16 @@ use crate::options::{LEASE, Victim};
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) looks: usize,
-    /// Runs that were further when they were looked at before. Redis was restarted in between.
-    pub(crate) rolled_back: usize,
     pub(crate) wrong: Vec<String>,
+    /// Runs that were further when they were looked at before, with the times of both looks and what is wrong then.
+    pub(crate) went_back: Vec<(u64, u64, Vec<String>)>,
     /// When Redis took long to answer.
     pub(crate) stalls: Vec<Fault>,
-    last: HashMap<RunId, Dump>,
+    last: HashMap<RunId, (u64, Dump)>,
 }
 
 /// Looks at one open run after the other until it is told to end.
-pub(crate) fn look(url: &str, client: &Client, fsync: Fsync, end: &Arc<AtomicBool>) -> Seen {
+pub(crate) fn look(url: &str, client: &Client, end: &Arc<AtomicBool>) -> Seen {
     let (mut seen, mut rng, mut connection) = (Seen::default(), Rng::new(1), None);
     while !end.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(10));
@@ -50,7 +49,7 @@ pub(crate) fn look(url: &str, client: &Client, fsync: Fsync, end: &Arc<AtomicBoo
             });
         }
         match answer {
-            Ok(Some(dump)) => seen.take(&run, dump, fsync),
+            Ok(Some(dump)) => seen.take(&run, asked_us, dump),
             // The client hears of it as well.
             Ok(None) => {}
             Err(_) => connection = None,
@@ -60,23 +59,21 @@ pub(crate) fn look(url: &str, client: &Client, fsync: Fsync, end: &Arc<AtomicBoo
 }
 
 impl Seen {
-    fn take(&mut self, run: &Run, dump: Dump, fsync: Fsync) {
+    fn take(&mut self, run: &Run, at_us: u64, dump: Dump) {
         self.looks += 1;
-        self.compare(run, &dump, fsync);
+        self.compare(run, at_us, &dump);
         self.wrong.extend(i3_counters_are_what_the_states_say(run, &dump));
-        self.last.insert(run.id, dump);
+        self.last.insert(run.id, (at_us, dump));
     }
 
     /// Holds a later dump against the last one that was seen of this run.
-    pub(crate) fn compare(&mut self, run: &Run, dump: &Dump, fsync: Fsync) {
-        let Some(last) = self.last.get(&run.id) else { return };
-        if dump.version < last.version && fsync != Fsync::Always {
-            self.rolled_back += 1;
-            return;
-        }
+    pub(crate) fn compare(&mut self, run: &Run, at_us: u64, dump: &Dump) {
+        let Some((last_us, last)) = self.last.get(&run.id) else { return };
         let wrong = went_back(last, dump);
-        self.wrong
-            .extend(wrong.into_iter().map(|what| format!("{what}: run {}, canvas {}", run.id, run.place)));
+        if !wrong.is_empty() {
+            let wrong = wrong.into_iter().map(|what| format!("{what}: run {}, canvas {}", run.id, run.place));
+            self.went_back.push((*last_us, at_us, wrong.collect()));
+        }
     }
 }
 

@@ -66,7 +66,7 @@ fn observe(options: &Options, fsync: Fsync, server: &Arc<Server>, directory: &Pa
     let end = Arc::new(AtomicBool::new(false));
     let looking = {
         let (client, end, url) = (client.clone(), end.clone(), server.url());
-        std::thread::spawn(move || sampler::look(&url, &client, fsync, &end))
+        std::thread::spawn(move || sampler::look(&url, &client, &end))
     };
 
     let enough = killer::run(&mut crew, options);
