@@ -43,7 +43,7 @@ async fn every_row_of_the_tables_comes_out_as_it_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_canvases_equal_the_reference_evaluator_and_run_every_leaf_once() {
-    let (first, count) = (setting("CELERIAC_RANDOM_SEED", 1), setting("CELERIAC_RANDOM_COUNT", 300));
+    let (first, count) = (setting("CELERIAC_RANDOM_SEED", 1), setting("CELERIAC_RANDOM_COUNT", 2_000));
     let backend = Server::shared().backend().await;
     Crew::start(backend, 2, 3).check_random(first..first + count, &Shape::default()).await;
 }
@@ -55,7 +55,7 @@ async fn every_row_of_the_tables_comes_out_as_it_says_on_a_cluster() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_canvases_equal_the_reference_evaluator_on_a_cluster() {
-    let (first, count) = (setting("CELERIAC_RANDOM_SEED", 1), setting("CELERIAC_RANDOM_COUNT", 300));
+    let (first, count) = (setting("CELERIAC_RANDOM_SEED", 1), setting("CELERIAC_RANDOM_COUNT", 2_000));
     let backend = Cluster::shared().backend().await;
     Crew::start(backend, 2, 3).check_random(first..first + count, &Shape::default()).await;
 }
