@@ -141,10 +141,9 @@ impl Driver {
         self.prepare(&mut runs);
         let mut settle: Vec<Advance> = Vec::with_capacity(runs.len());
         let mut owed: Vec<(RunId, Owed, Vec<EventId>)> = Vec::new();
-        for (run, submitted, mut advance) in runs {
-            if submitted {
-                // The whole outbox is asked for anyway: its events wait until then.
-                owed.push((run, Owed::Outbox, std::mem::take(&mut advance.events)));
+        for (run, submitted, advance) in runs {
+            if !submitted.is_empty() {
+                owed.push((run, Owed::Outbox, submitted));
             }
             if !advance.completions.is_empty() {
                 settle.push(advance);
@@ -198,7 +197,7 @@ impl Driver {
 
     /// Composes what the completions are going to release when their outcomes are all that it takes: the next step of
     /// a chain, then, is queued by the step that settles this one.
-    fn prepare(&self, runs: &mut [(RunId, bool, Advance)]) {
+    fn prepare(&self, runs: &mut [(RunId, Vec<EventId>, Advance)]) {
         for (run, _, advance) in runs {
             if let Some(plan) = self.backend.plan_at_hand(*run) {
                 advance.prepared = prepared(&plan, *run, &advance.completions);
@@ -297,9 +296,10 @@ enum Owed {
     Released(Vec<Release>),
 }
 
-/// Sorts events by run, in the order in which the runs come up, each with whether it was just submitted.
-fn by_run(events: Vec<EventDelivery>) -> Vec<(RunId, bool, Advance)> {
-    let mut runs: Vec<(RunId, bool, Advance)> = Vec::new();
+/// Sorts events by run, in the order in which the runs come up, each with those that say that it was just submitted.
+/// These are done with when its outbox is dispatched; the completions when they are settled and what follows is, too.
+fn by_run(events: Vec<EventDelivery>) -> Vec<(RunId, Vec<EventId>, Advance)> {
+    let mut runs: Vec<(RunId, Vec<EventId>, Advance)> = Vec::new();
     let mut places: HashMap<RunId, usize> = HashMap::new();
     for EventDelivery { id, event } in events {
         let run = match &event {
@@ -308,13 +308,15 @@ fn by_run(events: Vec<EventDelivery>) -> Vec<(RunId, bool, Advance)> {
         };
         let place = *places.entry(run).or_insert(runs.len());
         if place == runs.len() {
-            runs.push((run, false, Advance::new(run, Vec::new())));
+            runs.push((run, Vec::new(), Advance::new(run, Vec::new())));
         }
         let (_, submitted, advance) = &mut runs[place];
-        advance.events.push(id);
         match event {
-            Event::Submitted(_) => *submitted = true,
-            Event::Completed(completion) => advance.completions.push(completion),
+            Event::Submitted(_) => submitted.push(id),
+            Event::Completed(completion) => {
+                advance.events.push(id);
+                advance.completions.push(completion);
+            }
         }
     }
     runs
@@ -405,4 +407,22 @@ pub(crate) fn compose(
         }
     }
     (leaves, broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else the report of a run that cannot be settled now would be acknowledged with the run's submission, and lost.
+    #[test]
+    fn the_events_of_a_submission_and_of_reports_are_kept_apart() {
+        let run = RunId::from_parts(1, 1);
+        let task_id = run.task(NodeNo::from_index(0));
+        let completion = Completion { task_id, attempt: 1, outcome: Outcome::Ignored };
+        let ids = [1, 2].map(|entry| EventId { source: 0, entry: (0, entry) });
+        let events = [Event::Submitted(run), Event::Completed(completion)];
+        let deliveries = ids.into_iter().zip(events).map(|(id, event)| EventDelivery { id, event });
+        let runs = by_run(deliveries.collect());
+        assert_eq!((&runs[0].1[..], &runs[0].2.events[..]), (&ids[..1], &ids[1..]));
+    }
 }
