@@ -83,9 +83,12 @@ fn a_server_that_is_dropped_leaves_nothing() {
 
 #[test]
 fn a_test_process_that_is_killed_leaves_nothing() {
+    if let Some(tell) = std::env::var_os(CHILD) {
+        return start_servers_and_wait(Path::new(&tell));
+    }
     let told = tempfile::NamedTempFile::new().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "server::child_that_starts_servers_and_waits", "--ignored"])
+        .args(["--exact", "server::a_test_process_that_is_killed_leaves_nothing"])
         .env(CHILD, told.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -105,10 +108,7 @@ fn a_test_process_that_is_killed_leaves_nothing() {
 }
 
 /// One server that was started again, and one that is paused: the guards know the right ids, and kill both.
-#[test]
-#[ignore = "a_test_process_that_is_killed_leaves_nothing runs it in a process of its own"]
-fn child_that_starts_servers_and_waits() {
-    let Some(tell) = std::env::var_os(CHILD) else { return };
+fn start_servers_and_wait(tell: &Path) {
     let (server, shared) = (Server::start(), Server::shared());
     server.crash_and_restart();
     shared.pause();
