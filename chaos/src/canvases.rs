@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use celeriac::Canvas;
 use celeriac::engine::eager::{EagerError, Evaluation, Leaf, eager};
-use celeriac::primitives::{Call, Json, Path, Segment, Signature, TaskError, TaskName};
+use celeriac::primitives::{Json, Path, Segment, Signature, TaskError, TaskName};
 use celeriac_conformance::random::{self, Rng, Shape};
 use celeriac_conformance::tasks;
 
@@ -80,20 +80,12 @@ pub(crate) fn expect(canvas: &Canvas) -> Result<Expected, EagerError> {
 /// Runs a leaf as a worker does, noting each of its calls; of the same arguments in one leaf, one.
 fn execute(leaf: &Leaf<'_>, calls: &mut Calls) -> Result<Json, TaskError> {
     let mut seen = std::collections::BTreeSet::new();
-    let mut call = |args: &[Json]| {
+    tasks::run_leaf_noting(leaf, |args| {
         let hash = digest(Json::list(args).as_str());
         if seen.insert(hash) {
             *calls.entry(key(&leaf.path, hash)).or_default() += 1;
         }
-        tasks::run(leaf.task.as_str(), Call::Once, args, leaf.kwargs)
-    };
-    let starmap = |item: &Json| item.to::<Vec<Json>>().expect("items of a starmap are lists");
-    let values: Result<Vec<Json>, TaskError> = match leaf.call {
-        Call::Once => return call(&leaf.args),
-        Call::Map => leaf.args.iter().map(|item| call(std::slice::from_ref(item))).collect(),
-        Call::Starmap => leaf.args.iter().map(|item| call(&starmap(item))).collect(),
-    };
-    values.map(Json::list)
+    })
 }
 
 /// A call as [`Calls`] knows it.

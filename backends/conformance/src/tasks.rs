@@ -40,6 +40,27 @@ pub fn run_leaf(leaf: &Leaf<'_>) -> Result<Json> {
     run(leaf.task.as_str(), leaf.call, &leaf.args, leaf.kwargs)
 }
 
+/// The same as a worker does it, noting the arguments of each call.
+///
+/// # Errors
+/// What the task raises; for a map the first error.
+///
+/// # Panics
+/// When an item of a starmap is no list, which no canvas that was compiled has.
+pub fn run_leaf_noting(leaf: &Leaf<'_>, mut note: impl FnMut(&[Json])) -> Result<Json> {
+    let mut once = |args: &[Json]| {
+        note(args);
+        call(leaf.task.as_str(), args, leaf.kwargs)
+    };
+    let starmap = |item: &Json| item.to::<Vec<Json>>().expect("items of a starmap are lists");
+    let values: Result<Vec<Json>> = match leaf.call {
+        Call::Once => return once(&leaf.args),
+        Call::Map => leaf.args.iter().map(|item| once(std::slice::from_ref(item))).collect(),
+        Call::Starmap => leaf.args.iter().map(|item| once(&starmap(item))).collect(),
+    };
+    values.map(Json::list)
+}
+
 /// Runs a leaf: the task once, or once per item, one after the other.
 ///
 /// # Errors

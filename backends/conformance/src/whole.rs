@@ -229,17 +229,7 @@ impl Crew {
 
 /// Runs a leaf as a worker does, noting each of its calls.
 fn execute(leaf: &Leaf<'_>, ran: &mut Vec<(String, String)>) -> Result<Json, TaskError> {
-    let mut call = |args: &[Json]| {
-        ran.push(line(&leaf.path, Json::list(args)));
-        tasks::run(leaf.task.as_str(), Call::Once, args, leaf.kwargs)
-    };
-    let starmap = |item: &Json| item.to::<Vec<Json>>().expect("items of a starmap are lists");
-    let values: Result<Vec<Json>, TaskError> = match leaf.call {
-        Call::Once => return call(&leaf.args),
-        Call::Map => leaf.args.iter().map(|item| call(std::slice::from_ref(item))).collect(),
-        Call::Starmap => leaf.args.iter().map(|item| call(&starmap(item))).collect(),
-    };
-    values.map(Json::list)
+    tasks::run_leaf_noting(leaf, |args| ran.push(line(&leaf.path, Json::list(args))))
 }
 
 /// A leaf that was run. What an error callback gets holds ids, and of several failures which came first: not compared.
