@@ -3,7 +3,7 @@
 -- KEYS: the hash of each run | on one Redis also: runs, submissions, ended, the stream of each queue
 -- ARGV: how many runs, the latest time by the clock of Redis in ms (empty: none), then for each run: its id in bytes,
 --       retention in ms when it has ended already (else empty), whether to announce it, how many fields, the fields
---       and values (the first is m), how many leaves, place of the queue and message of each leaf
+--       and values, how many leaves, place of the queue and message of each leaf
 -- Returns for each run 1 when it is new, 0 when there is one with this id, or what is wrong.
 local count = tonumber(ARGV[1])
 local runs, submissions, ended = KEYS[count + 1], KEYS[count + 2], KEYS[count + 3]
@@ -15,14 +15,18 @@ if runs then
   redis.call('ZCARD', ended)
 end
 
-local answers, names, used, announced, at = {}, {}, {}, false, 3
+-- Nearly always none of them is there, and one look tells so; else each is looked at.
+local is_any = redis.call('EXISTS', unpack(KEYS, 1, count)) > 0
+local answers, names, used, written, announced, at = {}, {}, {}, {}, false, 3
 for i = 1, count do
   local id, retention, announce, fields = unpack(ARGV, at, at + 3)
   local after = at + 4 + 2 * tonumber(fields)
   local leaves = tonumber(ARGV[after])
-  local is_new = redis.pcall('HSETNX', KEYS[i], ARGV[at + 4], ARGV[at + 5])
-  if is_new == 1 then
-    redis.call('HSET', KEYS[i], unpack(ARGV, at + 6, after - 1))
+  local key, known = KEYS[i], 0
+  if is_any or written[key] then known = redis.pcall('HLEN', key) end
+  if known == 0 then
+    written[key] = true
+    redis.call('HSET', key, unpack(ARGV, at + 4, after - 1))
     for leaf = after + 1, after + 2 * leaves, 2 do
       local queue = tonumber(ARGV[leaf])
       redis.call('XADD', KEYS[count + 3 + queue], '*', 'm', ARGV[leaf + 1])
@@ -36,7 +40,7 @@ for i = 1, count do
     names[#names + 1] = 0
     names[#names + 1] = id
   end
-  answers[i] = type(is_new) == 'table' and is_new.err or is_new
+  answers[i] = type(known) == 'table' and known.err or known == 0 and 1 or 0
   at = after + 1 + 2 * leaves
 end
 if runs and #names > 0 then redis.call('ZADD', runs, unpack(names)) end
