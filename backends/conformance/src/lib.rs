@@ -108,6 +108,8 @@ macro_rules! suite {
                 a_finished_leaf_is_reported_and_does_not_come_again
                 a_leaf_whose_lease_has_passed_goes_to_another_worker
                 a_renewed_lease_does_not_pass
+                each_delivery_has_the_lease_with_which_it_was_taken_or_renewed
+                many_leaves_finished_at_once_leave_those_between_them
                 a_leaf_that_is_handed_back_comes_at_once_and_is_not_counted
                 a_late_report_of_a_reclaimed_leaf_changes_nothing
                 a_leaf_that_is_reported_while_it_waits_to_come_again_does_not_come_again

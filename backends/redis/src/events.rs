@@ -13,7 +13,7 @@ use crate::keys::Line;
 use crate::lines::{self, Entry};
 use crate::queue::read_report;
 
-/// All coordinators are one consumer: whoever settles an event may acknowledge it.
+/// All coordinators are one owner: whoever settles an event may acknowledge it.
 const COORDINATORS: &str = "coordinators";
 
 #[async_trait]
@@ -26,22 +26,22 @@ impl Events for RedisBackend {
     ) -> Result<Vec<EventDelivery>, BackendError> {
         let link = self.link();
         let wait = Wait::new(vec![link.hints.keep(&link.keys.submissions().stream)], wait);
-        let (channel, consumer) = (link.keys.submissions().stream, Arc::<str>::from(COORDINATORS));
+        let (channel, owner) = (link.keys.submissions().stream, Arc::<str>::from(COORDINATORS));
         loop {
             let hint = wait.hint();
             let count = || link.hints.count([channel.as_str()]);
-            if !link.emptied.is_still_empty(&consumer, count()) || wait.is_over() {
+            if !link.emptied.is_still_empty(&owner, count()) || wait.is_over() {
                 let before = count();
                 let sources: Arc<[Line]> = self.queues().sources(link).into();
-                let taken = lines::take_now(link, "events", &sources, consumer.clone(), max, lease).await?;
-                link.emptied.note(&consumer, before.filter(|_| taken.len() < max));
+                let taken = lines::take_now(link, "events", &sources, owner.clone(), max, lease).await?;
+                link.emptied.note(&owner, before.filter(|_| taken.len() < max));
                 if !taken.is_empty() || max == 0 {
                     return Ok(taken.iter().filter_map(delivery).collect());
                 }
                 // Nothing here; perhaps at a queue that somebody has begun to use.
                 let (_, is_new) = self.queues().refresh(link, "events").await?;
                 if is_new {
-                    link.emptied.note(&consumer, None);
+                    link.emptied.note(&owner, None);
                     continue;
                 }
                 if wait.is_over() {
@@ -50,7 +50,7 @@ impl Events for RedisBackend {
             }
             wait.next(hint).await;
             // With a hint or without one: look.
-            link.emptied.note(&consumer, None);
+            link.emptied.note(&owner, None);
         }
     }
 

@@ -6,10 +6,9 @@
 //! celeriac:{<run>}:plan      string  the plan as bytes, when it is large
 //! celeriac:{<run>}:stage:…           parts of a large run before it is visible; they expire
 //! celeriac:{q:<name>}:stream stream  leaves (m: task id, attempt, message)
-//! celeriac:{q:<name>}:leases zset    entry → when its lease passes, by the clock of Redis, in ms
 //! celeriac:{q:<name>}:again  list    entries that were given out before and are to be taken first
-//! celeriac:{q:<name>}:done…          stream, leases and again of the reports (c: task id, attempt, outcome)
-//! celeriac:{events}:…                stream, leases and again of the submissions (s: run id)
+//! celeriac:{q:<name>}:done…          stream and again of the reports (c: task id, attempt, outcome)
+//! celeriac:{events}:…                stream and again of the submissions (s: run id)
 //! celeriac:{events}:queues   set     the names of the queues
 //! celeriac:{events}:runs     zset    the ids of all runs in bytes, in their order
 //! celeriac:{events}:ended    zset    runs that have ended → when they are to be forgotten, in ms
@@ -52,11 +51,10 @@ pub(crate) struct RunKeys {
     pub(crate) plan: String,
 }
 
-/// The keys of one line: a stream with its leases.
+/// The keys of one line: a stream, and what is to be taken before its new entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) stream: String,
-    pub(crate) leases: String,
     pub(crate) again: String,
 }
 
@@ -113,13 +111,13 @@ impl Keys {
 
     fn line(&self, place: &str) -> Line {
         let key = |what: &str| format!("{}:{place}{what}", self.0);
-        Line { stream: key("stream"), leases: key("leases"), again: key("again") }
+        Line { stream: key("stream"), again: key("again") }
     }
 }
 
 impl Line {
-    pub(crate) fn keys(&self) -> [&str; 3] {
-        [&self.stream, &self.leases, &self.again]
+    pub(crate) fn keys(&self) -> [&str; 2] {
+        [&self.stream, &self.again]
     }
 }
 
@@ -132,10 +130,7 @@ mod tests {
         let keys = Keys::new("app");
         let run = RunId::from_parts(1, 2);
         assert_eq!(keys.run(run).hash, format!("app:{{{run}}}:run"));
-        assert_eq!(
-            keys.queue("mail").keys(),
-            ["app:{q:mail}:stream", "app:{q:mail}:leases", "app:{q:mail}:again"]
-        );
+        assert_eq!(keys.queue("mail").keys(), ["app:{q:mail}:stream", "app:{q:mail}:again"]);
         assert_eq!(keys.reports("mail").stream, "app:{q:mail}:done:stream");
         assert_eq!(
             (keys.submissions().stream.as_str(), keys.runs().as_str()),

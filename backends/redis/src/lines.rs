@@ -1,7 +1,8 @@
 //! Lines: streams whose entries are leased. Queues are lines, and so are the events.
 //!
-//! An entry is taken in one step with its lease, a deadline by the clock of Redis. An entry that lost its owner waits
-//! in `again`, before all new ones; until then it belongs to the consumer `-`, so that its former owner can neither
+//! Who takes an entry holds it until it was idle, by the clock of Redis, for the lease. The length of a lease is a part
+//! of the consumer's name: an owner is the consumer `<owner>#<lease in ms>`. An entry that lost its owner waits in
+//! `again`, before all new ones; until it is taken it belongs to the consumer `-`, so that its former owner can neither
 //! renew nor hand back what is no longer its own.
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::scripts::{ACKNOWLEDGE, HAND_BACK, SLICE, SWEEP, TAKE};
 const LEASE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A consumer that holds nothing and was not heard of for so long is removed (who waits looks far more often), and an
-/// entry that was not touched for so long and has no lease is taken up.
+/// entry that was not touched for so long and waits nowhere is taken up.
 const IDLE_MS: u64 = 60 * 60 * 1000;
 
 /// A sweep takes up at most this many slices of each line; the next sweep goes on.
@@ -40,7 +41,7 @@ pub(crate) struct Entry {
 struct Taken {
     link: Link,
     lines: Arc<[Line]>,
-    consumer: Arc<str>,
+    owner: Arc<str>,
     entries: Vec<Entry>,
 }
 
@@ -49,13 +50,13 @@ impl Drop for Taken {
         if self.entries.is_empty() {
             return;
         }
-        let (link, lines, consumer) = (self.link.clone(), self.lines.clone(), self.consumer.clone());
+        let (link, lines, owner) = (self.link.clone(), self.lines.clone(), self.owner.clone());
         let back: Vec<_> = self.entries.iter().map(|entry| (entry.line, entry.id)).collect();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let takes = link.takes.clone();
             takes.spawn_on(async move {
                 // Should this fail, their leases pass.
-                if let Err(error) = hand_back(&link, "receive", &lines, &consumer, &back).await {
+                if let Err(error) = hand_back(&link, "receive", &lines, &owner, &back).await {
                     tracing::debug!(%error, "entries of a dropped receive come again when their leases pass");
                 }
             }, &runtime);
@@ -68,7 +69,7 @@ pub(crate) async fn take(
     link: &Link,
     operation: &'static str,
     lines: &Arc<[Line]>,
-    consumer: Arc<str>,
+    owner: Arc<str>,
     max: usize,
     (lease, wait): (Duration, Duration),
 ) -> Result<Vec<Entry>, BackendError> {
@@ -76,34 +77,34 @@ pub(crate) async fn take(
     let channels = || lines.iter().map(|line| line.stream.as_str());
     loop {
         let hint = wait.hint();
-        if !link.emptied.is_still_empty(&consumer, link.hints.count(channels())) || wait.is_over() {
+        if !link.emptied.is_still_empty(&owner, link.hints.count(channels())) || wait.is_over() {
             let before = link.hints.count(channels());
-            let taken = take_now(link, operation, lines, consumer.clone(), max, lease).await?;
-            link.emptied.note(&consumer, before.filter(|_| taken.len() < max));
+            let taken = take_now(link, operation, lines, owner.clone(), max, lease).await?;
+            link.emptied.note(&owner, before.filter(|_| taken.len() < max));
             if !taken.is_empty() || max == 0 || wait.is_over() {
                 return Ok(taken);
             }
         }
         wait.next(hint).await;
         // With a hint or without one: look.
-        link.emptied.note(&consumer, None);
+        link.emptied.note(&owner, None);
     }
 }
 
-/// Consumers that have taken all there was, each with how many hints there were before it looked. Until there is another
+/// Owners that have taken all there was, each with how many hints there were before it looked. Until there is another
 /// hint there is nothing more, and who asks again need not look at once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Emptied(Arc<DashMap<Arc<str>, Count>>);
 
 impl Emptied {
-    pub(crate) fn is_still_empty(&self, consumer: &Arc<str>, hints: Option<Count>) -> bool {
-        hints.is_some() && self.0.get(consumer).map(|before| *before) == hints
+    pub(crate) fn is_still_empty(&self, owner: &Arc<str>, hints: Option<Count>) -> bool {
+        hints.is_some() && self.0.get(owner).map(|before| *before) == hints
     }
 
-    pub(crate) fn note(&self, consumer: &Arc<str>, hints: Option<Count>) {
+    pub(crate) fn note(&self, owner: &Arc<str>, hints: Option<Count>) {
         match hints {
-            Some(hints) => drop(self.0.insert(consumer.clone(), hints)),
-            None => drop(self.0.remove(consumer)),
+            Some(hints) => drop(self.0.insert(owner.clone(), hints)),
+            None => drop(self.0.remove(owner)),
         }
     }
 }
@@ -116,12 +117,11 @@ pub(crate) async fn take_now(
     link: &Link,
     operation: &'static str,
     lines: &Arc<[Line]>,
-    consumer: Arc<str>,
+    owner: Arc<str>,
     max: usize,
     lease: Duration,
 ) -> Result<Vec<Entry>, BackendError> {
-    let taken =
-        Taken { link: link.clone(), lines: lines.clone(), consumer: consumer.clone(), entries: Vec::new() };
+    let taken = Taken { link: link.clone(), lines: lines.clone(), owner: owner.clone(), entries: Vec::new() };
     let taken = link.takes.spawn(take_all(operation, taken, max, lease)).await;
     let mut taken = taken.map_err(|panic| corrupt(operation, panic))??;
     Ok(std::mem::take(&mut taken.entries))
@@ -163,7 +163,7 @@ async fn take_some(
         .link
         .run(operation, &TAKE, |script| {
             line_keys(script, lines);
-            script.arg(GROUP).arg(&*taken.consumer).arg(max).arg(lease_ms(lease));
+            script.arg(GROUP).arg(consumer(&taken.owner, lease)).arg(max);
         })
         .await?;
     let mut values = reply.into_iter();
@@ -183,7 +183,7 @@ pub(crate) async fn hand_back(
     link: &Link,
     operation: &'static str,
     lines: &[Line],
-    consumer: &str,
+    owner: &str,
     entries: &[(usize, (u64, u64))],
 ) -> Result<(), BackendError> {
     for (place, line) in lines.iter().enumerate() {
@@ -192,7 +192,7 @@ pub(crate) async fn hand_back(
         for slice in here.rchunks(SLICE) {
             link.run::<()>(operation, &HAND_BACK, |script| {
                 line_keys(script, [line]);
-                script.arg(GROUP).arg(consumer);
+                script.arg(GROUP).arg(owner);
                 for id in slice {
                     script.arg(print_id(*id));
                 }
@@ -211,7 +211,7 @@ pub(crate) async fn acknowledge(
 ) -> Result<(), BackendError> {
     for slice in entries.chunks(SLICE) {
         link.run::<()>("acknowledge", &ACKNOWLEDGE, |script| {
-            script.key(&line.stream).key(&line.leases).arg(GROUP);
+            script.key(&line.stream).arg(GROUP);
             for id in slice {
                 script.arg(print_id(*id));
             }
@@ -248,9 +248,9 @@ pub(crate) async fn sweep(
     Ok(swept)
 }
 
-/// A lease as the scripts take it.
-pub(crate) fn lease_ms(lease: Duration) -> u64 {
-    lease.min(LEASE_MAX).as_millis() as u64
+/// An owner with the length of its leases, as Redis knows it.
+pub(crate) fn consumer(owner: &str, lease: Duration) -> String {
+    format!("{owner}#{}", lease.min(LEASE_MAX).as_millis())
 }
 
 /// The id of a stream's entry.

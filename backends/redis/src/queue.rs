@@ -30,8 +30,8 @@ impl Queue for RedisBackend {
         wait: Duration,
     ) -> Result<Vec<Delivery>, BackendError> {
         let lines: Arc<[Line]> = queues.iter().map(|queue| self.link().keys.queue(queue)).collect();
-        let consumer = consumer(worker).into();
-        let taken = lines::take(self.link(), "receive", &lines, consumer, max, (lease, wait)).await?;
+        let owner = owner(worker).into();
+        let taken = lines::take(self.link(), "receive", &lines, owner, max, (lease, wait)).await?;
         let mut deliveries = Vec::with_capacity(taken.len());
         for entry in taken {
             let id = DeliveryId { queue: queues[entry.line].clone(), entry: entry.id };
@@ -55,8 +55,7 @@ impl Queue for RedisBackend {
                     .run::<()>("finish", &FINISH, |script| {
                         for queue in &group.queues {
                             let line = self.link().keys.queue(queue);
-                            script.key(line.stream).key(line.leases);
-                            script.key(self.link().keys.reports(queue).stream);
+                            script.key(line.stream).key(self.link().keys.reports(queue).stream);
                         }
                         script.arg(GROUP).arg(&hints);
                         for (at, place) in &group.places {
@@ -76,7 +75,7 @@ impl Queue for RedisBackend {
         deliveries: &[DeliveryId],
         lease: Duration,
     ) -> Result<(), BackendError> {
-        let (queues, places) = queues_of(deliveries);
+        let (owner, (queues, places)) = (owner(worker), queues_of(deliveries));
         for (place, queue) in queues.iter().enumerate() {
             let line = self.link().keys.queue(queue);
             let here = deliveries.iter().zip(&places).filter(|(_, at)| **at == place);
@@ -84,8 +83,8 @@ impl Queue for RedisBackend {
             for slice in ids.chunks(SLICE) {
                 self.link()
                     .run::<()>("renew", &RENEW, |script| {
-                        script.key(&line.stream).key(&line.leases);
-                        script.arg(GROUP).arg(consumer(worker)).arg(lines::lease_ms(lease)).arg(slice);
+                        script.key(&line.stream).arg(GROUP).arg(&owner).arg(lines::consumer(&owner, lease));
+                        script.arg(slice);
                     })
                     .await?;
             }
@@ -97,16 +96,17 @@ impl Queue for RedisBackend {
         let (queues, places) = queues_of(deliveries);
         let lines: Vec<Line> = queues.iter().map(|queue| self.link().keys.queue(queue)).collect();
         let entries: Vec<_> = places.into_iter().zip(deliveries.iter().map(|id| id.entry)).collect();
-        lines::hand_back(self.link(), "hand_back", &lines, &consumer(worker), &entries).await
+        lines::hand_back(self.link(), "hand_back", &lines, &owner(worker), &entries).await
     }
 
     async fn retire(&self, worker: &WorkerId, queues: &[Arc<str>]) -> Result<(), BackendError> {
-        self.link().emptied.note(&consumer(worker).into(), None);
+        let owner: Arc<str> = owner(worker).into();
+        self.link().emptied.note(&owner, None);
         for queue in queues {
             let stream = self.link().keys.queue(queue).stream;
             self.link()
                 .run::<()>("retire", &RETIRE, |script| {
-                    script.key(&stream).arg(GROUP).arg(consumer(worker));
+                    script.key(&stream).arg(GROUP).arg(&*owner);
                 })
                 .await?;
         }
@@ -187,8 +187,8 @@ fn queues_of<'d>(ids: impl IntoIterator<Item = &'d DeliveryId>) -> (Vec<&'d Arc<
     (names, places)
 }
 
-/// A worker as a consumer of its queues; none is named `-`, which holds what nobody does.
-fn consumer(worker: &WorkerId) -> String {
+/// A worker as an owner of entries.
+fn owner(worker: &WorkerId) -> String {
     format!("w:{worker}")
 }
 

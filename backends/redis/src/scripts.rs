@@ -11,10 +11,17 @@ use redis::Script;
 pub(crate) const SLICE: usize = 500;
 
 macro_rules! scripts {
-    ($($name:ident $file:literal)*) => {
-        $(pub(crate) static $name: LazyLock<Script> =
-            LazyLock::new(|| Script::new(include_str!(concat!("scripts/", $file))));)*
+    ($($name:ident $file:literal $(+ $part:literal)?)*) => {
+        $(pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
+            script(include_str!(concat!("scripts/", $file)), concat!($(include_str!(concat!("scripts/", $part)))?))
+        });)*
     };
+}
+
+/// A script, with what it shares with others after its first line, which must stay the first.
+fn script(text: &str, part: &str) -> Script {
+    let (first, rest) = text.split_once('\n').expect("a script has more than one line");
+    Script::new(&format!("{first}\n{part}{rest}"))
 }
 
 scripts! {
@@ -23,14 +30,14 @@ scripts! {
     PUBLISH "publish.lua"
     ANNOUNCE "announce.lua"
     OVERDUE "overdue.lua"
-    SETTLE "settle.lua"
+    SETTLE "settle.lua" + "remove.lua"
     DISPATCH "dispatch.lua"
     FORGET "forget.lua"
     TAKE "take.lua"
     HAND_BACK "hand_back.lua"
     RENEW "renew.lua"
-    FINISH "finish.lua"
-    ACKNOWLEDGE "acknowledge.lua"
+    FINISH "finish.lua" + "remove.lua"
+    ACKNOWLEDGE "acknowledge.lua" + "remove.lua"
     RETIRE "retire.lua"
     SWEEP "sweep.lua"
 }

@@ -14,7 +14,7 @@ use celeriac_primitives::{Completion, NodeNo, RunId};
 use crate::RedisBackend;
 use crate::connection::GROUP;
 use crate::error::corrupt;
-use crate::keys::{Keys, Line};
+use crate::keys::Keys;
 use crate::lines::print_id;
 use crate::meta::Digest;
 use crate::queue::{encode, write_message};
@@ -171,8 +171,8 @@ impl RedisBackend {
                 }
                 if !alone {
                     script.key(link.keys.ended());
-                    for Line { stream, leases, .. } in places.lines.iter().map(|source| &sources[*source]) {
-                        script.key(stream).key(leases);
+                    for source in &places.lines {
+                        script.key(&sources[*source].stream);
                     }
                     for queue in &places.queues {
                         script.key(link.keys.queue(queue).stream);

@@ -73,6 +73,48 @@ pub async fn a_renewed_lease_does_not_pass(subject: &dyn Subject) {
     }
 }
 
+pub async fn each_delivery_has_the_lease_with_which_it_was_taken_or_renewed(subject: &dyn Subject) {
+    let bench = queued(subject, &["a", "b", "c"]).await;
+    let (backend, name, queues) = (subject.backend(), worker("w"), [DEFAULT_QUEUE.into()]);
+    let mut ids = Vec::new();
+    for lease in [LEASE, LEASE * 4, LEASE] {
+        let taken = backend.receive(&name, &queues, 1, lease, Duration::ZERO).await.unwrap();
+        ids.extend(taken.into_iter().map(|delivery| delivery.id));
+    }
+    backend.renew(&name, &ids[2..], LEASE * 4).await.unwrap();
+    subject.pass(LEASE * 2).await;
+    assert_eq!(backend.sweep(5).await.unwrap().redelivered, 1);
+    assert_eq!(bench.receive("v", 9).await.iter().map(|d| d.id.clone()).collect::<Vec<_>>(), ids[..1]);
+    subject.pass(LEASE * 4).await;
+    assert_eq!(backend.sweep(5).await.unwrap().redelivered, 3);
+}
+
+pub async fn many_leaves_finished_at_once_leave_those_between_them(subject: &dyn Subject) {
+    let names: Vec<String> = (0..90).map(|number| format!("t{number}")).collect();
+    let bench = queued(subject, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    // Two hold what is between them, one of them only what comes late.
+    let mut held = Vec::new();
+    for (name, max) in [("early", 3), ("v", 40), ("late", 3), ("v", 40)] {
+        held.extend(bench.receive(name, max).await.into_iter().map(|delivery| (name, delivery.id)));
+    }
+    let done = |range: std::ops::Range<usize>| {
+        let of_v = held.iter().enumerate().filter(|(_, (name, _))| *name == "v");
+        let all: Vec<_> = of_v.map(|(at, (_, id))| (id.clone(), bench.success(at, 0))).collect();
+        all[range].to_vec()
+    };
+    // From the middle, the head, both ends of what is left.
+    for range in [20..40, 0..20, 40..60, 60..80] {
+        subject.backend().finish(&done(range)).await.unwrap();
+    }
+    assert_eq!(clear_events(subject).await.len(), 80);
+    assert_eq!(bench.receive("w", 9).await.len(), 4, "nobody has taken these");
+    subject.pass(LEASE * 2).await;
+    assert_eq!(subject.backend().sweep(5).await.unwrap().redelivered, 10);
+    let again: Vec<_> = bench.receive("w", 99).await.iter().map(|d| d.message.task.to_string()).collect();
+    let expected = [0..3, 43..46, 86..90].into_iter().flatten().map(|number| format!("t{number}"));
+    assert_eq!(again, expected.collect::<Vec<_>>());
+}
+
 pub async fn a_leaf_that_is_handed_back_comes_at_once_and_is_not_counted(subject: &dyn Subject) {
     let bench = queued(subject, &["a", "b", "c"]).await;
     let held = bench.receive("v", 2).await;

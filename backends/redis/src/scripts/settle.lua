@@ -1,8 +1,8 @@
 #!lua
 -- Applies completions to runs: the transition table of the engine's `advance`, on packed states. Each run is settled
 -- whole or, when something stored is broken, not at all; one that is broken does not hold up the others.
--- KEYS: hash and states of each run | on one Redis also: ended, stream and leases of each line of events, the stream
---       of each queue
+-- KEYS: hash and states of each run | on one Redis also: ended, the stream of each line of events, the stream of each
+--       queue
 -- ARGV: how many runs, how many lines, the group, what the channels of changes start with, then for each run: its id
 --       in bytes, its channel, the digest of its plan (empty: the caller does not know the plan), completions, their
 --       outcomes, prepared leaves as node and place of its queue, one after the other (empty: none), their messages,
@@ -19,14 +19,11 @@ local DECIDED, ENDED, CLOSED, ACKNOWLEDGED = 1, 2, 4, 8
 local runs, lines, group, channels = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local ended_key = KEYS[2 * runs + 1]
 local first_line = 2 * runs + 2
-local first_queue = first_line + 2 * lines - 1
+local first_queue = first_line + lines - 1
 local time
 local ended, changed, used, acks = {}, {}, {}, {}
 if ended_key then
-  for i = 0, lines - 1 do
-    redis.call('ZCARD', KEYS[first_line + 2 * i + 1])
-    acks[i + 1] = {}
-  end
+  for i = 1, lines do acks[i] = {} end
   for i = first_queue + 1, #KEYS do redis.call('XLEN', KEYS[i]) end
 end
 
@@ -328,10 +325,8 @@ end
 if #ended > 0 then redis.call('ZADD', ended_key, unpack(ended)) end
 for i, ids in ipairs(acks) do
   if #ids > 0 then
-    local stream, leases = KEYS[first_line + 2 * i - 2], KEYS[first_line + 2 * i - 1]
-    redis.pcall('XACK', stream, group, unpack(ids))
-    redis.call('XDEL', stream, unpack(ids))
-    redis.call('ZREM', leases, unpack(ids))
+    local stream = KEYS[first_line + i - 1]
+    remove(stream, group, ids)
   end
 end
 for queue in pairs(used) do redis.pcall('PUBLISH', KEYS[queue], '') end

@@ -1,14 +1,13 @@
 #!lua
 -- Takes entries of lines, each leased to a consumer: first those that were given out before, then new ones.
--- KEYS: stream, leases and again of each line    ARGV: group, consumer, how many at most, lease in ms
+-- KEYS: stream and again of each line    ARGV: group, consumer, how many at most
 -- Returns, one after the other, the place of the line, id, deliveries, field and value of each entry.
 local group, consumer, left = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local taken, deadline = {}, nil
-
-for i = 1, #KEYS, 3 do
+local taken = {}
+for i = 1, #KEYS, 2 do
   if left == 0 then break end
-  local line, stream, leases, again = (i + 2) / 3, KEYS[i], KEYS[i + 1], KEYS[i + 2]
-  local before, due, room = #taken, {}, left
+  local line, stream, again = (i + 1) / 2, KEYS[i], KEYS[i + 1]
+  local before, room = #taken, left
   while room > 0 do
     local ids = redis.call('LPOP', again, room)
     if not ids then break end
@@ -37,17 +36,6 @@ for i = 1, #KEYS, 3 do
         line, entry[1], 1, fields[1], fields[2]
     end
   end
-  if #taken > before then
-    if not deadline then
-      local time = redis.call('TIME')
-      deadline = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[4])
-    end
-    for n = before + 2, #taken, 5 do
-      due[#due + 1] = deadline
-      due[#due + 1] = taken[n]
-    end
-    redis.call('ZADD', leases, unpack(due))
-    left = left - (#taken - before) / 5
-  end
+  left = left - (#taken - before) / 5
 end
 return taken

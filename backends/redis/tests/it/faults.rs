@@ -210,24 +210,30 @@ async fn a_consumer_group_that_was_destroyed_is_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leaf_whose_lease_somebody_removed_is_found() {
+async fn a_leaf_that_waits_nowhere_is_found() {
     let server = Server::start();
     let backend = server.backend().await;
     queued(&backend, RunId::from_parts(1, 1), 2).await;
     let held = receive(&backend, "v", 2).await;
+    let ids: Vec<_> = held.iter().map(|delivery| delivery.id.clone()).collect();
+    backend.hand_back(&WorkerId::new("v"), &ids[..1]).await.unwrap();
     let mut connection = server.connection();
-    let (stream, leases) =
-        (server.keys("*q:celery}:stream").remove(0), server.keys("*q:celery}:leases").remove(0));
-    redis::cmd("DEL").arg(&leases).exec(&mut connection).unwrap();
-    // As if two hours had passed.
-    let (ms, sequence) = held[0].id.entry;
-    let id = format!("{ms}-{sequence}");
-    let claim = ["celeriac", "w:v", "0", &id, "IDLE", "7200000", "JUSTID"];
-    redis::cmd("XCLAIM").arg(&stream).arg(&claim).exec(&mut connection).unwrap();
-    assert_eq!(backend.sweep(5).await.unwrap().redelivered, 1);
+    let (stream, again) =
+        (server.keys("*q:celery}:stream").remove(0), server.keys("*q:celery}:again").remove(0));
+    redis::cmd("DEL").arg(&again).exec(&mut connection).unwrap();
     assert_eq!(backend.sweep(5).await.unwrap().redelivered, 0);
-    let again = receive(&backend, "w", 9).await;
-    assert_eq!((again.len(), &again[0].id, again[0].deliveries), (1, &held[0].id, 2));
+    // As if two hours had passed; and the other one is held by a consumer that another program has made.
+    for ((ms, sequence), consumer) in [(ids[0].entry, "-"), (ids[1].entry, "somebody")] {
+        let id = format!("{ms}-{sequence}");
+        let claim = ["celeriac", consumer, "0", &id, "IDLE", "7200000", "JUSTID"];
+        redis::cmd("XCLAIM").arg(&stream).arg(&claim).exec(&mut connection).unwrap();
+    }
+    assert_eq!(backend.sweep(5).await.unwrap().redelivered, 2);
+    assert_eq!(backend.sweep(5).await.unwrap().redelivered, 0);
+    let mut again = receive(&backend, "w", 9).await;
+    again.sort_by_key(|delivery| delivery.id.entry);
+    assert_eq!(again.iter().map(|delivery| delivery.id.clone()).collect::<Vec<_>>(), ids);
+    assert_eq!(again.iter().map(|delivery| delivery.deliveries).collect::<Vec<_>>(), [1, 2]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

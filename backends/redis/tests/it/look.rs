@@ -11,13 +11,20 @@ pub(crate) fn lines(server: &Server, prefix: &str) -> BTreeMap<String, u64> {
     for key in server.keys(&format!("{prefix}:*")) {
         let command = match key.rsplit(':').next() {
             Some("stream") => "XLEN",
-            Some("leases") => "ZCARD",
             Some("again") => "LLEN",
             _ => continue,
         };
         let length: u64 = redis::cmd(command).arg(&key).query(&mut connection).expect("it answers");
         if length > 0 {
-            held.insert(key, length);
+            held.insert(key.clone(), length);
+        }
+        if key.ends_with(":stream") {
+            // Without a group nothing is held.
+            let pending = redis::cmd("XPENDING").arg(&key).arg("celeriac").query(&mut connection);
+            let (pending, ..): (u64, redis::Value, redis::Value, redis::Value) = pending.unwrap_or_default();
+            if pending > 0 {
+                held.insert(format!("{key} (held)"), pending);
+            }
         }
     }
     held
