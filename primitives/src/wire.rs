@@ -75,7 +75,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Call, Json, NodeNo, Outcome, RunId, TaskError, TaskName};
+    use crate::{Call, Json, NodeNo, Outcome, Retry, RunId, TaskError, TaskName};
 
     fn message(args: &str) -> TaskMessage {
         TaskMessage {
@@ -86,6 +86,7 @@ mod tests {
             args: Json::parse(args).unwrap(),
             kwargs: Json::parse("{}").unwrap(),
             input: Vec::new(),
+            options: None,
         }
     }
 
@@ -97,7 +98,7 @@ mod tests {
             Outcome::Success(Json::parse("[1]").unwrap()),
             Outcome::Ignored,
             Outcome::Failed(TaskError::new("ValueError", "boom")),
-            Outcome::Retry(TaskError::new("IOError", "again")),
+            Outcome::Retry(Retry::new(TaskError::new("IOError", "again"))),
             Outcome::Rejected("no".into()),
             Outcome::Revoked("revoked".into()),
             Outcome::Expired,
