@@ -30,7 +30,7 @@ pub enum Outcome {
     /// The task returned an error, or panicked.
     Failed(TaskError),
     /// The leaf runs again.
-    Retry(Retry),
+    Retry(Box<Retry>),
     /// The task or its worker refused the message, for this reason.
     Rejected(String),
     /// Somebody revoked it.
@@ -64,6 +64,8 @@ pub struct Retry {
     pub arguments: Option<(Json, Json)>,
     /// After which moment the leaf does not start any more, in milliseconds since 1970, when that was decided.
     pub expires_ms: Option<u64>,
+    /// How many attempts besides the first the task allows, when it says so itself. For its worker alone.
+    pub max_retries: Option<u32>,
 }
 
 /// An error of a task, as data.
@@ -110,6 +112,11 @@ impl Outcome {
         }
     }
 
+    /// The leaf runs again at once, because of this.
+    pub fn retry(error: TaskError) -> Self {
+        Self::Retry(Box::new(Retry::new(error)))
+    }
+
     /// The value that successors get; `None` when there is none.
     pub fn value(&self) -> Option<Json> {
         match self {
@@ -123,7 +130,8 @@ impl Outcome {
     pub fn error(&self) -> Option<TaskError> {
         let (kind, message) = match self {
             Self::Success(_) | Self::Ignored => return None,
-            Self::Failed(error) | Self::Retry(Retry { error, .. }) => return Some(error.clone()),
+            Self::Failed(error) => return Some(error.clone()),
+            Self::Retry(retry) => return Some(retry.error.clone()),
             Self::Rejected(reason) => ("Reject", reason.clone()),
             Self::Revoked(reason) => ("TaskRevokedError", reason.clone()),
             Self::Expired => ("TaskRevokedError", "expired".to_owned()),
@@ -141,7 +149,7 @@ impl Outcome {
 impl Retry {
     /// Runs again at once, with the same arguments.
     pub fn new(error: TaskError) -> Self {
-        Self { error, start: None, arguments: None, expires_ms: None }
+        Self { error, start: None, arguments: None, expires_ms: None, max_retries: None }
     }
 }
 

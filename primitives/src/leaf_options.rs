@@ -123,10 +123,10 @@ impl When {
         Self::After(ms(duration.as_secs_f64()))
     }
 
-    /// The moment itself, when it is now `now_ms` after 1970.
+    /// The moment itself, when it is now `now_ms` after 1970 or up to a millisecond more: never early.
     pub fn at_ms(self, now_ms: u64) -> u64 {
         match self {
-            Self::After(ms) => now_ms.saturating_add(ms),
+            Self::After(ms) => now_ms.saturating_add(ms).saturating_add(1),
             Self::At(ms) => ms,
         }
     }

@@ -28,6 +28,9 @@ pub struct TaskMessage {
     /// How it is to be run, when something about that was said.
     #[serde(default)]
     pub options: Option<Arc<LeafOptions>>,
+    /// Whether a retry has put other arguments in the place of those of the canvas.
+    #[serde(default)]
+    pub replaced: bool,
 }
 
 /// A piece of a value's JSON text.
@@ -102,6 +105,7 @@ mod tests {
             kwargs: Json::parse("{}").unwrap(),
             input: vec![text("["), Piece::Result(one), text(",7,"), Piece::Result(one), text("]")],
             options: None,
+            replaced: false,
         };
         assert_eq!(message.references(), [one]);
         let outcome = Outcome::Success(Json::parse("[1]").unwrap());

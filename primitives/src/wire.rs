@@ -75,7 +75,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Call, Json, NodeNo, Outcome, Retry, RunId, TaskError, TaskName};
+    use crate::{Call, Json, NodeNo, Outcome, RunId, TaskError, TaskName};
 
     fn message(args: &str) -> TaskMessage {
         TaskMessage {
@@ -87,6 +87,7 @@ mod tests {
             kwargs: Json::parse("{}").unwrap(),
             input: Vec::new(),
             options: None,
+            replaced: false,
         }
     }
 
@@ -98,7 +99,7 @@ mod tests {
             Outcome::Success(Json::parse("[1]").unwrap()),
             Outcome::Ignored,
             Outcome::Failed(TaskError::new("ValueError", "boom")),
-            Outcome::Retry(Retry::new(TaskError::new("IOError", "again"))),
+            Outcome::retry(TaskError::new("IOError", "again")),
             Outcome::Rejected("no".into()),
             Outcome::Revoked("revoked".into()),
             Outcome::Expired,
