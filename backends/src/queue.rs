@@ -12,7 +12,8 @@ use crate::BackendError;
 /// Carries leaves to workers. At least once: a delivery that is neither finished nor renewed comes again.
 #[async_trait]
 pub trait Queue {
-    /// Takes up to `max` leaves from these queues, each leased to this worker; waits up to `wait` for the first.
+    /// Takes up to `max` leaves from these queues, one queue after the other and each by its [`Lane`]s in this order, each leaf leased
+    /// to this worker; waits up to `wait` for the first.
     ///
     /// Cancel safe: a future that is dropped has taken nothing.
     async fn receive(
@@ -22,6 +23,7 @@ pub trait Queue {
         max: usize,
         lease: Duration,
         wait: Duration,
+        order: LaneOrder,
     ) -> Result<Vec<Delivery>, BackendError>;
 
     /// Reports how deliveries ended and acknowledges them, both in one step for each.
@@ -89,11 +91,60 @@ pub struct Delivery {
     pub deliveries: u32,
 }
 
+/// In which part of its queue a leaf waits. Lanes are in the order in which they are taken from: those of a higher
+/// priority first, and of the same priority the one for leaves that came in small numbers before the one for leaves that
+/// came in bulk, so that nobody waits behind a hundred thousand leaves of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lane(u8);
+
+impl Lane {
+    /// The lane for a priority from 0 to 9.
+    pub fn new(priority: u8, is_bulk: bool) -> Self {
+        Self((9 - priority.min(9)) * 2 + u8::from(is_bulk))
+    }
+
+    /// Its place among the lanes: 0 is the first.
+    pub fn place(self) -> u8 {
+        self.0
+    }
+
+    /// The lane at a place.
+    pub fn at(place: u8) -> Option<Self> {
+        (place < 20).then_some(Self(place))
+    }
+}
+
+/// In which order the lanes of a queue are taken from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LaneOrder {
+    /// As they are.
+    #[default]
+    FirstFirst,
+    /// The other way round. Now and then, so that a lane that never empties does not hold up those after it for ever.
+    LastFirst,
+}
+
+impl LaneOrder {
+    /// For the receives of one worker, counted from 0: one in eight is the other way round.
+    pub fn of(receive: u64) -> Self {
+        if receive % 8 == 7 { Self::LastFirst } else { Self::FirstFirst }
+    }
+}
+
+impl Default for Lane {
+    /// Priority 0, small numbers.
+    fn default() -> Self {
+        Self::new(0, false)
+    }
+}
+
 /// Names a delivery: its queue and its place there. The two numbers are the halves of a Redis stream id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DeliveryId {
     /// The queue.
     pub queue: Arc<str>,
+    /// Which part of it.
+    pub lane: Lane,
     /// The place: milliseconds, then a sequence number.
     pub entry: (u64, u64),
 }

@@ -11,7 +11,7 @@ use celeriac_engine::{Plan, Release, RunOutcome, Settled};
 use celeriac_primitives::{Completion, Json, NodeNo, Outcome, RunId, TaskId, TaskMessage, When};
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendError, EventId};
+use crate::{BackendError, EventId, Lane};
 
 /// Keeps runs.
 #[async_trait]
@@ -183,6 +183,8 @@ pub struct Dispatch {
     pub release: Release,
     /// Where to.
     pub queue: Arc<str>,
+    /// In which part of the queue it waits.
+    pub lane: Lane,
     /// What the worker gets. When it expires is a moment, not a time from now.
     pub message: Arc<TaskMessage>,
     /// When it is to be queued; at once when it is not said. Until then it is with nobody.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use celeriac_backends::{
     Advance, Advanced, Backend, BackendError, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery,
-    EventId, Events, Known, NewRun, Progress, Queue, RunStatus, Store, Submitted, Swept, WorkerId,
+    EventId, Events, Known, LaneOrder, NewRun, Progress, Queue, RunStatus, Store, Submitted, Swept, WorkerId,
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::ScopeNo;
@@ -141,8 +141,9 @@ impl Queue for Watched {
         max: usize,
         lease: Duration,
         wait: Duration,
+        order: LaneOrder,
     ) -> Result<Vec<Delivery>, BackendError> {
-        let deliveries = self.note(self.backend.receive(worker, queues, max, lease, wait).await)?;
+        let deliveries = self.note(self.backend.receive(worker, queues, max, lease, wait, order).await)?;
         self.held().extend(deliveries.iter().map(|delivery| delivery.id.clone()));
         Ok(deliveries)
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use celeriac::backends::{
     Advance, Advanced, BackendError, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery, EventId,
-    Events, Known, NewRun, Progress, Queue, RunStatus, Store, Submitted, Swept, WorkerId,
+    Events, Known, LaneOrder, NewRun, Progress, Queue, RunStatus, Store, Submitted, Swept, WorkerId,
 };
 use celeriac::engine::advance::Phase;
 use celeriac::engine::plan::ScopeNo;
@@ -137,8 +137,9 @@ impl Queue for Flaky {
         max: usize,
         lease: Duration,
         wait: Duration,
+        order: LaneOrder,
     ) -> Result<Vec<Delivery>, BackendError> {
-        self.inner.receive(worker, queues, max, lease, wait).await
+        self.inner.receive(worker, queues, max, lease, wait, order).await
     }
     async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError> {
         self.call(self.inner.finish(done)).await

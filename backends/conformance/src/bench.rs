@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backends::{
-    Advance, Advanced, Backend, DEFAULT_QUEUE, Delivery, Dispatch, Event, EventDelivery, NewRun, WorkerId,
+    Advance, Advanced, Backend, DEFAULT_QUEUE, Delivery, Dispatch, Event, EventDelivery, Lane, LaneOrder,
+    NewRun, WorkerId,
 };
 use celeriac_engine::{Plan, Release, RunOutcome, Settled};
 use celeriac_primitives::{
@@ -122,6 +123,7 @@ impl<'s> Bench<'s> {
             queue: self.plan.queue(release.node).cloned().unwrap_or_else(|| DEFAULT_QUEUE.into()),
             message: Arc::new(message),
             start: None,
+            lane: Lane::default(),
         };
         released.iter().zip(messages).map(leaf).collect()
     }
@@ -141,7 +143,10 @@ impl<'s> Bench<'s> {
     /// Takes leaves from the default queue.
     pub async fn receive(&self, name: &str, max: usize) -> Vec<Delivery> {
         let queues = [DEFAULT_QUEUE.into()];
-        self.backend().receive(&worker(name), &queues, max, LEASE, SOON).await.expect("receive works")
+        self.backend()
+            .receive(&worker(name), &queues, max, LEASE, SOON, LaneOrder::default())
+            .await
+            .expect("receive works")
     }
 
     /// Takes what has happened.

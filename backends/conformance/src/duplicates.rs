@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backends::{
-    Advance, Advanced, Backend, DEFAULT_QUEUE, Delivery, Dispatch, Event, EventDelivery, EventId, NewRun,
-    WorkerId,
+    Advance, Advanced, Backend, DEFAULT_QUEUE, Delivery, Dispatch, Event, EventDelivery, EventId, Lane,
+    LaneOrder, NewRun, WorkerId,
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::Results;
@@ -133,7 +133,10 @@ impl Wave<'_> {
     /// A worker: takes leaves and reports each three times. Whether there were any.
     async fn work(&mut self) -> bool {
         let (worker, queues, max) = (WorkerId::new("w"), [DEFAULT_QUEUE.into()], 1 + self.rng.below(1000));
-        let taken = self.backend.receive(&worker, &queues, max as usize, LEASE, Duration::ZERO).await;
+        let taken = self
+            .backend
+            .receive(&worker, &queues, max as usize, LEASE, Duration::ZERO, LaneOrder::default())
+            .await;
         let taken: Vec<Delivery> = taken.expect("receive works");
         let mut done = Vec::new();
         for Delivery { id, message, deliveries } in taken {
@@ -264,7 +267,13 @@ impl Wave<'_> {
 fn compose(plan: &Plan, run: RunId, released: &[Release], results: &impl Results) -> Vec<Dispatch> {
     let leaf = |release: &Release| {
         let message = Arc::new(plan.message(run, *release, results)?);
-        Some(Dispatch { release: *release, queue: DEFAULT_QUEUE.into(), message, start: None })
+        Some(Dispatch {
+            release: *release,
+            queue: DEFAULT_QUEUE.into(),
+            message,
+            start: None,
+            lane: Lane::default(),
+        })
     };
     released.iter().filter_map(leaf).collect()
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use celeriac_backends::{BackendError, Delivery, DeliveryId, Dispatch, Event, Queue, Swept, WorkerId};
+use celeriac_backends::{
+    BackendError, Delivery, DeliveryId, Dispatch, Event, Lane, LaneOrder, Queue, Swept, WorkerId,
+};
 use celeriac_primitives::{Completion, Outcome, TaskId, TaskMessage, When};
 use tokio::time::Instant;
 
@@ -15,13 +17,15 @@ use crate::{Memory, after, lock};
 #[derive(Debug, Default)]
 pub(crate) struct Leaves {
     next: u64,
-    queues: HashMap<Arc<str>, VecDeque<Waiting>>,
+    queues: HashMap<Arc<str>, BTreeMap<Lane, VecDeque<Waiting>>>,
     leased: HashMap<u64, Lease>,
     /// Leaves whose time has not come, by when it comes.
-    delayed: BTreeMap<(u64, u64), (Arc<str>, Arc<TaskMessage>)>,
+    delayed: BTreeMap<(u64, u64), Delayed>,
     /// Attempts at leaves that have not begun and expire, by when they do.
     expiring: BTreeSet<(u64, TaskId, u32)>,
 }
+
+type Delayed = (Arc<str>, Lane, Arc<TaskMessage>);
 
 #[derive(Debug)]
 struct Waiting {
@@ -33,6 +37,7 @@ struct Waiting {
 #[derive(Debug)]
 struct Lease {
     queue: Arc<str>,
+    lane: Lane,
     worker: WorkerId,
     until: Instant,
     message: Arc<TaskMessage>,
@@ -42,24 +47,25 @@ struct Lease {
 impl Leaves {
     /// How many leaves wait, are leased, and how many timers there are.
     pub(crate) fn census(&self) -> (usize, usize, usize) {
-        let waiting = self.queues.values().map(VecDeque::len).sum();
+        let waiting = self.queues.values().flat_map(BTreeMap::values).map(VecDeque::len).sum();
         (waiting, self.leased.len(), self.delayed.len() + self.expiring.len())
     }
 
-    fn push(&mut self, queue: &Arc<str>, message: Arc<TaskMessage>) {
+    fn push(&mut self, queue: &Arc<str>, lane: Lane, message: Arc<TaskMessage>) {
         self.next += 1;
         let waiting = Waiting { entry: self.next, message, deliveries: 0 };
-        match self.queues.get_mut(queue) {
-            Some(queue) => queue.push_back(waiting),
-            None => drop(self.queues.insert(queue.clone(), VecDeque::from([waiting]))),
-        }
+        let lanes = match self.queues.get_mut(queue) {
+            Some(lanes) => lanes,
+            None => self.queues.entry(queue.clone()).or_default(),
+        };
+        lanes.entry(lane).or_default().push_back(waiting);
     }
 
     /// Takes the timers that are due: queues leaves, and returns what has expired.
     fn fire(&mut self, now_ms: u64) -> Vec<(TaskId, u32)> {
         while let Some(first) = self.delayed.first_entry().filter(|first| first.key().0 <= now_ms) {
-            let (queue, message) = first.remove();
-            self.push(&queue, message);
+            let (queue, lane, message) = first.remove();
+            self.push(&queue, lane, message);
         }
         let mut expired = Vec::new();
         while let Some((_, task_id, attempt)) =
@@ -77,25 +83,39 @@ impl Leaves {
         delayed.into_iter().chain(self.expiring.first().map(|first| first.0)).min()
     }
 
-    fn take(&mut self, worker: &WorkerId, queues: &[Arc<str>], max: usize, lease: Duration) -> Vec<Delivery> {
+    fn take(
+        &mut self,
+        worker: &WorkerId,
+        queues: &[Arc<str>],
+        max: usize,
+        (lease, order): (Duration, LaneOrder),
+    ) -> Vec<Delivery> {
         let until = after(lease);
         let mut taken = Vec::new();
         for name in queues {
-            let Some(queue) = self.queues.get_mut(name) else { continue };
-            while taken.len() < max
-                && let Some(Waiting { entry, message, deliveries }) = queue.pop_front()
-            {
-                let deliveries = deliveries + 1;
-                let held = Lease {
-                    queue: name.clone(),
-                    worker: worker.clone(),
-                    until,
-                    message: message.clone(),
-                    deliveries,
-                };
-                self.leased.insert(entry, held);
-                let id = DeliveryId { queue: name.clone(), entry: (0, entry) };
-                taken.push(Delivery { id, message, deliveries });
+            let Some(lanes) = self.queues.get_mut(name) else { continue };
+            let mut in_order: Vec<Lane> = lanes.keys().copied().collect();
+            if order == LaneOrder::LastFirst {
+                in_order.reverse();
+            }
+            for lane in in_order {
+                let waiting = lanes.get_mut(&lane).expect("it was just listed");
+                while taken.len() < max
+                    && let Some(Waiting { entry, message, deliveries }) = waiting.pop_front()
+                {
+                    let deliveries = deliveries + 1;
+                    let held = Lease {
+                        queue: name.clone(),
+                        lane,
+                        worker: worker.clone(),
+                        until,
+                        message: message.clone(),
+                        deliveries,
+                    };
+                    self.leased.insert(entry, held);
+                    let id = DeliveryId { queue: name.clone(), lane, entry: (0, entry) };
+                    taken.push(Delivery { id, message, deliveries });
+                }
             }
         }
         taken
@@ -105,7 +125,7 @@ impl Leaves {
     fn remove(&mut self, id: &DeliveryId) {
         let entry = id.entry.1;
         if self.leased.remove(&entry).is_none()
-            && let Some(queue) = self.queues.get_mut(&id.queue)
+            && let Some(queue) = self.queues.get_mut(&id.queue).and_then(|lanes| lanes.get_mut(&id.lane))
         {
             queue.retain(|waiting| waiting.entry != entry);
         }
@@ -113,8 +133,12 @@ impl Leaves {
 
     /// Puts a leaf that was delivered before at the head of its queue.
     fn put_back(&mut self, entry: u64, lease: Lease) {
-        let Lease { queue, message, deliveries, .. } = lease;
-        self.queues.entry(queue).or_default().push_front(Waiting { entry, message, deliveries });
+        let Lease { queue, lane, message, deliveries, .. } = lease;
+        self.queues.entry(queue).or_default().entry(lane).or_default().push_front(Waiting {
+            entry,
+            message,
+            deliveries,
+        });
     }
 }
 
@@ -128,14 +152,14 @@ impl Memory {
             if let Some(expires_ms) = leaf.expires_ms() {
                 leaves.expiring.insert((expires_ms, leaf.message.task_id, leaf.message.attempt));
             }
-            let Dispatch { queue, message, start, .. } = leaf;
+            let Dispatch { queue, lane, message, start, .. } = leaf;
             match start.map(|start| start.at_ms(now_ms)).filter(|due| *due > now_ms) {
                 Some(due) => {
                     leaves.next += 1;
                     let place = (due, leaves.next);
-                    leaves.delayed.insert(place, (queue, message));
+                    leaves.delayed.insert(place, (queue, lane, message));
                 }
-                None => leaves.push(&queue, message),
+                None => leaves.push(&queue, lane, message),
             }
         }
         drop(leaves);
@@ -153,8 +177,9 @@ impl Queue for Memory {
         max: usize,
         lease: Duration,
         wait: Duration,
+        order: LaneOrder,
     ) -> Result<Vec<Delivery>, BackendError> {
-        let take = || lock(&self.0.leaves).take(worker, queues, max, lease);
+        let take = || lock(&self.0.leaves).take(worker, queues, max, (lease, order));
         Ok(crate::events::wait_for(&self.0.leaves_came, wait, take).await)
     }
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use celeriac_backends::{BackendError, Dispatch, ErrorKind, Store as _};
+use celeriac_backends::{BackendError, Dispatch, ErrorKind, Lane, Store as _};
 use celeriac_engine::Release;
 use celeriac_primitives::{RunId, When};
 use redis::Script;
@@ -38,7 +38,8 @@ impl RedisBackend {
     ) -> Result<usize, BackendError> {
         let mut queued = 0;
         for slice in leaves.chunks(SLICE) {
-            self.queues().note(self.link(), "dispatch", slice.iter().map(|leaf| &leaf.queue)).await?;
+            let places = slice.iter().map(|leaf| (&leaf.queue, leaf.lane));
+            self.queues().note(self.link(), "dispatch", places).await?;
             let Some(digest) = self.digest(run).await? else { return Ok(queued) };
             queued += if self.link().is_cluster() {
                 let found = self.call(run, "look", digest, slice).await?;
@@ -70,11 +71,11 @@ impl RedisBackend {
     ) -> Result<Vec<usize>, BackendError> {
         let script: &Script = &DISPATCH;
         let (link, keys) = (self.link(), self.link().keys.run(run));
-        let mut queues: Vec<&Arc<str>> = Vec::new();
+        let mut queues: Vec<(&Arc<str>, Lane)> = Vec::new();
         let mut written: Vec<u64> = Vec::with_capacity(6 * leaves.len());
         for leaf in leaves {
             let Release { node, attempt } = leaf.release;
-            let place = place_of(&mut queues, &leaf.queue);
+            let place = place_of(&mut queues, (&leaf.queue, leaf.lane));
             written.extend([node.number().into(), attempt.into(), place as u64 + 1]);
             written.extend(timers(leaf));
         }
@@ -82,8 +83,9 @@ impl RedisBackend {
             .run("dispatch", script, |script| {
                 script.key(&keys.hash).key(&keys.states);
                 if mode == "queue" {
-                    for name in &queues {
-                        script.key(link.keys.queue(name).stream).key(&link.keys.timers(name)[..]);
+                    for (queue, lane) in &queues {
+                        script.key(link.keys.queue(queue, *lane).stream);
+                        script.key(&link.keys.timers(queue, *lane)[..]);
                     }
                 }
                 script.arg(mode).arg(&digest.0[..]);
@@ -108,15 +110,15 @@ impl RedisBackend {
 
     /// Adds leaves to their queues, each of which is in a slot of its own.
     async fn enqueue(&self, leaves: &[Dispatch]) -> Result<(), BackendError> {
-        let mut queues: Vec<&Arc<str>> = leaves.iter().map(|leaf| &leaf.queue).collect();
-        queues.sort_unstable();
-        queues.dedup();
-        for queue in queues {
-            let stream = self.link().keys.queue(queue).stream;
+        let mut places: Vec<(&Arc<str>, Lane)> = leaves.iter().map(|leaf| (&leaf.queue, leaf.lane)).collect();
+        places.sort_unstable();
+        places.dedup();
+        for place @ (queue, lane) in places {
+            let stream = self.link().keys.queue(queue, lane).stream;
             self.link()
                 .run::<()>("dispatch", &ENQUEUE, |script| {
-                    script.key(&stream).key(&self.link().keys.timers(queue)[..]);
-                    for leaf in leaves.iter().filter(|leaf| leaf.queue == *queue) {
+                    script.key(&stream).key(&self.link().keys.timers(queue, lane)[..]);
+                    for leaf in leaves.iter().filter(|leaf| (&leaf.queue, leaf.lane) == place) {
                         script.arg(write_message(&leaf.message)).arg(&timers(leaf)[..]);
                     }
                 })

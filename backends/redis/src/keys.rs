@@ -9,9 +9,10 @@
 //! celeriac:{q:<name>}:again  list    entries that were given out before and are to be taken first
 //! celeriac:{q:<name>}:delayed  zset  leaves, as in the stream → when they are to be queued, in ms
 //! celeriac:{q:<name>}:expiring zset  task id and attempt of leaves that have not begun → when they expire, in ms
+//! celeriac:{q:<name>}:l<place>:… the same for its other lanes: of another priority, and for what comes in bulk
 //! celeriac:{q:<name>}:done…          stream and again of the reports (c: task id, attempt, outcome)
 //! celeriac:{events}:…                stream and again of the submissions (s: run id)
-//! celeriac:{events}:queues   set     the names of the queues
+//! celeriac:{events}:queues   set     the names of the queues, and of each of their other lanes: name, ^A, place
 //! celeriac:{events}:runs     zset    the ids of all runs in bytes, in their order
 //! celeriac:{events}:ended    zset    runs that have ended → when they are to be forgotten, in ms
 //! celeriac:{events}:intents  zset    on a Cluster, runs about to be stored → since when, in ms
@@ -37,6 +38,7 @@
 
 use std::sync::Arc;
 
+use celeriac_backends::Lane;
 use celeriac_primitives::RunId;
 
 /// Changes are hinted at on so many channels: a process that waits for some runs hears of a part of the others.
@@ -59,6 +61,8 @@ pub(crate) struct RunKeys {
 pub(crate) struct Line {
     pub(crate) stream: String,
     pub(crate) again: String,
+    /// Where it is hinted at.
+    pub(crate) channel: String,
 }
 
 impl Keys {
@@ -71,14 +75,16 @@ impl Keys {
         RunKeys { hash: key("run"), states: key("states"), plan: key("plan") }
     }
 
-    /// The stream of a queue is also the channel of its hints.
-    pub(crate) fn queue(&self, name: &str) -> Line {
-        self.line(&format!("{{q:{name}}}:"))
+    /// A lane of a queue. The stream of the lane that most leaves take is also the channel of the queue's hints.
+    pub(crate) fn queue(&self, name: &str, lane: Lane) -> Line {
+        let channel = format!("{}:{{q:{name}}}:stream", self.0);
+        Line { channel, ..self.line(&lane_place(name, lane)) }
     }
 
-    /// The timers of a queue: leaves that wait for their time, and when leaves expire.
-    pub(crate) fn timers(&self, name: &str) -> [String; 2] {
-        ["delayed", "expiring"].map(|what| format!("{}:{{q:{name}}}:{what}", self.0))
+    /// The timers of a lane: leaves that wait for their time, and when leaves expire.
+    pub(crate) fn timers(&self, name: &str, lane: Lane) -> [String; 2] {
+        let place = lane_place(name, lane);
+        ["delayed", "expiring"].map(|what| format!("{}:{place}{what}", self.0))
     }
 
     /// The reports on the leaves of a queue.
@@ -119,7 +125,15 @@ impl Keys {
 
     fn line(&self, place: &str) -> Line {
         let key = |what: &str| format!("{}:{place}{what}", self.0);
-        Line { stream: key("stream"), again: key("again") }
+        Line { stream: key("stream"), again: key("again"), channel: key("stream") }
+    }
+}
+
+fn lane_place(queue: &str, lane: Lane) -> String {
+    if lane == Lane::default() {
+        format!("{{q:{queue}}}:")
+    } else {
+        format!("{{q:{queue}}}:l{}:", lane.place())
     }
 }
 
@@ -138,7 +152,10 @@ mod tests {
         let keys = Keys::new("app");
         let run = RunId::from_parts(1, 2);
         assert_eq!(keys.run(run).hash, format!("app:{{{run}}}:run"));
-        assert_eq!(keys.queue("mail").keys(), ["app:{q:mail}:stream", "app:{q:mail}:again"]);
+        let line = keys.queue("mail", Lane::default());
+        assert_eq!(line.keys(), ["app:{q:mail}:stream", "app:{q:mail}:again"]);
+        let urgent = keys.queue("mail", Lane::new(9, false));
+        assert_eq!((urgent.stream.as_str(), &urgent.channel), ("app:{q:mail}:l0:stream", &line.stream));
         assert_eq!(keys.reports("mail").stream, "app:{q:mail}:done:stream");
         assert_eq!(
             (keys.submissions().stream.as_str(), keys.runs().as_str()),

@@ -13,7 +13,7 @@ use dashmap::DashMap;
 
 use crate::connection::{GROUP, Link, line_keys};
 use crate::error::corrupt;
-use crate::hints::{Count, Wait};
+use crate::hints::Count;
 use crate::keys::Line;
 use crate::scripts::{ACKNOWLEDGE, HAND_BACK, SLICE, SWEEP, TAKE};
 
@@ -61,33 +61,6 @@ impl Drop for Taken {
                 }
             }, &runtime);
         }
-    }
-}
-
-/// Takes up to `max` entries, waiting up to `wait` for the first; cancel safe as [`take_now`].
-pub(crate) async fn take(
-    link: &Link,
-    operation: &'static str,
-    lines: &Arc<[Line]>,
-    owner: Arc<str>,
-    max: usize,
-    (lease, wait): (Duration, Duration),
-) -> Result<Vec<Entry>, BackendError> {
-    let wait = Wait::new(lines.iter().map(|line| link.hints.keep(&line.stream)).collect(), wait);
-    let channels = || lines.iter().map(|line| line.stream.as_str());
-    loop {
-        let hint = wait.hint();
-        if !link.emptied.is_still_empty(&owner, link.hints.count(channels())) || wait.is_over() {
-            let before = link.hints.count(channels());
-            let taken = take_now(link, operation, lines, owner.clone(), max, lease).await?;
-            link.emptied.note(&owner, before.filter(|_| taken.len() < max));
-            if !taken.is_empty() || max == 0 || wait.is_over() {
-                return Ok(taken);
-            }
-        }
-        wait.next(hint).await;
-        // With a hint or without one: look.
-        link.emptied.note(&owner, None);
     }
 }
 

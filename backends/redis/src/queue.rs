@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use celeriac_backends::{BackendError, Delivery, DeliveryId, Queue, Swept, WorkerId};
+use celeriac_backends::{BackendError, Delivery, DeliveryId, Lane, LaneOrder, Queue, Swept, WorkerId};
 use celeriac_primitives::{Completion, Outcome, TaskId, TaskMessage, When};
 
 use crate::RedisBackend;
 use crate::connection::GROUP;
+use crate::hints::Wait;
 use crate::keys::Line;
 use crate::lines::{self, Entry, print_id};
 use crate::scripts::{BEGIN, FINISH, FIRE, RENEW, RETIRE, SLICE};
@@ -31,13 +32,45 @@ impl Queue for RedisBackend {
         max: usize,
         lease: Duration,
         wait: Duration,
+        order: LaneOrder,
     ) -> Result<Vec<Delivery>, BackendError> {
-        let lines: Arc<[Line]> = queues.iter().map(|queue| self.link().keys.queue(queue)).collect();
-        let owner = owner(worker).into();
-        let taken = lines::take(self.link(), "receive", &lines, owner, max, (lease, wait)).await?;
+        let (link, owner) = (self.link(), Arc::<str>::from(owner(worker)));
+        if self.queues().is_time_to_look() {
+            self.queues().refresh(link, "receive").await?;
+        }
+        let channels: Vec<String> =
+            queues.iter().map(|queue| link.keys.queue(queue, Lane::default()).channel).collect();
+        let count = || link.hints.count(channels.iter().map(String::as_str));
+        let wait = Wait::new(channels.iter().map(|channel| link.hints.keep(channel)).collect(), wait);
+        let (places, taken) = loop {
+            let hint = wait.hint();
+            if !link.emptied.is_still_empty(&owner, count()) || wait.is_over() {
+                let before = count();
+                let places = self.queues().lanes(queues, order);
+                let lines = places.iter().map(|(queue, lane)| link.keys.queue(queue, *lane)).collect();
+                let taken = lines::take_now(link, "receive", &lines, owner.clone(), max, lease).await?;
+                link.emptied.note(&owner, before.filter(|_| taken.len() < max));
+                if !taken.is_empty() || max == 0 {
+                    break (places, taken);
+                }
+                // Nothing here; perhaps in a lane that somebody has begun to use.
+                let (_, is_new) = self.queues().refresh(link, "receive").await?;
+                if is_new {
+                    link.emptied.note(&owner, None);
+                    continue;
+                }
+                if wait.is_over() {
+                    break (places, taken);
+                }
+            }
+            wait.next(hint).await;
+            // With a hint or without one: look.
+            link.emptied.note(&owner, None);
+        };
         let mut deliveries = Vec::with_capacity(taken.len());
         for entry in taken {
-            let id = DeliveryId { queue: queues[entry.line].clone(), entry: entry.id };
+            let (queue, lane) = places[entry.line].clone();
+            let id = DeliveryId { queue, lane, entry: entry.id };
             match rmp_serde::from_slice::<TaskMessage>(entry.value.get(HEAD..).unwrap_or_default()) {
                 Ok(message) => {
                     let message = Arc::new(message);
@@ -56,12 +89,12 @@ impl Queue for RedisBackend {
             for group in self.by_server(slice.iter().map(|(id, _)| id)) {
                 self.link()
                     .run::<()>("finish", &FINISH, |script| {
-                        for queue in &group.queues {
-                            let line = self.link().keys.queue(queue);
+                        for (queue, lane) in &group.places {
+                            let line = self.link().keys.queue(queue, *lane);
                             script.key(line.stream).key(self.link().keys.reports(queue).stream);
                         }
                         script.arg(GROUP).arg(&hints);
-                        for (at, place) in &group.places {
+                        for (at, place) in &group.deliveries {
                             let (id, completion) = &slice[*at];
                             script.arg(place + 1).arg(print_id(id.entry)).arg(write_report(completion));
                         }
@@ -76,7 +109,7 @@ impl Queue for RedisBackend {
         let Some(When::At(expires_ms)) = leaf.options.as_ref().and_then(|options| options.expires) else {
             return Ok(true);
         };
-        let [_, expiring] = self.link().keys.timers(&delivery.queue);
+        let [_, expiring] = self.link().keys.timers(&delivery.queue, delivery.lane);
         let in_time: u8 = self
             .link()
             .run("begin", &BEGIN, |script| {
@@ -88,16 +121,16 @@ impl Queue for RedisBackend {
 
     async fn fire(&self) -> Result<Option<Duration>, BackendError> {
         let link = self.link();
-        let (names, _) = self.queues().refresh(link, "fire").await?;
+        let (all, _) = self.queues().refresh(link, "fire").await?;
         let (at_once, hints) =
             (if link.is_cluster() { 1 } else { QUEUES_AT_ONCE }, link.keys.submissions().stream);
         let mut next: Option<u64> = None;
-        for names in names.chunks(at_once) {
+        for places in all.chunks(at_once) {
             let due: i64 = link
                 .run("fire", &FIRE, |script| {
-                    for name in names {
-                        script.key(link.keys.queue(name).stream).key(&link.keys.timers(name)[..]);
-                        script.key(link.keys.reports(name).stream);
+                    for (queue, lane) in places {
+                        script.key(link.keys.queue(queue, *lane).stream);
+                        script.key(&link.keys.timers(queue, *lane)[..]).key(link.keys.reports(queue).stream);
                     }
                     script.arg(SLICE).arg(&hints).arg(encode(&Outcome::Expired));
                 })
@@ -113,9 +146,9 @@ impl Queue for RedisBackend {
         deliveries: &[DeliveryId],
         lease: Duration,
     ) -> Result<(), BackendError> {
-        let (owner, (queues, places)) = (owner(worker), queues_of(deliveries));
-        for (place, queue) in queues.iter().enumerate() {
-            let line = self.link().keys.queue(queue);
+        let (owner, (all, places)) = (owner(worker), places_of(deliveries));
+        for (place, (queue, lane)) in all.iter().enumerate() {
+            let line = self.link().keys.queue(queue, *lane);
             let here = deliveries.iter().zip(&places).filter(|(_, at)| **at == place);
             let ids: Vec<String> = here.map(|(id, _)| print_id(id.entry)).collect();
             for slice in ids.chunks(SLICE) {
@@ -131,8 +164,8 @@ impl Queue for RedisBackend {
     }
 
     async fn hand_back(&self, worker: &WorkerId, deliveries: &[DeliveryId]) -> Result<(), BackendError> {
-        let (queues, places) = queues_of(deliveries);
-        let lines: Vec<Line> = queues.iter().map(|queue| self.link().keys.queue(queue)).collect();
+        let (all, places) = places_of(deliveries);
+        let lines: Vec<Line> = all.iter().map(|(queue, lane)| self.link().keys.queue(queue, *lane)).collect();
         let entries: Vec<_> = places.into_iter().zip(deliveries.iter().map(|id| id.entry)).collect();
         lines::hand_back(self.link(), "hand_back", &lines, &owner(worker), &entries).await
     }
@@ -140,8 +173,8 @@ impl Queue for RedisBackend {
     async fn retire(&self, worker: &WorkerId, queues: &[Arc<str>]) -> Result<(), BackendError> {
         let owner: Arc<str> = owner(worker).into();
         self.link().emptied.note(&owner, None);
-        for queue in queues {
-            let stream = self.link().keys.queue(queue).stream;
+        for (queue, lane) in self.queues().lanes(queues, LaneOrder::FirstFirst) {
+            let stream = self.link().keys.queue(&queue, lane).stream;
             self.link()
                 .run::<()>("retire", &RETIRE, |script| {
                     script.key(&stream).arg(GROUP).arg(&*owner);
@@ -159,7 +192,7 @@ impl Queue for RedisBackend {
 
     async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError> {
         let link = self.link();
-        let (names, _) = self.queues().refresh(link, "sweep").await?;
+        let (all, _) = self.queues().refresh(link, "sweep").await?;
         for line in self.queues().sources(link) {
             lines::sweep(link, &line, 0, &line.stream, &[]).await?;
         }
@@ -167,8 +200,8 @@ impl Queue for RedisBackend {
         let mut lost = encode(&Outcome::WorkerLost { deliveries: u32::MAX });
         lost.truncate(lost.len() - size_of::<u32>());
         let mut swept = Swept { forgotten: self.forget_ended().await?, ..Swept::default() };
-        for name in names {
-            let (line, reports) = (link.keys.queue(&name), link.keys.reports(&name).stream);
+        for (queue, lane) in all {
+            let (line, reports) = (link.keys.queue(&queue, lane), link.keys.reports(&queue).stream);
             let (again, lost) = lines::sweep(link, &line, deliveries_max.max(1), &reports, &lost).await?;
             swept.redelivered += again;
             swept.lost += lost;
@@ -178,29 +211,24 @@ impl Queue for RedisBackend {
     }
 }
 
-/// Deliveries that one script can handle: their queues, and of each its place among all and its queue's.
+/// Deliveries that one script can handle: their lanes, and of each its place among all and its lane's.
 struct Group<'d> {
-    queues: Vec<&'d Arc<str>>,
-    places: Vec<(usize, usize)>,
+    places: Vec<(&'d Arc<str>, Lane)>,
+    deliveries: Vec<(usize, usize)>,
 }
 
 impl RedisBackend {
-    /// Deliveries in groups that one script can handle: all, or on a Cluster those of one queue.
+    /// Deliveries in groups that one script can handle: all, or on a Cluster those of one lane.
     fn by_server<'d>(&self, ids: impl IntoIterator<Item = &'d DeliveryId>) -> Vec<Group<'d>> {
-        let (queues, places) = queues_of(ids);
+        let (places, at) = places_of(ids);
         if !self.link().is_cluster() {
-            return vec![Group { queues, places: places.into_iter().enumerate().collect() }];
+            return vec![Group { places, deliveries: at.into_iter().enumerate().collect() }];
         }
-        let group = |(queue, name): (usize, &'d Arc<str>)| Group {
-            queues: vec![name],
-            places: places
-                .iter()
-                .enumerate()
-                .filter(|(_, at)| **at == queue)
-                .map(|(place, _)| (place, 0))
-                .collect(),
+        let group = |(number, place): (usize, (&'d Arc<str>, Lane))| Group {
+            places: vec![place],
+            deliveries: at.iter().enumerate().filter(|(_, at)| **at == number).map(|(i, _)| (i, 0)).collect(),
         };
-        queues.into_iter().enumerate().map(group).collect()
+        places.into_iter().enumerate().map(group).collect()
     }
 
     /// Ends a leaf whose message cannot be read. What does not even name its leaf is taken out of the queue.
@@ -210,7 +238,7 @@ impl RedisBackend {
             self.finish(&[(id, completion)]).await
         } else {
             tracing::error!(queue = &*id.queue, reason, "an entry that is no leaf is removed from the queue");
-            lines::acknowledge(self.link(), &self.link().keys.queue(&id.queue), &[id.entry]).await
+            lines::acknowledge(self.link(), &self.link().keys.queue(&id.queue, id.lane), &[id.entry]).await
         };
         if let Err(error) = done {
             tracing::warn!(%error, "a leaf that cannot be read comes again when its lease passes");
@@ -218,11 +246,11 @@ impl RedisBackend {
     }
 }
 
-/// The queues of deliveries, each once, and the place of each delivery's queue among them.
-fn queues_of<'d>(ids: impl IntoIterator<Item = &'d DeliveryId>) -> (Vec<&'d Arc<str>>, Vec<usize>) {
-    let mut names = Vec::new();
-    let places = ids.into_iter().map(|id| place_of(&mut names, &id.queue)).collect();
-    (names, places)
+/// The lanes of deliveries, each once, and the place of each delivery's lane among them.
+fn places_of<'d>(ids: impl IntoIterator<Item = &'d DeliveryId>) -> (Vec<(&'d Arc<str>, Lane)>, Vec<usize>) {
+    let mut all = Vec::new();
+    let places = ids.into_iter().map(|id| place_of(&mut all, (&id.queue, id.lane))).collect();
+    (all, places)
 }
 
 /// A worker as an owner of entries.

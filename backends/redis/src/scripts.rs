@@ -11,9 +11,9 @@ use redis::Script;
 pub(crate) const SLICE: usize = 500;
 
 macro_rules! scripts {
-    ($($name:ident $file:literal $(+ $part:literal)?)*) => {
+    ($($name:ident $file:literal $(+ $part:literal)*)*) => {
         $(pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
-            script(include_str!(concat!("scripts/", $file)), concat!($(include_str!(concat!("scripts/", $part)))?))
+            script(include_str!(concat!("scripts/", $file)), concat!($(include_str!(concat!("scripts/", $part))),*))
         });)*
     };
 }
@@ -26,22 +26,22 @@ fn script(text: &str, part: &str) -> Script {
 
 scripts! {
     INTEND "intend.lua"
-    SUBMIT "submit.lua"
+    SUBMIT "submit.lua" + "channel.lua"
     PUBLISH "publish.lua"
     ANNOUNCE "announce.lua"
     OVERDUE "overdue.lua"
-    SETTLE "settle.lua" + "remove.lua"
-    DISPATCH "dispatch.lua" + "put.lua"
-    ENQUEUE "enqueue.lua" + "put.lua"
+    SETTLE "settle.lua" + "remove.lua" + "channel.lua"
+    DISPATCH "dispatch.lua" + "put.lua" + "channel.lua"
+    ENQUEUE "enqueue.lua" + "put.lua" + "channel.lua"
     BEGIN "begin.lua"
-    FIRE "fire.lua"
+    FIRE "fire.lua" + "channel.lua"
     PROGRESS "progress.lua"
     FORGET "forget.lua"
     TAKE "take.lua"
-    HAND_BACK "hand_back.lua"
+    HAND_BACK "hand_back.lua" + "channel.lua"
     RENEW "renew.lua"
     FINISH "finish.lua" + "remove.lua"
     ACKNOWLEDGE "acknowledge.lua" + "remove.lua"
     RETIRE "retire.lua"
-    SWEEP "sweep.lua"
+    SWEEP "sweep.lua" + "channel.lua"
 }

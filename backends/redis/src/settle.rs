@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use celeriac_backends::{Advance, Advanced, BackendError, Dispatch, ErrorKind, EventId, Store as _};
+use celeriac_backends::{Advance, Advanced, BackendError, Dispatch, ErrorKind, EventId, Lane, Store as _};
 use celeriac_engine::plan::ScopeNo;
 use celeriac_engine::{Plan, Release, Settled, Verdict};
 use celeriac_primitives::{Completion, NodeNo, RunId};
@@ -66,8 +66,7 @@ impl RedisBackend {
     ) -> Result<Vec<Result<Advanced, BackendError>>, BackendError> {
         if !self.link().is_cluster() {
             let leaves = batch.iter().flat_map(|advance| &advance.prepared);
-            let queues: Vec<Arc<str>> = leaves.map(|leaf| leaf.queue.clone()).collect();
-            self.queues().note(self.link(), "settle", &queues).await?;
+            self.queues().note(self.link(), "settle", leaves.map(|leaf| (&leaf.queue, leaf.lane))).await?;
         }
         let mut whole: Vec<Option<Result<Option<Slice>, BackendError>>> =
             batch.iter().map(|_| None).collect();
@@ -174,8 +173,8 @@ impl RedisBackend {
                     for source in &places.lines {
                         script.key(&sources[*source].stream);
                     }
-                    for queue in &places.queues {
-                        script.key(link.keys.queue(queue).stream);
+                    for (queue, lane) in &places.queues {
+                        script.key(link.keys.queue(queue, *lane).stream);
                     }
                 }
                 script.arg(parts.len()).arg(places.lines.len()).arg(GROUP).arg(link.keys.changes());
@@ -205,7 +204,7 @@ impl RedisBackend {
 #[derive(Default)]
 struct Places<'a> {
     lines: Vec<usize>,
-    queues: Vec<&'a Arc<str>>,
+    queues: Vec<(&'a Arc<str>, Lane)>,
 }
 
 /// One part as the script takes it.
@@ -253,7 +252,7 @@ impl Written {
         let may_queue = is_first && known.is_some();
         let is_prepared = |leaf: &&Dispatch| may_queue && leaf.release.attempt == 1;
         for leaf in advance.prepared.iter().filter(is_prepared) {
-            let queue = place_of(&mut places.queues, &leaf.queue);
+            let queue = place_of(&mut places.queues, (&leaf.queue, leaf.lane));
             written.prepared.extend([leaf.release.node.number(), queue as u32 + 1]);
             written.messages.push(write_message(&leaf.message));
         }

@@ -12,7 +12,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use celeriac_backends::{BackendError, Dispatch, ErrorKind, NewRun, Submitted};
+use celeriac_backends::{BackendError, Dispatch, ErrorKind, Lane, NewRun, Submitted};
 use celeriac_engine::RunState;
 use celeriac_engine::advance::Phase;
 use celeriac_primitives::{NodeNo, RunId};
@@ -184,7 +184,7 @@ async fn submit_small(
     runs: &[Parts],
     latest_ms: Option<u64>,
 ) -> Result<Vec<Result<bool, BackendError>>, BackendError> {
-    let mut queues: Vec<&Arc<str>> = Vec::new();
+    let mut queues: Vec<(&Arc<str>, Lane)> = Vec::new();
     let is_cluster = link.is_cluster();
     let reply: Vec<redis::Value> = link
         .run("submit", &SUBMIT, |script| {
@@ -205,14 +205,14 @@ async fn submit_small(
                 }
                 script.arg(parts.starts.len());
                 for leaf in &parts.starts {
-                    let place = place_of(&mut queues, &leaf.queue);
+                    let place = place_of(&mut queues, (&leaf.queue, leaf.lane));
                     script.arg(place + 1).arg(write_message(&leaf.message));
                 }
             }
             if !is_cluster {
                 script.key(link.keys.runs()).key(link.keys.submissions().stream).key(link.keys.ended());
-                for queue in &queues {
-                    script.key(link.keys.queue(queue).stream);
+                for (queue, lane) in &queues {
+                    script.key(link.keys.queue(queue, *lane).stream);
                 }
             }
         })
@@ -232,7 +232,8 @@ impl RedisBackend {
         let is_new = if self.link().is_cluster() {
             self.submit_apart(parts).await?
         } else if parts.is_small() {
-            self.queues().note(self.link(), "submit", parts.starts.iter().map(|leaf| &leaf.queue)).await?;
+            let places = parts.starts.iter().map(|leaf| (&leaf.queue, leaf.lane));
+            self.queues().note(self.link(), "submit", places).await?;
             self.0.desk.submit(parts.started()).await?
         } else {
             let is_new = self.submit_large(&parts).await?;

@@ -62,7 +62,7 @@ pub(crate) struct WorkArgs {
     #[arg(short = 'Q', long, value_name = "NAMES", value_delimiter = ',', default_value = celeriac_backends::DEFAULT_QUEUE)]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) queues: Vec<String>,
-    /// How many leaves it holds besides those it runs; by default as many.
+    /// How many leaves it holds besides those it runs; by default what it is likely to begin within 10 ms.
     #[arg(long, value_name = "N")]
     pub(crate) prefetch: Option<u32>,
 }

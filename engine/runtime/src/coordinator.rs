@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use celeriac_backends::{
     Advance, Advanced, Backend, BackendError, DEFAULT_QUEUE, Dispatch, Event, EventDelivery, EventId, Known,
+    Lane,
 };
 use celeriac_engine::plan::{Composer, Results, ScopeNo, retry_of};
 use celeriac_engine::{Plan, Release};
@@ -93,6 +94,9 @@ const PREPARED_MAX: usize = 100;
 /// A leaf that takes the results of more leaves, or so many bytes of arguments, gets its input by reference.
 const TAKEN_MAX: usize = 500;
 const ARGS_MAX: usize = 64 * 1024;
+
+/// Of leaves that are released together, those after so many are bulk: others go before them.
+const EXPRESS_MAX: usize = 100;
 
 /// How many runs are dispatched at the same time.
 const RUNS_AT_ONCE: usize = 64;
@@ -250,7 +254,7 @@ impl Driver {
             return Ok(());
         }
         let Some(plan) = insist!(self.stop, self.backend.plan(run))? else { return Ok(()) };
-        for slice in released.chunks(SLICE) {
+        for (number, slice) in released.chunks(SLICE).enumerate() {
             // Who takes very much fetches it: then it need not be read here, nor sent twice. Who runs again may have
             // been given other arguments: that is seen with all it takes at hand.
             let (large, small): (Vec<Release>, Vec<Release>) =
@@ -270,6 +274,10 @@ impl Driver {
             for release in large {
                 let message = composer.message_by_reference(run, release);
                 leaves.extend(message.map(|message| leaf(&plan, release, message, &known)));
+            }
+            let first = number * SLICE;
+            for leaf in leaves.iter_mut().skip(EXPRESS_MAX.saturating_sub(first)) {
+                leaf.lane = Lane::new(priority(&leaf.message), true);
             }
             self.fix_expiry(&mut leaves).await?;
             insist!(self.stop, self.backend.dispatch(run, &leaves))?;
@@ -435,7 +443,12 @@ fn leaf(plan: &Plan, release: Release, mut message: TaskMessage, known: &impl Re
         None => message.options.as_ref().and_then(|options| options.start),
     };
     let start = start.filter(|start| *start != When::After(0));
-    Dispatch { release, queue, message: Arc::new(message), start }
+    let lane = Lane::new(priority(&message), false);
+    Dispatch { release, queue, message: Arc::new(message), start, lane }
+}
+
+fn priority(message: &TaskMessage) -> u8 {
+    message.options.as_ref().and_then(|options| options.priority).unwrap_or(0)
 }
 
 /// Whether a leaf takes very many results. What a failure is composed of is little.

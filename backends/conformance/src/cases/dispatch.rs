@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use celeriac_backends::{Advance, Advanced, DEFAULT_QUEUE, Dispatch, Event, EventId};
+use celeriac_backends::{Advance, Advanced, DEFAULT_QUEUE, Dispatch, Event, EventId, Lane, LaneOrder};
 use celeriac_engine::Verdict;
 use celeriac_engine::plan::{Results, ScopeNo};
 use celeriac_primitives::{Canvas, Json, NodeNo, Options, Outcome, Signature, TaskError};
@@ -84,7 +84,11 @@ pub async fn a_leaf_goes_to_the_queue_it_names(subject: &dyn Subject) {
     bench.dispatch_outbox().await;
     let default = bench.receive("w", 10).await;
     assert_eq!((default.len(), default[0].message.task.as_str()), (1, "a"));
-    let other = subject.backend().receive(&worker("w"), &["other".into()], 10, LEASE, SOON).await.unwrap();
+    let other = subject
+        .backend()
+        .receive(&worker("w"), &["other".into()], 10, LEASE, SOON, LaneOrder::default())
+        .await
+        .unwrap();
     assert_eq!((other.len(), other[0].message.task.as_str()), (1, "b"));
     let done = vec![(default[0].id.clone(), bench.success(0, 1)), (other[0].id.clone(), bench.success(1, 2))];
     subject.backend().finish(&done).await.unwrap();
@@ -175,7 +179,13 @@ fn prepare(bench: &Bench<'_>, places: &[usize]) -> Vec<Dispatch> {
     let prepare = |index: &usize| {
         let release = bench.release(*index);
         let message = bench.plan.message(bench.run, release, &Given).expect("all inputs are known");
-        Dispatch { release, queue: DEFAULT_QUEUE.into(), message: Arc::new(message), start: None }
+        Dispatch {
+            release,
+            queue: DEFAULT_QUEUE.into(),
+            message: Arc::new(message),
+            start: None,
+            lane: Lane::default(),
+        }
     };
     places.iter().map(prepare).collect()
 }

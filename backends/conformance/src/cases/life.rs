@@ -365,7 +365,11 @@ pub async fn a_leaf_that_is_acknowledged_early_runs_at_most_once(subject: &dyn S
     let once = add.s((1, 1)).set(Options::new().with_acks_late(false));
     let run = life.app.submit(group([once])).await.unwrap();
     let (lost, queues) = (crate::bench::worker("lost"), [celeriac_backends::DEFAULT_QUEUE.into()]);
-    let taken = subject.backend().receive(&lost, &queues, 1, LEASE, ms(5000)).await.unwrap();
+    let taken = subject
+        .backend()
+        .receive(&lost, &queues, 1, LEASE, ms(5000), celeriac_backends::LaneOrder::default())
+        .await
+        .unwrap();
     assert_eq!(taken.len(), 1);
     // Its worker is never heard of again.
     let life = life.working();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use celeriac_backends::{DEFAULT_QUEUE, Event, Swept};
+use celeriac_backends::{DEFAULT_QUEUE, Event, Lane, LaneOrder, Swept};
 use celeriac_engine::Verdict;
 use celeriac_primitives::{Canvas, Outcome};
 
@@ -38,7 +38,7 @@ pub async fn a_leaf_is_with_one_worker_at_a_time(subject: &dyn Subject) {
 pub async fn a_worker_that_waits_is_woken_by_a_leaf(subject: &dyn Subject) {
     let bench = Bench::submit(subject, sig("a")).await;
     let (name, queues, long) = (worker("w"), [DEFAULT_QUEUE.into()], Duration::from_secs(20));
-    let waiting = subject.backend().receive(&name, &queues, 1, LEASE, long);
+    let waiting = subject.backend().receive(&name, &queues, 1, LEASE, long, LaneOrder::default());
     let (received, _) = tokio::join!(waiting, bench.dispatch_outbox());
     assert_eq!(received.unwrap().len(), 1);
 }
@@ -78,7 +78,8 @@ pub async fn each_delivery_has_the_lease_with_which_it_was_taken_or_renewed(subj
     let (backend, name, queues) = (subject.backend(), worker("w"), [DEFAULT_QUEUE.into()]);
     let mut ids = Vec::new();
     for lease in [LEASE, LEASE * 4, LEASE] {
-        let taken = backend.receive(&name, &queues, 1, lease, Duration::ZERO).await.unwrap();
+        let taken =
+            backend.receive(&name, &queues, 1, lease, Duration::ZERO, LaneOrder::default()).await.unwrap();
         ids.extend(taken.into_iter().map(|delivery| delivery.id));
     }
     backend.renew(&name, &ids[2..], LEASE * 4).await.unwrap();
@@ -172,6 +173,50 @@ pub async fn what_comes_again_comes_before_all_that_is_new(subject: &dyn Subject
         tasks.extend(bench.receive("w", 1).await.iter().map(|delivery| delivery.message.task.to_string()));
     }
     assert_eq!(tasks, ["b", "c", "d"]);
+}
+
+pub async fn leaves_of_a_higher_priority_go_first_and_bulk_goes_last(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, Canvas::group(sigs(&["a", "b", "c", "d", "e"]))).await;
+    let lanes = [(0, true), (0, false), (9, true), (3, false), (9, false)];
+    let mut leaves = bench.leaves(&[0, 1, 2, 3, 4].map(|index| bench.release(index))).await;
+    for (leaf, (priority, is_bulk)) in leaves.iter_mut().zip(lanes) {
+        leaf.lane = Lane::new(priority, is_bulk);
+    }
+    assert_eq!(subject.backend().dispatch(bench.run, &leaves).await.unwrap(), 5);
+    let mut taken = bench.receive("w", 2).await;
+    // What comes again keeps its place.
+    subject.backend().hand_back(&worker("w"), std::slice::from_ref(&taken[0].id)).await.unwrap();
+    taken.remove(0);
+    for _ in 0..4 {
+        taken.extend(bench.receive("w", 1).await);
+    }
+    let tasks: Vec<_> = taken.iter().map(|delivery| delivery.message.task.as_str()).collect();
+    assert_eq!(tasks, ["c", "e", "d", "b", "a"]);
+    let done: Vec<_> = taken.iter().map(|d| (d.id.clone(), bench.success(0, 0))).collect();
+    subject.backend().finish(&done).await.unwrap();
+    subject.pass(LEASE * 2).await;
+    assert_eq!(subject.backend().sweep(5).await.unwrap().redelivered, 0);
+}
+
+pub async fn a_lane_that_never_empties_does_not_hold_up_the_others_for_ever(subject: &dyn Subject) {
+    let names: Vec<String> = (0..20).map(|number| format!("t{number}")).collect();
+    let bench =
+        Bench::submit(subject, Canvas::group(sigs(&names.iter().map(String::as_str).collect::<Vec<_>>())))
+            .await;
+    let releases: Vec<_> = (0..20).map(|index| bench.release(index)).collect();
+    let mut leaves = bench.leaves(&releases).await;
+    for leaf in &mut leaves[..18] {
+        leaf.lane = Lane::new(9, false);
+    }
+    subject.backend().dispatch(bench.run, &leaves).await.unwrap();
+    let (name, queues) = (worker("w"), [DEFAULT_QUEUE.into()]);
+    let mut tasks = Vec::new();
+    for receive in 0..8 {
+        let order = LaneOrder::of(receive);
+        let taken = subject.backend().receive(&name, &queues, 1, LEASE, Duration::ZERO, order).await.unwrap();
+        tasks.extend(taken.iter().map(|delivery| delivery.message.task.to_string()));
+    }
+    assert!(tasks.contains(&"t18".to_owned()), "{tasks:?}");
 }
 
 pub async fn a_leaf_that_kills_its_workers_ends_as_worker_lost(subject: &dyn Subject) {

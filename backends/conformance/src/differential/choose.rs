@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{DEFAULT_QUEUE, Dispatch, Event, WorkerId};
+use celeriac_backends::{DEFAULT_QUEUE, Dispatch, Event, Lane, LaneOrder, WorkerId};
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::{Results, ScopeNo};
 use celeriac_engine::{Plan, Release, RunState};
@@ -406,6 +406,7 @@ impl Chooser {
                 queue: queue_of(release.node).into(),
                 message: Arc::new(message),
                 start: None,
+                lane: lane_of(release.node),
             },
             None => fake(run, release, &mut self.rng),
         }
@@ -429,7 +430,8 @@ impl Chooser {
         // Few at a time whose leases pass: a sweep may take up very many in parts, whose order is not promised.
         let (lease, kinds) = if self.rng.percent(10) { (Duration::ZERO, 5) } else { (super::LEASE, 6) };
         let max = [0, 1, 2, 5, 20, 1000][self.pick(kinds)];
-        Operation::Receive { worker: self.worker(), queues: self.queues(), max, lease }
+        let order = if self.rng.below(4) == 0 { LaneOrder::LastFirst } else { LaneOrder::FirstFirst };
+        Operation::Receive { worker: self.worker(), queues: self.queues(), max, lease, order }
     }
 
     /// Some deliveries: mostly held ones, sometimes one that is gone, or one twice.
@@ -486,6 +488,10 @@ fn queue_of(node: NodeNo) -> &'static str {
     QUEUES[(node.index() / 2) % QUEUES.len()]
 }
 
+fn lane_of(node: NodeNo) -> Lane {
+    [Lane::default(), Lane::new(0, true), Lane::new(7, false)][(node.index() / 3) % 3]
+}
+
 fn fake(run: RunId, release: Release, rng: &mut Rng) -> Dispatch {
     let message = TaskMessage {
         task_id: run.task(release.node),
@@ -498,5 +504,11 @@ fn fake(run: RunId, release: Release, rng: &mut Rng) -> Dispatch {
         options: None,
         replaced: false,
     };
-    Dispatch { release, queue: queue_of(release.node).into(), message: Arc::new(message), start: None }
+    Dispatch {
+        release,
+        queue: queue_of(release.node).into(),
+        message: Arc::new(message),
+        start: None,
+        lane: lane_of(release.node),
+    }
 }

@@ -23,7 +23,9 @@ mod tally;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use celeriac_backends::{Advanced, Backend, Delivery, ErrorKind, EventDelivery, Submitted, Swept, WorkerId};
+use celeriac_backends::{
+    Advanced, Backend, Delivery, ErrorKind, EventDelivery, LaneOrder, Submitted, Swept, WorkerId,
+};
 use celeriac_engine::{Release, RunState};
 use celeriac_primitives::{NodeNo, RunId};
 
@@ -641,6 +643,7 @@ impl Driver<'_> {
             queues: choose::QUEUES.iter().map(|queue| (*queue).into()).collect(),
             max: 10_000,
             lease: LEASE,
+            order: LaneOrder::FirstFirst,
         };
         self.step(0, &receive).await?;
         self.step(0, &receive).await?;

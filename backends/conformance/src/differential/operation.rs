@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use celeriac_backends::{
     Advance, Advanced, Backend, BackendError, Delivery, DeliveryId, Dispatch, ErrorKind, Event,
-    EventDelivery, EventId, NewRun, Submitted, Swept, WorkerId,
+    EventDelivery, EventId, LaneOrder, NewRun, Submitted, Swept, WorkerId,
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::ScopeNo;
@@ -44,7 +44,7 @@ pub(super) enum Operation {
     Phases(RunId),
     List(Option<RunId>, usize),
     Forget(RunId),
-    Receive { worker: WorkerId, queues: Vec<Arc<str>>, max: usize, lease: Duration },
+    Receive { worker: WorkerId, queues: Vec<Arc<str>>, max: usize, lease: Duration, order: LaneOrder },
     Finish(Vec<(Held, Completion)>),
     Renew(WorkerId, Vec<Held>),
     HandBack(WorkerId, Vec<Held>),
@@ -201,8 +201,10 @@ impl Operation {
             Self::Phases(run) => Answer::Phases(backend.phases(*run).await?),
             Self::List(before, max) => Answer::Runs(backend.list(*before, *max).await?),
             Self::Forget(run) => Answer::Forgotten(backend.forget(*run).await?),
-            Self::Receive { worker, queues, max, lease } => {
-                Answer::Received(backend.receive(worker, queues, *max, *lease, Duration::ZERO).await?)
+            Self::Receive { worker, queues, max, lease, order } => {
+                // Who has not heard of the lanes that others use looks for them here.
+                backend.fire().await?;
+                Answer::Received(backend.receive(worker, queues, *max, *lease, Duration::ZERO, *order).await?)
             }
             Self::Finish(done) => {
                 let done: Vec<_> =

@@ -81,5 +81,5 @@ if inline then
   fields[3], fields[4] = 's', table.concat(text)
 end
 redis.call('HSET', hash, unpack(fields))
-for queue in pairs(used) do redis.pcall('PUBLISH', KEYS[queue], '') end
+for queue in pairs(used) do redis.pcall('PUBLISH', channel_of(KEYS[queue]), '') end
 return found

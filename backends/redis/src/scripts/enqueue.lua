@@ -9,5 +9,5 @@ for i = 1, #ARGV, 4 do
   queued = put(KEYS[1], KEYS[2], KEYS[3], ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]))
     or queued
 end
-if queued then redis.pcall('PUBLISH', KEYS[1], '') end
+if queued then redis.pcall('PUBLISH', channel_of(KEYS[1]), '') end
 return 0

@@ -13,7 +13,7 @@ for i = 1, #KEYS, 4 do
   for _, message in ipairs(due) do redis.call('XADD', stream, '*', 'm', message) end
   if #due > 0 then
     redis.call('ZREM', delayed, unpack(due))
-    redis.pcall('PUBLISH', stream, '')
+    redis.pcall('PUBLISH', channel_of(stream), '')
   end
   local over = redis.call('ZRANGEBYSCORE', expiring, '-inf', now, 'LIMIT', 0, slice)
   -- A message starts with the task id and the attempt; so does a report.

@@ -14,5 +14,5 @@ for i = #ARGV, 3, -1 do
     given = true
   end
 end
-if given then redis.pcall('PUBLISH', stream, '') end
+if given then redis.pcall('PUBLISH', channel_of(stream), '') end
 return 0

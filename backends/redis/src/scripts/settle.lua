@@ -331,6 +331,6 @@ for i, ids in ipairs(acks) do
     remove(stream, group, ids)
   end
 end
-for queue in pairs(used) do redis.pcall('PUBLISH', KEYS[queue], '') end
+for queue in pairs(used) do redis.pcall('PUBLISH', channel_of(KEYS[queue]), '') end
 for channel, ids in pairs(changed) do redis.pcall('PUBLISH', channels .. channel, ids) end
 return answers

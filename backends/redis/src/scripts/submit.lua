@@ -44,6 +44,6 @@ for i = 1, count do
   at = after + 1 + 2 * leaves
 end
 if runs and #names > 0 then redis.call('ZADD', runs, unpack(names)) end
-for queue in pairs(used) do redis.pcall('PUBLISH', KEYS[count + 3 + queue], '') end
+for queue in pairs(used) do redis.pcall('PUBLISH', channel_of(KEYS[count + 3 + queue]), '') end
 if announced then redis.pcall('PUBLISH', submissions, '') end
 return answers

@@ -52,6 +52,6 @@ for i = seen, 1, -1 do
     lost = lost + 1
   end
 end
-if redelivered > 0 then redis.pcall('PUBLISH', stream, '') end
+if redelivered > 0 then redis.pcall('PUBLISH', channel_of(stream), '') end
 if lost > 0 then redis.pcall('PUBLISH', ARGV[2], '') end
 return { redelivered, lost, seen }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{Advance, Advanced, DEFAULT_QUEUE, Dispatch, NewRun, Queue, Store, WorkerId};
+use celeriac_backends::{
+    Advance, Advanced, DEFAULT_QUEUE, Dispatch, Lane, LaneOrder, NewRun, Queue, Store, WorkerId,
+};
 use celeriac_conformance::bench::{json, run_id, sig};
 use celeriac_engine::plan::{Results, ScopeNo};
 use celeriac_engine::{Plan, Release};
@@ -34,7 +36,7 @@ async fn leaves_composed_for_another_run_under_the_same_id_are_not_queued() {
     let leaf = |plan: &Plan, index| {
         let release = Release { node: NodeNo::from_index(index), attempt: 1 };
         let message = Arc::new(plan.message(run, release, &seven).unwrap());
-        Dispatch { release, queue: DEFAULT_QUEUE.into(), message, start: None }
+        Dispatch { release, queue: DEFAULT_QUEUE.into(), message, start: None, lane: Lane::default() }
     };
     other.submit(NewRun::new(run, before.clone())).await.unwrap();
     one.forget(run).await.unwrap();
@@ -50,7 +52,10 @@ async fn leaves_composed_for_another_run_under_the_same_id_are_not_queued() {
     assert_eq!(other.plan(run).await.unwrap(), Some(now.clone()));
     assert_eq!(other.dispatch(run, &[leaf(&now, 1)]).await.unwrap(), 1);
     let (worker, second) = (WorkerId::new("w"), Duration::from_secs(1));
-    let taken = one.receive(&worker, &[DEFAULT_QUEUE.into()], 9, second, Duration::ZERO).await.unwrap();
+    let taken = one
+        .receive(&worker, &[DEFAULT_QUEUE.into()], 9, second, Duration::ZERO, LaneOrder::default())
+        .await
+        .unwrap();
     let tasks: Vec<&str> = taken.iter().map(|delivery| delivery.message.task.as_str()).collect();
     assert_eq!(tasks, ["c"]);
 }

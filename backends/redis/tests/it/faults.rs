@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backends::{
-    Advance, BackendError, DEFAULT_QUEUE, Dispatch, ErrorKind, Events, NewRun, Queue, Store, WorkerId,
+    Advance, BackendError, DEFAULT_QUEUE, Dispatch, ErrorKind, Events, Lane, LaneOrder, NewRun, Queue, Store,
+    WorkerId,
 };
 use celeriac_conformance::whole::Crew;
 use celeriac_engine::plan::Results;
@@ -42,6 +43,7 @@ async fn queued(backend: &RedisBackend, run: RunId, count: usize) -> Arc<Plan> {
         queue: DEFAULT_QUEUE.into(),
         message: Arc::new(plan.message(run, release, &Nothing).unwrap()),
         start: None,
+        lane: Lane::default(),
     });
     assert_eq!(backend.dispatch(run, &leaves.collect::<Vec<_>>()).await.unwrap(), count);
     plan
@@ -57,7 +59,10 @@ async fn settle(
 }
 
 async fn receive(backend: &RedisBackend, worker: &str, max: usize) -> Vec<celeriac_backends::Delivery> {
-    backend.receive(&WorkerId::new(worker), &[DEFAULT_QUEUE.into()], max, LEASE, SOON).await.unwrap()
+    backend
+        .receive(&WorkerId::new(worker), &[DEFAULT_QUEUE.into()], max, LEASE, SOON, LaneOrder::default())
+        .await
+        .unwrap()
 }
 
 /// Runs groups while something goes wrong again and again, and checks their values.

@@ -14,6 +14,7 @@ mod replies;
 mod retention;
 mod silence;
 mod suite;
+mod time;
 mod twice;
 mod whole;
 

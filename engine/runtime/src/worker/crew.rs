@@ -5,10 +5,11 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use celeriac_backends::{Backend, DEFAULT_QUEUE, Delivery, DeliveryId, WorkerId};
+use celeriac_backends::{Backend, DEFAULT_QUEUE, Delivery, DeliveryId, LaneOrder, WorkerId};
 use celeriac_primitives::{Completion, LeafOptions, Outcome, TaskMessage, TaskState};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::WorkerOptions;
@@ -21,6 +22,9 @@ const REPORTS_MAX: usize = 1024;
 
 /// How long a fetch waits for leaves before it looks again.
 const FETCH_WAIT: Duration = Duration::from_secs(5);
+
+/// A worker holds what it is likely to begin within this time.
+const RESERVE: Duration = Duration::from_millis(10);
 
 /// How long tasks have that were told to stop.
 const GRACE: Duration = Duration::from_secs(1);
@@ -90,6 +94,8 @@ struct Hands {
     lanes: usize,
     /// Taken and not finished: waiting, running, or waiting to be reported.
     held: HashSet<DeliveryId>,
+    /// How long a leaf ran lately, on average.
+    pace: Option<Duration>,
 }
 
 impl Hands {
@@ -97,6 +103,22 @@ impl Hands {
         for id in deliveries {
             self.held.remove(id);
         }
+    }
+
+    /// How many leaves to hold besides those that run: what others could begin now must not lie here.
+    fn reserve(&self, options: &WorkerOptions) -> usize {
+        match (options.prefetch, self.pace) {
+            (Some(prefetch), _) => prefetch,
+            (None, None) => 0,
+            (None, Some(pace)) => {
+                let begun = RESERVE.as_secs_f64() / pace.as_secs_f64().max(1e-6) * options.concurrency as f64;
+                (begun as usize).min(options.concurrency)
+            }
+        }
+    }
+
+    fn note_pace(&mut self, took: Duration) {
+        self.pace = Some(self.pace.map_or(took, |pace| (pace * 15 + took) / 16));
     }
 }
 
@@ -136,12 +158,12 @@ impl Crew {
     }
 
     async fn fetch(&mut self) {
-        loop {
+        for receive in 0.. {
             let room = self.bench.room(&self.options).await;
             let (lease, queues) = (self.options.lease, self.queues.names());
             // Cancel safe by the backend's contract: when the crew stops here, nothing was taken.
             let answer = tokio::select! {
-                answer = self.backend.receive(&self.id, &queues, room, lease, FETCH_WAIT) => answer,
+                answer = self.backend.receive(&self.id, &queues, room, lease, FETCH_WAIT, LaneOrder::of(receive)) => answer,
                 () = self.queues.added.notified() => continue,
             };
             let deliveries = match answer {
@@ -207,7 +229,7 @@ impl Bench {
             freed.as_mut().enable();
             {
                 let hands = self.hands();
-                let prefetch = options.prefetch.unwrap_or(options.concurrency);
+                let prefetch = hands.reserve(options);
                 let room = options.concurrency.saturating_add(prefetch).saturating_sub(hands.held.len());
                 if room > 0 && hands.waiting.len() <= prefetch / 2 {
                     return room;
@@ -221,7 +243,12 @@ impl Bench {
     fn put(&self, deliveries: Vec<Delivery>, concurrency: usize) -> usize {
         let mut hands = self.hands();
         hands.held.extend(deliveries.iter().map(|delivery| delivery.id.clone()));
-        hands.waiting.extend(deliveries);
+        for delivery in deliveries {
+            // Before those of later lanes.
+            let lane = delivery.id.lane;
+            let place = hands.waiting.partition_point(|waiting| waiting.id.lane <= lane);
+            hands.waiting.insert(place, delivery);
+        }
         let start = concurrency.saturating_sub(hands.lanes).min(hands.waiting.len());
         hands.lanes += start;
         start
@@ -229,8 +256,9 @@ impl Bench {
 
     /// The next leaf for a lane. `None` ends the lane: it is counted out under the same lock, so that a leaf put in
     /// hand right afterwards finds a free place for a new one.
-    fn next(&self) -> Option<Delivery> {
+    fn next(&self, took: Option<Duration>) -> Option<Delivery> {
         let mut hands = self.hands();
+        took.into_iter().for_each(|took| hands.note_pace(took));
         let next = hands.waiting.pop_front();
         if next.is_none() {
             hands.lanes -= 1;
@@ -276,7 +304,9 @@ async fn lane(
     reports: mpsc::UnboundedSender<Report>,
     stopping: CancellationToken,
 ) {
-    while let Some(Delivery { id, message, deliveries }) = bench.next() {
+    let mut took = None;
+    while let Some(Delivery { id, message, deliveries }) = bench.next(took.take()) {
+        let start = Instant::now();
         let TaskMessage { task_id, attempt, .. } = *message;
         let (run, node) = (task_id.run(), task_id.node());
         tracing::debug!(%run, %node, task = %message.task, attempt, deliveries, "a leaf starts");
@@ -298,6 +328,7 @@ async fn lane(
                 continue;
             }
         };
+        took = Some(start.elapsed());
         match outcome.state() {
             TaskState::Success => {
                 tracing::debug!(%run, %node, task = %message.task, attempt, "a leaf has succeeded");

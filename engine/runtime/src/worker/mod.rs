@@ -43,8 +43,8 @@ pub struct WorkerOptions {
     pub queues: Vec<String>,
     /// How many leaves it runs at the same time, at least one.
     pub concurrency: usize,
-    /// How many leaves it holds besides, so that its lanes need not wait for the backend; by default as many as it
-    /// runs. What it holds, no other worker can run.
+    /// How many leaves it holds besides, so that its lanes need not wait for the backend; by default as many as
+    /// it is likely to begin within ten milliseconds. What it holds, no other worker can run.
     pub prefetch: Option<usize>,
     /// How long it may hold a leaf without renewing; it renews three times as often.
     pub lease: Duration,
@@ -53,7 +53,7 @@ pub struct WorkerOptions {
 }
 
 impl Default for WorkerOptions {
-    /// The default queue, 64 leaves at the same time and as many in reserve, 30 seconds.
+    /// The default queue, 64 leaves at the same time, 30 seconds.
     fn default() -> Self {
         Self {
             queues: vec![DEFAULT_QUEUE.to_owned()],
