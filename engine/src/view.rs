@@ -37,12 +37,16 @@ pub fn standings(plan: &Plan, phases: &[Phase], ended: bool) -> Vec<Standing> {
             Phase::Failed => Standing::Failed,
             Phase::Released | Phase::Dispatched => Standing::Open,
             Phase::Waiting => {
-                let blocked =
-                    plan.predecessors(number).filter_map(|(from, _)| match standings[from.index()] {
-                        Standing::Failed => Some(Standing::Blocked(from)),
-                        standing @ (Standing::Blocked(_) | Standing::NotNeeded) => Some(standing),
-                        _ => None,
-                    });
+                let blocked = plan.predecessors(number).filter_map(|(from, edge)| {
+                    let standing = match standings[from.index()] {
+                        Standing::Failed => Standing::Blocked(from),
+                        standing @ (Standing::Blocked(_) | Standing::NotNeeded) => standing,
+                        _ => return None,
+                    };
+                    // A part that failed by itself has ended, and that is all that was waited for.
+                    let has_ended = |scope| matches!(standing, Standing::Blocked(by) if plan.fails_in(by, scope));
+                    (!edge.part().is_some_and(has_ended)).then_some(standing)
+                });
                 match blocked.min_by_key(|standing| !matches!(standing, Standing::Blocked(_))) {
                     Some(standing) => standing,
                     None if ended && node.gate().is_some() => Standing::NotNeeded,

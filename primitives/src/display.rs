@@ -150,6 +150,9 @@ fn write_options(f: &mut Formatter<'_>, canvas: &Canvas) -> fmt::Result {
     for errback in options.link_error() {
         write!(f, ".link_error({errback})")?;
     }
+    for last in options.finally() {
+        write!(f, ".finally({last})")?;
+    }
     Ok(())
 }
 

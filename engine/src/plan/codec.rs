@@ -3,9 +3,11 @@
 //! Only what cannot be derived is stored. Bytes from outside are checked before anything is derived from them, so a
 //! broken plan is an error and never a panic, a cycle or a node that waits for ever.
 
+use std::collections::{BTreeMap, HashSet};
+
 use celeriac_primitives::NodeNo;
 
-use super::{CompileError, NodeKind, Parts, Plan, ScopeKind, ScopeNo, Value};
+use super::{CompileError, NodeKind, Parts, Plan, Scope, ScopeKind, ScopeNo, Value, is_inside};
 
 const VERSION: u8 = 1;
 
@@ -41,6 +43,9 @@ pub enum PlanError {
     /// The first scope is not the run, or another scope claims to be it.
     #[error("broken plan: scope {0} is not what its place requires")]
     Scope(usize),
+    /// A node counts a part's end that may come twice or never, or that cannot be written.
+    #[error("broken plan: node {0} waits for the end of something that is no part")]
+    Part(usize),
     /// A value of more items than allowed.
     #[error(transparent)]
     Size(CompileError),
@@ -106,7 +111,8 @@ impl Parts {
             }
         }
         self.check_value("output", 0, Some(&self.output), self.nodes.len())?;
-        self.check_scopes()
+        self.check_scopes()?;
+        self.check_parts()
     }
 
     fn check_value(
@@ -118,9 +124,12 @@ impl Parts {
     ) -> Result<(), PlanError> {
         let mut result = Ok(());
         let Some(value) = value else { return Ok(()) };
-        value.for_each_node(&mut |node: NodeNo| {
+        value.for_each_need(&mut |node: NodeNo, part| {
             if result.is_ok() {
                 result = before(what, i, node.index(), nodes);
+            }
+            if let (Ok(()), Some(scope)) = (&result, part) {
+                result = before(what, i, scope.index(), self.scopes.len());
             }
         });
         value.gate().iter().try_for_each(|gate| before(what, i, gate.index(), self.scopes.len()))?;
@@ -134,14 +143,14 @@ impl Parts {
         let refer = |what, index, to| Err(PlanError::Reference { what, index, to });
         for (i, node) in self.nodes.iter().enumerate() {
             if let Some(gate) = node.gate()
-                && (self.is_inside(node.scope, gate) || self.detached(node.scope).is_none())
+                && (is_inside(&self.scopes, node.scope, gate) || self.detached(node.scope).is_none())
             {
                 return refer("node", i, gate.index());
             }
             let mut leaving = None;
             let mut visit = |from: NodeNo| {
                 let scope = self.detached(self.nodes[from.index()].scope);
-                if scope.is_some_and(|scope| !self.is_inside(node.scope, scope)) {
+                if scope.is_some_and(|scope| !is_inside(&self.scopes, node.scope, scope)) {
                     leaving = Some(from);
                 }
             };
@@ -166,11 +175,83 @@ impl Parts {
         }
     }
 
-    fn is_inside(&self, mut scope: ScopeNo, outer: ScopeNo) -> bool {
-        while scope != outer && scope != ScopeNo::ROOT {
-            scope = self.scopes[scope.index()].parent;
+    /// Who waits for the end of a part counts once: when the part's node succeeds, or when its scope is closed. So the
+    /// node stands in that scope, every leaf whose failure closes the scope comes before the node, and who waits stands
+    /// outside. And only joins wait thus, since a value that may be left out is only written as an item of a list.
+    fn check_parts(&self) -> Result<(), PlanError> {
+        // The node of each scope that somebody waits for.
+        let mut ends = BTreeMap::new();
+        for (i, node) in self.nodes.iter().enumerate() {
+            let Some(input) = &node.input else { continue };
+            let items = if let Value::List(items) = input { items } else { &[][..] };
+            let is_well_placed = |value: &Value| !value.has_parts() || value.part().is_some();
+            let is_entry = matches!(input, Value::Entry(..));
+            let is_list = matches!(input, Value::List(_)) && items.iter().all(is_well_placed);
+            if input.has_parts() && (node.kind != NodeKind::Join || !is_entry && !is_list) {
+                return Err(PlanError::Part(i));
+            }
+            let mut wrong = false;
+            input.for_each_need(&mut |from, part| {
+                if let Some(scope) = part {
+                    wrong |= *ends.entry(scope).or_insert(from) != from || is_inside(&self.scopes, node.scope, scope);
+                }
+            });
+            if wrong {
+                return Err(PlanError::Part(i));
+            }
         }
-        scope == outer
+        if self.output.has_parts() || ends.contains_key(&ScopeNo::ROOT) {
+            return Err(PlanError::Part(self.nodes.len()));
+        }
+        self.check_ends(&ends)
+    }
+
+    /// Backwards from the nodes that end parts: every node whose failure closes the scope of a part has a successor
+    /// that does so, too, or is the end itself.
+    fn check_ends(&self, ends: &BTreeMap<ScopeNo, NodeNo>) -> Result<(), PlanError> {
+        if ends.is_empty() {
+            return Ok(());
+        }
+        // For each scope, the nodes that come before its end without leaving it.
+        let mut before: HashSet<(NodeNo, ScopeNo)> = ends.iter().map(|(scope, node)| (*node, *scope)).collect();
+        for (i, node) in self.nodes.iter().enumerate().rev() {
+            let number = NodeNo::from_index(i);
+            for scope in self.closes(node.scope).filter(|scope| ends.contains_key(scope)) {
+                if before.contains(&(number, scope)) {
+                    let mut visit = |from: NodeNo| {
+                        if self.closes(self.nodes[from.index()].scope).any(|closes| closes == scope) {
+                            before.insert((from, scope));
+                        }
+                    };
+                    node.after.nodes.iter().copied().for_each(&mut visit);
+                    if let Some(input) = &node.input {
+                        input.for_each_need(&mut |from, part| {
+                            if part.is_none() {
+                                visit(from);
+                            }
+                        });
+                    }
+                } else if node.kind != NodeKind::Join {
+                    return Err(PlanError::Part(i));
+                }
+            }
+        }
+        let inside = |(scope, node): (&ScopeNo, &NodeNo)| {
+            self.closes(self.nodes[node.index()].scope).any(|closes| closes == *scope)
+        };
+        match ends.iter().find(|end| !inside(*end)) {
+            Some((_, node)) => Err(PlanError::Part(node.index())),
+            None => Ok(()),
+        }
+    }
+
+    /// The scopes that a failure in this one closes, itself first.
+    fn closes(&self, scope: ScopeNo) -> impl Iterator<Item = ScopeNo> {
+        let next = |scope: &ScopeNo| {
+            let Scope { kind, parent } = &self.scopes[scope.index()];
+            kind.goes_on().then_some(*parent)
+        };
+        std::iter::successors(Some(scope), next)
     }
 
     /// The nearest detached scope around a scope, or itself.
@@ -179,7 +260,7 @@ impl Parts {
             match self.scopes[scope.index()].kind {
                 ScopeKind::Detached => return Some(scope),
                 ScopeKind::Root => return None,
-                ScopeKind::Errback => scope = self.scopes[scope.index()].parent,
+                ScopeKind::Errback | ScopeKind::Finally | ScopeKind::Absorb => scope = self.scopes[scope.index()].parent,
             }
         }
     }

@@ -225,7 +225,7 @@ fn what_cannot_run_as_written_is_refused_with_its_place() {
     let mut late = sig("a");
     late.options_mut().set("countdown", Json::parse("5").unwrap()).unwrap();
     let says =
-        "chain[1]: the option countdown is not supported; remove it (supported: queue, link, link_error)";
+        "chain[1]: the option countdown is not supported; remove it (supported: queue, on_failure, link, link_error, finally)";
     refuse(sig("a").then(late), says);
 }
 

@@ -141,7 +141,7 @@ line 1, column 10: a canvas has no method .lnik
         "
 line 1, column 10: a canvas has no method .frobnicate
   add.s(1).frobnicate()
-           ^ methods are .set(…), .link(…), .link_error(…), .on_error(…) and .clone(…)",
+           ^ methods are .set(…), .link(…), .link_error(…), .on_error(…), .finally(…) and .clone(…)",
     );
     check_error(
         "add.s(1).set",
