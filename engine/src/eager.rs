@@ -51,7 +51,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use celeriac_primitives::{
-    Call, Canvas, Chain, Chord, Json, Kwargs, MapKind, OnFailure, Path, Segment, TaskError, TaskName, TaskState,
+    Call, Canvas, Chain, Chord, Json, Kwargs, MapKind, OnFailure, Path, Segment, TaskError, TaskName,
+    TaskState,
 };
 
 /// One call of [`eager`]'s `execute`: a leaf with its arguments complete.
@@ -106,7 +107,9 @@ pub enum EagerError {
         path: Path,
     },
     /// A policy for the members of something that has none.
-    #[error("{path}: only groups and chords have members that may fail: remove on_failure, or write group(…)")]
+    #[error(
+        "{path}: only groups and chords have members that may fail: remove on_failure, or write group(…)"
+    )]
     NoMembers {
         /// The canvas that has it.
         path: Path,

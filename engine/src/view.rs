@@ -44,7 +44,8 @@ pub fn standings(plan: &Plan, phases: &[Phase], ended: bool) -> Vec<Standing> {
                         _ => return None,
                     };
                     // A part that failed by itself has ended, and that is all that was waited for.
-                    let has_ended = |scope| matches!(standing, Standing::Blocked(by) if plan.fails_in(by, scope));
+                    let has_ended =
+                        |scope| matches!(standing, Standing::Blocked(by) if plan.fails_in(by, scope));
                     (!edge.part().is_some_and(has_ended)).then_some(standing)
                 });
                 match blocked.min_by_key(|standing| !matches!(standing, Standing::Blocked(_))) {

@@ -107,7 +107,9 @@ impl Generator<'_> {
         if self.leaves > 0 && self.rng.percent(self.shape.callback_percent) {
             canvas.finally(self.callback());
         }
-        if matches!(canvas, Canvas::Group(_) | Canvas::Chord(_)) && self.rng.percent(self.shape.policy_percent) {
+        if matches!(canvas, Canvas::Group(_) | Canvas::Chord(_))
+            && self.rng.percent(self.shape.policy_percent)
+        {
             let policy = [OnFailure::Drop, OnFailure::Collect, OnFailure::Fail][self.rng.below(3) as usize];
             *canvas.options_mut() = canvas.options().clone().with_on_failure(policy);
         }
@@ -321,7 +323,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use celeriac_engine::eager::{Evaluation, eager};
-    use celeriac_engine::text;
+    use celeriac_engine::{Plan, text};
     use celeriac_primitives::Segment;
 
     use super::*;
@@ -369,6 +371,19 @@ mod tests {
             walk(&canvas, 0, &mut |_, depth| assert!(depth <= 6, "seed {seed}: {canvas}"));
             assert_eq!(Canvas::from_json(&canvas.to_json()).unwrap(), canvas, "seed {seed}");
             assert_eq!(text::parse(&canvas.to_string()).unwrap(), canvas, "seed {seed}");
+        }
+    }
+
+    /// What one process has compiled, another reads.
+    #[test]
+    fn every_plan_is_read_back() {
+        for seed in 0..3000 {
+            let canvas = canvas(seed, &Shape::default());
+            let plan = Plan::compile(&canvas).unwrap();
+            match Plan::decode(&plan.encode()) {
+                Ok(read) => assert_eq!(read, plan, "seed {seed}"),
+                Err(error) => panic!("seed {seed}: {error}\n{canvas}\n{plan}"),
+            }
         }
     }
 
@@ -421,7 +436,9 @@ mod tests {
         for expect in ["chain of 0", "chain of 1", "group of 0", "group of 1", "group of 2"] {
             assert!(seen.contains(expect), "{expect}");
         }
-        for policy in ["drop group", "collect group", "fail group", "drop chord", "collect chord", "fail chord"] {
+        for policy in
+            ["drop group", "collect group", "fail group", "drop chord", "collect chord", "fail chord"]
+        {
             assert!(seen.contains(policy), "{policy}");
         }
         assert!(seen.contains("immutable signature") && seen.contains("immutable chain"));

@@ -119,7 +119,18 @@ pub(crate) const fn built(id: &'static str, canvas: fn() -> Canvas, value: &'sta
 
 const fn row(id: &'static str, source: Source, expect: Expect) -> Row {
     let (args, kwargs) = ("[]", "{}");
-    Row { id, source, args, kwargs, expect, leaves: None, callbacks: 0, errbacks: 0, finals: 0, differs: None }
+    Row {
+        id,
+        source,
+        args,
+        kwargs,
+        expect,
+        leaves: None,
+        callbacks: 0,
+        errbacks: 0,
+        finals: 0,
+        differs: None,
+    }
 }
 
 impl Row {

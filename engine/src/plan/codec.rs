@@ -3,7 +3,7 @@
 //! Only what cannot be derived is stored. Bytes from outside are checked before anything is derived from them, so a
 //! broken plan is an error and never a panic, a cycle or a node that waits for ever.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use celeriac_primitives::NodeNo;
 
@@ -136,9 +136,10 @@ impl Parts {
         result
     }
 
-    /// A gated node may never run, and a failure in a detached scope is nobody else's affair. So gated nodes stand in
-    /// a detached scope (and not inside their gate, which would release them by their own failure), and nothing
-    /// outside a detached scope waits for a node inside it: else a run could end undecided.
+    /// A gated node may never run, and a failure in a detached scope, or in one that absorbs it, is nobody else's
+    /// affair. So gated nodes stand in a detached scope (and not inside their gate, which would release them by their own
+    /// failure), and nothing outside such a scope waits for the success of a node inside it: else a run could end
+    /// undecided.
     fn check_scopes(&self) -> Result<(), PlanError> {
         let refer = |what, index, to| Err(PlanError::Reference { what, index, to });
         for (i, node) in self.nodes.iter().enumerate() {
@@ -148,15 +149,20 @@ impl Parts {
                 return refer("node", i, gate.index());
             }
             let mut leaving = None;
-            let mut visit = |from: NodeNo| {
-                let scope = self.detached(self.nodes[from.index()].scope);
-                if scope.is_some_and(|scope| !is_inside(&self.scopes, node.scope, scope)) {
+            let mut visit = |from: NodeNo, part: Option<ScopeNo>| {
+                let scope = match part.map(|part| (part, &self.scopes[part.index()])) {
+                    // That a part has ended is known where its failure ends.
+                    Some((_, Scope { kind: ScopeKind::Absorb, parent })) => *parent,
+                    Some((part, _)) => part,
+                    None => self.nodes[from.index()].scope,
+                };
+                if self.ending(scope).is_some_and(|scope| !is_inside(&self.scopes, node.scope, scope)) {
                     leaving = Some(from);
                 }
             };
-            node.after.nodes.iter().copied().for_each(&mut visit);
+            node.after.nodes.iter().for_each(|from| visit(*from, None));
             if let Some(input) = &node.input {
-                input.for_each_node(&mut visit);
+                input.for_each_need(&mut visit);
             }
             if let Some(from) = leaving {
                 return refer("node", i, from.index());
@@ -164,7 +170,7 @@ impl Parts {
         }
         let mut leaving = None;
         self.output.for_each_node(&mut |from| {
-            if self.detached(self.nodes[from.index()].scope).is_some() {
+            if self.ending(self.nodes[from.index()].scope).is_some() {
                 leaving = Some(from);
             }
         });
@@ -193,7 +199,8 @@ impl Parts {
             let mut wrong = false;
             input.for_each_need(&mut |from, part| {
                 if let Some(scope) = part {
-                    wrong |= *ends.entry(scope).or_insert(from) != from || is_inside(&self.scopes, node.scope, scope);
+                    wrong |= *ends.entry(scope).or_insert(from) != from
+                        || is_inside(&self.scopes, node.scope, scope);
                 }
             });
             if wrong {
@@ -206,28 +213,25 @@ impl Parts {
         self.check_ends(&ends)
     }
 
-    /// Backwards from the nodes that end parts: every node whose failure closes the scope of a part has a successor
-    /// that does so, too, or is the end itself.
+    /// Backwards from the nodes that end parts: every leaf whose failure closes the scope of a part comes before the
+    /// node that ends it.
     fn check_ends(&self, ends: &BTreeMap<ScopeNo, NodeNo>) -> Result<(), PlanError> {
-        if ends.is_empty() {
-            return Ok(());
-        }
-        // For each scope, the nodes that come before its end without leaving it.
-        let mut before: HashSet<(NodeNo, ScopeNo)> = ends.iter().map(|(scope, node)| (*node, *scope)).collect();
+        let is_end = |scope: &ScopeNo| ends.contains_key(scope);
+        let heads = self.heads(&is_end);
+        // For each scope of a part, the nodes that come before its end.
+        let mut before: HashSet<(NodeNo, ScopeNo)> =
+            ends.iter().map(|(scope, node)| (*node, *scope)).collect();
         for (i, node) in self.nodes.iter().enumerate().rev() {
             let number = NodeNo::from_index(i);
-            for scope in self.closes(node.scope).filter(|scope| ends.contains_key(scope)) {
+            for scope in self.closes(node.scope).filter(is_end) {
                 if before.contains(&(number, scope)) {
-                    let mut visit = |from: NodeNo| {
-                        if self.closes(self.nodes[from.index()].scope).any(|closes| closes == scope) {
-                            before.insert((from, scope));
-                        }
-                    };
-                    node.after.nodes.iter().copied().for_each(&mut visit);
+                    before.extend(node.after.nodes.iter().map(|from| (*from, scope)));
                     if let Some(input) = &node.input {
-                        input.for_each_need(&mut |from, part| {
-                            if part.is_none() {
-                                visit(from);
+                        input.for_each_need(&mut |from, part| match part.map(|part| heads.get(&part)) {
+                            None => before.extend([(from, scope)]),
+                            // The part may have failed, but it has begun.
+                            Some(heads) => {
+                                before.extend(heads.into_iter().flatten().map(|from| (*from, scope)))
                             }
                         });
                     }
@@ -236,13 +240,40 @@ impl Parts {
                 }
             }
         }
-        let inside = |(scope, node): (&ScopeNo, &NodeNo)| {
-            self.closes(self.nodes[node.index()].scope).any(|closes| closes == *scope)
+        let closes = |(scope, node): &(&ScopeNo, &NodeNo)| {
+            self.closes(self.nodes[node.index()].scope).any(|closed| closed == **scope)
         };
-        match ends.iter().find(|end| !inside(*end)) {
+        match ends.iter().find(|end| !closes(end)) {
             Some((_, node)) => Err(PlanError::Part(node.index())),
             None => Ok(()),
         }
+    }
+
+    /// For some scopes, the nodes outside that have succeeded before anything inside can begin.
+    fn heads(&self, is_asked: &impl Fn(&ScopeNo) -> bool) -> BTreeMap<ScopeNo, BTreeSet<NodeNo>> {
+        let mut heads: BTreeMap<ScopeNo, BTreeSet<NodeNo>> = BTreeMap::new();
+        for node in &self.nodes {
+            let mut from: BTreeSet<NodeNo> = node.after.nodes.iter().copied().collect();
+            let mut needs = node.after.nodes.clone();
+            if let Some(input) = &node.input {
+                input.for_each_need(&mut |node, part| {
+                    needs.push(node);
+                    from.extend(Some(node).filter(|_| part.is_none()));
+                });
+            }
+            let mut next = Some(node.scope);
+            while let Some(scope) = next {
+                let Scope { kind, parent } = &self.scopes[scope.index()];
+                next = (!matches!(kind, ScopeKind::Root | ScopeKind::Detached)).then_some(*parent);
+                let is_inside =
+                    |from: &NodeNo| is_inside(&self.scopes, self.nodes[from.index()].scope, scope);
+                if is_asked(&scope) && !needs.iter().any(is_inside) {
+                    let known = heads.entry(scope).or_insert_with(|| from.clone());
+                    known.retain(|node| from.contains(node));
+                }
+            }
+        }
+        heads
     }
 
     /// The scopes that a failure in this one closes, itself first.
@@ -254,13 +285,23 @@ impl Parts {
         std::iter::successors(Some(scope), next)
     }
 
+    /// The nearest scope around a scope, or itself, at which failures end.
+    fn ending(&self, mut scope: ScopeNo) -> Option<ScopeNo> {
+        while self.scopes[scope.index()].kind.goes_on() {
+            scope = self.scopes[scope.index()].parent;
+        }
+        Some(scope).filter(|scope| self.scopes[scope.index()].kind != ScopeKind::Root)
+    }
+
     /// The nearest detached scope around a scope, or itself.
     fn detached(&self, mut scope: ScopeNo) -> Option<ScopeNo> {
         loop {
             match self.scopes[scope.index()].kind {
                 ScopeKind::Detached => return Some(scope),
                 ScopeKind::Root => return None,
-                ScopeKind::Errback | ScopeKind::Finally | ScopeKind::Absorb => scope = self.scopes[scope.index()].parent,
+                ScopeKind::Errback | ScopeKind::Finally | ScopeKind::Absorb => {
+                    scope = self.scopes[scope.index()].parent
+                }
             }
         }
     }

@@ -300,6 +300,7 @@ fn write_error(out: &mut String, failure: &Json) {
 
 /// The items of a list but those that are left out, because their part has failed.
 fn kept<'v>(items: &'v [Value], results: &impl Results) -> impl Iterator<Item = &'v Value> {
-    let is_left_out = |item: &Value| matches!(item, Value::Kept(_, scope) if results.closed_by(*scope).is_some());
+    let is_left_out =
+        |item: &Value| matches!(item, Value::Kept(_, scope) if results.closed_by(*scope).is_some());
     items.iter().filter(move |item| !is_left_out(item))
 }

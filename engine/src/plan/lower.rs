@@ -125,8 +125,7 @@ impl Lowering {
             }
             Canvas::Chunks(chunks) => Input::Fed(self.chunks(chunks, input, at, &errbacks)?),
             Canvas::Group(group) => {
-                let value =
-                    self.members(&group.members, (Segment::Group, policy), input, at, &errbacks)?;
+                let value = self.members(&group.members, (Segment::Group, policy), input, at, &errbacks)?;
                 // What goes into another list, and to nobody else, passes through the join of that list.
                 let is_part = list.is_some() && finally.is_empty() && canvas.options().link().is_empty();
                 Input::Fed(if is_part { value } else { self.gathered(value, at) })

@@ -162,7 +162,9 @@ pub enum CompileError {
         path: Path,
     },
     /// An option whose meaning would be lost.
-    #[error("{path}: the option {option} is not supported; remove it (supported: queue, on_failure, link, link_error, finally)")]
+    #[error(
+        "{path}: the option {option} is not supported; remove it (supported: queue, on_failure, link, link_error, finally)"
+    )]
     Option {
         /// The canvas that has it.
         path: Path,

@@ -123,7 +123,8 @@ pub(super) fn unknown_canvas_method(at: usize, name: &str, written: &str) -> Fau
         "map" | "starmap" | "chunks" => format!("write it on the task: name.{shown}({written})"),
         _ => match nearest(name, CANVAS_METHODS) {
             Some(near) => format!("did you mean .{near}({written})?"),
-            None => "methods are .set(…), .link(…), .link_error(…), .on_error(…), .finally(…) and .clone(…)".to_owned(),
+            None => "methods are .set(…), .link(…), .link_error(…), .on_error(…), .finally(…) and .clone(…)"
+                .to_owned(),
         },
     };
     Fault::new(at, message, help)
