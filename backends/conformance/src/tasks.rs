@@ -200,7 +200,7 @@ pub fn without_failures(json: &Json) -> Json {
             _ => {}
         }
     }
-    if !json.as_str().contains("{\"task_id\":") {
+    if !json.as_str().contains("\"task_id\":") {
         return json.clone();
     }
     let mut value = json.to().expect("what tasks take and return is JSON");

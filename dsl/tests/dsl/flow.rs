@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use celeriac::{
-    Flow, FlowError, Grouped, Ignored, IntoCanvas, Tolerant, canvas, chain, chord, group, task,
-};
+use celeriac::{Flow, FlowError, Grouped, Ignored, IntoCanvas, Tolerant, canvas, chain, chord, group, task};
 use celeriac_primitives::{Canvas, Entry, Options, Signature};
 use serde_json::Value;
 

@@ -3,6 +3,7 @@
 
 pub mod dispatch;
 pub mod events;
+pub mod policies;
 pub mod queue;
 pub mod settle;
 pub mod store;
