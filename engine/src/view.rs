@@ -88,6 +88,28 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_the_end_of_a_member_is_not_blocked_by_its_failure() {
+        let check = |text: &str, fails: usize, expect: &[Standing]| {
+            let plan = Plan::compile(&crate::text::parse(text).unwrap()).unwrap();
+            let (mut state, first) = RunState::start(&plan);
+            let task_id = RunId::from_parts(0, 0).task(first[fails].node);
+            let outcome = Outcome::Failed(TaskError::new("E", "boom"));
+            state.settle(&plan, [Completion { task_id, attempt: 1, outcome }]);
+            assert_eq!(
+                standings(&plan, &state.phases().collect::<Vec<_>>(), state.ended()),
+                expect,
+                "{text}"
+            );
+        };
+        let [failed, waits, open] = [Standing::Failed, Standing::Waiting, Standing::Open];
+        let blocked = Standing::Blocked(NodeNo::from_index(0));
+        let members = "group(a.s() | b.s(), c.s()).set(on_failure='drop')";
+        check(&format!("{members} | d.s()"), 0, &[failed, blocked, open, waits, waits]);
+        // What comes before them is another matter.
+        check(&format!("x.s() | {members}"), 0, &[failed, blocked, blocked, blocked, blocked]);
+    }
+
+    #[test]
     fn an_error_callback_without_an_error_was_not_needed() {
         let mut canvas = Canvas::from(Signature::new("a").unwrap());
         canvas.link_error(Signature::new("errback").unwrap().into());
