@@ -117,7 +117,7 @@ async fn members_come_as_they_finish_and_failures_among_them() {
 async fn members_whose_failure_is_tolerated_come_as_entries_or_not_at_all() {
     let leaf = |name| Canvas::from(Signature::new(name).unwrap());
     let app = app();
-    let mut come = async |policy: &str, place: u64| {
+    let come = async |policy: &str, place: u64| {
         let sleeps = Signature::new("app.sleep").unwrap().arg(100).unwrap().into();
         let mut canvas = Canvas::group([leaf("app.fail"), sleeps, leaf("app.fail").then(leaf("app.sleep"))]);
         canvas.options_mut().set("on_failure", Json::string(policy)).unwrap();
