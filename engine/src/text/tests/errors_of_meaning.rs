@@ -377,6 +377,13 @@ line 1, column 24: immutable cannot be a text
                          ^ it takes true or false"#,
     );
     check_error(
+        "group(add.s(1)).set(on_failure='ignore')",
+        "
+line 1, column 32: the option on_failure cannot be \"ignore\"
+  group(add.s(1)).set(on_failure='ignore')
+                                 ^ it takes \"fail\", \"drop\" or \"collect\"",
+    );
+    check_error(
         "add.s(1).set(link=5)",
         "
 line 1, column 19: a number stands where a canvas is needed
