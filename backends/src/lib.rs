@@ -22,7 +22,7 @@ mod store;
 pub use error::{BackendError, ErrorKind};
 pub use events::{Event, EventDelivery, EventId, Events};
 pub use queue::{Delivery, DeliveryId, Queue, Swept, WorkerId};
-pub use store::{Advance, Advanced, Dispatch, Known, NewRun, RunStatus, Store, Submitted};
+pub use store::{Advance, Advanced, Dispatch, Known, NewRun, Progress, RunStatus, Store, Submitted};
 
 /// A store, a queue and events that work together: what an app runs on.
 pub trait Backend: Store + Queue + Events + std::fmt::Debug + Send + Sync + 'static {}

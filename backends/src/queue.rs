@@ -30,6 +30,13 @@ pub trait Queue {
     /// ones change nothing. Is it waiting for another worker, it does not come again.
     async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError>;
 
+    /// Whether a leaf that expires may start: `false` when its time is over. What starts does not expire any more.
+    async fn begin(&self, delivery: &DeliveryId, leaf: &TaskMessage) -> Result<bool, BackendError>;
+
+    /// Queues the leaves whose time has come, and ends those as [`Expired`](celeriac_primitives::Outcome::Expired) that
+    /// have not started in time. Returns how long it is until the next, when there is one.
+    async fn fire(&self) -> Result<Option<Duration>, BackendError>;
+
     /// Prolongs leases by `lease` from now.
     async fn renew(
         &self,

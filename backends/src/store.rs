@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::{Results, ScopeNo};
 use celeriac_engine::{Plan, Release, RunOutcome, Settled};
-use celeriac_primitives::{Completion, NodeNo, Outcome, RunId, TaskMessage};
+use celeriac_primitives::{Completion, Json, NodeNo, Outcome, RunId, TaskId, TaskMessage, When};
+use serde::{Deserialize, Serialize};
 
 use crate::{BackendError, EventId};
 
@@ -42,12 +43,21 @@ pub trait Store {
     /// some of its runs only, at others the next time.
     async fn owing(&self, max: usize) -> Result<Vec<RunId>, BackendError>;
 
-    /// What is needed to compose leaves: the outcomes of these nodes, and, for scopes, who closed them and how.
+    /// What is needed to compose leaves: the outcomes of these nodes, also of attempts that ask for another, and, for scopes, who closed them and how.
     async fn known(&self, run: RunId, nodes: &[NodeNo], scopes: &[ScopeNo]) -> Result<Known, BackendError>;
 
-    /// Queues leaves and notes that they are dispatched, in one step; a leaf that is not in the outbox (any more) is
+    /// Queues leaves, or sets their timers, and notes that they are dispatched, in one step; a leaf that is not in the outbox (any more) is
     /// left out. Returns how many were queued.
     async fn dispatch(&self, run: RunId, leaves: &[Dispatch]) -> Result<usize, BackendError>;
+
+    /// Notes how far running leaves are; of runs that are not there nothing is kept.
+    async fn note_progress(&self, reports: &[Progress]) -> Result<(), BackendError>;
+
+    /// The last that was noted of these leaves.
+    async fn progress(&self, run: RunId, nodes: &[NodeNo]) -> Result<Vec<Progress>, BackendError>;
+
+    /// What time it is by the clock that timers go by, in milliseconds since 1970.
+    async fn now(&self) -> Result<u64, BackendError>;
 
     /// How a run stands; `None` when there is no such run.
     async fn status(&self, run: RunId) -> Result<Option<RunStatus>, BackendError>;
@@ -87,7 +97,7 @@ pub struct NewRun {
     pub id: RunId,
     /// What to run.
     pub plan: Arc<Plan>,
-    /// Its first leaves, ready to be queued. A backend queues them in the step that stores the run, all or none; else,
+    /// Its first leaves, ready to be queued, none of them timed. A backend queues them in the step that stores the run, all or none; else,
     /// and when they are not all of the first leaves, those stay in the outbox, and the run is announced.
     pub starts: Vec<Dispatch>,
     /// How long the run is kept after its end; `None` until it is forgotten.
@@ -101,7 +111,7 @@ pub struct Advance {
     pub run: RunId,
     /// Deliveries that have ended, in order.
     pub completions: Vec<Completion>,
-    /// Leaves that these completions may release, ready to be queued, composed from the plan at hand: a backend that
+    /// Leaves that these completions may release, ready to be queued and none of them timed, composed from the plan at hand: a backend that
     /// can do so queues those that are released in the same step and owed at its end, in the order given, and the
     /// others not at all. A step that sees a duplicate or late completion queues nothing itself, since the leaves may
     /// have been composed from its outcome.
@@ -173,8 +183,38 @@ pub struct Dispatch {
     pub release: Release,
     /// Where to.
     pub queue: Arc<str>,
-    /// What the worker gets.
+    /// What the worker gets. When it expires is a moment, not a time from now.
     pub message: Arc<TaskMessage>,
+    /// When it is to be queued; at once when it is not said. Until then it is with nobody.
+    pub start: Option<When>,
+}
+
+impl Dispatch {
+    /// After which moment it does not start any more, in milliseconds since 1970.
+    pub fn expires_ms(&self) -> Option<u64> {
+        match self.message.options.as_ref()?.expires? {
+            When::At(ms) => Some(ms),
+            When::After(_) => None,
+        }
+    }
+
+    /// Whether a timer belongs to it.
+    pub fn is_timed(&self) -> bool {
+        self.start.is_some() || self.message.options.as_ref().is_some_and(|options| options.expires.is_some())
+    }
+}
+
+/// How far a running leaf is, in its own words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The leaf.
+    pub task_id: TaskId,
+    /// The attempt that said so.
+    pub attempt: u32,
+    /// A state of the task's own, such as `PROGRESS`.
+    pub state: String,
+    /// What describes it.
+    pub meta: Json,
 }
 
 /// How a run stands.

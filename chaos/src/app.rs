@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use celeriac::App;
 use celeriac::dsl::{Arguments, Handler, TaskContext, TaskDef};
-use celeriac::primitives::{Call, Json, Kwargs, Outcome, TaskError, TaskId, TaskName};
+use celeriac::primitives::{Call, Json, Kwargs, Options, Outcome, TaskError, TaskId, TaskName};
 use celeriac_conformance::tasks;
 use futures::future::BoxFuture;
 
@@ -62,6 +62,7 @@ fn definitions() -> Vec<TaskDef> {
         name: TaskName::new(*name).expect("the suite's names are good"),
         params: &[],
         states: Vec::new(),
+        options: Options::new(),
         handler,
         description: "a task of the suite",
     };
@@ -76,7 +77,7 @@ fn entry<const PLACE: usize>(context: TaskContext, arguments: Arguments) -> BoxF
         ledger.begins(task, attempt, hash);
         tokio::time::sleep(takes(task)).await;
         let outcome = match (attempt, tries_again(task)) {
-            (1, true) => Outcome::Retry(TaskError::new("Busy", "once more")),
+            (1, true) => Outcome::retry(TaskError::new("Busy", "once more")),
             _ => call(tasks::NAMES[PLACE], &arguments),
         };
         let end = match outcome {

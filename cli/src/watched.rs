@@ -9,12 +9,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use celeriac_backends::{
     Advance, Advanced, Backend, BackendError, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery,
-    EventId, Events, Known, NewRun, Queue, RunStatus, Store, Submitted, Swept, WorkerId,
+    EventId, Events, Known, NewRun, Progress, Queue, RunStatus, Store, Submitted, Swept, WorkerId,
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::ScopeNo;
 use celeriac_engine::{Plan, Release};
-use celeriac_primitives::{Completion, NodeNo, RunId};
+use celeriac_primitives::{Completion, NodeNo, RunId, TaskMessage};
 use tokio::time::Instant;
 
 /// Passes everything on.
@@ -116,6 +116,9 @@ watched!(Store {
     owing(max: usize) -> Vec<RunId>;
     known(run: RunId, nodes: &[NodeNo], scopes: &[ScopeNo]) -> Known;
     dispatch(run: RunId, leaves: &[Dispatch]) -> usize;
+    note_progress(reports: &[Progress]) -> ();
+    progress(run: RunId, nodes: &[NodeNo]) -> Vec<Progress>;
+    now() -> u64;
     status(run: RunId) -> Option<RunStatus>;
     changed(run: RunId, since: u64, timeout: Duration) -> Option<RunStatus>;
     decided(run: RunId, nodes: &[NodeNo], timeout: Duration) -> Option<(RunStatus, Known)>;
@@ -148,6 +151,14 @@ impl Queue for Watched {
         self.note(self.backend.finish(done).await)?;
         self.let_go(done.iter().map(|(id, _)| id));
         Ok(())
+    }
+
+    async fn begin(&self, delivery: &DeliveryId, leaf: &TaskMessage) -> Result<bool, BackendError> {
+        self.note(self.backend.begin(delivery, leaf).await)
+    }
+
+    async fn fire(&self) -> Result<Option<Duration>, BackendError> {
+        self.note(self.backend.fire().await)
     }
 
     async fn renew(

@@ -1,9 +1,12 @@
 //! What a running task knows about itself.
 
 use std::any::type_name;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use celeriac_primitives::{NodeNo, RunId, TaskError, TaskId};
+use celeriac_primitives::{Json, LeafOptions, NodeNo, RunId, TaskError, TaskId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::state::{State, States};
@@ -17,6 +20,14 @@ pub struct TaskContext {
     attempt: u32,
     cancellation: CancellationToken,
     states: Arc<States>,
+    options: Option<Arc<LeafOptions>>,
+    reporter: Option<Arc<dyn Reporter>>,
+}
+
+/// Where a running task's own reports go. Workers are it.
+pub trait Reporter: std::fmt::Debug + Send + Sync {
+    /// Takes how far an attempt is: a state, and anything that describes it. Of several at hand the last counts.
+    fn progress(&self, task_id: TaskId, attempt: u32, state: &str, meta: Json);
 }
 
 impl TaskContext {
@@ -27,7 +38,19 @@ impl TaskContext {
         cancellation: CancellationToken,
         states: impl Into<Arc<States>>,
     ) -> Self {
-        Self { task_id, attempt, cancellation, states: states.into() }
+        Self { task_id, attempt, cancellation, states: states.into(), options: None, reporter: None }
+    }
+
+    /// The same with the options of its leaf.
+    #[must_use]
+    pub fn with_options(self, options: Option<Arc<LeafOptions>>) -> Self {
+        Self { options, ..self }
+    }
+
+    /// The same with somebody who takes its reports.
+    #[must_use]
+    pub fn with_reporter(self, reporter: Arc<dyn Reporter>) -> Self {
+        Self { reporter: Some(reporter), ..self }
     }
 
     /// The leaf's id.
@@ -50,6 +73,42 @@ impl TaskContext {
         self.attempt
     }
 
+    /// How many attempts there were before this one (Celery's `request.retries`).
+    pub fn retries(&self) -> u32 {
+        self.attempt.saturating_sub(1)
+    }
+
+    /// A header that the leaf was given with the option `headers`; `None` when there is none of this name, or it is of
+    /// another type.
+    pub fn header<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        member(self.options.as_ref()?.headers.as_ref()?, name)
+    }
+
+    /// A stamp that the leaf was given; `None` when there is none of this name, or it is of another type.
+    pub fn stamp<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        member(self.options.as_ref()?.stamps.as_ref()?, name)
+    }
+
+    /// The options of the leaf on which the engine acts, when any were set.
+    pub fn options(&self) -> Option<&LeafOptions> {
+        self.options.as_deref()
+    }
+
+    /// Says how far the task is: a state of your own, such as `PROGRESS`, and anything that describes it. Whoever
+    /// has the run's handle can read it while the task runs. Does not wait; reports that come too fast are replaced
+    /// by later ones.
+    ///
+    /// # Errors
+    /// When the description has no JSON form.
+    pub fn update_state(&self, state: &str, meta: &impl Serialize) -> Result<(), TaskError> {
+        let meta =
+            Json::new(meta).map_err(|error| TaskError::new("EncodeError", format!("the meta is {error}")))?;
+        if let Some(reporter) = &self.reporter {
+            reporter.progress(self.task_id, self.attempt, state, meta);
+        }
+        Ok(())
+    }
+
     /// The same text for every attempt at this leaf, and for no other leaf.
     ///
     /// Leaves run at least once: hand this key to whatever must not happen twice (a payment, a mail), so that the
@@ -58,7 +117,8 @@ impl TaskContext {
         self.task_id.to_string()
     }
 
-    /// Fires when the worker is about to cut the task off: it shuts down, and its deadline has passed. `is_cancelled()` asks, `cancelled().await` waits.
+    /// Fires when the task should come to an end: its soft time limit has passed, or its worker shuts down and is about
+    /// to cut it off. `is_cancelled()` asks, `cancelled().await` waits.
     pub fn cancellation(&self) -> &CancellationToken {
         &self.cancellation
     }
@@ -74,6 +134,11 @@ impl TaskContext {
             TaskError::new("MissingState", message)
         })
     }
+}
+
+fn member<T: DeserializeOwned>(object: &Json, name: &str) -> Option<T> {
+    let members: BTreeMap<String, Json> = object.to().ok()?;
+    members.get(name)?.to().ok()
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::any::type_name;
 use std::error::Error;
 
-use celeriac_primitives::TaskError;
+use celeriac_primitives::{Outcome, TaskError};
+
+use crate::verbs::verb;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -20,21 +22,33 @@ type BoxError = Box<dyn Error + Send + Sync>;
 pub trait IntoTaskError {
     /// The error as data: its type's name, what it says, and what the errors below it say.
     fn into_task_error(self) -> TaskError;
+
+    /// How a leaf ends whose task returned it: as failed, or as a [`Retry`](crate::Retry),
+    /// [`Reject`](crate::Reject) or [`Ignore`](crate::Ignore) says.
+    fn into_outcome(self) -> Outcome;
 }
 
 #[diagnostic::do_not_recommend]
 impl<E: Into<BoxError>> IntoTaskError for E {
     fn into_task_error(self) -> TaskError {
-        let error = match self.into().downcast::<TaskError>() {
-            Ok(error) => return *error,
-            Err(error) => error,
-        };
-        let causes = std::iter::successors(error.source(), |&cause| cause.source());
-        TaskError {
-            kind: short_name(type_name::<E>()),
-            message: error.to_string(),
-            causes: causes.map(ToString::to_string).collect(),
-        }
+        task_error(self.into(), type_name::<E>())
+    }
+
+    fn into_outcome(self) -> Outcome {
+        verb(self.into()).unwrap_or_else(|error| Outcome::Failed(task_error(error, type_name::<E>())))
+    }
+}
+
+fn task_error(error: BoxError, type_name: &str) -> TaskError {
+    let error = match error.downcast::<TaskError>() {
+        Ok(error) => return *error,
+        Err(error) => error,
+    };
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    TaskError {
+        kind: short_name(type_name),
+        message: error.to_string(),
+        causes: causes.map(ToString::to_string).collect(),
     }
 }
 

@@ -57,6 +57,7 @@ mod nearest;
 mod state;
 mod task;
 mod variadic;
+mod verbs;
 mod wiring;
 
 pub use arg::Arg;
@@ -65,13 +66,14 @@ pub use bind::Row;
 
 pub use celeriac_macros::task;
 pub use chain::{Steps, chain};
-pub use context::TaskContext;
+pub use context::{Reporter, TaskContext};
 pub use error::IntoTaskError;
 pub use flow::{Flow, FlowError, Grouped, Ignored, IntoCanvas, One, Tolerant};
 pub use group::{Header, Members, chord, group};
 pub use state::{State, StateType, States};
 pub use task::{Handler, Output, Param, Parameter, Task, TaskDef};
 pub use variadic::Variadic;
+pub use verbs::{Ignore, Reject, Retry};
 pub use wiring::{Accepts, Callback, Complete, Errback, Fits, Last, PartialArguments};
 
 /// What the expansions of the macros name; nothing here is for users.
@@ -80,7 +82,7 @@ pub mod __private {
     pub use std::sync::OnceLock;
 
     pub use celeriac_macros::{canvas, tasks};
-    pub use celeriac_primitives::{Json, Outcome, TaskError, TaskName};
+    pub use celeriac_primitives::{Json, Options, Outcome, RetryPolicy, TaskError, TaskName};
     pub use futures::future::BoxFuture;
 
     pub use crate::arg::Arg;

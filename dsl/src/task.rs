@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use celeriac_primitives::{Json, Outcome, TaskError, TaskName};
+use celeriac_primitives::{Json, Options, Outcome, TaskError, TaskName};
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -42,6 +42,8 @@ pub struct TaskDef {
     pub params: &'static [Param],
     /// The states that the function asks for.
     pub states: Vec<StateType>,
+    /// Options of its leaves that do not set their own.
+    pub options: Options,
     /// The function.
     pub handler: Handler,
     /// The function's doc comment.
@@ -134,12 +136,12 @@ impl<T, E> Fallible for Result<T, E> {
     type Success = T;
 }
 
-/// The result of a function with its error as data.
+/// The result of a function, with how the leaf ends in the place of its error.
 ///
 /// # Errors
 /// The function's own.
-pub fn fallible<T, E: IntoTaskError>(result: Result<T, E>) -> Result<T, TaskError> {
-    result.map_err(E::into_task_error)
+pub fn fallible<T, E: IntoTaskError>(result: Result<T, E>) -> Result<T, Outcome> {
+    result.map_err(E::into_outcome)
 }
 
 /// Asks whether `T` is a `Result`: the answer of the type's own constant goes before the trait's.
@@ -171,10 +173,10 @@ pub const fn entry<T: Task>(_: &T) -> (&'static str, fn() -> TaskDef) {
 }
 
 /// The outcome of a function that returned.
-pub fn outcome<T: Output>(result: Result<T, TaskError>) -> Outcome {
+pub fn outcome<T: Output>(result: Result<T, Outcome>) -> Outcome {
     let value = match result {
         Ok(value) => value,
-        Err(error) => return Outcome::Failed(error),
+        Err(outcome) => return outcome,
     };
     match Json::new(&value) {
         Ok(json) => Outcome::Success(json),

@@ -211,7 +211,7 @@ impl RunState {
         self.nodes.iter().map(|node| node.phase)
     }
 
-    /// How a node ended, once it has.
+    /// How a node ended, once it has; until then, how its last attempt did.
     pub fn outcome_of(&self, node: NodeNo) -> Option<&Outcome> {
         self.outcomes.get(node.index())?.as_ref()
     }
@@ -261,6 +261,8 @@ impl RunState {
             state.attempt += 1;
             self.owed += 1;
             step.released.push(Release { node, attempt: state.attempt });
+            // What the next attempt is composed from, and why it is made.
+            self.outcomes[node.index()] = Some(completion.outcome);
             return Verdict::Retried;
         }
         self.outcomes[node.index()] = Some(completion.outcome);

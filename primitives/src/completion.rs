@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Json, TaskId, TaskName, TaskState};
+use crate::{Json, TaskId, TaskName, TaskState, When};
 
 /// A report on one delivery: this attempt at this leaf ended thus.
 ///
@@ -29,8 +29,8 @@ pub enum Outcome {
     Ignored,
     /// The task returned an error, or panicked.
     Failed(TaskError),
-    /// The task asked to run again.
-    Retry(TaskError),
+    /// The leaf runs again.
+    Retry(Box<Retry>),
     /// The task or its worker refused the message, for this reason.
     Rejected(String),
     /// Somebody revoked it.
@@ -51,6 +51,21 @@ pub enum Outcome {
     UnknownTask,
     /// The message could not be read.
     Undecodable(String),
+}
+
+/// How a leaf runs again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Why.
+    pub error: TaskError,
+    /// When; at once when it is not said.
+    pub start: Option<When>,
+    /// Other arguments than before, positional (a JSON list) and by name (a JSON object).
+    pub arguments: Option<(Json, Json)>,
+    /// After which moment the leaf does not start any more, in milliseconds since 1970, when that was decided.
+    pub expires_ms: Option<u64>,
+    /// How many attempts besides the first the task allows, when it says so itself. For its worker alone.
+    pub max_retries: Option<u32>,
 }
 
 /// An error of a task, as data.
@@ -97,6 +112,11 @@ impl Outcome {
         }
     }
 
+    /// The leaf runs again at once, because of this.
+    pub fn retry(error: TaskError) -> Self {
+        Self::Retry(Box::new(Retry::new(error)))
+    }
+
     /// The value that successors get; `None` when there is none.
     pub fn value(&self) -> Option<Json> {
         match self {
@@ -110,7 +130,8 @@ impl Outcome {
     pub fn error(&self) -> Option<TaskError> {
         let (kind, message) = match self {
             Self::Success(_) | Self::Ignored => return None,
-            Self::Failed(error) | Self::Retry(error) => return Some(error.clone()),
+            Self::Failed(error) => return Some(error.clone()),
+            Self::Retry(retry) => return Some(retry.error.clone()),
             Self::Rejected(reason) => ("Reject", reason.clone()),
             Self::Revoked(reason) => ("TaskRevokedError", reason.clone()),
             Self::Expired => ("TaskRevokedError", "expired".to_owned()),
@@ -122,6 +143,13 @@ impl Outcome {
             Self::Undecodable(reason) => ("DecodeError", reason.clone()),
         };
         Some(TaskError::new(kind, message))
+    }
+}
+
+impl Retry {
+    /// Runs again at once, with the same arguments.
+    pub fn new(error: TaskError) -> Self {
+        Self { error, start: None, arguments: None, expires_ms: None, max_retries: None }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Json, NodeNo, Outcome, TaskId, TaskName};
+use crate::{Json, LeafOptions, NodeNo, Outcome, TaskId, TaskName};
 
 /// One attempt at one leaf, ready to run: name and arguments, and nothing of the graph.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,12 @@ pub struct TaskMessage {
     /// pieces, some of which the worker fetches. Empty for most.
     #[serde(default)]
     pub input: Vec<Piece>,
+    /// How it is to be run, when something about that was said.
+    #[serde(default)]
+    pub options: Option<Arc<LeafOptions>>,
+    /// Whether a retry has put other arguments in the place of those of the canvas.
+    #[serde(default)]
+    pub replaced: bool,
 }
 
 /// A piece of a value's JSON text.
@@ -98,6 +104,8 @@ mod tests {
             args: Json::parse("[8]").unwrap(),
             kwargs: Json::parse("{}").unwrap(),
             input: vec![text("["), Piece::Result(one), text(",7,"), Piece::Result(one), text("]")],
+            options: None,
+            replaced: false,
         };
         assert_eq!(message.references(), [one]);
         let outcome = Outcome::Success(Json::parse("[1]").unwrap());

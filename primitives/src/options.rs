@@ -1,9 +1,11 @@
 //! Calling options of a signature or canvas.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use crate::{Canvas, Json, OnFailure};
+use serde::Serialize;
+
+use crate::{Canvas, Json, JsonError, OnFailure, RetryPolicy, When};
 
 /// What `apply_async` takes besides arguments: queue, priority, countdown, callbacks, …
 ///
@@ -40,14 +42,27 @@ const KNOWN: &[Known] = &[
     ("acks_late", "true or false", is::<bool>),
     ("compression", "a name such as \"gzip\"", is::<String>),
     ("countdown", "a number of seconds, not negative", is_seconds),
+    ("eta", "a date and time such as \"2026-11-25T08:00:00+01:00\"", is_time),
+    (
+        "expires",
+        "a number of seconds, not negative, or a date and time such as \"2026-11-25T08:00:00+01:00\"",
+        is_expiry,
+    ),
     ("headers", "an object", is::<BTreeMap<String, Json>>),
     ("ignore_result", "true or false", is::<bool>),
     ("on_failure", "\"fail\", \"drop\" or \"collect\"", is::<OnFailure>),
     ("priority", "a whole number from 0 to 9", is_priority),
     ("queue", "the name of a queue", is_queue),
+    (
+        "retry",
+        "an object with max_retries, delay, backoff, backoff_max, jitter, autoretry_for and dont_autoretry_for, all of \
+         them optional: numbers of seconds, type names of errors",
+        is_retry,
+    ),
     ("serializer", "a name such as \"json\"", is::<String>),
     ("shadow", "a name", is::<String>),
     ("soft_time_limit", "a number of seconds, not negative", is_seconds),
+    ("stamped_headers", "a list of names", is::<Vec<String>>),
     ("task_id", "a string of 1 to 255 characters", is_id),
     ("time_limit", "a number of seconds, not negative", is_seconds),
 ];
@@ -196,9 +211,103 @@ impl Options {
 
     /// These options with a countdown: how long after its release the task may start.
     #[must_use]
-    pub fn with_countdown(mut self, countdown: Duration) -> Self {
-        let seconds = Json::new(&countdown.as_secs_f64()).expect("a duration is a finite number");
-        self.fields().values.insert("countdown".to_owned(), seconds);
+    pub fn with_countdown(self, countdown: Duration) -> Self {
+        self.with("countdown", seconds(countdown))
+    }
+
+    /// These options with a moment before which the task does not start.
+    #[must_use]
+    pub fn with_eta(self, eta: SystemTime) -> Self {
+        self.with("eta", time(eta))
+    }
+
+    /// These options with a time, counted from when the task is queued, after which it does not start any more.
+    #[must_use]
+    pub fn with_expires(self, expires: Duration) -> Self {
+        self.with("expires", seconds(expires))
+    }
+
+    /// These options with a moment after which the task does not start any more.
+    #[must_use]
+    pub fn with_expires_at(self, expires: SystemTime) -> Self {
+        self.with("expires", time(expires))
+    }
+
+    /// These options with attempts besides the first.
+    #[must_use]
+    pub fn with_retry(self, policy: &RetryPolicy) -> Self {
+        self.with("retry", policy.to_json())
+    }
+
+    /// These options with a time after which the task is cut off.
+    #[must_use]
+    pub fn with_time_limit(self, limit: Duration) -> Self {
+        self.with("time_limit", seconds(limit))
+    }
+
+    /// These options with a time after which the task is told to stop, by its cancellation token.
+    #[must_use]
+    pub fn with_soft_time_limit(self, limit: Duration) -> Self {
+        self.with("soft_time_limit", seconds(limit))
+    }
+
+    /// These options with `acks_late`: true for at least once, which is the default, false for at most once.
+    #[must_use]
+    pub fn with_acks_late(self, acks_late: bool) -> Self {
+        self.with("acks_late", Json::new(&acks_late).expect("a flag has a JSON form"))
+    }
+
+    /// These options with `ignore_result`: when nothing takes the task's value, it is not kept.
+    #[must_use]
+    pub fn with_ignore_result(self, ignore_result: bool) -> Self {
+        self.with("ignore_result", Json::new(&ignore_result).expect("a flag has a JSON form"))
+    }
+
+    /// These options with a name under which the run is known; see `App::submit`.
+    ///
+    /// # Errors
+    /// When it is empty or longer than 255 characters.
+    pub fn with_task_id(mut self, id: &str) -> Result<Self, OptionError> {
+        self.set("task_id", Json::string(id))?;
+        Ok(self)
+    }
+
+    /// These options with a name that stands for the task's in logs.
+    #[must_use]
+    pub fn with_shadow(self, shadow: &str) -> Self {
+        self.with("shadow", Json::string(shadow))
+    }
+
+    /// These options with one more header for the task to read.
+    ///
+    /// # Errors
+    /// When the value has no JSON form.
+    pub fn with_header(self, name: &str, value: &impl Serialize) -> Result<Self, JsonError> {
+        let value = Json::new(value)?;
+        let mut headers: BTreeMap<String, Json> =
+            self.value("headers").and_then(|headers| headers.to().ok()).unwrap_or_default();
+        headers.insert(name.to_owned(), value);
+        let headers = Json::object(headers.iter().map(|(name, value)| (name.as_str(), value)));
+        Ok(self.with("headers", headers))
+    }
+
+    /// These options with one more stamp: a value that the task and those who look at it see (Celery's `stamp`).
+    ///
+    /// # Errors
+    /// When the value has no JSON form.
+    pub fn with_stamp(self, name: &str, value: &impl Serialize) -> Result<Self, JsonError> {
+        let value = Json::new(value)?;
+        let mut names: Vec<String> =
+            self.value("stamped_headers").and_then(|names| names.to().ok()).unwrap_or_default();
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+        let names = Json::new(&names).expect("texts have a JSON form");
+        Ok(self.with("stamped_headers", names).with(name, value))
+    }
+
+    fn with(mut self, name: &str, value: Json) -> Self {
+        self.fields().values.insert(name.to_owned(), value);
         self
     }
 
@@ -233,6 +342,28 @@ fn check(name: &str, value: &Json) -> Result<(), OptionError> {
         Some((_, expected, fits)) if value.as_str() != "null" && !fits(value) => refuse(expected),
         _ => Ok(()),
     }
+}
+
+fn seconds(duration: Duration) -> Json {
+    Json::new(&duration.as_secs_f64()).expect("a duration is a finite number")
+}
+
+fn time(time: SystemTime) -> Json {
+    // What is beyond the calendar is as far away as its end.
+    let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::MAX);
+    Json::string(&time.to_string())
+}
+
+fn is_time(value: &Json) -> bool {
+    value.to::<String>().is_ok_and(|text| When::read_time(&text).is_some())
+}
+
+fn is_expiry(value: &Json) -> bool {
+    is_seconds(value) || is_time(value)
+}
+
+fn is_retry(value: &Json) -> bool {
+    RetryPolicy::read(value).is_ok()
 }
 
 fn is<T: serde::de::DeserializeOwned>(value: &Json) -> bool {

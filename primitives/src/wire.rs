@@ -86,6 +86,8 @@ mod tests {
             args: Json::parse(args).unwrap(),
             kwargs: Json::parse("{}").unwrap(),
             input: Vec::new(),
+            options: None,
+            replaced: false,
         }
     }
 
@@ -97,7 +99,7 @@ mod tests {
             Outcome::Success(Json::parse("[1]").unwrap()),
             Outcome::Ignored,
             Outcome::Failed(TaskError::new("ValueError", "boom")),
-            Outcome::Retry(TaskError::new("IOError", "again")),
+            Outcome::retry(TaskError::new("IOError", "again")),
             Outcome::Rejected("no".into()),
             Outcome::Revoked("revoked".into()),
             Outcome::Expired,

@@ -7,14 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use celeriac::backends::{
     Advance, Advanced, BackendError, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery, EventId,
-    Events, Known, NewRun, Queue, RunStatus, Store, Submitted, Swept, WorkerId,
+    Events, Known, NewRun, Progress, Queue, RunStatus, Store, Submitted, Swept, WorkerId,
 };
 use celeriac::engine::advance::Phase;
 use celeriac::engine::plan::ScopeNo;
 use celeriac::engine::{Plan, Release};
 use celeriac::memory::Memory;
 use celeriac::prelude::*;
-use celeriac::primitives::{Completion, NodeNo, RunId};
+use celeriac::primitives::{Completion, NodeNo, RunId, TaskMessage};
 
 /// What happens at the call that is meant.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,6 +89,15 @@ impl Store for Flaky {
     async fn dispatch(&self, run: RunId, leaves: &[Dispatch]) -> Result<usize, BackendError> {
         self.call(self.inner.dispatch(run, leaves)).await
     }
+    async fn note_progress(&self, reports: &[Progress]) -> Result<(), BackendError> {
+        self.inner.note_progress(reports).await
+    }
+    async fn progress(&self, run: RunId, nodes: &[NodeNo]) -> Result<Vec<Progress>, BackendError> {
+        self.inner.progress(run, nodes).await
+    }
+    async fn now(&self) -> Result<u64, BackendError> {
+        self.inner.now().await
+    }
     async fn status(&self, run: RunId) -> Result<Option<RunStatus>, BackendError> {
         self.inner.status(run).await
     }
@@ -133,6 +142,12 @@ impl Queue for Flaky {
     }
     async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError> {
         self.call(self.inner.finish(done)).await
+    }
+    async fn begin(&self, delivery: &DeliveryId, leaf: &TaskMessage) -> Result<bool, BackendError> {
+        self.call(self.inner.begin(delivery, leaf)).await
+    }
+    async fn fire(&self) -> Result<Option<Duration>, BackendError> {
+        self.inner.fire().await
     }
     async fn renew(
         &self,

@@ -121,6 +121,7 @@ impl<'s> Bench<'s> {
             release: *release,
             queue: self.plan.queue(release.node).cloned().unwrap_or_else(|| DEFAULT_QUEUE.into()),
             message: Arc::new(message),
+            start: None,
         };
         released.iter().zip(messages).map(leaf).collect()
     }

@@ -264,7 +264,7 @@ impl Wave<'_> {
 fn compose(plan: &Plan, run: RunId, released: &[Release], results: &impl Results) -> Vec<Dispatch> {
     let leaf = |release: &Release| {
         let message = Arc::new(plan.message(run, *release, results)?);
-        Some(Dispatch { release: *release, queue: DEFAULT_QUEUE.into(), message })
+        Some(Dispatch { release: *release, queue: DEFAULT_QUEUE.into(), message, start: None })
     };
     released.iter().filter_map(leaf).collect()
 }

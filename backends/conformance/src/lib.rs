@@ -26,6 +26,7 @@ mod table_values;
 pub mod tasks;
 pub mod whole;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -38,6 +39,9 @@ pub use bench::Bench;
 pub trait Subject: Send + Sync {
     /// The backend.
     fn backend(&self) -> &dyn Backend;
+
+    /// The same, to be shared.
+    fn shared(&self) -> Arc<dyn Backend>;
 
     /// Lets time pass by the backend's clock.
     async fn pass(&self, time: Duration);
@@ -124,6 +128,28 @@ macro_rules! suite {
                 a_leaf_that_is_reported_while_it_waits_to_come_again_does_not_come_again
                 what_comes_again_comes_before_all_that_is_new
                 a_leaf_that_kills_its_workers_ends_as_worker_lost
+            }
+            life {
+                a_countdown_delays_its_leaf_and_no_other
+                an_eta_is_kept_and_one_that_is_past_delays_nothing
+                a_countdown_of_the_run_delays_what_starts_it
+                a_delayed_leaf_survives_its_coordinator_and_runs_once
+                a_leaf_that_nobody_starts_in_time_expires
+                a_leaf_that_has_started_does_not_expire
+                an_expiry_of_the_run_holds_for_every_leaf
+                a_route_and_a_declaration_choose_the_queue
+                a_policy_runs_a_failed_leaf_again_and_its_chord_waits
+                a_policy_ends_with_the_last_error_and_lets_other_errors_pass
+                a_task_runs_again_later_with_other_arguments
+                a_task_that_always_asks_for_another_attempt_fails_in_the_end
+                a_rejected_leaf_fails_and_an_ignored_one_hands_null_on
+                a_leaf_past_its_time_limit_is_cut_off
+                a_leaf_past_its_soft_time_limit_is_told_so
+                a_leaf_that_is_acknowledged_early_runs_at_most_once
+                an_ignored_result_is_not_kept_unless_somebody_takes_it
+                a_task_reads_its_headers_and_stamps
+                progress_can_be_read_while_a_task_runs
+                a_canvas_with_a_task_id_is_one_run_under_it
             }
             events {
                 an_event_is_with_one_coordinator_at_a_time

@@ -9,7 +9,7 @@ use celeriac_dsl::{Arguments, Handler, TaskContext, TaskDef};
 use celeriac_engine::eager::{Evaluation, Leaf, eager};
 use celeriac_engine::view::Standing;
 use celeriac_primitives::{
-    Call, Canvas, Failure, Json, Kwargs, Outcome, Path, RunId, Segment, TaskError, TaskId, TaskName,
+    Call, Canvas, Failure, Json, Kwargs, Options, Outcome, Path, RunId, Segment, TaskError, TaskId, TaskName,
 };
 use celeriac_runtime::{App, Coordinator, CoordinatorOptions, GetError, Worker, WorkerOptions};
 use futures::future::BoxFuture;
@@ -270,6 +270,7 @@ fn definitions() -> Vec<TaskDef> {
         name: TaskName::new(*name).expect("the suite's names are good"),
         params: &[],
         states: Vec::new(),
+        options: Options::new(),
         handler,
         description: "a task of the suite",
     };

@@ -36,6 +36,29 @@ struct Shared {
     ended: Mutex<BinaryHeap<Reverse<(Instant, RunId)>>>,
     leaves_came: Notify,
     events_came: Notify,
+    clock: Clock,
+}
+
+/// The time, by tokio's clock.
+#[derive(Debug)]
+struct Clock {
+    start: Instant,
+    start_ms: u64,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        let since_1970 =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Self { start: Instant::now(), start_ms: since_1970.as_millis() as u64 }
+    }
+}
+
+impl Clock {
+    /// In milliseconds since 1970.
+    fn now_ms(&self) -> u64 {
+        self.start_ms + self.start.elapsed().as_millis() as u64
+    }
 }
 
 /// The events: those that wait, and those that a coordinator holds.
@@ -54,12 +77,13 @@ impl Memory {
 
     /// How much is kept, for tests of retention: runs, waiting and leased leaves, waiting and held events.
     pub fn census(&self) -> BTreeMap<&'static str, usize> {
-        let (waiting, leased) = lock(&self.0.leaves).census();
+        let (waiting, leased, timers) = lock(&self.0.leaves).census();
         let events = lock(&self.0.events);
         BTreeMap::from([
             ("runs", self.0.runs.len()),
             ("leaves waiting", waiting),
             ("leaves leased", leased),
+            ("timers", timers),
             ("events waiting", events.waiting.len()),
             ("events held", events.held.len()),
         ])

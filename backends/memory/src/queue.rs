@@ -1,12 +1,12 @@
 //! Leaves in memory.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{BackendError, Delivery, DeliveryId, Dispatch, Event, Queue, Swept, WorkerId};
-use celeriac_primitives::{Completion, Outcome, TaskMessage};
+use celeriac_primitives::{Completion, Outcome, TaskId, TaskMessage, When};
 use tokio::time::Instant;
 
 use crate::{Memory, after, lock};
@@ -17,6 +17,10 @@ pub(crate) struct Leaves {
     next: u64,
     queues: HashMap<Arc<str>, VecDeque<Waiting>>,
     leased: HashMap<u64, Lease>,
+    /// Leaves whose time has not come, by when it comes.
+    delayed: BTreeMap<(u64, u64), (Arc<str>, Arc<TaskMessage>)>,
+    /// Attempts at leaves that have not begun and expire, by when they do.
+    expiring: BTreeSet<(u64, TaskId, u32)>,
 }
 
 #[derive(Debug)]
@@ -36,8 +40,41 @@ struct Lease {
 }
 
 impl Leaves {
-    pub(crate) fn census(&self) -> (usize, usize) {
-        (self.queues.values().map(VecDeque::len).sum(), self.leased.len())
+    /// How many leaves wait, are leased, and how many timers there are.
+    pub(crate) fn census(&self) -> (usize, usize, usize) {
+        let waiting = self.queues.values().map(VecDeque::len).sum();
+        (waiting, self.leased.len(), self.delayed.len() + self.expiring.len())
+    }
+
+    fn push(&mut self, queue: &Arc<str>, message: Arc<TaskMessage>) {
+        self.next += 1;
+        let waiting = Waiting { entry: self.next, message, deliveries: 0 };
+        match self.queues.get_mut(queue) {
+            Some(queue) => queue.push_back(waiting),
+            None => drop(self.queues.insert(queue.clone(), VecDeque::from([waiting]))),
+        }
+    }
+
+    /// Takes the timers that are due: queues leaves, and returns what has expired.
+    fn fire(&mut self, now_ms: u64) -> Vec<(TaskId, u32)> {
+        while let Some(first) = self.delayed.first_entry().filter(|first| first.key().0 <= now_ms) {
+            let (queue, message) = first.remove();
+            self.push(&queue, message);
+        }
+        let mut expired = Vec::new();
+        while let Some((_, task_id, attempt)) =
+            self.expiring.first().copied().filter(|first| first.0 <= now_ms)
+        {
+            self.expiring.pop_first();
+            expired.push((task_id, attempt));
+        }
+        expired
+    }
+
+    /// When the next timer is due, in milliseconds since 1970.
+    fn next_timer(&self) -> Option<u64> {
+        let delayed = self.delayed.first_key_value().map(|((due, _), _)| *due);
+        delayed.into_iter().chain(self.expiring.first().map(|first| first.0)).min()
     }
 
     fn take(&mut self, worker: &WorkerId, queues: &[Arc<str>], max: usize, lease: Duration) -> Vec<Delivery> {
@@ -85,19 +122,25 @@ impl Memory {
     /// Queues leaves and wakes workers; returns how many.
     pub(crate) fn enqueue(&self, dispatched: impl Iterator<Item = Dispatch>) -> usize {
         let mut leaves = lock(&self.0.leaves);
-        let before = leaves.next;
-        for Dispatch { queue, message, .. } in dispatched {
-            leaves.next += 1;
-            let waiting = Waiting { entry: leaves.next, message, deliveries: 0 };
-            match leaves.queues.get_mut(&queue) {
-                Some(queue) => queue.push_back(waiting),
-                None => drop(leaves.queues.insert(queue, VecDeque::from([waiting]))),
+        let (mut queued, now_ms) = (0, self.0.clock.now_ms());
+        for leaf in dispatched {
+            queued += 1;
+            if let Some(expires_ms) = leaf.expires_ms() {
+                leaves.expiring.insert((expires_ms, leaf.message.task_id, leaf.message.attempt));
+            }
+            let Dispatch { queue, message, start, .. } = leaf;
+            match start.map(|start| start.at_ms(now_ms)).filter(|due| *due > now_ms) {
+                Some(due) => {
+                    leaves.next += 1;
+                    let place = (due, leaves.next);
+                    leaves.delayed.insert(place, (queue, message));
+                }
+                None => leaves.push(&queue, message),
             }
         }
-        let queued = leaves.next - before;
         drop(leaves);
         self.0.leaves_came.notify_waiters();
-        queued as usize
+        queued
     }
 }
 
@@ -123,6 +166,26 @@ impl Queue for Memory {
         // Still under the lock: a leaf is acknowledged and reported, or neither.
         self.append(done.iter().map(|(_, completion)| Event::Completed(completion.clone())));
         Ok(())
+    }
+
+    async fn begin(&self, _: &DeliveryId, leaf: &TaskMessage) -> Result<bool, BackendError> {
+        let Some(When::At(expires_ms)) = leaf.options.as_ref().and_then(|options| options.expires) else {
+            return Ok(true);
+        };
+        lock(&self.0.leaves).expiring.remove(&(expires_ms, leaf.task_id, leaf.attempt));
+        Ok(self.0.clock.now_ms() < expires_ms)
+    }
+
+    async fn fire(&self) -> Result<Option<Duration>, BackendError> {
+        let now_ms = self.0.clock.now_ms();
+        let mut leaves = lock(&self.0.leaves);
+        let expired = leaves.fire(now_ms).into_iter();
+        let completion = |(task_id, attempt)| Completion { task_id, attempt, outcome: Outcome::Expired };
+        self.append(expired.map(|leaf| Event::Completed(completion(leaf))));
+        let next = leaves.next_timer().map(|due| Duration::from_millis(due.saturating_sub(now_ms)));
+        drop(leaves);
+        self.0.leaves_came.notify_waiters();
+        Ok(next)
     }
 
     async fn renew(

@@ -1,13 +1,14 @@
 //! Runs in memory.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{
-    Advance, Advanced, BackendError, Dispatch, ErrorKind, Event, Known, NewRun, RunStatus, Store, Submitted,
+    Advance, Advanced, BackendError, Dispatch, ErrorKind, Event, Known, NewRun, Progress, RunStatus, Store,
+    Submitted,
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::{Results as _, ScopeNo};
@@ -29,6 +30,7 @@ pub(crate) struct Run {
     until: OnceLock<Instant>,
     state: Mutex<RunState>,
     version: watch::Sender<u64>,
+    progress: Mutex<HashMap<NodeNo, Progress>>,
 }
 
 impl Run {
@@ -130,7 +132,15 @@ impl Store for Memory {
                 }
                 let (expected, version, ended) = (plan.expected(), watch::Sender::new(1), state.ended());
                 let (until, state) = (OnceLock::new(), Mutex::new(state));
-                let run = Arc::new(Run { plan, expected, retention, until, state, version });
+                let run = Arc::new(Run {
+                    plan,
+                    expected,
+                    retention,
+                    until,
+                    state,
+                    version,
+                    progress: Mutex::default(),
+                });
                 if ended {
                     self.keep(id, &run);
                 }
@@ -182,6 +192,26 @@ impl Store for Memory {
         let mut state = lock(&run.state);
         // Under the run's lock: what is marked is queued before anybody else can look.
         Ok(self.enqueue(leaves.iter().filter(|leaf| state.dispatch(leaf.release)).cloned()))
+    }
+
+    async fn note_progress(&self, reports: &[Progress]) -> Result<(), BackendError> {
+        for report in reports {
+            if let Some(run) = self.run(report.task_id.run()) {
+                lock(&run.progress).insert(report.task_id.node(), report.clone());
+                run.touch();
+            }
+        }
+        Ok(())
+    }
+
+    async fn progress(&self, run: RunId, nodes: &[NodeNo]) -> Result<Vec<Progress>, BackendError> {
+        let Some(run) = self.run(run) else { return Ok(Vec::new()) };
+        let progress = lock(&run.progress);
+        Ok(nodes.iter().filter_map(|node| progress.get(node).cloned()).collect())
+    }
+
+    async fn now(&self) -> Result<u64, BackendError> {
+        Ok(self.0.clock.now_ms())
     }
 
     async fn status(&self, run: RunId) -> Result<Option<RunStatus>, BackendError> {

@@ -1,5 +1,6 @@
 //! The memory backend passes the suite, under virtual time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,6 +15,10 @@ struct InMemory(Memory);
 impl Subject for InMemory {
     fn backend(&self) -> &dyn Backend {
         &self.0
+    }
+
+    fn shared(&self) -> Arc<dyn Backend> {
+        Arc::new(self.0.clone())
     }
 
     async fn pass(&self, time: Duration) {

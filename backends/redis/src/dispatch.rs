@@ -7,15 +7,28 @@
 use std::sync::Arc;
 
 use celeriac_backends::{BackendError, Dispatch, ErrorKind, Store as _};
-use celeriac_primitives::RunId;
+use celeriac_engine::Release;
+use celeriac_primitives::{RunId, When};
 use redis::Script;
 
 use crate::RedisBackend;
-use crate::error::refused;
 use crate::meta::Digest;
 use crate::queue::write_message;
-use crate::scripts::{DISPATCH, SLICE};
+use crate::scripts::{DISPATCH, ENQUEUE, SLICE};
 use crate::settle::place_of;
+
+/// Times in scripts are floating point numbers, which are exact up to here; it is far off.
+const LATEST_MS: u64 = 1 << 52;
+
+/// When a leaf is to be queued, as 0 (at once), 1 (from now) or 2 (since 1970) and ms; and when it expires, in ms.
+fn timers(leaf: &Dispatch) -> [u64; 3] {
+    let (kind, ms) = match leaf.start {
+        None => (0, 0),
+        Some(When::After(ms)) => (1, ms),
+        Some(When::At(ms)) => (2, ms),
+    };
+    [kind, ms, leaf.expires_ms().unwrap_or(0)].map(|ms| ms.min(LATEST_MS))
+}
 
 impl RedisBackend {
     pub(crate) async fn dispatch_leaves(
@@ -58,17 +71,19 @@ impl RedisBackend {
         let script: &Script = &DISPATCH;
         let (link, keys) = (self.link(), self.link().keys.run(run));
         let mut queues: Vec<&Arc<str>> = Vec::new();
-        let mut written: Vec<u32> = Vec::with_capacity(3 * leaves.len());
-        for Dispatch { release, queue, .. } in leaves {
-            let place = place_of(&mut queues, queue);
-            written.extend([release.node.number(), release.attempt, place as u32 + 1]);
+        let mut written: Vec<u64> = Vec::with_capacity(6 * leaves.len());
+        for leaf in leaves {
+            let Release { node, attempt } = leaf.release;
+            let place = place_of(&mut queues, &leaf.queue);
+            written.extend([node.number().into(), attempt.into(), place as u64 + 1]);
+            written.extend(timers(leaf));
         }
         let reply: redis::Value = link
             .run("dispatch", script, |script| {
                 script.key(&keys.hash).key(&keys.states);
                 if mode == "queue" {
                     for name in &queues {
-                        script.key(link.keys.queue(name).stream);
+                        script.key(link.keys.queue(name).stream).key(&link.keys.timers(name)[..]);
                     }
                 }
                 script.arg(mode).arg(&digest.0[..]);
@@ -98,14 +113,14 @@ impl RedisBackend {
         queues.dedup();
         for queue in queues {
             let stream = self.link().keys.queue(queue).stream;
-            let mut pipe = redis::pipe();
-            for leaf in leaves.iter().filter(|leaf| leaf.queue == *queue) {
-                pipe.cmd("XADD").arg(&stream).arg("*").arg("m").arg(write_message(&leaf.message)).ignore();
-            }
-            let sent: Result<(), _> = pipe.query_async(&mut self.link().connection()).await;
-            sent.map_err(refused("dispatch"))?;
-            // A hint only: the user may lack the right to give it.
-            let _ = self.link().ask::<()>("dispatch", redis::cmd("PUBLISH").arg(&stream).arg("")).await;
+            self.link()
+                .run::<()>("dispatch", &ENQUEUE, |script| {
+                    script.key(&stream).key(&self.link().keys.timers(queue)[..]);
+                    for leaf in leaves.iter().filter(|leaf| leaf.queue == *queue) {
+                        script.arg(write_message(&leaf.message)).arg(&timers(leaf)[..]);
+                    }
+                })
+                .await?;
         }
         Ok(())
     }

@@ -7,6 +7,8 @@
 //! celeriac:{<run>}:stage:…           parts of a large run before it is visible; they expire
 //! celeriac:{q:<name>}:stream stream  leaves (m: task id, attempt, message)
 //! celeriac:{q:<name>}:again  list    entries that were given out before and are to be taken first
+//! celeriac:{q:<name>}:delayed  zset  leaves, as in the stream → when they are to be queued, in ms
+//! celeriac:{q:<name>}:expiring zset  task id and attempt of leaves that have not begun → when they expire, in ms
 //! celeriac:{q:<name>}:done…          stream and again of the reports (c: task id, attempt, outcome)
 //! celeriac:{events}:…                stream and again of the submissions (s: run id)
 //! celeriac:{events}:queues   set     the names of the queues
@@ -23,7 +25,8 @@
 //!            is the outbox
 //! p          the plan as bytes, when it is small
 //! w          whom each leaf counts down, when there are very few: settling such a run takes no plan
-//! o<node>    the outcome of a leaf
+//! o<node>    the outcome of a leaf, or, until it has one, of the attempt that asked for another
+//! g<node>    how far a running leaf is, in its own words
 //! c<node>    how many predecessors have succeeded, while some have and some have not
 //! a<node>    the current attempt, where it is not the first
 //! x<scope>   the node whose failure closed the scope
@@ -71,6 +74,11 @@ impl Keys {
     /// The stream of a queue is also the channel of its hints.
     pub(crate) fn queue(&self, name: &str) -> Line {
         self.line(&format!("{{q:{name}}}:"))
+    }
+
+    /// The timers of a queue: leaves that wait for their time, and when leaves expire.
+    pub(crate) fn timers(&self, name: &str) -> [String; 2] {
+        ["delayed", "expiring"].map(|what| format!("{}:{{q:{name}}}:{what}", self.0))
     }
 
     /// The reports on the leaves of a queue.

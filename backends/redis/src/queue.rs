@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{BackendError, Delivery, DeliveryId, Queue, Swept, WorkerId};
-use celeriac_primitives::{Completion, Outcome, TaskId, TaskMessage};
+use celeriac_primitives::{Completion, Outcome, TaskId, TaskMessage, When};
 
 use crate::RedisBackend;
 use crate::connection::GROUP;
 use crate::keys::Line;
 use crate::lines::{self, Entry, print_id};
-use crate::scripts::{FINISH, RENEW, RETIRE, SLICE};
+use crate::scripts::{BEGIN, FINISH, FIRE, RENEW, RETIRE, SLICE};
 use crate::settle::place_of;
 
 const HEAD: usize = 16 + 4;
+
+/// The timers of so many queues are looked at in one step.
+const QUEUES_AT_ONCE: usize = 100;
 
 #[async_trait]
 impl Queue for RedisBackend {
@@ -67,6 +70,41 @@ impl Queue for RedisBackend {
             }
         }
         Ok(())
+    }
+
+    async fn begin(&self, delivery: &DeliveryId, leaf: &TaskMessage) -> Result<bool, BackendError> {
+        let Some(When::At(expires_ms)) = leaf.options.as_ref().and_then(|options| options.expires) else {
+            return Ok(true);
+        };
+        let [_, expiring] = self.link().keys.timers(&delivery.queue);
+        let in_time: u8 = self
+            .link()
+            .run("begin", &BEGIN, |script| {
+                script.key(expiring).arg(head(leaf.task_id, leaf.attempt)).arg(expires_ms);
+            })
+            .await?;
+        Ok(in_time == 1)
+    }
+
+    async fn fire(&self) -> Result<Option<Duration>, BackendError> {
+        let link = self.link();
+        let (names, _) = self.queues().refresh(link, "fire").await?;
+        let (at_once, hints) =
+            (if link.is_cluster() { 1 } else { QUEUES_AT_ONCE }, link.keys.submissions().stream);
+        let mut next: Option<u64> = None;
+        for names in names.chunks(at_once) {
+            let due: i64 = link
+                .run("fire", &FIRE, |script| {
+                    for name in names {
+                        script.key(link.keys.queue(name).stream).key(&link.keys.timers(name)[..]);
+                        script.key(link.keys.reports(name).stream);
+                    }
+                    script.arg(SLICE).arg(&hints).arg(encode(&Outcome::Expired));
+                })
+                .await?;
+            next = next.into_iter().chain(u64::try_from(due)).min();
+        }
+        Ok(next.map(Duration::from_millis))
     }
 
     async fn renew(

@@ -1,11 +1,12 @@
 //! Runs in Redis: reading them, and letting them go.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{
-    Advance, Advanced, BackendError, Dispatch, Known, NewRun, RunStatus, Store, Submitted,
+    Advance, Advanced, BackendError, Dispatch, Known, NewRun, Progress, RunStatus, Store, Submitted,
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::ScopeNo;
@@ -17,7 +18,7 @@ use crate::error::{corrupt, refused};
 use crate::hints::Wait;
 use crate::keys::Keys;
 use crate::meta::{Digest, Meta};
-use crate::scripts::{FORGET, SLICE};
+use crate::scripts::{FORGET, PROGRESS, SLICE};
 use crate::settle::{node_no, scope_field};
 
 /// So many outcomes are read along with a run's status.
@@ -134,6 +135,46 @@ impl Store for RedisBackend {
 
     async fn dispatch(&self, run: RunId, leaves: &[Dispatch]) -> Result<usize, BackendError> {
         self.dispatch_leaves(run, leaves).await
+    }
+
+    async fn note_progress(&self, reports: &[Progress]) -> Result<(), BackendError> {
+        let mut runs: BTreeMap<RunId, Vec<&Progress>> = BTreeMap::new();
+        for report in reports {
+            runs.entry(report.task_id.run()).or_default().push(report);
+        }
+        let link = self.link();
+        let notes =
+            runs.iter().flat_map(|(run, reports)| reports.chunks(SLICE).map(move |slice| (*run, slice)));
+        let notes = notes.map(|(run, slice)| async move {
+            link.run::<()>("note_progress", &PROGRESS, |script| {
+                script.key(link.keys.run(run).hash);
+                script.arg(format!("{}{}", link.keys.changes(), Keys::change_channel(run)));
+                script.arg(&run.uuid().as_bytes()[..]);
+                for report in slice {
+                    let value = rmp_serde::to_vec(report).expect("a report has a MessagePack form");
+                    script.arg(format!("g{}", report.task_id.node())).arg(value);
+                }
+            })
+            .await
+        });
+        futures::future::try_join_all(notes).await.map(drop)
+    }
+
+    async fn progress(&self, run: RunId, nodes: &[NodeNo]) -> Result<Vec<Progress>, BackendError> {
+        let mut all = Vec::new();
+        for slice in nodes.chunks(SLICE) {
+            let names = slice.iter().map(|node| format!("g{node}")).collect();
+            let stored: Vec<Option<Vec<u8>>> = self.fields(run, "progress", names).await?;
+            for report in stored.into_iter().flatten() {
+                let report = rmp_serde::from_slice(&report);
+                all.push(report.map_err(|error| corrupt("progress", run).source(error))?);
+            }
+        }
+        Ok(all)
+    }
+
+    async fn now(&self) -> Result<u64, BackendError> {
+        self.now_ms().await
     }
 
     async fn status(&self, run: RunId) -> Result<Option<RunStatus>, BackendError> {

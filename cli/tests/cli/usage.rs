@@ -204,7 +204,11 @@ fn bad_json_is_told_with_its_path() {
 
 #[test]
 fn a_canvas_that_does_not_compile_is_refused_with_its_path() {
-    assert_snapshot!(celeriac(&["run", "add.s(1, 1) | mul.s(2).set(countdown=5)"]).error(), @"2 error: chain[1]: the option countdown is not supported; remove it (supported: queue, on_failure, link, link_error, finally)");
+    assert_snapshot!(celeriac(&["run", "add.s(1, 1) | mul.s(2).set(countdown='soon')"]).error(), @r#"
+    2 error: line 1, column 38: the option countdown cannot be "soon"
+      add.s(1, 1) | mul.s(2).set(countdown='soon')
+                                           ^ it takes a number of seconds, not negative
+    "#);
     assert_snapshot!(celeriac(&["run", "add.chunks([[1, 1]], 0)"]).error(), @r"
     2 error: line 1, column 22: the size of chunks is a whole number above 0
       add.chunks([[1, 1]], 0)

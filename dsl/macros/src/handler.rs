@@ -36,6 +36,7 @@ impl Task {
             _ => None,
         });
         let handler = self.handler();
+        let options = self.options.task_options(&private);
         quote! {
             static __PARAMS: [#private::Param; #count] = [#(#params),*];
 
@@ -53,6 +54,7 @@ impl Task {
                         name: <#ident as #private::Task>::name(),
                         params: &__PARAMS,
                         states: ::std::vec![#(#states),*],
+                        options: #options,
                         handler: #handler,
                         description: #description,
                     }

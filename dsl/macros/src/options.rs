@@ -1,6 +1,7 @@
 //! The options of `#[task(…)]`.
 
 use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
@@ -15,13 +16,27 @@ pub(crate) struct Options {
     pub(crate) name: Option<LitStr>,
     /// The crate that expansions name.
     pub(crate) krate: Path,
+    /// Calling options, with their values.
+    calling: Vec<(&'static str, Expr)>,
 }
 
-const KNOWN: [&str; 2] = ["name", "crate"];
+/// The options, with an example of each.
+const KNOWN: [(&str, &str); 10] = [
+    ("name", "name = \"proj.tasks.add\""),
+    ("crate", "crate = celeriac"),
+    ("queue", "queue = \"mail\""),
+    ("priority", "priority = 9"),
+    ("retry", "retry = RetryPolicy::new(3)"),
+    ("time_limit", "time_limit = 30"),
+    ("soft_time_limit", "soft_time_limit = 20"),
+    ("expires", "expires = 3600"),
+    ("acks_late", "acks_late = false"),
+    ("ignore_result", "ignore_result = true"),
+];
 
 impl Options {
     pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Self {
-        let mut options = Self { name: None, krate: syn::parse_quote!(::celeriac) };
+        let mut options = Self { name: None, krate: syn::parse_quote!(::celeriac), calling: Vec::new() };
         let metas = match Punctuated::<Meta, Token![,]>::parse_terminated.parse2(tokens) {
             Ok(metas) => metas,
             Err(error) => {
@@ -33,7 +48,7 @@ impl Options {
         let mut seen: Vec<String> = Vec::new();
         for meta in &metas {
             let name = meta.path().get_ident().map(ToString::to_string).unwrap_or_default();
-            if !KNOWN.contains(&name.as_str()) {
+            if !KNOWN.iter().any(|(known, _)| *known == name) {
                 errors.at(meta.path(), unknown(&name));
             } else if seen.contains(&name) {
                 errors.at(meta, format!("option `{name}` is given twice; keep one"));
@@ -59,22 +74,47 @@ impl Options {
                 Err(message) => errors.at(text, message),
             },
             ("crate", Expr::Path(path)) => self.krate = path.path.clone(),
-            _ => errors.add(syn::Error::new(
+            ("name" | "crate", _) => errors.add(syn::Error::new(
                 value.span(),
                 format!("option `{name}` is written `{}`", example(name)),
             )),
+            (name, value) => {
+                let known = KNOWN.iter().find(|(known, _)| *known == name);
+                self.calling.extend(known.map(|(known, _)| (*known, value.clone())));
+            }
         }
+    }
+
+    /// The calling options as an expression.
+    pub(crate) fn task_options(&self, private: &TokenStream) -> TokenStream {
+        let set = self.calling.iter().map(|(name, value)| match *name {
+            "retry" => quote_spanned! {value.span()=>
+                let __policy: #private::RetryPolicy = #value;
+                let __options = __options.with_retry(&__policy);
+            },
+            name => quote_spanned! {value.span()=>
+                let mut __options = __options;
+                __options
+                    .set(#name, #private::Json::new(&(#value)).expect("the value has a JSON form"))
+                    .unwrap_or_else(|error| ::core::panic!("#[task]: {}", error));
+            },
+        });
+        quote!({ let __options = #private::Options::new(); #(#set)* __options })
     }
 }
 
 fn example(option: &str) -> &'static str {
-    if option == "crate" { "crate = celeriac" } else { "name = \"proj.tasks.add\"" }
+    KNOWN.iter().find(|(known, _)| *known == option).map_or("", |(_, example)| example)
 }
 
 fn unknown(name: &str) -> String {
-    match nearest(name, KNOWN.into_iter()) {
+    let names = KNOWN.iter().map(|(known, _)| *known);
+    match nearest(name, names.clone()) {
         Some(known) => format!("`#[task]` has no option `{name}`; did you mean `{known}`?"),
-        None => format!("`#[task]` has no option `{name}`; it has `name` and `crate`"),
+        None => {
+            let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+            format!("`#[task]` has no option `{name}`; it has {}", names.join(", "))
+        }
     }
 }
 

@@ -6,13 +6,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use celeriac_backends::{Backend, BackendError, Dispatch, Known, NewRun};
 use celeriac_dsl::{FlowError, IntoCanvas, States, TaskDef};
+use celeriac_engine::plan::{Defaults, RunOptions};
 use celeriac_engine::{CompileError, Plan, Release};
 use celeriac_memory::Memory;
-use celeriac_primitives::{Limits, RunId, TaskName};
+use celeriac_primitives::{Canvas, Limits, OptionError, Options, RunId, TaskName};
+use wildmatch::WildMatch;
 
 use crate::coordinator::compose;
 use crate::patience::{OUTAGE_MAX, outlast};
-use crate::{Coordinator, CoordinatorOptions, Handle, Registry, Worker, WorkerOptions};
+use crate::registry::Refused;
+use crate::{Coordinator, CoordinatorOptions, Handle, Registry, Submission, Worker, WorkerOptions};
 
 /// A named set of tasks on a backend. Cheap to clone.
 ///
@@ -28,6 +31,7 @@ struct Inner {
     has_backend: bool,
     registry: Arc<Registry>,
     states: Arc<States>,
+    routes: Vec<Route>,
     limits: Limits,
     retention: Option<Duration>,
     embedded: Option<WorkerOptions>,
@@ -41,9 +45,29 @@ pub struct AppBuilder {
     backend: Option<Arc<dyn Backend>>,
     tasks: Vec<TaskDef>,
     states: States,
+    routes: Vec<(String, Options)>,
     limits: Limits,
     retention: Option<Duration>,
     embedded: Option<WorkerOptions>,
+}
+
+/// Options of all tasks whose name fits.
+#[derive(Clone, Debug)]
+struct Route {
+    pattern: WildMatch,
+    options: RunOptions,
+}
+
+impl Inner {
+    /// What is set for a task's leaves that do not set it themselves: with its declaration, then by the first route that
+    /// fits its name.
+    fn options_of(&self, name: &TaskName) -> RunOptions {
+        let declared = self.registry.options(name).cloned().unwrap_or_default();
+        match self.routes.iter().find(|route| route.pattern.matches(name.as_str())) {
+            Some(route) => declared.or(&route.options),
+            None => declared,
+        }
+    }
 }
 
 /// An app that cannot be built.
@@ -53,6 +77,22 @@ pub enum BuildError {
     /// Two tasks of one name.
     #[error("two tasks are called {0}; give one of them another name with #[task(name = \"…\")]")]
     DuplicateTask(TaskName),
+    /// An option with which a task was declared has a value that does not fit.
+    #[error("task {task}: {source}")]
+    TaskOption {
+        /// The task.
+        task: TaskName,
+        /// Which option, and what it takes.
+        source: OptionError,
+    },
+    /// A route whose options do not fit.
+    #[error("route {pattern:?}: {source}")]
+    Route {
+        /// The names it is for.
+        pattern: String,
+        /// Which option, and what it takes.
+        source: OptionError,
+    },
     /// A task takes a `State<T>` that the app does not have.
     #[error(
         "task {task} takes State<{state}>, and the app has none; add .state(…) with a value of this type"
@@ -72,6 +112,9 @@ pub enum SubmitError {
     /// An argument has no JSON form.
     #[error(transparent)]
     Flow(#[from] FlowError),
+    /// An option of the run does not fit.
+    #[error(transparent)]
+    Option(OptionError),
     /// It cannot be compiled.
     #[error(transparent)]
     Compile(#[from] CompileError),
@@ -88,6 +131,7 @@ impl App {
             backend: None,
             tasks: Vec::new(),
             states: States::new(),
+            routes: Vec::new(),
             limits: Limits::default(),
             retention: Some(RETENTION),
             embedded: None,
@@ -145,6 +189,7 @@ impl App {
             has_backend,
             registry: self.0.registry.clone(),
             states: self.0.states.clone(),
+            routes: self.0.routes.clone(),
             limits: self.0.limits,
             retention: self.0.retention,
             embedded,
@@ -158,8 +203,16 @@ impl App {
     /// # Errors
     /// When the canvas cannot be compiled, or the backend does not take it; nothing has started then. A backend that
     /// does not answer may have taken it all the same: submit again with [`App::submit_as`] where that matters.
+    ///
+    /// With options for the run as a whole: [`App::apply_async`].
     pub async fn submit<C: IntoCanvas>(&self, canvas: C) -> Result<Handle<C::Output>, SubmitError> {
-        self.submit_as(new_run_id(), canvas).await
+        self.apply_async(canvas).send().await
+    }
+
+    /// A submission that is put together first: `app.apply_async(canvas).countdown(…).queue(…).await`. Nothing happens
+    /// before it is awaited.
+    pub fn apply_async<C: IntoCanvas>(&self, canvas: C) -> Submission<C> {
+        Submission::new(self.clone(), canvas)
     }
 
     /// The same under an id of the caller's choice. Submitting the same canvas under the same id again returns the
@@ -172,8 +225,17 @@ impl App {
         id: RunId,
         canvas: C,
     ) -> Result<Handle<C::Output>, SubmitError> {
-        let plan = Arc::new(Plan::compile_within(&canvas.into_canvas()?, &self.0.limits)?);
-        Ok(self.submit_plan_as(id, plan).await?)
+        let plan = self.compile(&canvas.into_canvas()?, &RunOptions::default())?;
+        Ok(self.submit_plan_as(id, Arc::new(plan)).await?)
+    }
+
+    /// Compiles a canvas as a submission would: with the options of its tasks and routes, and of a run.
+    ///
+    /// # Errors
+    /// See [`CompileError`].
+    pub fn compile(&self, canvas: &Canvas, run: &RunOptions) -> Result<Plan, CompileError> {
+        let task = |name: &TaskName| self.0.options_of(name);
+        Plan::compile_with(canvas, &self.0.limits, Defaults { run, task: &task })
     }
 
     /// The same under a key of the caller's choice, such as `order-4711`: the same canvas under the same key is one run,
@@ -222,6 +284,14 @@ impl App {
         plan.queues().iter().for_each(|queue| worker.add_queue(queue));
     }
 
+    /// The same by the key under which it was submitted: that of [`App::submit_keyed`], or its canvas's `task_id`.
+    ///
+    /// # Errors
+    /// When the backend does not answer.
+    pub async fn run_keyed<T>(&self, key: &str) -> Result<Option<Handle<T>>, BackendError> {
+        self.run(RunId::from_key(key)).await
+    }
+
     /// The handle of a run that was submitted before, here or elsewhere; `None` when there is no such run.
     ///
     /// # Errors
@@ -259,6 +329,15 @@ impl AppBuilder {
     #[must_use]
     pub fn state<T: Any + Send + Sync>(mut self, state: T) -> Self {
         self.states.insert(state);
+        self
+    }
+
+    /// Routes tasks by name: leaves of tasks that fit `pattern` (`feeds.*`, `*` stands for any text, `?` for one
+    /// character) get these options, mostly a queue, where neither they nor their task nor the run says otherwise. The
+    /// first route that fits counts (Celery's `task_routes`).
+    #[must_use]
+    pub fn route(mut self, pattern: impl Into<String>, options: Options) -> Self {
+        self.routes.push((pattern.into(), options));
         self
     }
 
@@ -301,14 +380,23 @@ impl AppBuilder {
             if let Some(state) = task.missing_states(&self.states).first() {
                 return Err(BuildError::MissingState { task: task.name.clone(), state });
             }
-            registry.add(task).map_err(|task| BuildError::DuplicateTask(task.name))?;
+            registry.add(task).map_err(|refused| match refused {
+                Refused::Duplicate(task) => BuildError::DuplicateTask(task),
+                Refused::Option(task, source) => BuildError::TaskOption { task, source },
+            })?;
         }
+        let routes = self.routes.into_iter().map(|(pattern, options)| match RunOptions::of(&options) {
+            Ok(options) => Ok(Route { pattern: WildMatch::new(&pattern), options }),
+            Err(source) => Err(BuildError::Route { pattern, source }),
+        });
+        let routes = routes.collect::<Result<_, _>>()?;
         Ok(App(Arc::new(Inner {
             name: self.name,
             has_backend: self.backend.is_some(),
             backend: self.backend.unwrap_or_else(|| Arc::new(Memory::new())),
             registry: Arc::new(registry),
             states: Arc::new(self.states),
+            routes,
             limits: self.limits,
             retention: self.retention,
             embedded: self.embedded,
@@ -330,11 +418,13 @@ fn first_leaves(plan: &Plan, run: RunId) -> Vec<Dispatch> {
     if releases.len() > STARTS_MAX {
         return Vec::new();
     }
-    compose(plan, run, &releases, &Known::default()).0
+    let leaves = compose(plan, run, &releases, &Known::default()).0;
+    // Coordinators set timers.
+    if leaves.iter().any(Dispatch::is_timed) { Vec::new() } else { leaves }
 }
 
 /// A fresh run id: the time in its upper bits, chance below.
-fn new_run_id() -> RunId {
+pub(crate) fn new_run_id() -> RunId {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     RunId::from_parts(since_1970.as_millis() as u64, uuid::Uuid::new_v4().as_u128() as u64)
 }

@@ -11,10 +11,11 @@ use std::time::Duration;
 use celeriac_backends::{
     Advance, Advanced, Backend, BackendError, DEFAULT_QUEUE, Dispatch, Event, EventDelivery, EventId, Known,
 };
-use celeriac_engine::plan::{Composer, Results, ScopeNo};
+use celeriac_engine::plan::{Composer, Results, ScopeNo, retry_of};
 use celeriac_engine::{Plan, Release};
-use celeriac_primitives::{Completion, NodeNo, Outcome, RunId, TaskMessage, TaskState};
+use celeriac_primitives::{Completion, LeafOptions, NodeNo, Outcome, RunId, TaskMessage, TaskState, When};
 use futures::stream::{self, StreamExt};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -25,7 +26,7 @@ use crate::patience::{insist, pause};
 pub struct Coordinator {
     backend: Arc<dyn Backend>,
     stop: DropGuard,
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
 }
 
 /// How a coordinator works.
@@ -56,8 +57,13 @@ impl Default for CoordinatorOptions {
 impl Coordinator {
     pub(crate) fn start(backend: Arc<dyn Backend>, options: CoordinatorOptions) -> Self {
         let stop = CancellationToken::new();
-        let driver = Driver { backend: backend.clone(), options, stop: stop.clone() };
-        let tasks = [tokio::spawn(driver.clone().follow_events()), tokio::spawn(driver.sweep_often())];
+        let timer_set = Arc::new(Notify::new());
+        let driver = Driver { backend: backend.clone(), options, stop: stop.clone(), timer_set };
+        let tasks = [
+            tokio::spawn(driver.clone().follow_events()),
+            tokio::spawn(driver.clone().fire_timers()),
+            tokio::spawn(driver.sweep_often()),
+        ];
         Self { backend, stop: stop.drop_guard(), tasks }
     }
 
@@ -97,6 +103,9 @@ const OWED_FOR: Duration = Duration::from_secs(1);
 /// How long a coordinator that stops waits for its backend to give back what it took.
 const QUIESCE: Duration = Duration::from_secs(5);
 
+/// Timers that other coordinators have set are looked at this often: a leaf is not later than this.
+const TIMERS_EVERY: Duration = Duration::from_millis(500);
+
 /// How long one wait for events lasts.
 const EVENTS_WAIT: Duration = Duration::from_secs(60);
 
@@ -105,6 +114,8 @@ struct Driver {
     backend: Arc<dyn Backend>,
     options: CoordinatorOptions,
     stop: CancellationToken,
+    /// A leaf with a timer was dispatched: it may be the next to fire.
+    timer_set: Arc<Notify>,
 }
 
 impl Driver {
@@ -120,6 +131,29 @@ impl Driver {
             };
             if let Err(error) = answer {
                 self.stop.run_until_cancelled(pause(&error)).await;
+            }
+        }
+    }
+
+    /// Queues leaves when their time comes. Timers are in the backend; another coordinator may have set them.
+    async fn fire_timers(self) {
+        loop {
+            let set = self.timer_set.notified();
+            let next = match self.backend.fire().await {
+                Ok(next) => next.map_or(TIMERS_EVERY, |next| next.min(TIMERS_EVERY)),
+                Err(error) => {
+                    tracing::debug!(%error, "timers cannot be looked at");
+                    TIMERS_EVERY
+                }
+            };
+            let wait = async {
+                tokio::select! {
+                    () = tokio::time::sleep(next) => {}
+                    () = set => {}
+                }
+            };
+            if self.stop.run_until_cancelled(wait).await.is_none() {
+                return;
             }
         }
     }
@@ -217,9 +251,10 @@ impl Driver {
         }
         let Some(plan) = insist!(self.stop, self.backend.plan(run))? else { return Ok(()) };
         for slice in released.chunks(SLICE) {
-            // Who takes very much fetches it: then it need not be read here, nor sent twice.
+            // Who takes very much fetches it: then it need not be read here, nor sent twice. Who runs again may have
+            // been given other arguments: that is seen with all it takes at hand.
             let (large, small): (Vec<Release>, Vec<Release>) =
-                slice.iter().partition(|release| takes_much(&plan, release.node));
+                slice.iter().partition(|release| release.attempt == 1 && takes_much(&plan, release.node));
             let (nodes, scopes) = plan.inputs(&small);
             let known = if nodes.is_empty() && scopes.is_empty() {
                 Known::default()
@@ -228,7 +263,7 @@ impl Driver {
             };
             let (mut leaves, mut broken) = compose(&plan, run, &small, &known);
             let composer = plan.composer();
-            for leaf in leaves.iter_mut().filter(|leaf| is_large(leaf)) {
+            for leaf in leaves.iter_mut().filter(|leaf| is_large(leaf) && !leaf.message.replaced) {
                 let message = composer.message_by_reference(run, leaf.release, &known);
                 message.into_iter().for_each(|message| leaf.message = Arc::new(message));
             }
@@ -241,11 +276,15 @@ impl Driver {
             };
             for release in large {
                 match composer.message_by_reference(run, release, &failed) {
-                    Some(message) => leaves.push(leaf(&plan, release, message)),
+                    Some(message) => leaves.push(leaf(&plan, release, message, &known)),
                     None => broken.push(missing(run, release)),
                 }
             }
+            self.fix_expiry(&mut leaves).await?;
             insist!(self.stop, self.backend.dispatch(run, &leaves))?;
+            if leaves.iter().any(Dispatch::is_timed) {
+                self.timer_set.notify_one();
+            }
             if !broken.is_empty() {
                 // Only a damaged store can lack a result that was counted. The leaf fails, so that the run ends.
                 tracing::error!(%run, leaves = broken.len(), "results are missing from the store");
@@ -256,6 +295,23 @@ impl Driver {
                     Box::pin(self.dispatch(run, &released)).await?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Turns times from now after which leaves expire into moments.
+    async fn fix_expiry(&self, leaves: &mut [Dispatch]) -> Result<(), BackendError> {
+        let mut now_ms = None;
+        for leaf in leaves {
+            let Some(options) = leaf.message.options.clone() else { continue };
+            let Some(expires @ When::After(_)) = options.expires else { continue };
+            let now = match now_ms {
+                Some(now) => now,
+                None => *now_ms.insert(insist!(self.stop, self.backend.now())?),
+            };
+            let expires = Some(When::At(expires.at_ms(now)));
+            let options = Some(Arc::new(LeafOptions { expires, ..LeafOptions::clone(&options) }));
+            leaf.message = Arc::new(TaskMessage { options, ..TaskMessage::clone(&leaf.message) });
         }
         Ok(())
     }
@@ -356,7 +412,7 @@ fn prepared(plan: &Plan, run: RunId, completions: &[Completion]) -> Vec<Dispatch
         }
     }
     let mut leaves = compose(plan, run, &releases, &known).0;
-    leaves.retain(|leaf| !is_large(leaf));
+    leaves.retain(|leaf| !is_large(leaf) && !leaf.is_timed());
     leaves
 }
 
@@ -373,10 +429,22 @@ impl Results for AtHand<'_> {
     }
 }
 
-fn leaf(plan: &Plan, release: Release, message: TaskMessage) -> Dispatch {
+fn leaf(plan: &Plan, release: Release, mut message: TaskMessage, known: &impl Results) -> Dispatch {
     static DEFAULT: LazyLock<Arc<str>> = LazyLock::new(|| DEFAULT_QUEUE.into());
     let queue = plan.queue(release.node).unwrap_or(&DEFAULT).clone();
-    Dispatch { release, queue, message: Arc::new(message) }
+    let start = match retry_of(release, known) {
+        Some(retry) => {
+            // What once was a moment stays one.
+            if let (Some(expires_ms), Some(options)) = (retry.expires_ms, &message.options) {
+                let expires = Some(When::At(expires_ms));
+                message.options = Some(Arc::new(LeafOptions { expires, ..LeafOptions::clone(options) }));
+            }
+            retry.start
+        }
+        None => message.options.as_ref().and_then(|options| options.start),
+    };
+    let start = start.filter(|start| *start != When::After(0));
+    Dispatch { release, queue, message: Arc::new(message), start }
 }
 
 /// Whether a leaf takes very many results. What a failure is composed of is little.
@@ -402,7 +470,7 @@ pub(crate) fn compose(
     for release in released {
         match composer.message(run, *release, known) {
             Some(message) => {
-                leaves.push(leaf(plan, *release, message));
+                leaves.push(leaf(plan, *release, message, known));
             }
             None => broken.push(missing(run, *release)),
         }

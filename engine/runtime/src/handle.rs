@@ -4,7 +4,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{Backend, BackendError, ErrorKind, Known, RunStatus};
+use celeriac_backends::{Backend, BackendError, ErrorKind, Known, Progress, RunStatus};
+use celeriac_engine::advance::Phase;
 use celeriac_engine::render;
 use celeriac_engine::view::{Standing, standings};
 use celeriac_engine::{Plan, RunOutcome};
@@ -152,7 +153,28 @@ impl<T> Handle<T> {
     /// # Errors
     /// When the backend does not answer.
     pub async fn outcome_of(&self, node: NodeNo) -> Result<Option<Outcome>, BackendError> {
-        Ok(self.backend().known(self.id, &[node], &[]).await?.outcomes.remove(&node))
+        let outcome = self.backend().known(self.id, &[node], &[]).await?.outcomes.remove(&node);
+        Ok(outcome.filter(|outcome| outcome.state() != TaskState::Retry))
+    }
+
+    /// Why the last attempt at a leaf asked for another, as long as the leaf has not ended.
+    ///
+    /// # Errors
+    /// When the backend does not answer.
+    pub async fn retry_of(&self, node: NodeNo) -> Result<Option<TaskError>, BackendError> {
+        let outcome = self.backend().known(self.id, &[node], &[]).await?.outcomes.remove(&node);
+        Ok(outcome.filter(|outcome| outcome.state() == TaskState::Retry).and_then(|outcome| outcome.error()))
+    }
+
+    /// What running leaves have said about how far they are (Celery's `update_state`).
+    ///
+    /// # Errors
+    /// When the backend does not answer or does not know the run.
+    pub async fn progress(&self) -> Result<Vec<Progress>, BackendError> {
+        let phases = self.phases().await?.into_iter().enumerate();
+        let running = phases.filter(|(_, phase)| matches!(phase, Phase::Released | Phase::Dispatched));
+        let running: Vec<NodeNo> = running.map(|(i, _)| NodeNo::from_index(i)).collect();
+        self.backend().progress(self.id, &running).await
     }
 
     /// The first node that stands at this path of the canvas, such as `chain[1].header[3]`.
@@ -220,7 +242,7 @@ impl<T> Handle<T> {
         self.backend().changed(self.id, since, timeout).await?.ok_or_else(|| self.unknown("wait"))
     }
 
-    pub(crate) async fn phases(&self) -> Result<Vec<celeriac_engine::advance::Phase>, BackendError> {
+    pub(crate) async fn phases(&self) -> Result<Vec<Phase>, BackendError> {
         self.backend().phases(self.id).await?.ok_or_else(|| self.unknown("phases"))
     }
 

@@ -35,6 +35,7 @@ mod listing;
 mod members;
 mod patience;
 mod registry;
+mod submission;
 mod worker;
 
 pub use app::{App, AppBuilder, BuildError, SubmitError};
@@ -42,4 +43,5 @@ pub use coordinator::{Coordinator, CoordinatorOptions};
 pub use handle::{GetError, Handle, NodeReport};
 pub use listing::RunReport;
 pub use registry::Registry;
+pub use submission::{Apply, Submission};
 pub use worker::{Worker, WorkerOptions};

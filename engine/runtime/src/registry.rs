@@ -3,20 +3,37 @@
 use std::collections::BTreeMap;
 
 use celeriac_dsl::TaskDef;
+use celeriac_engine::plan::RunOptions;
 use celeriac_engine::text::Names;
-use celeriac_primitives::TaskName;
+use celeriac_primitives::{OptionError, TaskName};
 
 /// The tasks an app has.
 #[derive(Debug, Default)]
 pub struct Registry {
     tasks: BTreeMap<TaskName, TaskDef>,
+    /// Options with which tasks were declared.
+    options: BTreeMap<TaskName, RunOptions>,
+}
+
+/// A task that does not fit into a registry.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// Its name is taken.
+    Duplicate(TaskName),
+    /// An option has a value that does not fit.
+    Option(TaskName, OptionError),
 }
 
 impl Registry {
-    /// Adds a task; gives it back when the name is taken.
-    pub(crate) fn add(&mut self, task: TaskDef) -> Result<(), TaskDef> {
+    /// Adds a task.
+    pub(crate) fn add(&mut self, task: TaskDef) -> Result<(), Refused> {
         if self.tasks.contains_key(&task.name) {
-            return Err(task);
+            return Err(Refused::Duplicate(task.name));
+        }
+        let options =
+            RunOptions::of(&task.options).map_err(|error| Refused::Option(task.name.clone(), error))?;
+        if options != RunOptions::default() {
+            self.options.insert(task.name.clone(), options);
         }
         self.tasks.insert(task.name.clone(), task);
         Ok(())
@@ -25,6 +42,11 @@ impl Registry {
     /// The task with this full name.
     pub fn task(&self, name: &TaskName) -> Option<&TaskDef> {
         self.tasks.get(name)
+    }
+
+    /// The options with which a task was declared, when there are any.
+    pub(crate) fn options(&self, name: &TaskName) -> Option<&RunOptions> {
+        self.options.get(name)
     }
 
     /// All tasks, by name.

@@ -122,7 +122,7 @@ fn a_retry_raises_the_attempt_and_fences_the_old_one() {
     let plan = dag(1, &[]);
     let (mut state, first) = RunState::start(&plan);
     assert!(state.dispatch(first[0]));
-    let again = Outcome::Retry(TaskError::new("IOError", "again"));
+    let again = Outcome::retry(TaskError::new("IOError", "again"));
     let settled = state.settle(&plan, [Completion { outcome: again, ..success(first[0]) }]);
     let second = Release { attempt: 2, ..first[0] };
     assert_eq!((settled.verdicts, settled.released), (vec![Verdict::Retried], vec![second]));

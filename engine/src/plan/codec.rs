@@ -105,6 +105,7 @@ impl Parts {
             node.after.gate.iter().try_for_each(|to| before("node", i, to.index(), self.scopes.len()))?;
             if let NodeKind::Leaf(leaf) = &node.kind {
                 before("node", i, leaf.task as usize, self.tasks.len())?;
+                before("node", i, leaf.options.unwrap_or(0) as usize, self.options.len().max(1))?;
                 leaf.queue
                     .iter()
                     .try_for_each(|queue| before("node", i, *queue as usize, self.queues.len()))?;

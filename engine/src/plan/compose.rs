@@ -3,10 +3,13 @@
 //! Results are put together as text. Nothing is parsed here, and nothing is copied more often than it is sent.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use celeriac_primitives::{Failure, Json, NodeNo, Outcome, Piece, RunId, TaskMessage, TaskName};
+use celeriac_primitives::{
+    Failure, Json, LeafOptions, NodeNo, Outcome, Piece, Retry, RunId, TaskMessage, TaskName,
+};
 
-use super::{NodeKind, Plan, ScopeNo, Value};
+use super::{Edge, NodeKind, Plan, ScopeNo, Value};
 use crate::advance::Release;
 
 /// What is known of a run: where composing finds results.
@@ -34,10 +37,11 @@ impl Plan {
         Composer { plan: self, joins: HashMap::new() }
     }
 
-    /// What has to be known to compose these leaves: the leaves whose outcomes they take, and the scopes whose
-    /// failures they report; each once, by number.
+    /// What has to be known to compose these leaves: the leaves whose outcomes they take, those that run again, and the
+    /// scopes whose failures they report; each once, by number.
     pub fn inputs(&self, released: &[Release]) -> (Vec<NodeNo>, Vec<ScopeNo>) {
         let (mut leaves, mut joins, mut scopes) = (Vec::new(), Vec::new(), Vec::new());
+        leaves.extend(released.iter().filter(|release| release.attempt > 1).map(|release| release.node));
         for input in released.iter().filter_map(|release| self.node(release.node)?.input.as_ref()) {
             match input {
                 // Often many leaves take the same list: look through its join once.
@@ -112,6 +116,16 @@ impl Plan {
         Some(Json::new(&failure).expect("a failure has a JSON form"))
     }
 
+    /// The options that a worker gets. A value that another node takes is kept, whatever was said about ignoring it.
+    fn message_options(&self, node: NodeNo) -> Option<Arc<LeafOptions>> {
+        let options = self.options(node)?;
+        let is_taken = || self.successors(node).any(|(_, edge)| edge != Edge::After);
+        if options.ignore_result == Some(true) && is_taken() {
+            return Some(Arc::new(LeafOptions { ignore_result: None, ..LeafOptions::clone(options) }));
+        }
+        Some(options.clone())
+    }
+
     /// A leaf's failure as data, when it has failed.
     pub fn failure(&self, run: RunId, node: NodeNo, outcome: &Outcome) -> Option<Failure> {
         Some(Failure {
@@ -121,6 +135,17 @@ impl Plan {
             state: outcome.state(),
             error: outcome.error()?,
         })
+    }
+}
+
+/// How the attempt before this one asked for it.
+pub fn retry_of(release: Release, results: &impl Results) -> Option<&Retry> {
+    if release.attempt < 2 {
+        return None;
+    }
+    match results.outcome(release.node)? {
+        Outcome::Retry(retry) => Some(retry),
+        _ => None,
     }
 }
 
@@ -136,6 +161,21 @@ impl Composer<'_> {
     pub fn message(&mut self, run: RunId, release: Release, results: &impl Results) -> Option<TaskMessage> {
         let node = self.plan.node(release.node)?;
         let NodeKind::Leaf(leaf) = &node.kind else { return None };
+        let task: &TaskName = self.plan.task(release.node)?;
+        let message = |args, kwargs, replaced| TaskMessage {
+            task_id: run.task(release.node),
+            attempt: release.attempt,
+            task: task.clone(),
+            call: leaf.call,
+            args,
+            kwargs,
+            input: Vec::new(),
+            options: self.plan.message_options(release.node),
+            replaced,
+        };
+        if let Some((args, kwargs)) = retry_of(release, results).and_then(|retry| retry.arguments.as_ref()) {
+            return Some(message(args.clone(), kwargs.clone(), true));
+        }
         let mut args = String::with_capacity(leaf.args.len() + 16);
         args.push('[');
         if let Some(input) = &node.input {
@@ -146,16 +186,7 @@ impl Composer<'_> {
         }
         args.push_str(&leaf.args);
         args.push(']');
-        let task: &TaskName = self.plan.task(release.node)?;
-        Some(TaskMessage {
-            task_id: run.task(release.node),
-            attempt: release.attempt,
-            task: task.clone(),
-            call: leaf.call,
-            args: Json::from_compact(args),
-            kwargs: Json::from_compact(leaf.kwargs.clone()),
-            input: Vec::new(),
-        })
+        Some(message(Json::from_compact(args), Json::from_compact(leaf.kwargs.clone()), false))
     }
 
     /// The message for a leaf whose input is large: the worker fetches the results that it takes. Of `results` it asks
@@ -181,6 +212,8 @@ impl Composer<'_> {
             args: Json::from_compact(format!("[{}]", leaf.args)),
             kwargs: Json::from_compact(leaf.kwargs.clone()),
             input: pieces,
+            options: self.plan.message_options(release.node),
+            replaced: false,
         })
     }
 

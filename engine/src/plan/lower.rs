@@ -18,23 +18,29 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use celeriac_primitives::{
-    Call, Canvas, Chain, Chord, Chunks, Json, LimitError, Map, MapKind, NodeNo, OnFailure, Options, Path,
-    Segment, Signature, TaskName,
+    Call, Canvas, Chain, Chord, Chunks, Json, LeafOptions, LimitError, Map, MapKind, NodeNo, OnFailure,
+    Options, Path, Segment, Signature, TaskName,
 };
 
 use super::{
-    After, CompileError, Leaf, Node, NodeKind, Parts, Place, Scope, ScopeKind, ScopeNo, Value, is_inside,
+    After, CompileError, Defaults, Leaf, Node, NodeKind, Parts, Place, RunOptions, Scope, ScopeKind, ScopeNo,
+    Value, is_inside,
 };
 
 /// Compiles a canvas that is within its limits.
-pub(super) fn lower(canvas: &Canvas, nodes_max: usize) -> Result<Parts, CompileError> {
-    let mut lowering = Lowering::new(nodes_max);
+pub(super) fn lower(
+    canvas: &Canvas,
+    nodes_max: usize,
+    defaults: Defaults<'_>,
+) -> Result<Parts, CompileError> {
+    let mut lowering = Lowering::new(nodes_max, defaults);
     let output = lowering.canvas(canvas, Input::Nothing, &At::root(), &[])?.value();
-    let Lowering { tasks, queues, nodes, scopes, places, .. } = lowering;
-    Ok(Parts { tasks, queues, nodes, scopes, places, output })
+    let Lowering { tasks, queues, options, nodes, scopes, places, .. } = lowering;
+    Ok(Parts { tasks, queues, options, nodes, scopes, places, output })
 }
 
 /// What comes before a canvas, or after it.
@@ -54,6 +60,8 @@ struct At {
     place: u32,
     scope: ScopeNo,
     queue: Option<u32>,
+    /// Set on the canvases around, for the leaves that they hand them on to.
+    options: Option<Rc<LeafOptions>>,
     /// For a group that is flattened into a list: the policy of that list.
     list: Option<OnFailure>,
 }
@@ -61,13 +69,18 @@ struct At {
 /// Error callbacks that a canvas inherits from those around it: the place they were attached to, and the canvases.
 type Errbacks<'c> = (u32, &'c [Canvas]);
 
-struct Lowering {
+struct Lowering<'d> {
+    defaults: Defaults<'d>,
     /// Error callbacks stand once for every part that they cover, so a small canvas may become a large plan.
     nodes_max: usize,
     tasks: Vec<TaskName>,
+    /// What each task says about leaves that do not say it themselves.
+    task_defaults: Vec<RunOptions>,
     task_numbers: HashMap<TaskName, u32>,
     queues: Vec<Arc<str>>,
     queue_numbers: HashMap<String, u32>,
+    options: Vec<Arc<LeafOptions>>,
+    option_numbers: HashMap<Arc<LeafOptions>, u32>,
     nodes: Vec<Node>,
     scopes: Vec<Scope>,
     places: Vec<Place>,
@@ -75,14 +88,18 @@ struct Lowering {
     no_kwargs: Arc<str>,
 }
 
-impl Lowering {
-    fn new(nodes_max: usize) -> Self {
+impl<'d> Lowering<'d> {
+    fn new(nodes_max: usize, defaults: Defaults<'d>) -> Self {
         Self {
+            defaults,
             nodes_max,
             tasks: Vec::new(),
+            task_defaults: Vec::new(),
             task_numbers: HashMap::new(),
             queues: Vec::new(),
             queue_numbers: HashMap::new(),
+            options: Vec::new(),
+            option_numbers: HashMap::new(),
             nodes: Vec::new(),
             scopes: vec![Scope { parent: ScopeNo::ROOT, kind: ScopeKind::Root }],
             places: vec![Place { parent: 0, segment: None }],
@@ -310,7 +327,9 @@ impl Lowering {
         for (i, step) in chain.steps.iter().enumerate() {
             let is_covered = i < last || covers_last;
             let around = if is_covered { &together } else { at };
-            let at = At { queue: at.queue.filter(|_| i == 0), ..around.clone() };
+            // What is set on a chain is for its first step.
+            let (queue, options) = if i == 0 { (at.queue, at.options.clone()) } else { (None, None) };
+            let at = At { queue, options, ..around.clone() };
             let at = self.down(&at, Segment::Chain(i as u32));
             output = self.canvas(step, output, &at, if is_covered { &[] } else { errbacks })?;
         }
@@ -338,6 +357,10 @@ impl Lowering {
         let header = self.members(&chord.header, (Segment::Header, policy), input, &header_at, &[])?;
         let header = self.gathered(header, &header_at);
         self.close(at, header_at.scope, &over_header)?;
+        // The body has waited for its header: it does not wait again.
+        let body_options =
+            at.options.as_deref().map(|options| LeafOptions { start: None, ..options.clone() });
+        let body_at = At { options: body_options.map(Rc::new), ..body_at };
         self.canvas(body, Input::Fed(header), &body_at, errbacks)
     }
 
@@ -375,7 +398,7 @@ impl Lowering {
     fn close(&mut self, at: &At, scope: ScopeNo, errbacks: &[Errbacks<'_>]) -> Result<(), CompileError> {
         for (place, canvases) in errbacks {
             for (i, errback) in canvases.iter().enumerate() {
-                let around = At { place: *place, queue: None, ..at.clone() };
+                let around = At { place: *place, queue: None, options: None, ..at.clone() };
                 let at = self.detached(&around, Segment::LinkError(i as u32));
                 self.canvas(errback, Input::Fed(Value::Failure(scope)), &at, &[])?;
             }
@@ -390,7 +413,7 @@ impl Lowering {
 
     fn detached(&mut self, at: &At, segment: Segment) -> At {
         let scope = self.scope(at.scope, ScopeKind::Detached);
-        self.down(&At { scope, queue: None, ..at.clone() }, segment)
+        self.down(&At { scope, queue: None, options: None, ..at.clone() }, segment)
     }
 
     /// An input for several consumers: what refers to more than one node passes through one join, so that k values
@@ -427,6 +450,7 @@ impl Lowering {
         let task = match self.task_numbers.entry(task.clone()) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
+                self.task_defaults.push((self.defaults.task)(task));
                 self.tasks.push(task.clone());
                 *new.insert(self.tasks.len() as u32 - 1)
             }
@@ -436,7 +460,9 @@ impl Lowering {
             Input::Fed(value) => (Some(value), After::default()),
             Input::After(after) => (None, after),
         };
-        let kind = NodeKind::Leaf(Leaf { task, queue: at.queue, call, args, kwargs });
+        let is_first = input.is_none() && after.nodes.is_empty() && after.gate.is_none();
+        let (queue, options) = self.defaults_for(task, is_first, at);
+        let kind = NodeKind::Leaf(Leaf { task, queue, options, call, args, kwargs });
         Value::Node(self.node(Node { kind, input, after, scope: at.scope, place: at.place }))
     }
 
@@ -465,24 +491,58 @@ impl Lowering {
         }
     }
 
-    /// Takes over the queue; refuses options whose meaning would be lost.
+    /// Lays a canvas's options over those around it.
     fn with_options(&mut self, at: &At, options: &Options) -> Result<At, CompileError> {
-        let refused = |(name, value): &(&str, &Json)| match *name {
-            // At most once: running the leaf again would be the opposite of what was asked for.
-            "acks_late" => value.as_str() == "false",
-            name => UNSUPPORTED.contains(&name) && value.as_str() != "null",
-        };
-        if let Some((option, _)) = options.values().find(refused) {
-            return Err(CompileError::Option { path: self.path(at), option: option.to_owned() });
+        if options.values().next().is_none() {
+            return Ok(at.clone());
         }
-        let queue = options.queue().map(|queue| match self.queue_numbers.entry(queue) {
+        let read = LeafOptions::of(options);
+        let own = read.map_err(|source| CompileError::OptionValue { path: self.path(at), source })?;
+        let queue = options.queue().map(|queue| self.queue(queue));
+        let options = match &at.options {
+            _ if own.is_empty() => at.options.clone(),
+            Some(around) => Some(Rc::new(own.or(around))),
+            None => Some(Rc::new(own)),
+        };
+        Ok(At { queue: queue.or(at.queue), options, ..at.clone() })
+    }
+
+    fn queue(&mut self, queue: String) -> u32 {
+        match self.queue_numbers.entry(queue) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
                 self.queues.push(new.key().as_str().into());
                 *new.insert(self.queues.len() as u32 - 1)
             }
+        }
+    }
+
+    /// The queue and options of a leaf: what is set on it and around it, then on the run, then for its task.
+    fn defaults_for(&mut self, task: u32, is_first: bool, at: &At) -> (Option<u32>, Option<u32>) {
+        let run = self.defaults.run;
+        let mut queue = at.queue;
+        if queue.is_none()
+            && let Some(name) =
+                run.queue.as_ref().or(self.task_defaults[task as usize].queue.as_ref()).cloned()
+        {
+            queue = Some(self.queue(name));
+        }
+        let task = &self.task_defaults[task as usize];
+        let own = at.options.as_deref();
+        if run.leaf.is_empty() && task.leaf.is_empty() && own.is_none_or(LeafOptions::is_empty) {
+            return (queue, None);
+        }
+        // A countdown of the run delays the leaves that start it.
+        let run = LeafOptions { start: run.leaf.start.filter(|_| is_first), ..run.leaf.clone() };
+        let options = own.cloned().unwrap_or_default().or(&run).or(&task.leaf);
+        if options.is_empty() {
+            return (queue, None);
+        }
+        let number = *self.option_numbers.entry(Arc::new(options)).or_insert_with_key(|options| {
+            self.options.push(options.clone());
+            self.options.len() as u32 - 1
         });
-        Ok(At { queue: queue.or(at.queue), ..at.clone() })
+        (queue, Some(number))
     }
 
     fn down(&mut self, at: &At, segment: Segment) -> At {
@@ -501,13 +561,9 @@ impl Lowering {
     }
 }
 
-/// Options that change when or whether a task runs: ignoring one would run the canvas otherwise than it says.
-const UNSUPPORTED: &[&str] =
-    &["countdown", "eta", "expires", "max_retries", "priority", "soft_time_limit", "time_limit"];
-
 impl At {
     fn root() -> Self {
-        Self { place: 0, scope: ScopeNo::ROOT, queue: None, list: None }
+        Self { place: 0, scope: ScopeNo::ROOT, queue: None, options: None, list: None }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod codec;
 mod compose;
+mod defaults;
 mod graph;
 mod listing;
 mod lower;
@@ -13,12 +14,15 @@ mod value;
 
 use std::sync::Arc;
 
-use celeriac_primitives::{Call, LimitError, Limits, NodeNo, Path, Segment, TaskName};
+use celeriac_primitives::{
+    Call, LeafOptions, LimitError, Limits, NodeNo, OptionError, Path, Segment, TaskName,
+};
 use petgraph::graph::DiGraph;
 use serde::{Deserialize, Serialize};
 
 pub use codec::PlanError;
-pub use compose::{Composer, Results};
+pub use compose::{Composer, Results, retry_of};
+pub use defaults::{Defaults, RunOptions};
 pub use graph::Edge;
 pub use value::{After, Value};
 
@@ -49,6 +53,7 @@ pub struct Plan {
 struct Parts {
     tasks: Vec<TaskName>,
     queues: Vec<Arc<str>>,
+    options: Vec<Arc<LeafOptions>>,
     nodes: Vec<Node>,
     scopes: Vec<Scope>,
     /// A tree: each place is one segment below its parent; place 0 is the outermost canvas.
@@ -84,6 +89,7 @@ pub enum NodeKind {
 pub struct Leaf {
     task: u32,
     queue: Option<u32>,
+    options: Option<u32>,
     /// Once, or per item.
     pub call: Call,
     /// The bound arguments as JSON items without the brackets: `4,8`.
@@ -161,15 +167,13 @@ pub enum CompileError {
         /// The canvas that has it.
         path: Path,
     },
-    /// An option whose meaning would be lost.
-    #[error(
-        "{path}: the option {option} is not supported; remove it (supported: queue, on_failure, link, link_error, finally)"
-    )]
-    Option {
+    /// An option whose value does not fit.
+    #[error("{path}: {source}")]
+    OptionValue {
         /// The canvas that has it.
         path: Path,
-        /// The option.
-        option: String,
+        /// Which option, and what it takes.
+        source: OptionError,
     },
     /// Lists of lists that double with every step.
     #[error(
@@ -201,8 +205,20 @@ impl Plan {
         canvas: &celeriac_primitives::Canvas,
         limits: &Limits,
     ) -> Result<Plan, CompileError> {
+        Self::compile_with(canvas, limits, Defaults::none())
+    }
+
+    /// Compiles a canvas, with options for leaves that do not set their own.
+    ///
+    /// # Errors
+    /// See [`CompileError`].
+    pub fn compile_with(
+        canvas: &celeriac_primitives::Canvas,
+        limits: &Limits,
+        defaults: Defaults<'_>,
+    ) -> Result<Plan, CompileError> {
         limits.check(canvas)?;
-        let parts = lower::lower(canvas, limits.nodes_max)?;
+        let parts = lower::lower(canvas, limits.nodes_max, defaults)?;
         Plan::build(parts, limits.nodes_max)
     }
 
@@ -234,6 +250,11 @@ impl Plan {
     /// The queue that a leaf asks for.
     pub fn queue(&self, node: NodeNo) -> Option<&Arc<str>> {
         self.leaf(node)?.queue.map(|queue| &self.parts.queues[queue as usize])
+    }
+
+    /// What was said about how a leaf is to be run, when something was.
+    pub fn options(&self, node: NodeNo) -> Option<&Arc<LeafOptions>> {
+        self.leaf(node)?.options.map(|options| &self.parts.options[options as usize])
     }
 
     /// The call of a leaf; `None` for a join or an unknown number.

@@ -314,9 +314,9 @@ fn what_cannot_run_as_written_is_refused_with_its_place() {
         wrong.options_mut().set("on_failure", Json::string("ignore")).unwrap_err().to_string(),
         "option on_failure takes \"fail\", \"drop\" or \"collect\", not \"ignore\""
     );
-    let mut late = sig("a");
-    late.options_mut().set("countdown", Json::parse("5").unwrap()).unwrap();
-    let says = "chain[1]: the option countdown is not supported; remove it (supported: queue, on_failure, link, link_error, finally)";
+    let text = r#"{"task":"a","args":[],"kwargs":{},"options":{"countdown":"soon"},"subtask_type":null,"immutable":false}"#;
+    let late = Canvas::from_json(text).unwrap();
+    let says = "chain[1]: option countdown takes a number of seconds, not negative, not \"soon\"";
     refuse(sig("a").then(late), says);
 }
 
@@ -406,7 +406,7 @@ fn a_cycle_or_a_dangling_reference_is_refused() {
 /// A plan of leaves that only wait for each other: `edges` holds (from, to) with from < to.
 pub(crate) fn dag(nodes: usize, edges: &[(usize, usize)]) -> Plan {
     let members = (0..nodes).map(|_| sig("a"));
-    let mut parts = lower::lower(&Canvas::group(members), nodes).unwrap();
+    let mut parts = lower::lower(&Canvas::group(members), nodes, Defaults::none()).unwrap();
     for (from, to) in edges {
         parts.nodes[*to].after.nodes.push(NodeNo::from_index(*from));
     }

@@ -130,7 +130,7 @@ fn write_messages() -> Result<(), Box<dyn Error>> {
         ("completion_ignored", Outcome::Ignored),
         ("completion_failed", Outcome::Failed(error())),
         ("completion_failed_with_causes", Outcome::Failed(caused)),
-        ("completion_retry", Outcome::Retry(error())),
+        ("completion_retry", Outcome::retry(error())),
         ("completion_rejected", Outcome::Rejected("no".to_owned())),
         ("completion_revoked", Outcome::Revoked("revoked".to_owned())),
         ("completion_expired", Outcome::Expired),

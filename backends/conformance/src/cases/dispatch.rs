@@ -110,7 +110,7 @@ pub async fn prepared_leaves_are_queued_when_their_completions_release_them(subj
 }
 
 pub async fn prepared_leaves_that_the_same_step_ends_or_releases_again_are_not_queued(subject: &dyn Subject) {
-    let retry = Outcome::Retry(TaskError::new("IOError", "again"));
+    let retry = Outcome::retry(TaskError::new("IOError", "again"));
     for (number, outcome, attempts) in [(1, Outcome::Ignored, &[][..]), (2, boom(), &[]), (3, retry, &[2])] {
         let bench = Bench::submit_as(subject, number, sig("a").then(sig("b"))).await;
         bench.dispatch_outbox().await;
@@ -175,7 +175,7 @@ fn prepare(bench: &Bench<'_>, places: &[usize]) -> Vec<Dispatch> {
     let prepare = |index: &usize| {
         let release = bench.release(*index);
         let message = bench.plan.message(bench.run, release, &Given).expect("all inputs are known");
-        Dispatch { release, queue: DEFAULT_QUEUE.into(), message: Arc::new(message) }
+        Dispatch { release, queue: DEFAULT_QUEUE.into(), message: Arc::new(message), start: None }
     };
     places.iter().map(prepare).collect()
 }

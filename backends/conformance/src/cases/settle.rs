@@ -167,7 +167,7 @@ pub async fn an_ignored_leaf_hands_null_on(subject: &dyn Subject) {
 pub async fn a_retry_in_a_header_does_not_release_the_body(subject: &dyn Subject) {
     let bench = Bench::submit(subject, chord(&["a", "b"])).await;
     bench.dispatch_outbox().await;
-    let retry = Outcome::Retry(TaskError::new("IOError", "again"));
+    let retry = Outcome::retry(TaskError::new("IOError", "again"));
     let settled = bench.settle([bench.success(0, 1), bench.completion(1, retry)]).await;
     let second = Release { attempt: 2, ..bench.release(1) };
     assert_eq!(settled.verdicts, [Verdict::Accepted, Verdict::Retried]);
@@ -180,7 +180,7 @@ pub async fn a_retry_in_a_header_does_not_release_the_body(subject: &dyn Subject
 pub async fn a_completion_of_an_older_attempt_changes_nothing(subject: &dyn Subject) {
     let bench = Bench::submit(subject, sig("a")).await;
     bench.dispatch_outbox().await;
-    let retry = Outcome::Retry(TaskError::new("IOError", "again"));
+    let retry = Outcome::retry(TaskError::new("IOError", "again"));
     bench.settle([bench.completion(0, retry)]).await;
     let settled = bench.settle([bench.success(0, 1)]).await;
     assert_eq!(settled.verdicts, [Verdict::Stale]);

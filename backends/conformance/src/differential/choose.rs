@@ -304,7 +304,7 @@ impl Chooser {
             6 => Outcome::UnknownTask,
             7 => Outcome::Undecodable(text),
             8 => Outcome::Failed(TaskError::new("ValueError", text)),
-            9..12 => Outcome::Retry(TaskError::new("IOError", text)),
+            9..12 => Outcome::retry(TaskError::new("IOError", text)),
             12 => Outcome::Success(Json::string(&text)),
             _ => self.success(),
         }
@@ -403,9 +403,12 @@ impl Chooser {
     /// A leaf ready to be queued; one that cannot be composed has arguments that nobody else has.
     fn leaf(&mut self, run: RunId, plan: &Plan, release: Release, results: &impl Results) -> Dispatch {
         match plan.message(run, release, results) {
-            Some(message) => {
-                Dispatch { release, queue: queue_of(release.node).into(), message: Arc::new(message) }
-            }
+            Some(message) => Dispatch {
+                release,
+                queue: queue_of(release.node).into(),
+                message: Arc::new(message),
+                start: None,
+            },
             None => fake(run, release, &mut self.rng),
         }
     }
@@ -494,6 +497,8 @@ fn fake(run: RunId, release: Release, rng: &mut Rng) -> Dispatch {
         args: Json::list([Json::from_compact(rng.below(1000).to_string())]),
         kwargs: Json::from_compact("{}"),
         input: Vec::new(),
+        options: None,
+        replaced: false,
     };
-    Dispatch { release, queue: queue_of(release.node).into(), message: Arc::new(message) }
+    Dispatch { release, queue: queue_of(release.node).into(), message: Arc::new(message), start: None }
 }

@@ -1,8 +1,9 @@
 #!lua
 -- Queues released leaves and notes that they are dispatched; leaves out what is not in the outbox (any more).
--- KEYS: hash and states of the run, then the stream of each queue
+-- KEYS: hash and states of the run, then stream, delayed and expiring of each queue
 -- ARGV: 'queue', or 'look' (which are in the outbox) and 'mark' (note only) where the queues are kept elsewhere; the
---       digest of the plan; leaves as node, attempt and place of its queue, one after the other; their messages
+--       digest of the plan; leaves as node, attempt, place of its queue, time as 0 1 2, ms, when it expires in ms, one
+--       after the other; their messages
 -- Returns the places of the leaves that were in the outbox; -1 when the run's id was taken by another run.
 local META = '>BI4I4I4I4I4I4I4I4I8I8c16'
 local WINDOW = 16384
@@ -19,12 +20,16 @@ if meta[12] ~= ARGV[2] then return -1 end
 if (inline and #inline or redis.call('STRLEN', states)) ~= nodes then
   return redis.error_reply('CORRUPT the node states of the run are not whole')
 end
-for i = 3, #KEYS do redis.call('XLEN', KEYS[i]) end
+for i = 3, #KEYS, 3 do
+  redis.call('XLEN', KEYS[i])
+  redis.call('ZCARD', KEYS[i + 1])
+  redis.call('ZCARD', KEYS[i + 2])
+end
 
 local chunk, base = inline, 1
 if not inline then
   local low, high = math.huge, 0
-  for i = 1, #leaves, 3 do
+  for i = 1, #leaves, 6 do
     low, high = math.min(low, leaves[i]), math.max(high, leaves[i])
   end
   chunk, base = '', low
@@ -37,17 +42,18 @@ local function state_of(node)
 end
 
 local found, nodes_now, now, used = {}, {}, {}, {}
-for i = 1, #leaves, 3 do
-  local node, attempt, queue = leaves[i], leaves[i + 1], leaves[i + 2]
+for i = 1, #leaves, 6 do
+  local node, attempt, queue = leaves[i], leaves[i + 1], 3 * leaves[i + 2]
   if not now[node] and state_of(node) == 'R'
     and attempt == (retried > 0 and tonumber(redis.call('HGET', hash, 'a' .. node) or 1) or 1) then
-    local place = (i + 2) / 3
+    local place = (i + 5) / 6
     found[#found + 1] = place
     nodes_now[#nodes_now + 1] = node
     now[node] = true
     if mode == 'queue' then
-      redis.call('XADD', KEYS[2 + queue], '*', 'm', ARGV[3 + place])
-      used[queue] = true
+      local kind, ms, expires = leaves[i + 3], leaves[i + 4], leaves[i + 5]
+      local is_queued = put(KEYS[queue], KEYS[queue + 1], KEYS[queue + 2], ARGV[3 + place], kind, ms, expires)
+      if is_queued then used[queue] = true end
     end
   end
 end
@@ -75,5 +81,5 @@ if inline then
   fields[3], fields[4] = 's', table.concat(text)
 end
 redis.call('HSET', hash, unpack(fields))
-for queue in pairs(used) do redis.pcall('PUBLISH', KEYS[2 + queue], '') end
+for queue in pairs(used) do redis.pcall('PUBLISH', KEYS[queue], '') end
 return found

@@ -184,6 +184,8 @@ local function settle(id, channel, digest, done, first_outcome, prepared, first_
           now[node], retries[node], owed = 'R', current + 1, owed + 1
           list[#list + 1] = node
           list[#list + 1] = current + 1
+          fields[#fields + 1] = 'o' .. node
+          fields[#fields + 1] = ARGV[first_outcome + i - 1]
           verdict = 'Y'
         else
           fields[#fields + 1] = 'o' .. node

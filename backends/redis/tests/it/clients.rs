@@ -34,7 +34,7 @@ async fn leaves_composed_for_another_run_under_the_same_id_are_not_queued() {
     let leaf = |plan: &Plan, index| {
         let release = Release { node: NodeNo::from_index(index), attempt: 1 };
         let message = Arc::new(plan.message(run, release, &seven).unwrap());
-        Dispatch { release, queue: DEFAULT_QUEUE.into(), message }
+        Dispatch { release, queue: DEFAULT_QUEUE.into(), message, start: None }
     };
     other.submit(NewRun::new(run, before.clone())).await.unwrap();
     one.forget(run).await.unwrap();

@@ -41,6 +41,7 @@ async fn queued(backend: &RedisBackend, run: RunId, count: usize) -> Arc<Plan> {
         release,
         queue: DEFAULT_QUEUE.into(),
         message: Arc::new(plan.message(run, release, &Nothing).unwrap()),
+        start: None,
     });
     assert_eq!(backend.dispatch(run, &leaves.collect::<Vec<_>>()).await.unwrap(), count);
     plan

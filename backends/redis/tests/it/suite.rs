@@ -1,5 +1,6 @@
 //! The Redis backend passes the suite, in real time, on one server and on a Cluster.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +17,10 @@ struct InRedis(RedisBackend);
 impl Subject for InRedis {
     fn backend(&self) -> &dyn Backend {
         &self.0
+    }
+
+    fn shared(&self) -> Arc<dyn Backend> {
+        Arc::new(self.0.clone())
     }
 
     /// By the clock of Redis, which nobody can turn.

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use celeriac_backends::{Backend, DEFAULT_QUEUE, Delivery, DeliveryId, WorkerId};
-use celeriac_primitives::{Completion, Outcome, TaskMessage, TaskState};
+use celeriac_primitives::{Completion, LeafOptions, Outcome, TaskMessage, TaskState};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::WorkerOptions;
 use super::execute::Executor;
+use super::progress::{self, Desk};
 use crate::patience::{insist, pause};
 
 /// How many reports go to the backend in one step.
@@ -106,6 +107,7 @@ impl Crew {
         executor: Executor,
         queues: Arc<Queues>,
         mut options: WorkerOptions,
+        desk: Arc<Desk>,
     ) -> Self {
         options.concurrency = options.concurrency.max(1);
         let stopping = CancellationToken::new();
@@ -113,6 +115,7 @@ impl Crew {
         let (reports, done) = mpsc::unbounded_channel();
         let mut helpers = JoinSet::new();
         helpers.spawn(renew(backend.clone(), id.clone(), bench.clone(), options.lease));
+        helpers.spawn(progress::send(backend.clone(), desk));
         // Not among the helpers: it outlives the lanes, to report what they have finished.
         let reporter = tokio::spawn(report(backend.clone(), bench.clone(), done, stopping.clone()));
         let lanes = JoinSet::new();
@@ -277,9 +280,17 @@ async fn lane(
         let TaskMessage { task_id, attempt, .. } = *message;
         let (run, node) = (task_id.run(), task_id.node());
         tracing::debug!(%run, %node, task = %message.task, attempt, deliveries, "a leaf starts");
-        let outcome = match with_input(&*backend, &message, &stopping).await {
-            Ok(message) => bench.executor.execute(&message).await,
-            Err(Some(outcome)) => outcome,
+        let options = bench.executor.options(&message);
+        let outcome =
+            match may_start(&*backend, &id, &message, options.as_deref(), deliveries, &stopping).await {
+                Ok(()) => match with_input(&*backend, &message, &stopping).await {
+                    Ok(message) => Ok(bench.executor.execute(&message, options).await),
+                    Err(outcome) => Err(outcome),
+                },
+                Err(outcome) => Err(outcome),
+            };
+        let outcome = match outcome {
+            Ok(outcome) | Err(Some(outcome)) => outcome,
             Err(None) => {
                 // It comes again when its lease has passed.
                 bench.hands().release(&[id]);
@@ -299,6 +310,33 @@ async fn lane(
         }
         // Leaves that never wait would keep a thread to themselves.
         tokio::task::consume_budget().await;
+    }
+}
+
+/// Whether a leaf may start; else how it ends, if that is known.
+async fn may_start(
+    backend: &dyn Backend,
+    id: &DeliveryId,
+    message: &TaskMessage,
+    options: Option<&LeafOptions>,
+    deliveries: u32,
+    stopping: &CancellationToken,
+) -> Result<(), Option<Outcome>> {
+    let Some(options) = options else { return Ok(()) };
+    // At most once: whoever had it before may have run it.
+    if options.acks_late == Some(false) && deliveries > 1 {
+        return Err(Some(Outcome::WorkerLost { deliveries: deliveries - 1 }));
+    }
+    if options.expires.is_none() {
+        return Ok(());
+    }
+    match insist!(*stopping, backend.begin(id, message)) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Some(Outcome::Expired)),
+        Err(error) => {
+            tracing::error!(run = %message.task_id.run(), %error, "whether a leaf has expired cannot be known");
+            Err(None)
+        }
     }
 }
 

@@ -1,27 +1,35 @@
-//! Running one leaf: look the task up, decode, call, catch.
+//! Running one leaf: look the task up, decode, call, catch; within its limits, and again when its policy says so.
 
 use std::any::Any;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
-use celeriac_dsl::{Arguments, Handler, States, TaskContext, TaskDef};
-use celeriac_primitives::{Call, Json, Outcome, TaskError, TaskMessage};
+use celeriac_dsl::{Arguments, Handler, Reporter, States, TaskContext, TaskDef};
+use celeriac_primitives::{
+    Call, Json, LeafOptions, Outcome, Retry, RetryPolicy, TaskError, TaskMessage, When,
+};
 use futures::FutureExt;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use crate::Registry;
 
+/// How often a task that asks to run again does so when nothing else is said, as in Celery.
+const MAX_RETRIES: u32 = 3;
+
 /// Runs leaves of the tasks in a registry.
 pub(super) struct Executor {
     registry: Arc<Registry>,
     states: Arc<States>,
+    reporter: Arc<dyn Reporter>,
     cancellation: CancellationToken,
 }
 
 impl Executor {
-    pub(super) fn new(registry: Arc<Registry>, states: Arc<States>) -> Self {
-        Self { registry, states, cancellation: CancellationToken::new() }
+    pub(super) fn new(registry: Arc<Registry>, states: Arc<States>, reporter: Arc<dyn Reporter>) -> Self {
+        Self { registry, states, reporter, cancellation: CancellationToken::new() }
     }
 
     /// Tells the running tasks that they will be cut off.
@@ -29,52 +37,164 @@ impl Executor {
         self.cancellation.cancel();
     }
 
+    /// The options of a leaf: its own, and for what they leave open those with which its task was declared here.
+    pub(super) fn options(&self, message: &TaskMessage) -> Option<Arc<LeafOptions>> {
+        let declared = self.registry.options(&message.task).map(|options| &options.leaf);
+        match (&message.options, declared) {
+            (own, None) => own.clone(),
+            (None, Some(declared)) => Some(Arc::new(declared.clone())),
+            (Some(own), Some(declared)) => Some(Arc::new(own.or(declared))),
+        }
+    }
+
     /// Runs a leaf to its end. Whatever the task does, there is an outcome.
-    pub(super) async fn execute(&self, message: &TaskMessage) -> Outcome {
+    pub(super) async fn execute(&self, message: &TaskMessage, options: Option<Arc<LeafOptions>>) -> Outcome {
         let Some(task) = self.registry.task(&message.task) else { return Outcome::UnknownTask };
-        match message.call {
-            Call::Once => self.call(task, message, message.args.clone(), message.kwargs.clone()).await,
-            Call::Map | Call::Starmap => self.map(task, message).await,
-        }
-    }
-
-    /// One call per item, one after the other; the first that does not succeed is the outcome of them all.
-    async fn map(&self, task: &TaskDef, message: &TaskMessage) -> Outcome {
-        let items: Vec<Box<RawValue>> = match message.args.to() {
-            Ok(items) => items,
-            Err(error) => return Outcome::Undecodable(format!("the items of a map: {error}")),
+        let Some(options) = options else {
+            let context = self.context(message, self.cancellation.clone());
+            return retried(self.run(task, message, context).await, message, &LeafOptions::default());
         };
-        let mut values = Vec::with_capacity(items.len());
-        for item in items {
-            let item = Json::from_compact(String::from(Box::<str>::from(item)));
-            let args = if message.call == Call::Map { Json::list([&item]) } else { item };
-            match self.call(task, message, args, message.kwargs.clone()).await {
-                Outcome::Success(value) => values.push(value),
-                other => return other,
-            }
+        let cancellation = self.cancellation.child_token();
+        let context = self.context(message, cancellation.clone()).with_options(Some(options.clone()));
+        let run = self.run(task, message, context);
+        let outcome = limited(run, &options, &cancellation).await;
+        match retried(outcome, message, &options) {
+            Outcome::Success(_) if options.ignore_result == Some(true) => Outcome::Success(Json::null()),
+            outcome => outcome,
         }
-        Outcome::Success(Json::list(values))
     }
 
-    async fn call(&self, task: &TaskDef, message: &TaskMessage, args: Json, kwargs: Json) -> Outcome {
-        let TaskMessage { task_id, attempt, .. } = *message;
-        let context = TaskContext::new(task_id, attempt, self.cancellation.clone(), self.states.clone());
-        let arguments = Arguments::new(args, kwargs);
-        match task.handler {
-            // The call itself is inside the future, so a panic before the first await is caught as well.
-            Handler::Async(run) => {
-                let future = AssertUnwindSafe(async move { run(context, arguments).await });
-                future.catch_unwind().await.unwrap_or_else(|panic| panicked(&*panic))
-            }
-            Handler::Blocking(run) => {
-                let call = move || std::panic::catch_unwind(AssertUnwindSafe(|| run(context, arguments)));
-                match tokio::task::spawn_blocking(call).await {
-                    Ok(outcome) => outcome.unwrap_or_else(|panic| panicked(&*panic)),
-                    Err(error) => Outcome::Failed(TaskError::new("RuntimeError", error.to_string())),
-                }
+    fn context(&self, message: &TaskMessage, cancellation: CancellationToken) -> TaskContext {
+        TaskContext::new(message.task_id, message.attempt, cancellation, self.states.clone())
+            .with_reporter(self.reporter.clone())
+    }
+
+    async fn run(&self, task: &TaskDef, message: &TaskMessage, context: TaskContext) -> Outcome {
+        match message.call {
+            Call::Once => call(task, context, message.args.clone(), message.kwargs.clone()).await,
+            Call::Map | Call::Starmap => map(task, message, context).await,
+        }
+    }
+}
+
+/// One call per item, one after the other; the first that does not succeed is the outcome of them all.
+async fn map(task: &TaskDef, message: &TaskMessage, context: TaskContext) -> Outcome {
+    let items: Vec<Box<RawValue>> = match message.args.to() {
+        Ok(items) => items,
+        Err(error) => return Outcome::Undecodable(format!("the items of a map: {error}")),
+    };
+    let mut values = Vec::with_capacity(items.len());
+    for item in items {
+        let item = Json::from_compact(String::from(Box::<str>::from(item)));
+        let args = if message.call == Call::Map { Json::list([&item]) } else { item };
+        match call(task, context.clone(), args, message.kwargs.clone()).await {
+            Outcome::Success(value) => values.push(value),
+            other => return other,
+        }
+    }
+    Outcome::Success(Json::list(values))
+}
+
+async fn call(task: &TaskDef, context: TaskContext, args: Json, kwargs: Json) -> Outcome {
+    let arguments = Arguments::new(args, kwargs);
+    match task.handler {
+        // The call itself is inside the future, so a panic before the first await is caught as well.
+        Handler::Async(run) => {
+            let future = AssertUnwindSafe(async move { run(context, arguments).await });
+            future.catch_unwind().await.unwrap_or_else(|panic| panicked(&*panic))
+        }
+        Handler::Blocking(run) => {
+            let call = move || std::panic::catch_unwind(AssertUnwindSafe(|| run(context, arguments)));
+            match tokio::task::spawn_blocking(call).await {
+                Ok(outcome) => outcome.unwrap_or_else(|panic| panicked(&*panic)),
+                Err(error) => Outcome::Failed(TaskError::new("RuntimeError", error.to_string())),
             }
         }
     }
+}
+
+/// Runs within the time limits: past the soft one the task is told, past the hard one it is dropped. A blocking task
+/// cannot be dropped: it goes on in its thread, and nobody waits for it any more.
+async fn limited(
+    run: impl Future<Output = Outcome>,
+    options: &LeafOptions,
+    cancellation: &CancellationToken,
+) -> Outcome {
+    if options.time_limit_ms.is_none() && options.soft_time_limit_ms.is_none() {
+        return run.await;
+    }
+    let soft = async {
+        match options.soft_time_limit_ms {
+            Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+            None => std::future::pending().await,
+        }
+        cancellation.cancel();
+        std::future::pending::<Outcome>().await
+    };
+    let limited = async {
+        tokio::select! {
+            outcome = run => outcome,
+            outcome = soft => outcome,
+        }
+    };
+    match options.time_limit_ms {
+        Some(limit_ms) => tokio::time::timeout(Duration::from_millis(limit_ms), limited)
+            .await
+            .unwrap_or(Outcome::TimedOut { limit_ms }),
+        None => limited.await,
+    }
+}
+
+/// What becomes of an outcome by the policy of the leaf: a failure may be worth another attempt, and a task that asks
+/// for one may have had all.
+fn retried(outcome: Outcome, message: &TaskMessage, options: &LeafOptions) -> Outcome {
+    let (attempt, policy) = (message.attempt, options.retry.as_ref());
+    match outcome {
+        Outcome::Failed(error) => match policy.filter(|policy| policy.allows(attempt, &error)) {
+            Some(policy) => {
+                let start = When::after(policy.delay(attempt, chance(message)));
+                again(Retry { start: Some(start), ..Retry::new(error) }, message, options)
+            }
+            None => Outcome::Failed(error),
+        },
+        Outcome::Retry(mut retry) => {
+            let own = retry.max_retries.take().map(RetryPolicy::new);
+            let is_left = match own.as_ref().or(policy) {
+                Some(policy) => policy.has_left(attempt),
+                None => attempt <= MAX_RETRIES,
+            };
+            if is_left {
+                return again(*retry, message, options);
+            }
+            Outcome::Failed(match retry.error {
+                // The task gave no reason.
+                TaskError { kind, .. } if kind == "Retry" => TaskError::new(
+                    "MaxRetriesExceededError",
+                    format!("{} asked for another attempt after attempt {attempt}", message.task),
+                ),
+                error => error,
+            })
+        }
+        outcome => outcome,
+    }
+}
+
+/// Another attempt, with what this one was given and the next one cannot know.
+fn again(mut retry: Retry, message: &TaskMessage, options: &LeafOptions) -> Outcome {
+    if retry.arguments.is_none() && message.replaced {
+        retry.arguments = Some((message.args.clone(), message.kwargs.clone()));
+    }
+    if let Some(When::At(ms)) = options.expires {
+        retry.expires_ms = Some(ms);
+    }
+    Outcome::Retry(Box::new(retry))
+}
+
+/// A number from 0 to 1 that is another for every attempt at every leaf, and the same for each of its reports.
+fn chance(message: &TaskMessage) -> f64 {
+    let mut hasher = DefaultHasher::new();
+    (message.task_id, message.attempt).hash(&mut hasher);
+    (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Outcome {

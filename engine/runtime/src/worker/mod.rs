@@ -10,6 +10,7 @@
 
 mod crew;
 mod execute;
+mod progress;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -111,7 +112,9 @@ impl Worker {
         let id = unique_id(options.name.as_deref());
         let (shutdown, stop) = oneshot::channel();
         let queues = Arc::new(Queues::new(&options.queues));
-        let crew = Crew::new(backend, id.clone(), Executor::new(registry, states), queues.clone(), options);
+        let desk = Arc::new(progress::Desk::default());
+        let executor = Executor::new(registry, states, desk.clone());
+        let crew = Crew::new(backend, id.clone(), executor, queues.clone(), options, desk);
         Self { id, queues, shutdown, task: tokio::spawn(crew.run(stop)) }
     }
 

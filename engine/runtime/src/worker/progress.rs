@@ -1,0 +1,41 @@
+//! How far running tasks are, on its way to the backend: the last report of each, a few times a second.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use celeriac_backends::{Backend, Progress};
+use celeriac_dsl::Reporter;
+use celeriac_primitives::{Json, TaskId};
+use tokio::sync::Notify;
+
+/// What is reported meanwhile goes together.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The reports that have not been sent.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    last: Mutex<HashMap<TaskId, Progress>>,
+    came: Notify,
+}
+
+impl Reporter for Desk {
+    fn progress(&self, task_id: TaskId, attempt: u32, state: &str, meta: Json) {
+        let report = Progress { task_id, attempt, state: state.to_owned(), meta };
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).insert(task_id, report);
+        self.came.notify_one();
+    }
+}
+
+/// Sends reports as they come. What cannot be sent is dropped: the next report says more.
+pub(super) async fn send(backend: Arc<dyn Backend>, desk: Arc<Desk>) {
+    loop {
+        desk.came.notified().await;
+        let last = std::mem::take(&mut *desk.last.lock().unwrap_or_else(PoisonError::into_inner));
+        let reports: Vec<Progress> = last.into_values().collect();
+        if let Err(error) = backend.note_progress(&reports).await {
+            tracing::warn!(%error, reports = reports.len(), "could not report how far tasks are");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}

@@ -1,0 +1,65 @@
+//! Options for leaves that do not set their own.
+
+use celeriac_primitives::{LeafOptions, OptionError, Options, TaskName};
+
+/// Where a leaf's options come from when they are set neither on it nor on a canvas around it.
+#[derive(Clone, Copy)]
+pub struct Defaults<'d> {
+    /// Of the run: its queue, priority and expiry are for all leaves, its countdown and eta for those that start it.
+    pub run: &'d RunOptions,
+    /// Of a task: what it was declared with, and where it is routed to.
+    pub task: &'d dyn Fn(&TaskName) -> RunOptions,
+}
+
+/// A queue and leaf options.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunOptions {
+    /// The queue.
+    pub queue: Option<String>,
+    /// All else.
+    pub leaf: LeafOptions,
+}
+
+impl Defaults<'_> {
+    /// None.
+    pub fn none() -> Self {
+        const NONE: &RunOptions = &RunOptions { queue: None, leaf: RunOptions::NO_LEAF };
+        Self { run: NONE, task: &|_| RunOptions::default() }
+    }
+}
+
+impl RunOptions {
+    const NO_LEAF: LeafOptions = LeafOptions {
+        start: None,
+        expires: None,
+        priority: None,
+        retry: None,
+        time_limit_ms: None,
+        soft_time_limit_ms: None,
+        acks_late: None,
+        ignore_result: None,
+        headers: None,
+        shadow: None,
+        stamps: None,
+    };
+
+    /// Reads options.
+    ///
+    /// # Errors
+    /// The first that does not fit.
+    pub fn of(options: &Options) -> Result<Self, OptionError> {
+        Ok(Self { queue: options.queue(), leaf: LeafOptions::of(options)? })
+    }
+
+    /// These, and of `around` what is not set here.
+    #[must_use]
+    pub fn or(self, around: &Self) -> Self {
+        Self { queue: self.queue.or_else(|| around.queue.clone()), leaf: self.leaf.or(&around.leaf) }
+    }
+}
+
+impl std::fmt::Debug for Defaults<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Defaults").field("run", &self.run).finish_non_exhaustive()
+    }
+}
