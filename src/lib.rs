@@ -54,7 +54,9 @@ pub use celeriac_runtime::{App, Handle};
 /// What most programs need: `use celeriac::prelude::*`.
 pub mod prelude {
     pub use celeriac_dsl::{Flow, State, Task, TaskContext, canvas, chain, chord, group, task, tasks};
-    pub use celeriac_primitives::{Canvas, Failure, Options, Signature, TaskError, TaskState};
+    pub use celeriac_primitives::{
+        Canvas, Entry, Failure, OnFailure, Options, Signature, TaskError, TaskState,
+    };
     pub use celeriac_runtime::{App, CoordinatorOptions, GetError, Handle, WorkerOptions};
 }
 

@@ -72,7 +72,8 @@ fn definitions() -> Vec<TaskDef> {
 fn entry<const PLACE: usize>(context: TaskContext, arguments: Arguments) -> BoxFuture<'static, Outcome> {
     Box::pin(async move {
         let ledger = context.state::<Arc<Writer>>().expect("the app has a ledger");
-        let (task, attempt, hash) = (context.task_id(), context.attempt(), digest(arguments.args().as_str()));
+        let (task, attempt) = (context.task_id(), context.attempt());
+        let hash = digest(tasks::without_failures(arguments.args()).as_str());
         ledger.begins(task, attempt, hash);
         tokio::time::sleep(takes(task)).await;
         let outcome = match (attempt, tries_again(task)) {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::bind::BindError;
 use crate::keyword::Keywords;
 use crate::task::{Output, Task};
-use crate::wiring::{Accepts, Callback, Complete, Errback, PartialArguments};
+use crate::wiring::{Accepts, Callback, Complete, Errback, Last, PartialArguments};
 
 /// A canvas that takes `In` and gives `Out`.
 ///
@@ -39,6 +39,11 @@ pub enum One {}
 /// The form of a flow that is a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grouped {}
+
+/// The form of a group that has its own policy for members that fail. A group around it would flatten it and has another
+/// one, so it is no member of groups; `chain((group,))` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tolerant {}
 
 /// What is wrong with a flow although its types are right.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -89,11 +94,16 @@ impl<In, Out, Form> Flow<In, Out, Form> {
         Self::of(Ok(canvas.into()))
     }
 
+    /// The same canvas with other types.
+    pub(crate) fn retyped<O, F>(self) -> Flow<In, O, F> {
+        Flow::of(self.canvas)
+    }
+
     pub(crate) fn of(canvas: Result<Canvas, FlowError>) -> Self {
         Self { canvas, types: PhantomData }
     }
 
-    fn change(mut self, change: impl FnOnce(&mut Canvas) -> Result<(), FlowError>) -> Self {
+    pub(crate) fn change(mut self, change: impl FnOnce(&mut Canvas) -> Result<(), FlowError>) -> Self {
         if let Ok(canvas) = &mut self.canvas
             && let Err(error) = change(canvas)
         {
@@ -144,6 +154,15 @@ impl<In, Out, Form> Flow<In, Out, Form> {
     pub fn link_error<I: Errback, O, F>(self, errback: Flow<I, O, F>) -> Self {
         self.change(|canvas| {
             canvas.link_error(errback.canvas?);
+            Ok(())
+        })
+    }
+
+    /// Adds what runs once when this canvas has ended, either way. It gets the [`Entry`](celeriac_primitives::Entry) of
+    /// the result or failure, or ignores it: `.si(...)`. How it ends changes nothing else.
+    pub fn finally<I: Last<Out>, O, F>(self, last: Flow<I, O, F>) -> Self {
+        self.change(|canvas| {
+            canvas.finally(last.canvas?);
             Ok(())
         })
     }

@@ -1,8 +1,8 @@
 //! Groups and chords.
 
-use celeriac_primitives::Canvas;
+use celeriac_primitives::{Canvas, Entry, OnFailure};
 
-use crate::flow::{Flow, FlowError, Grouped, Ignored, One};
+use crate::flow::{Flow, FlowError, Grouped, Ignored, One, Tolerant};
 use crate::list::{Append, AsTuple, Cons, Nil, Tuple};
 use crate::wiring::Accepts;
 
@@ -29,11 +29,53 @@ pub fn chord<H, In, List, M, Next, Out, Form>(header: H, body: Flow<Next, Out, F
 where
     H: Header<M>,
     H::Inputs: SameInput<In>,
-    H::Outputs: Results<List>,
+    H::Results: Results<List>,
     Next: Accepts<List>,
 {
     let header = header.into_canvases();
     Flow::of(header.and_then(|header| Ok(Canvas::chord(header, body.untyped()?))))
+}
+
+impl<In, Out: Elements> Flow<In, Out, Grouped> {
+    /// Members that fail are left out of the list: the group succeeds with the results of the others, in the order
+    /// written, and a chord's body gets those. Their own error callbacks run; those of the group do not.
+    ///
+    /// ```
+    /// # extern crate celeriac_dsl as celeriac;
+    /// # use celeriac::{chord, group, task};
+    /// # #[task] async fn add(x: i64, y: i64) -> i64 { x + y }
+    /// # #[task] async fn xsum(numbers: Vec<i64>) -> i64 { numbers.iter().sum() }
+    /// chord(group((0..10).map(|i| add.s((i, i)))).drop_failures(), xsum.s(()));
+    /// ```
+    pub fn drop_failures(self) -> Flow<In, Vec<Out::Element>, Tolerant> {
+        self.on_failure(OnFailure::Drop)
+    }
+
+    /// The list has an [`Entry`] for each member, of its result or of its failure: the group succeeds when all have
+    /// ended. Their own error callbacks run; those of the group do not.
+    ///
+    /// ```
+    /// # extern crate celeriac_dsl as celeriac;
+    /// # use celeriac::{group, task};
+    /// # use celeriac_primitives::Entry;
+    /// # #[task] async fn add(x: i64, y: i64) -> i64 { x + y }
+    /// #[task]
+    /// async fn count(results: Vec<Entry<i64>>) -> usize {
+    ///     results.iter().filter_map(Entry::ok).count()
+    /// }
+    /// group((0..10).map(|i| add.s((i, i)))).collect_failures() | count.s(());
+    /// ```
+    pub fn collect_failures(self) -> Flow<In, Vec<Entry<Out::Element>>, Tolerant> {
+        self.on_failure(OnFailure::Collect)
+    }
+
+    fn on_failure<List>(self, policy: OnFailure) -> Flow<In, List, Tolerant> {
+        let set = |canvas: &mut Canvas| {
+            *canvas.options_mut() = canvas.options().clone().with_on_failure(policy);
+            Ok(())
+        };
+        self.change(set).retyped()
+    }
 }
 
 /// What can be the members of a group.
@@ -59,7 +101,10 @@ pub trait Members<M> {
     note = "write a group, a `Vec`, an array or an iterator of flows of one type, or a tuple of flows: \
             `chord([add.s((1, 1)), add.s((2, 2))], xsum.s(()))`"
 )]
-pub trait Header<M>: Members<M> {}
+pub trait Header<M>: Members<M> {
+    /// What they give to the body.
+    type Results;
+}
 
 /// A collection of flows of one type.
 #[derive(Debug)]
@@ -106,11 +151,17 @@ impl<In, Out, Form> IsFlow for Flow<In, Out, Form> {
 }
 
 #[diagnostic::do_not_recommend]
-impl<H: Members<Many>> Header<Many> for H {}
+impl<H: Members<Many>> Header<Many> for H {
+    type Results = H::Outputs;
+}
 #[diagnostic::do_not_recommend]
-impl<H: Members<Each>> Header<Each> for H {}
+impl<H: Members<Each>> Header<Each> for H {
+    type Results = H::Outputs;
+}
 #[diagnostic::do_not_recommend]
-impl<In, Out> Header<Whole> for Flow<In, Out, Grouped> {}
+impl<In, Out> Header<Whole> for Flow<In, Out, Grouped> {
+    type Results = Finished<Out>;
+}
 
 #[diagnostic::do_not_recommend]
 impl<In, Out> Members<Whole> for Flow<In, Out, Grouped> {
@@ -122,7 +173,23 @@ impl<In, Out> Members<Whole> for Flow<In, Out, Grouped> {
 }
 
 #[diagnostic::do_not_recommend]
-impl<In, Out> Header<Whole> for Flow<In, Out, One> {}
+impl<In, Out> Header<Whole> for Flow<In, Out, Tolerant> {
+    type Results = Finished<Out>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<In, Out> Members<Whole> for Flow<In, Out, Tolerant> {
+    type Inputs = Cons<In, Nil>;
+    type Outputs = Settled<Out>;
+    fn into_canvases(self) -> Result<Vec<Canvas>, FlowError> {
+        Ok(vec![self.untyped()?])
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<In, Out> Header<Whole> for Flow<In, Out, One> {
+    type Results = Finished<(Out,)>;
+}
 
 #[diagnostic::do_not_recommend]
 impl<In, Out> Members<Whole> for Flow<In, Out, One> {
@@ -214,6 +281,10 @@ unify!(()(A)(A B)(A B C)(A B C D)(A B C D E)(A B C D E F)(A B C D E F G)(A B C D
     note = "a tuple has at most eight members; more of one type are a `Vec` or an array"
 )]
 pub trait Results<Output> {}
+
+/// The results of a group with its own policy: of no use to a group around it.
+#[derive(Debug)]
+pub struct Settled<Out>(std::marker::PhantomData<Out>);
 
 /// Any number of members of one type.
 #[derive(Debug)]

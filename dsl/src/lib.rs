@@ -68,13 +68,13 @@ pub use celeriac_macros::task;
 pub use chain::{Steps, chain};
 pub use context::{Reporter, TaskContext};
 pub use error::IntoTaskError;
-pub use flow::{Flow, FlowError, Grouped, Ignored, IntoCanvas, One};
+pub use flow::{Flow, FlowError, Grouped, Ignored, IntoCanvas, One, Tolerant};
 pub use group::{Header, Members, chord, group};
 pub use state::{State, StateType, States};
 pub use task::{Handler, Output, Param, Parameter, Task, TaskDef};
 pub use variadic::Variadic;
 pub use verbs::{Ignore, Reject, Retry};
-pub use wiring::{Accepts, Callback, Complete, Errback, Fits, PartialArguments};
+pub use wiring::{Accepts, Callback, Complete, Errback, Fits, Last, PartialArguments};
 
 /// What the expansions of the macros name; nothing here is for users.
 #[doc(hidden)]

@@ -4,11 +4,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use celeriac_primitives::{Failure, Json};
+use celeriac_primitives::{Entry, Failure, Json};
 use serde_json::Value;
 
 use crate::bind::{Bind, BindError, Reach};
-use crate::flow::{Grouped, Ignored, One};
+use crate::flow::{Grouped, Ignored, One, Tolerant};
 use crate::list::{Nil, Tuple};
 
 /// Missing inputs to which the result `T` can be given.
@@ -56,6 +56,10 @@ macro_rules! fit_value {
     )*};
 }
 fit_value!((), bool, i8, i16, i32, i64, u8, u16, u32, u64, f32, f64, String, Failure);
+#[diagnostic::do_not_recommend]
+impl<T> Fits<Value> for Entry<T> {}
+#[diagnostic::do_not_recommend]
+impl<T> Fits<Json> for Entry<T> {}
 #[diagnostic::do_not_recommend]
 impl<T> Fits<Value> for Vec<T> {}
 #[diagnostic::do_not_recommend]
@@ -112,6 +116,8 @@ impl<T, Form> Callback<T, Form> for Ignored {}
 impl<T: Fits<P>, P> Callback<T, One> for (P,) {}
 #[diagnostic::do_not_recommend]
 impl<T> Callback<T, Grouped> for () {}
+#[diagnostic::do_not_recommend]
+impl<T> Callback<T, Tolerant> for () {}
 
 /// Inputs of an error callback.
 #[diagnostic::on_unimplemented(
@@ -127,6 +133,21 @@ impl Errback for (Failure,) {}
 impl Errback for (Value,) {}
 #[diagnostic::do_not_recommend]
 impl Errback for Ignored {}
+
+/// Inputs of what runs when a flow that gives `T` has ended.
+#[diagnostic::on_unimplemented(
+    message = "what runs finally takes one `Entry<{T}>`, but this one misses `{Self}`",
+    label = "cannot be called with an `Entry<{T}>`",
+    note = "write `#[task] async fn clean_up(ended: Entry<{T}>)` and `.finally(clean_up.s(()))`, or ignore how it ended: \
+            `.si(...)`"
+)]
+pub trait Last<T> {}
+#[diagnostic::do_not_recommend]
+impl<T: Fits<P>, P> Last<T> for (Entry<P>,) {}
+#[diagnostic::do_not_recommend]
+impl<T> Last<T> for (Value,) {}
+#[diagnostic::do_not_recommend]
+impl<T> Last<T> for Ignored {}
 
 /// Arguments for the missing inputs `In`.
 #[diagnostic::on_unimplemented(

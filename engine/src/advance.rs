@@ -13,17 +13,20 @@
 //!
 //! Refused, stale and duplicate completions change nothing. *Successors count*: the counter of every successor falls
 //! by one per edge; at zero a leaf is released and a join succeeds in the same step. *Scopes close*: from the node's
-//! innermost scope upwards, each scope not closed yet is closed with the node, and the counters of the nodes gated by
-//! it fall by one; a detached scope ends the walk. Closing the root is the run's failure; the success of the last
-//! output is its success.
+//! innermost scope upwards, each scope not closed yet is closed with the node, and the counters of the nodes that wait
+//! for it fall by one: of those gated by it, and of the joins that wait for the end of the part in it, which count that
+//! part's success or its failure, whichever comes. A detached scope ends the walk, and so does one that absorbs. Closing
+//! the root is the run's failure; the success of the last output is its success.
 //!
 //! Invariants, which [`RunState::check_invariants`] repeats:
 //!
-//! - `waits(n)` = the number of edges into `n` from nodes that have not succeeded, plus one for a gate still open
+//! - `waits(n)` = the number of edges into `n` from nodes that have not succeeded, but for those from parts whose scope
+//!   is closed, plus one for a gate still open
+//! - the node that ends a part has not succeeded, or the part's scope is not closed
 //! - `n` is waiting ⇔ `waits(n) > 0`; a join is waiting or succeeded, nothing else
 //! - `open` = the number of leaves that are released or dispatched
 //! - `outputs_left` = the number of outputs that have not succeeded
-//! - a scope that is closed and neither root nor detached has a closed parent
+//! - a scope that is closed and whose failure goes on has a closed parent
 //! - `open = 0` ⇒ the run is decided: it has succeeded or failed
 
 use celeriac_primitives::{Completion, NodeNo, Outcome, TaskState};
@@ -310,7 +313,7 @@ impl RunState {
         step.released.push(Release { node, attempt: state.attempt });
     }
 
-    /// The failure walks up. A closed scope ends the walk: who closed it has closed all above it.
+    /// The failure walks up. A closed scope ends the walk: who closed it has closed all above it that it could reach.
     fn close_scopes(&mut self, plan: &Plan, node: NodeNo, step: &mut Step) {
         let mut scope = plan.node(node).expect("the node was looked up before").scope;
         while self.closed[scope.index()].is_none() {
@@ -319,8 +322,8 @@ impl RunState {
                 self.count(plan, *gated, step);
             }
             match plan.scope(scope).kind {
-                ScopeKind::Errback => scope = plan.scope(scope).parent,
-                ScopeKind::Root | ScopeKind::Detached => return,
+                ScopeKind::Errback | ScopeKind::Finally => scope = plan.scope(scope).parent,
+                ScopeKind::Root | ScopeKind::Detached | ScopeKind::Absorb => return,
             }
         }
     }
@@ -334,8 +337,14 @@ impl RunState {
         let (mut open, mut owed) = (0, 0);
         for (number, node) in plan.nodes() {
             let state = self.nodes[number.index()];
-            let edges = plan.predecessors(number).filter(|(from, _)| !succeeded(*from)).count() as u32;
-            let gate = node.gate().is_some_and(|scope| self.closed[scope.index()].is_none());
+            let is_closed = |scope: ScopeNo| self.closed[scope.index()].is_some();
+            let mut edges = 0;
+            for (from, edge) in plan.predecessors(number) {
+                let failed = edge.part().is_some_and(is_closed);
+                assert!(!(failed && succeeded(from)), "{from} has succeeded in a part that failed");
+                edges += u32::from(!failed && !succeeded(from));
+            }
+            let gate = node.gate().is_some_and(|scope| !is_closed(scope));
             assert_eq!(state.waits, edges + u32::from(gate), "counter of {number}");
             assert_eq!(state.phase == Phase::Waiting, state.waits > 0, "{number} waits for something");
             if node.kind == NodeKind::Join {
@@ -350,7 +359,7 @@ impl RunState {
         assert_eq!(self.outputs_left, left, "outputs left");
         for (number, scope) in plan.scopes().filter(|(number, _)| self.closed[number.index()].is_some()) {
             let parent_closed = self.closed[scope.parent.index()].is_some();
-            assert!(scope.kind != ScopeKind::Errback || parent_closed, "parent of {number:?}");
+            assert!(!scope.kind.goes_on() || parent_closed, "parent of {number:?}");
         }
         assert!(self.open > 0 || self.outcome() != RunOutcome::Undecided, "a run that ended is decided");
     }

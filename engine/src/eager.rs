@@ -15,6 +15,14 @@
 //! **Failure.** A leaf that fails takes with it whatever needs its value, and nothing else: siblings go on. Ignoring the
 //! input is not the same as not needing it: an immutable step runs after its predecessor's success only.
 //!
+//! **Policies** (`on_failure` of a group, or of a chord for its header) say what a member that fails does to the list:
+//! it takes the list with it, is left out of it, or stands in it as `{"error": failure}` where the others are
+//! `{"ok": value}`. A group that is spliced and has no policy of its own has that of the list it goes into. A failure
+//! that is tolerated ends with its member: error callbacks of what is around the list do not hear of it.
+//!
+//! **In either case** (`finally`) something runs once with `{"ok": value}` when its canvas has succeeded, or with
+//! `{"error": failure}` when it has failed.
+//!
 //! **Callbacks** (`link`) run once after their canvas succeeded, with its value. **Error callbacks** (`link_error`) run
 //! with the failure of a leaf inside their canvas. An error callback covers the members of a group each for itself; the
 //! steps of a chain but the last one all together, that is, it runs once, whichever and however many leaves fail there;
@@ -43,7 +51,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use celeriac_primitives::{
-    Call, Canvas, Chain, Chord, Json, Kwargs, MapKind, Path, Segment, TaskError, TaskName, TaskState,
+    Call, Canvas, Chain, Chord, Json, Kwargs, MapKind, OnFailure, Path, Segment, TaskError, TaskName,
+    TaskState,
 };
 
 /// One call of [`eager`]'s `execute`: a leaf with its arguments complete.
@@ -97,6 +106,14 @@ pub enum EagerError {
         /// The chunks.
         path: Path,
     },
+    /// A policy for the members of something that has none.
+    #[error(
+        "{path}: only groups and chords have members that may fail: remove on_failure, or write group(…)"
+    )]
+    NoMembers {
+        /// The canvas that has it.
+        path: Path,
+    },
 }
 
 /// Evaluates a canvas, calling `execute` for every leaf. Arguments of a call are bound before ([`Canvas::bind`]).
@@ -109,7 +126,7 @@ pub fn eager(
 ) -> Result<Evaluation, EagerError> {
     check(canvas, &Path::root())?;
     let mut eager = Eager { execute, failures: Vec::new() };
-    let result = eager.run(canvas, &Path::root(), None, &[]);
+    let result = eager.run(canvas, &Path::root(), None, &[], OnFailure::Fail);
     // What hands on its input, and got none, has nothing to hand on: null.
     Ok(Evaluation { result: result.map(|value| value.unwrap_or_else(Json::null)), failures: eager.failures })
 }
@@ -118,6 +135,9 @@ fn check(canvas: &Canvas, path: &Path) -> Result<(), EagerError> {
     let all = |parts: &[Canvas], segment: fn(u32) -> Segment| {
         parts.iter().zip(0..).try_for_each(|(part, i)| check(part, &path.child(segment(i))))
     };
+    if canvas.options().on_failure().is_some() && !matches!(canvas, Canvas::Group(_) | Canvas::Chord(_)) {
+        return Err(EagerError::NoMembers { path: path.clone() });
+    }
     match canvas {
         Canvas::Chord(Chord { body: None, .. }) => return Err(EagerError::NoBody { path: path.clone() }),
         Canvas::Chunks(chunks) if chunks.size == 0 => return Err(EagerError::NoSize { path: path.clone() }),
@@ -130,7 +150,8 @@ fn check(canvas: &Canvas, path: &Path) -> Result<(), EagerError> {
         Canvas::Signature(_) | Canvas::Map(_) | Canvas::Chunks(_) => {}
     }
     all(canvas.options().link(), Segment::Link)?;
-    all(canvas.options().link_error(), Segment::LinkError)
+    all(canvas.options().link_error(), Segment::LinkError)?;
+    all(canvas.options().finally(), Segment::Finally)
 }
 
 /// The error callbacks of one canvas, as they cover the part of it that is being evaluated.
@@ -161,9 +182,35 @@ struct Eager<'e> {
 type Value = Result<Option<Json>, EagerFailure>;
 
 impl Eager<'_> {
-    fn run(&mut self, canvas: &Canvas, path: &Path, input: Option<&Json>, covers: &Covers<'_>) -> Value {
+    /// `list` is the policy of the list that a group is spliced into.
+    fn run(
+        &mut self,
+        canvas: &Canvas,
+        path: &Path,
+        input: Option<&Json>,
+        covers: &Covers<'_>,
+        list: OnFailure,
+    ) -> Value {
+        let value = self.succeed(canvas, path, input, covers, list);
+        for (last, i) in canvas.options().finally().iter().zip(0..) {
+            let entry = entry(value.as_ref().map(Option::as_ref));
+            self.call(last, &path.child(Segment::Finally(i)), &entry);
+        }
+        value
+    }
+
+    /// Runs a canvas and, when it has succeeded, its callbacks.
+    fn succeed(
+        &mut self,
+        canvas: &Canvas,
+        path: &Path,
+        input: Option<&Json>,
+        covers: &Covers<'_>,
+        list: OnFailure,
+    ) -> Value {
         let mut covers = covers.to_vec();
         covers.push(Cover { errbacks: canvas.options().link_error(), path: path.clone(), together: None });
+        let policy = canvas.options().on_failure();
         let value = match canvas {
             Canvas::Signature(signature) => {
                 let input = input.filter(|_| !signature.immutable);
@@ -188,7 +235,8 @@ impl Eager<'_> {
             }
             Canvas::Chain(chain) => self.chain(chain, path, input, &covers)?,
             Canvas::Group(group) => {
-                Some(self.members(&group.members, path, Segment::Group, input, &covers)?)
+                let policy = policy.unwrap_or(list);
+                Some(self.members(&group.members, path, Segment::Group, input, &covers, policy)?)
             }
             Canvas::Chord(chord) => {
                 let body = chord.body.as_deref().expect("check refuses a chord without a body");
@@ -197,8 +245,10 @@ impl Eager<'_> {
                 let errbacks = body.options().link_error();
                 header_covers.push(Cover { errbacks, path: body_path.clone(), together: None });
                 let header_covers = together(&header_covers);
-                let list = self.members(&chord.header, path, Segment::Header, input, &header_covers)?;
-                self.run(body, &body_path, Some(&list), &covers)?
+                let policy = policy.unwrap_or_default();
+                let list =
+                    self.members(&chord.header, path, Segment::Header, input, &header_covers, policy)?;
+                self.run(body, &body_path, Some(&list), &covers, OnFailure::Fail)?
             }
         };
         for (callback, i) in canvas.options().link().iter().zip(0..) {
@@ -215,7 +265,8 @@ impl Eager<'_> {
         let last = chain.steps.iter().rposition(|step| !step.is_identity()).unwrap_or(0);
         for (i, step) in chain.steps.iter().enumerate() {
             let covers = if i < last { &before_last } else { covers };
-            value = self.run(step, &path.child(Segment::Chain(i as u32)), value.as_ref(), covers)?;
+            let path = path.child(Segment::Chain(i as u32));
+            value = self.run(step, &path, value.as_ref(), covers, OnFailure::Fail)?;
         }
         Ok(value)
     }
@@ -228,16 +279,22 @@ impl Eager<'_> {
         segment: fn(u32) -> Segment,
         input: Option<&Json>,
         covers: &Covers<'_>,
+        policy: OnFailure,
     ) -> Result<Json, EagerFailure> {
         let mut list = Ok(Vec::new());
         for (member, i) in members.iter().zip(0..) {
-            let value = self
-                .run(member, &path.child(segment(i)), input, covers)
-                .map(|value| value.unwrap_or_else(Json::null));
-            match (&mut list, value) {
-                (Ok(list), Ok(value)) if matches!(member, Canvas::Group(_)) => {
+            let is_group = matches!(member, Canvas::Group(_));
+            // Where a failure is tolerated, nothing around the list has failed.
+            let covers = if policy.tolerates() && !is_group { &[] } else { covers };
+            let value = self.run(member, &path.child(segment(i)), input, covers, policy);
+            match (&mut list, value.map(|value| value.unwrap_or_else(Json::null))) {
+                (Ok(list), Ok(value)) if is_group => {
                     list.extend(value.to::<Vec<Json>>().expect("the value of a group is a list"));
                 }
+                (Ok(list), value) if policy == OnFailure::Collect && !is_group => {
+                    list.push(entry(value.as_ref().map(Some)));
+                }
+                (Ok(_), Err(_)) if policy == OnFailure::Drop && !is_group => {}
                 (Ok(list), Ok(value)) => list.push(value),
                 (Ok(_), Err(failure)) => list = Err(failure),
                 (Err(_), _) => {}
@@ -279,8 +336,16 @@ impl Eager<'_> {
     /// Runs a callback of either kind. It has its own callbacks only, and how it ends changes nothing.
     fn call(&mut self, callback: &Canvas, path: &Path, argument: &Json) {
         let failures = self.failures.len();
-        let _dropped = self.run(callback, path, Some(argument), &[]);
+        let _dropped = self.run(callback, path, Some(argument), &[], OnFailure::Fail);
         self.failures.truncate(failures);
+    }
+}
+
+/// How a part has ended, as data.
+fn entry(ended: Result<Option<&Json>, &EagerFailure>) -> Json {
+    match ended {
+        Ok(value) => Json::object([("ok", value.unwrap_or(&Json::null()))]),
+        Err(failure) => Json::object([("error", &failure.to_json())]),
     }
 }
 

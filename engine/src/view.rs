@@ -37,12 +37,17 @@ pub fn standings(plan: &Plan, phases: &[Phase], ended: bool) -> Vec<Standing> {
             Phase::Failed => Standing::Failed,
             Phase::Released | Phase::Dispatched => Standing::Open,
             Phase::Waiting => {
-                let blocked =
-                    plan.predecessors(number).filter_map(|(from, _)| match standings[from.index()] {
-                        Standing::Failed => Some(Standing::Blocked(from)),
-                        standing @ (Standing::Blocked(_) | Standing::NotNeeded) => Some(standing),
-                        _ => None,
-                    });
+                let blocked = plan.predecessors(number).filter_map(|(from, edge)| {
+                    let standing = match standings[from.index()] {
+                        Standing::Failed => Standing::Blocked(from),
+                        standing @ (Standing::Blocked(_) | Standing::NotNeeded) => standing,
+                        _ => return None,
+                    };
+                    // A part that failed by itself has ended, and that is all that was waited for.
+                    let has_ended =
+                        |scope| matches!(standing, Standing::Blocked(by) if plan.fails_in(by, scope));
+                    (!edge.part().is_some_and(has_ended)).then_some(standing)
+                });
                 match blocked.min_by_key(|standing| !matches!(standing, Standing::Blocked(_))) {
                     Some(standing) => standing,
                     None if ended && node.gate().is_some() => Standing::NotNeeded,
@@ -80,6 +85,28 @@ mod tests {
         assert_eq!(settle(task(0), ok.clone()), [Standing::Succeeded, open, waits, waits, waits]);
         let blocked = Standing::Blocked(first[1].node);
         assert_eq!(settle(task(1), bad), [Standing::Succeeded, Standing::Failed, blocked, blocked, open]);
+    }
+
+    #[test]
+    fn who_waits_for_the_end_of_a_member_is_not_blocked_by_its_failure() {
+        let check = |text: &str, fails: usize, expect: &[Standing]| {
+            let plan = Plan::compile(&crate::text::parse(text).unwrap()).unwrap();
+            let (mut state, first) = RunState::start(&plan);
+            let task_id = RunId::from_parts(0, 0).task(first[fails].node);
+            let outcome = Outcome::Failed(TaskError::new("E", "boom"));
+            state.settle(&plan, [Completion { task_id, attempt: 1, outcome }]);
+            assert_eq!(
+                standings(&plan, &state.phases().collect::<Vec<_>>(), state.ended()),
+                expect,
+                "{text}"
+            );
+        };
+        let [failed, waits, open] = [Standing::Failed, Standing::Waiting, Standing::Open];
+        let blocked = Standing::Blocked(NodeNo::from_index(0));
+        let members = "group(a.s() | b.s(), c.s()).set(on_failure='drop')";
+        check(&format!("{members} | d.s()"), 0, &[failed, blocked, open, waits, waits]);
+        // What comes before them is another matter.
+        check(&format!("x.s() | {members}"), 0, &[failed, blocked, blocked, blocked, blocked]);
     }
 
     #[test]

@@ -152,11 +152,13 @@ fn accepted(canvas: &Canvas) -> Outcome {
         let options: &Options = canvas.options();
         todo.extend(options.link());
         todo.extend(options.link_error());
+        todo.extend(options.finally());
         for (mark, is_there) in [
             (form, true),
             ('o', options.values().next().is_some()),
             ('l', !options.link().is_empty()),
             ('e', !options.link_error().is_empty()),
+            ('f', !options.finally().is_empty()),
         ] {
             if is_there && !forms.contains(mark) {
                 forms.push(mark);

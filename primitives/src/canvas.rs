@@ -192,6 +192,15 @@ impl Canvas {
         self.options_mut().add_link_error(errback);
     }
 
+    /// Adds what runs when this canvas has ended, once and either way: with the one argument `{"ok": value}` when it
+    /// has succeeded, and `{"error": failure}` as soon as it is known to fail. How that ends changes nothing else.
+    ///
+    /// It is ours; Celery has nothing like it. A canvas that was never started, because what comes before it failed,
+    /// has not ended.
+    pub fn finally(&mut self, last: Canvas) {
+        self.options_mut().add_finally(last);
+    }
+
     /// This canvas without any interest in what comes before it: `.si` for all that would be fed.
     #[must_use]
     pub fn into_immutable(mut self) -> Canvas {

@@ -301,6 +301,11 @@ fn read_options(path: &Path, raw: Option<&RawValue>) -> Result<Options> {
                     options.add_link_error(errback);
                 }
             }
+            "finally" => {
+                for last in read_callbacks(path, "finally", value, Segment::Finally)? {
+                    options.add_finally(last);
+                }
+            }
             _ => options.insert_unchecked(name.into_owned(), Json::from_raw(value)),
         }
     }
@@ -448,7 +453,9 @@ fn write_options(out: &mut String, options: &Options) {
         out.push_str(value.as_str());
         comma = ",";
     }
-    for (name, callbacks) in [("link", options.link()), ("link_error", options.link_error())] {
+    let callbacks =
+        [("link", options.link()), ("link_error", options.link_error()), ("finally", options.finally())];
+    for (name, callbacks) in callbacks {
         if !callbacks.is_empty() {
             out.push_str(comma);
             write_string(out, name);

@@ -150,6 +150,9 @@ fn write_options(f: &mut Formatter<'_>, canvas: &Canvas) -> fmt::Result {
     for errback in options.link_error() {
         write!(f, ".link_error({errback})")?;
     }
+    for last in options.finally() {
+        write!(f, ".finally({last})")?;
+    }
     Ok(())
 }
 
@@ -217,7 +220,8 @@ mod tests {
         canvas.options_mut().set("queue", Json::string("hi")).unwrap();
         canvas.link(add(2).into());
         canvas.link_error(add(3).into());
-        check(canvas, "add.s(1).set(queue=\"hi\").link(add.s(2)).link_error(add.s(3))");
+        canvas.finally(add(4).into());
+        check(canvas, "add.s(1).set(queue=\"hi\").link(add.s(2)).link_error(add.s(3)).finally(add.s(4))");
     }
 
     #[test]

@@ -137,6 +137,7 @@ impl<'a> Walk<'a> {
     fn push_callbacks(&mut self, depth: usize, options: &'a Options) {
         self.push_all(depth, options.link(), Segment::Link);
         self.push_all(depth, options.link_error(), Segment::LinkError);
+        self.push_all(depth, options.finally(), Segment::Finally);
     }
 
     fn path(&self) -> Path {

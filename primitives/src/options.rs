@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::{Canvas, Json, JsonError, RetryPolicy, When};
+use crate::{Canvas, Json, JsonError, OnFailure, RetryPolicy, When};
 
 /// What `apply_async` takes besides arguments: queue, priority, countdown, callbacks, …
 ///
 /// Kept as Celery keeps them, a dictionary by option name, so that options of which celeriac knows nothing survive a
-/// round trip unchanged. Callbacks (`link`) and error callbacks (`link_error`) are canvases and stand apart. Empty
-/// options take one word of memory.
+/// round trip unchanged. Callbacks (`link`), error callbacks (`link_error`) and what runs in either case (`finally`) are
+/// canvases and stand apart. Empty options take one word of memory.
 #[derive(Clone, Debug, Default)]
 pub struct Options(Option<Box<Fields>>);
 
@@ -19,6 +19,7 @@ pub struct Options(Option<Box<Fields>>);
 struct Fields {
     link: Vec<Canvas>,
     link_error: Vec<Canvas>,
+    finally: Vec<Canvas>,
     values: BTreeMap<String, Json>,
 }
 
@@ -49,6 +50,7 @@ const KNOWN: &[Known] = &[
     ),
     ("headers", "an object", is::<BTreeMap<String, Json>>),
     ("ignore_result", "true or false", is::<bool>),
+    ("on_failure", "\"fail\", \"drop\" or \"collect\"", is::<OnFailure>),
     ("priority", "a whole number from 0 to 9", is_priority),
     ("queue", "the name of a queue", is_queue),
     (
@@ -86,6 +88,11 @@ impl Options {
         self.0.as_deref().map_or(&[], |fields| &fields.link_error)
     }
 
+    /// What runs when the canvas has ended, either way, in the order in which it was added.
+    pub fn finally(&self) -> &[Canvas] {
+        self.0.as_deref().map_or(&[], |fields| &fields.finally)
+    }
+
     /// Adds a callback, unless an equal one is there (Celery's `append_to_list_option`).
     pub fn add_link(&mut self, callback: Canvas) {
         let link = &mut self.fields().link;
@@ -102,9 +109,19 @@ impl Options {
         }
     }
 
-    /// The callbacks and error callbacks, to change them.
+    /// Adds what runs when the canvas has ended, unless an equal one is there.
+    pub fn add_finally(&mut self, last: Canvas) {
+        let finally = &mut self.fields().finally;
+        if !finally.contains(&last) {
+            finally.push(last);
+        }
+    }
+
+    /// The canvases among the options, to change them.
     pub(crate) fn callbacks_mut(&mut self) -> impl Iterator<Item = &mut Canvas> {
-        self.0.iter_mut().flat_map(|fields| fields.link.iter_mut().chain(fields.link_error.iter_mut()))
+        self.0.as_deref_mut().into_iter().flat_map(|Fields { link, link_error, finally, .. }| {
+            link.iter_mut().chain(link_error).chain(finally)
+        })
     }
 
     /// The value of one option; callbacks are not among them.
@@ -120,8 +137,8 @@ impl Options {
     /// Sets an option by its Celery name, checking the type of those that celeriac knows.
     ///
     /// # Errors
-    /// [`OptionError`] when the value does not fit. `link` and `link_error` are refused: see [`Options::add_link`]; and
-    /// so is `immutable`, which belongs to the signature or chain.
+    /// [`OptionError`] when the value does not fit. `link`, `link_error` and `finally` are refused: see
+    /// [`Options::add_link`]; and so is `immutable`, which belongs to the signature or chain.
     pub fn set(&mut self, name: &str, value: Json) -> Result<(), OptionError> {
         check(name, &value)?;
         self.fields().values.insert(name.to_owned(), value);
@@ -152,11 +169,26 @@ impl Options {
         for errback in call.link_error() {
             self.add_link_error(errback.clone());
         }
+        for last in call.finally() {
+            self.add_finally(last.clone());
+        }
     }
 
     /// The queue, when one is set.
     pub fn queue(&self) -> Option<String> {
         self.value("queue").and_then(|value| value.to().ok())
+    }
+
+    /// What becomes of a group or chord when a member fails, when that is set.
+    pub fn on_failure(&self) -> Option<OnFailure> {
+        self.value("on_failure").and_then(|value| value.to().ok())
+    }
+
+    /// These options with what becomes of a group or chord when a member fails.
+    #[must_use]
+    pub fn with_on_failure(mut self, policy: OnFailure) -> Self {
+        self.fields().values.insert("on_failure".to_owned(), Json::string(policy.as_str()));
+        self
     }
 
     /// These options with a queue.
@@ -288,6 +320,7 @@ impl PartialEq for Options {
     fn eq(&self, other: &Self) -> bool {
         self.link() == other.link()
             && self.link_error() == other.link_error()
+            && self.finally() == other.finally()
             && self.values().eq(other.values())
     }
 }
@@ -297,7 +330,7 @@ fn check(name: &str, value: &Json) -> Result<(), OptionError> {
         let value = value.as_str().chars().take(80).collect();
         Err(OptionError { name: name.to_owned(), expected, value })
     };
-    if matches!(name, "link" | "link_error") {
+    if matches!(name, "link" | "link_error" | "finally") {
         return refuse("a signature or a list of signatures");
     }
     // Written as an option it would be read back as the signature's own key.
@@ -367,6 +400,8 @@ mod tests {
         assert!(options.set("countdown", Json::parse("-1").unwrap()).is_err());
         assert!(options.set("queue", Json::string("a{b}")).is_err());
         assert!(options.set("link", Json::null()).is_err());
+        assert!(options.set("finally", Json::null()).is_err());
+        assert!(options.set("on_failure", Json::string("ignore")).is_err());
         assert!(options.set("task_id", Json::string(&"x".repeat(256))).is_err());
         assert!(options.set("immutable", Json::parse("true").unwrap()).is_err());
         assert!(options.is_empty());

@@ -23,6 +23,8 @@ pub enum Segment {
     LinkError(u32),
     /// The task inside a map, a starmap or chunks.
     Mapped,
+    /// What runs when a canvas has ended, either way.
+    Finally(u32),
 }
 
 impl fmt::Display for Segment {
@@ -36,6 +38,7 @@ impl fmt::Display for Segment {
             Self::Link(i) => write!(f, "link[{i}]"),
             Self::LinkError(i) => write!(f, "link_error[{i}]"),
             Self::Mapped => f.write_str("task"),
+            Self::Finally(i) => write!(f, "finally[{i}]"),
         }
     }
 }
@@ -45,6 +48,14 @@ impl fmt::Display for Segment {
 /// The outermost canvas itself prints as `canvas`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Path(Vec<Segment>);
+
+impl Segment {
+    /// Whether what stands below it is called by a canvas and no part of it: a callback, an error callback, or what
+    /// runs in either case.
+    pub fn is_callback(self) -> bool {
+        matches!(self, Self::Link(_) | Self::LinkError(_) | Self::Finally(_))
+    }
+}
 
 impl Path {
     /// The outermost canvas.

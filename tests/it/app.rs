@@ -6,7 +6,7 @@ use celeriac::backends::ErrorKind;
 use celeriac::engine::view::Standing;
 use celeriac::memory::Memory;
 use celeriac::prelude::*;
-use celeriac::primitives::{Limits, RunId};
+use celeriac::primitives::{Json, Limits, RunId};
 use celeriac::runtime::{BuildError, SubmitError};
 use futures::StreamExt;
 
@@ -111,6 +111,55 @@ async fn members_come_as_they_finish_and_failures_among_them() {
     members[..2].sort();
     let boom = |node: &str| Err(format!("{node} (app.fail) failed: ValueError: boom"));
     assert_eq!(members, [(1, boom("group[1]")), (3, boom("group[3].chain[0]")), (2, Ok(100)), (0, Ok(300))]);
+}
+
+#[tokio::test]
+async fn members_whose_failure_is_tolerated_come_as_entries_or_not_at_all() {
+    let leaf = |name| Canvas::from(Signature::new(name).unwrap());
+    let app = app();
+    let come = async |policy: &str, place: u64| {
+        let sleeps = Signature::new("app.sleep").unwrap().arg(100).unwrap().into();
+        let mut canvas = Canvas::group([leaf("app.fail"), sleeps, leaf("app.fail").then(leaf("app.sleep"))]);
+        canvas.options_mut().set("on_failure", Json::string(policy)).unwrap();
+        let run = app.submit_as(RunId::from_parts(2, place), canvas).await.unwrap();
+        let mut members: Vec<(usize, String)> =
+            run.members().map(|(place, value)| (place, value.unwrap().to_string())).collect().await;
+        members.sort();
+        assert!(run.get_json(None).await.is_ok());
+        members
+    };
+    assert_eq!(come("drop", 1).await, [(1, "100".to_owned())]);
+    let entries = come("collect", 2).await;
+    assert_eq!(entries[1], (1, r#"{"ok":100}"#.to_owned()));
+    assert!(entries.len() == 3 && [0, 2].iter().all(|place| entries[*place].1.starts_with(r#"{"error":"#)));
+}
+
+#[task(name = "app.succeeded")]
+async fn succeeded(results: Vec<Entry<i64>>) -> (usize, usize) {
+    let ok = results.iter().filter_map(Entry::ok).count();
+    (ok, results.len() - ok)
+}
+
+#[task(name = "app.ended")]
+async fn ended(entry: Entry<i64>) -> bool {
+    entry.into_result().is_ok()
+}
+
+/// The list is longer than what travels with a leaf: its worker fetches the results, and is told the failures.
+#[tokio::test]
+async fn a_typed_body_gets_the_entries_of_a_wide_header() {
+    let app = App::embedded().tasks(tasks![add, fail, succeeded, ended]).build().unwrap();
+    let header = || group((0..700).map(|i| if i % 7 == 0 { fail.s(()) } else { add.s((i, 1)) }));
+    let run = app.submit(chord(header().collect_failures(), succeeded.s(()))).await.unwrap();
+    assert_eq!(run.get_timeout(Duration::from_secs(20)).await.unwrap(), (600, 100));
+    let run = app.submit(header().drop_failures()).await.unwrap();
+    let kept = run.get_timeout(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(kept, (0..700).filter(|i| i % 7 != 0).map(|i| i + 1).collect::<Vec<i64>>());
+    let run = app.submit(add.s((1, 2)).finally(ended.s(()))).await.unwrap();
+    run.ended().await.unwrap();
+    let last = run.node_at("finally[0]").unwrap();
+    let outcome = run.outcome_of(last).await.unwrap().unwrap();
+    assert_eq!(outcome.value().unwrap().as_str(), "true");
 }
 
 #[task(name = "app.numbers")]

@@ -161,8 +161,8 @@ impl<'s> Bench<'s> {
 
     /// The run's value.
     pub async fn value(&self) -> Option<Json> {
-        let nodes = self.plan.leaves_of(self.plan.output());
-        let known = self.backend().known(self.run, &nodes, &[]).await.expect("reading works");
+        let (nodes, scopes) = self.plan.known_for(self.plan.output());
+        let known = self.backend().known(self.run, &nodes, &scopes).await.expect("reading works");
         self.plan.output_value(self.run, &known)
     }
 

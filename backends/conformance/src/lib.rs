@@ -21,6 +21,7 @@ pub mod random;
 pub mod table;
 mod table_catalogue;
 mod table_errors;
+mod table_policies;
 mod table_values;
 pub mod tasks;
 pub mod whole;
@@ -92,6 +93,14 @@ macro_rules! suite {
                 a_header_of_8001_releases_its_body_once
                 completions_delivered_three_times_in_any_order_count_once
                 several_runs_settle_in_one_batch
+            }
+            policies {
+                whatever_ends_a_member_counts_for_its_list
+                a_member_that_fails_counts_once
+                members_that_end_at_the_same_time_release_the_body_once
+                a_run_that_ends_in_a_list_that_tolerates_yields_it
+                a_wide_header_that_fails_altogether_calls_its_body
+                finally_runs_once_and_the_run_waits_for_it
             }
             dispatch {
                 the_first_leaves_wait_in_the_outbox

@@ -11,7 +11,7 @@
 //! together with all its arguments, so a wrong order, a lost input or a second run changes what comes out.
 
 use celeriac_primitives::{
-    Canvas, Chain, Chord, Chunks, Group, Json, Map, MapKind, Options, Signature, TaskName,
+    Canvas, Chain, Chord, Chunks, Group, Json, Map, MapKind, OnFailure, Options, Signature, TaskName,
 };
 
 /// What the canvases are like.
@@ -23,13 +23,15 @@ pub struct Shape {
     pub leaves_max: u32,
     /// How many leaves in a hundred fail.
     pub fail_percent: u32,
-    /// How many canvases in a hundred have a callback, and how many an error callback.
+    /// How many canvases in a hundred have a callback, how many an error callback, and how many a `finally`.
     pub callback_percent: u32,
+    /// How many groups and chords in a hundred say what becomes of them when a member fails.
+    pub policy_percent: u32,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { depth_max: 6, leaves_max: 60, fail_percent: 4, callback_percent: 8 }
+        Self { depth_max: 6, leaves_max: 60, fail_percent: 6, callback_percent: 8, policy_percent: 40 }
     }
 }
 
@@ -101,6 +103,15 @@ impl Generator<'_> {
         }
         if self.leaves > 0 && self.rng.percent(self.shape.callback_percent) {
             canvas.link_error(self.callback());
+        }
+        if self.leaves > 0 && self.rng.percent(self.shape.callback_percent) {
+            canvas.finally(self.callback());
+        }
+        if matches!(canvas, Canvas::Group(_) | Canvas::Chord(_))
+            && self.rng.percent(self.shape.policy_percent)
+        {
+            let policy = [OnFailure::Drop, OnFailure::Collect, OnFailure::Fail][self.rng.below(3) as usize];
+            *canvas.options_mut() = canvas.options().clone().with_on_failure(policy);
         }
         canvas
     }
@@ -216,7 +227,7 @@ pub fn shrink(canvas: &Canvas) -> Vec<Canvas> {
     smaller
 }
 
-/// The canvases directly inside one: its members, its body, its callbacks and its error callbacks.
+/// The canvases directly inside one: its members, its body, its callbacks, its error callbacks and its `finally`.
 fn parts(canvas: &Canvas) -> Vec<Canvas> {
     let (members, body) = match canvas {
         Canvas::Chain(chain) => (chain.steps.as_slice(), None),
@@ -225,7 +236,8 @@ fn parts(canvas: &Canvas) -> Vec<Canvas> {
         Canvas::Signature(_) | Canvas::Map(_) | Canvas::Chunks(_) => (&[][..], None),
     };
     let options = canvas.options();
-    members.iter().chain(body).chain(options.link()).chain(options.link_error()).cloned().collect()
+    let callbacks = options.link().iter().chain(options.link_error()).chain(options.finally());
+    members.iter().chain(body).chain(callbacks).cloned().collect()
 }
 
 /// The same canvas with other [`parts`]; `None` leaves one out. A body cannot be left out.
@@ -244,13 +256,15 @@ fn rebuild(canvas: &Canvas, parts: Vec<Option<Canvas>>) -> Option<Canvas> {
     if let Canvas::Chord(Chord { body: Some(body), .. }) = &mut canvas {
         **body = parts.next()??;
     }
-    let (options, links) = (canvas.options().clone(), canvas.options().link().len());
+    let options = canvas.options().clone();
     let mut fewer = Options::new();
     for (name, value) in options.values() {
         fewer.set(name, value.clone()).ok()?;
     }
-    parts.by_ref().take(links).flatten().for_each(|callback| fewer.add_link(callback));
-    parts.flatten().for_each(|errback| fewer.add_link_error(errback));
+    parts.by_ref().take(options.link().len()).flatten().for_each(|callback| fewer.add_link(callback));
+    let errbacks = parts.by_ref().take(options.link_error().len());
+    errbacks.flatten().for_each(|errback| fewer.add_link_error(errback));
+    parts.flatten().for_each(|last| fewer.add_finally(last));
     *canvas.options_mut() = fewer;
     Some(canvas)
 }
@@ -269,7 +283,22 @@ fn barer(canvas: &Canvas) -> Vec<Canvas> {
     if flag(&mut canvas.clone()).is_some_and(|immutable| *immutable) {
         add(&|variant| flag(variant).into_iter().for_each(|immutable| *immutable = false));
     }
+    if canvas.options().on_failure().is_some() {
+        add(&|variant| *variant.options_mut() = copied(variant.options(), |name| name != "on_failure"));
+    }
     variants
+}
+
+/// The same options, of those with a value only some.
+fn copied(options: &Options, keep: impl Fn(&str) -> bool) -> Options {
+    let mut copy = Options::new();
+    for (name, value) in options.values().filter(|(name, _)| keep(name)) {
+        copy.set(name, value.clone()).expect("they were set before");
+    }
+    options.link().iter().for_each(|callback| copy.add_link(callback.clone()));
+    options.link_error().iter().for_each(|errback| copy.add_link_error(errback.clone()));
+    options.finally().iter().for_each(|last| copy.add_finally(last.clone()));
+    copy
 }
 
 fn values(canvas: &mut Canvas) -> Option<&mut Vec<Json>> {
@@ -294,7 +323,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use celeriac_engine::eager::{Evaluation, eager};
-    use celeriac_engine::text;
+    use celeriac_engine::{Plan, text};
     use celeriac_primitives::Segment;
 
     use super::*;
@@ -304,7 +333,8 @@ mod tests {
     fn walk(canvas: &Canvas, depth: u32, see: &mut dyn FnMut(&Canvas, u32)) {
         see(canvas, depth);
         let all = parts(canvas);
-        let callbacks = canvas.options().link().len() + canvas.options().link_error().len();
+        let options = canvas.options();
+        let callbacks = options.link().len() + options.link_error().len() + options.finally().len();
         let (inside, callbacks) = all.split_at(all.len() - callbacks);
         inside.iter().for_each(|part| walk(part, depth + 1, see));
         callbacks.iter().for_each(|part| walk(part, 0, see));
@@ -344,6 +374,19 @@ mod tests {
         }
     }
 
+    /// What one process has compiled, another reads.
+    #[test]
+    fn every_plan_is_read_back() {
+        for seed in 0..3000 {
+            let canvas = canvas(seed, &Shape::default());
+            let plan = Plan::compile(&canvas).unwrap();
+            match Plan::decode(&plan.encode()) {
+                Ok(read) => assert_eq!(read, plan, "seed {seed}"),
+                Err(error) => panic!("seed {seed}: {error}\n{canvas}\n{plan}"),
+            }
+        }
+    }
+
     #[test]
     fn every_form_and_nesting_turns_up() {
         let mut seen = BTreeSet::new();
@@ -369,6 +412,12 @@ mod tests {
                 canvas.options().link_error().iter().for_each(|errback| {
                     seen.insert(format!("{} with errback {}", form(&canvas), form(errback)));
                 });
+                canvas.options().finally().iter().for_each(|last| {
+                    seen.insert(format!("{} finally {}", form(&canvas), form(last)));
+                });
+                if let Some(policy) = canvas.options().on_failure() {
+                    seen.insert(format!("{} {}", policy.as_str(), form(&canvas)));
+                }
                 if let Canvas::Chord(Chord { header, body: Some(body), .. }) = &canvas {
                     seen.insert(format!("body {}", form(body)));
                     header.iter().for_each(|member| {
@@ -381,10 +430,16 @@ mod tests {
         for (one, other) in forms.iter().flat_map(|one| forms.iter().map(move |other| (one, other))) {
             assert!(seen.contains(&format!("{one} with errback {other}")), "{one} {other}");
             assert!(seen.contains(&format!("{one} linked to {other}")), "{one} {other}");
+            assert!(seen.contains(&format!("{one} finally {other}")), "{one} {other}");
             assert!(seen.contains(&format!("header {one}")) && seen.contains(&format!("body {one}")));
         }
         for expect in ["chain of 0", "chain of 1", "group of 0", "group of 1", "group of 2"] {
             assert!(seen.contains(expect), "{expect}");
+        }
+        for policy in
+            ["drop group", "collect group", "fail group", "drop chord", "collect chord", "fail chord"]
+        {
+            assert!(seen.contains(policy), "{policy}");
         }
         assert!(seen.contains("immutable signature") && seen.contains("immutable chain"));
     }
@@ -406,7 +461,7 @@ mod tests {
 
     #[test]
     fn failures_happen_and_the_first_is_the_result() {
-        let shape = Shape { fail_percent: 10, ..Shape::default() };
+        let shape = Shape { fail_percent: 10, policy_percent: 0, ..Shape::default() };
         let (mut failed, mut errbacks) = (0, 0);
         for seed in 0..500 {
             let (evaluation, ran) = run(&canvas(seed, &shape));
@@ -415,6 +470,24 @@ mod tests {
             errbacks += ran.keys().filter(|path| path.to_string().contains("link_error")).count();
         }
         assert!(failed > 100 && errbacks > 50, "{failed} {errbacks}");
+    }
+
+    #[test]
+    fn failures_are_tolerated_and_something_runs_in_either_case() {
+        let shape = Shape { fail_percent: 15, ..Shape::default() };
+        let (mut tolerated, mut failed, mut finals) = (0, 0, 0);
+        for seed in 0..500 {
+            let (evaluation, ran) = run(&canvas(seed, &shape));
+            match evaluation.result {
+                Ok(_) => tolerated += u32::from(!evaluation.failures.is_empty()),
+                Err(failure) => {
+                    failed += 1;
+                    assert!(evaluation.failures.contains(&failure), "seed {seed}");
+                }
+            }
+            finals += ran.keys().filter(|path| path.to_string().contains("finally")).count();
+        }
+        assert!(tolerated > 30 && failed > 100 && finals > 100, "{tolerated} {failed} {finals}");
     }
 
     /// Pipes are associative: nested or spliced, a chain means the same.
@@ -428,7 +501,8 @@ mod tests {
             let right = Canvas::chain([a, Canvas::chain([b, c])]);
             let [flat, left, right] = [flat, left, right].map(|canvas| {
                 let (evaluation, ran) = run(&canvas);
-                (evaluation.result.map_err(|failure| failure.error), ran.values().sum::<u32>())
+                let result = evaluation.result.map(|value| tasks::without_failures(&value));
+                (result.map_err(|failure| failure.error), ran.values().sum::<u32>())
             });
             assert_eq!((&flat, &flat), (&left, &right), "seed {seed}");
         }
@@ -439,7 +513,8 @@ mod tests {
         fn size(canvas: &Canvas) -> usize {
             let mut own = canvas.clone();
             let own = values(&mut own).map_or(0, |values| values.len())
-                + usize::from(flag(&mut canvas.clone()).is_some_and(|flag| *flag));
+                + usize::from(flag(&mut canvas.clone()).is_some_and(|flag| *flag))
+                + usize::from(canvas.options().on_failure().is_some());
             1 + own + parts(canvas).iter().map(size).sum::<usize>()
         }
         let fails_in_a_body = |canvas: &Canvas| {

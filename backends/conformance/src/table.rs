@@ -24,7 +24,7 @@ use celeriac_engine::eager::Evaluation;
 use celeriac_engine::text;
 use celeriac_primitives::{Canvas, Json, Kwargs, Path, Segment};
 
-use crate::{table_catalogue, table_errors, table_values};
+use crate::{table_catalogue, table_errors, table_policies, table_values, tasks};
 
 /// A canvas and what must come out of it.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +39,7 @@ pub struct Row {
     leaves: Option<usize>,
     callbacks: usize,
     errbacks: usize,
+    finals: usize,
     /// What Celery does not do, and which of our rules says so.
     pub differs: Option<&'static str>,
 }
@@ -73,6 +74,8 @@ pub struct Seen {
     pub callbacks: usize,
     /// How often a leaf was run in an error callback.
     pub errbacks: usize,
+    /// How often a leaf was run in `finally`.
+    pub finals: usize,
 }
 
 /// A failed leaf: the path of its node, and the type of its error.
@@ -86,7 +89,8 @@ pub struct Failed {
 
 /// Every row of every table.
 pub fn all() -> impl Iterator<Item = &'static Row> {
-    table_values::ROWS.iter().chain(table_errors::ROWS).chain(table_catalogue::ROWS)
+    let ours = table_policies::ROWS.iter();
+    table_values::ROWS.iter().chain(table_errors::ROWS).chain(table_catalogue::ROWS).chain(ours)
 }
 
 /// A row that succeeds: its text, and its value as JSON.
@@ -116,7 +120,18 @@ pub(crate) const fn built(id: &'static str, canvas: fn() -> Canvas, value: &'sta
 
 const fn row(id: &'static str, source: Source, expect: Expect) -> Row {
     let (args, kwargs) = ("[]", "{}");
-    Row { id, source, args, kwargs, expect, leaves: None, callbacks: 0, errbacks: 0, differs: None }
+    Row {
+        id,
+        source,
+        args,
+        kwargs,
+        expect,
+        leaves: None,
+        callbacks: 0,
+        errbacks: 0,
+        finals: 0,
+        differs: None,
+    }
 }
 
 impl Row {
@@ -143,6 +158,11 @@ impl Row {
     /// How many leaves run in error callbacks.
     pub(crate) const fn errbacks(self, errbacks: usize) -> Self {
         Self { errbacks, ..self }
+    }
+
+    /// How many leaves run in `finally`.
+    pub(crate) const fn finals(self, finals: usize) -> Self {
+        Self { finals, ..self }
     }
 
     pub(crate) const fn differs(self, why: &'static str) -> Self {
@@ -199,7 +219,7 @@ impl Row {
                     Expect::Value(text) | Expect::Fails { node: text, .. } => Json::parse(text),
                 };
                 match (value, result) {
-                    (Ok(value), Some(Ok(seen))) if value == *seen => {}
+                    (Ok(value), Some(Ok(seen))) if value == tasks::without_failures(seen) => {}
                     (value, seen) => differ("value", seen, &value),
                 }
             }
@@ -208,6 +228,7 @@ impl Row {
             ("leaves run", seen.leaves, self.leaves.unwrap_or(seen.leaves)),
             ("leaves run in callbacks", seen.callbacks, self.callbacks),
             ("leaves run in error callbacks", seen.errbacks, self.errbacks),
+            ("leaves run in finally", seen.finals, self.finals),
         ];
         for (what, seen, expect) in counts {
             if seen != expect {
@@ -225,9 +246,9 @@ impl Row {
 impl Seen {
     /// Counts one run of the leaf at this path. In a callback of a callback the inner one counts.
     pub fn ran(&mut self, path: &Path) {
-        let is_callback = |segment: &&Segment| matches!(segment, Segment::Link(_) | Segment::LinkError(_));
-        match path.segments().iter().rfind(is_callback) {
+        match path.segments().iter().rfind(|segment| segment.is_callback()) {
             Some(Segment::LinkError(_)) => self.errbacks += 1,
+            Some(Segment::Finally(_)) => self.finals += 1,
             Some(_) => self.callbacks += 1,
             None => self.leaves += 1,
         }
@@ -240,7 +261,8 @@ impl Seen {
             node: failure.path.to_string(),
             kind: failure.error.kind.clone(),
         };
-        self.result = Some(evaluation.result.clone().map_err(|failure| failed(&failure)));
+        let result = evaluation.result.as_ref().map(tasks::without_failures);
+        self.result = Some(result.map_err(failed));
         self.failures = evaluation.failures.iter().map(failed).collect();
         self
     }

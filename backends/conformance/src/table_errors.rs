@@ -31,6 +31,14 @@ pub(crate) const ROWS: &[Row] = &[
     fails("4.3 E12b", "chord([chain(fail.s(), group(add.s(1), add.s(2))), add.s(3,4)], xsum.s())", "header[0].chain[0]", "ValueError").leaves(2).differs("Ours 9: a run always ends; Celery waits for ever"),
     fails("4.3 E12c", "chord([chain(add.s(1,2), group(fail.s(), add.s(1))), add.s(3,4)], xsum.s())", "header[0].chain[1].group[0]", "ValueError").leaves(4),
     fails("4.3 E12d", "chain(group(add.s(1,2), chain(fail.s(), group(add.s(1), add.s(2)), add.s(3))), identity.s())", "chain[0].group[1].chain[0]", "ValueError").leaves(2),
+    // 4.3 X5, X6 Results that nobody keeps, and tasks that nobody knows. The other ways in which a leaf may end are cases
+    // of `settle` and `policies`: no task of the suite can make its worker report them.
+    gives("4.3 X5", "chain(add.s(1,2).set(ignore_result=True), add.s(1))", "4").leaves(2),
+    gives("4.3 X5c", "chord([add.s(1,2).set(ignore_result=True), add.s(2,3)], tsum.s())", "8").leaves(3),
+    gives("4.3 X5d, and a step", "chord([add.s(1,2), add.s(2,3)], tsum.s().set(ignore_result=True)) | add.s(1)", "9").leaves(4).differs("Ours 9: a run always ends; Celery waits for ever"),
+    gives("4.3 X5e", "chord([chain(add.s(1,2), group(add.s(1).set(ignore_result=True), add.s(2))), add.s(3,4)], xsum.s())", "16").leaves(5).differs("Ours 9: a run always ends; Celery waits for ever"),
+    fails("4.3 X6", "chain(add.s(1,2), nobody.s(), add.s(1)).link_error(echo.s())", "chain[1]", "NotRegistered").errbacks(1).differs("Ours 9: a run always ends; Celery drops what follows, and the error callbacks"),
+    fails("4.3 X6 header", "chord([add.s(1,2), nobody.s()], tsum.s())", "header[1]", "NotRegistered").differs("Ours 9: a run always ends; Celery waits for ever"),
     // 4.3 X8 Arguments that the task does not take.
     fails("4.3 X8 signature", "noargs.s(1)", "canvas", "TypeError").differs("Ours 10: the leaf fails; Celery refuses the call"),
     fails("4.3 X8 step", "chain(add.s(1,2), noargs.s(), add.s(1))", "chain[1]", "TypeError").leaves(2).differs("Ours 10: the leaf itself fails; in Celery the step before it does"),

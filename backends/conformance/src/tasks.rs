@@ -173,8 +173,7 @@ fn total(x: i64, y: i64) -> Result<i64> {
 /// A failure object counts as the word `failure`: its ids differ from run to run.
 fn tag(args: &[Json], kwargs: &Kwargs) -> Result<Json> {
     let tag = kwargs.get("tag").ok_or_else(|| type_error("tag() misses the keyword argument tag"))?;
-    let is_failure = |arg: &Json| arg.as_str().starts_with("{\"task_id\":");
-    let seen = args.iter().map(|arg| if is_failure(arg) { Json::string("failure") } else { arg.clone() });
+    let seen = args.iter().map(without_failures);
     let others = kwargs
         .iter()
         .filter(|(name, _)| *name != "tag")
@@ -185,6 +184,28 @@ fn tag(args: &[Json], kwargs: &Kwargs) -> Result<Json> {
         return Ok(whole);
     }
     Ok(Json::list([tag, &Json::string(&format!("{:016x}", fnv1a(whole.as_str())))]))
+}
+
+/// The same value with the word `failure` for every failure in it: its ids differ from run to run, and when several
+/// leaves of one part fail, so does which of them was the first.
+///
+/// # Panics
+/// When the text is not JSON.
+pub fn without_failures(json: &Json) -> Json {
+    fn replace(value: &mut Value) {
+        match value {
+            Value::Object(members) if members.contains_key("task_id") => *value = Value::from("failure"),
+            Value::Object(members) => members.values_mut().for_each(replace),
+            Value::Array(items) => items.iter_mut().for_each(replace),
+            _ => {}
+        }
+    }
+    if !json.as_str().contains("\"task_id\":") {
+        return json.clone();
+    }
+    let mut value = json.to().expect("what tasks take and return is JSON");
+    replace(&mut value);
+    self::json(&value)
 }
 
 /// FNV-1a: short, without a seed, and the same on every machine.

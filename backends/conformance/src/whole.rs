@@ -186,7 +186,7 @@ impl Crew {
         let failed =
             |failure: &Failure| Failed { node: failure.node.clone(), kind: failure.error.kind.clone() };
         let result = match run.get_json(None).await {
-            Ok(value) => Ok(value),
+            Ok(value) => Ok(tasks::without_failures(&value)),
             Err(GetError::Failed(failure)) => Err(failed(&failure)),
             Err(error) => return Err(text(&error)),
         };
@@ -196,8 +196,7 @@ impl Crew {
         for node in nodes.iter().filter(|node| node.standing == Standing::Failed) {
             let outcome = run.outcome_of(node.node).await.map_err(|error| text(&error))?;
             let failure = outcome.and_then(|outcome| run.plan().failure(run.id(), node.node, &outcome));
-            let is_callback = |s: &Segment| matches!(s, Segment::Link(_) | Segment::LinkError(_));
-            if !run.plan().path(node.node).segments().iter().any(is_callback) {
+            if !run.plan().path(node.node).segments().iter().any(|segment| segment.is_callback()) {
                 failures.extend(failure.iter().map(failed));
             }
         }
@@ -232,10 +231,10 @@ fn execute(leaf: &Leaf<'_>, ran: &mut Vec<(String, String)>) -> Result<Json, Tas
     tasks::run_leaf_noting(leaf, |args| ran.push(line(&leaf.path, Json::list(args))))
 }
 
-/// A leaf that was run. What an error callback gets holds ids, and of several failures which came first: not compared.
+/// A leaf that was run. A failure holds ids, and of several failures which came first: not compared.
 fn line(path: &Path, args: Json) -> (String, String) {
     let is_errback = path.segments().iter().any(|segment| matches!(segment, Segment::LinkError(_)));
-    (path.to_string(), if is_errback { String::new() } else { args.to_string() })
+    (path.to_string(), if is_errback { String::new() } else { tasks::without_failures(&args).to_string() })
 }
 
 fn compare(evaluation: &Evaluation, ran: &[(String, String)], observed: &Observed) -> Option<String> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use celeriac_engine::Plan;
-use celeriac_engine::plan::{ScopeKind, ScopeNo};
+use celeriac_engine::plan::ScopeNo;
 use celeriac_primitives::{Completion, NodeNo, RunId, TaskState};
 use dashmap::DashMap;
 use serde::Serialize;
@@ -134,7 +134,7 @@ fn scopes(plan: &Plan, node: NodeNo) -> Vec<ScopePart> {
     let (mut parts, mut next) = (Vec::new(), plan.node(node).map(|node| node.scope));
     while let Some(number) = next {
         let scope = plan.scope(number);
-        let goes_on = scope.kind == ScopeKind::Errback;
+        let goes_on = scope.kind.goes_on();
         next = goes_on.then_some(scope.parent);
         parts.push((number_of(number), u8::from(goes_on), counted(plan, plan.gated(number).to_vec())));
     }

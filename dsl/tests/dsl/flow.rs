@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use celeriac::{Flow, FlowError, Grouped, Ignored, IntoCanvas, chain, chord, group, task};
-use celeriac_primitives::{Canvas, Options, Signature};
+use celeriac::{Flow, FlowError, Grouped, Ignored, IntoCanvas, Tolerant, canvas, chain, chord, group, task};
+use celeriac_primitives::{Canvas, Entry, Options, Signature};
 use serde_json::Value;
 
-use crate::proj::{add, greet, identity, mul, on_failed, ping, sleep, xsum};
+use crate::proj::{add, clean_up, greet, identity, mul, on_failed, ping, sleep, succeeded, xsum};
 
 /// The type of the flow stands at the call, so that both are checked: the type when this compiles.
 #[track_caller]
@@ -51,6 +51,56 @@ fn keywords_leave_the_positional_parameters_before_them() {
     check::<(), i64, _>(add.with().z(1).y(4).x(3).s(()), "add.s(x=3, y=4, z=1)");
     check::<Ignored, i64, _>(add.with().z(1).si((3, 4)), "add.si(3, 4, z=1)");
     check::<(), Value, _>(sleep.with().seconds(1).s(()), "sleep.s(seconds=1)");
+}
+
+#[test]
+fn a_group_may_drop_or_collect_the_failures_of_its_members() {
+    let numbers = || group([add.s((1, 1)), add.s((2, 2))]);
+    check::<(), Vec<i64>, Tolerant>(
+        numbers().drop_failures(),
+        r#"group(add.s(1, 1), add.s(2, 2)).set(on_failure="drop")"#,
+    );
+    check::<(), Vec<Entry<i64>>, Tolerant>(
+        numbers().collect_failures(),
+        r#"group(add.s(1, 1), add.s(2, 2)).set(on_failure="collect")"#,
+    );
+    check::<(i64,), Vec<i64>, _>(
+        group((add.s(1), mul.s(2))).drop_failures(),
+        r#"group(add.s(1), mul.s(2)).set(on_failure="drop")"#,
+    );
+    check::<(), i64, _>(
+        chord(numbers().drop_failures(), xsum.s(())),
+        r#"chord([group(add.s(1, 1), add.s(2, 2)).set(on_failure="drop")], xsum.s())"#,
+    );
+    check::<(), i64, _>(
+        numbers().collect_failures() | succeeded.s(()),
+        r#"group(add.s(1, 1), add.s(2, 2)).set(on_failure="collect") | succeeded.s()"#,
+    );
+    check::<(), Vec<Vec<Entry<i64>>>, _>(
+        group([chain((numbers().collect_failures(),))]),
+        r#"group(chain(group(add.s(1, 1), add.s(2, 2)).set(on_failure="collect")))"#,
+    );
+    check::<(), i64, _>(
+        canvas!(group(add.s(i, i) for i in 0..2).collect_failures() | succeeded.s()),
+        r#"group(add.s(0, 0), add.s(1, 1)).set(on_failure="collect") | succeeded.s()"#,
+    );
+    check::<(), Vec<i64>, Tolerant>(
+        canvas!(group(add.s(i, i) for i in 0..2).drop_failures().set(queue = "hi")),
+        r#"group(add.s(0, 0), add.s(1, 1)).set(on_failure="drop", queue="hi")"#,
+    );
+}
+
+#[test]
+fn what_runs_finally_gets_the_entry_of_its_canvas_or_nothing() {
+    check::<(), i64, _>(add.s((1, 1)).finally(clean_up.s(())), "add.s(1, 1).finally(clean_up.s())");
+    check::<(i64,), i64, _>(
+        (mul.s(2) | add.s(1)).finally(ping.si(())).finally(identity.s(())),
+        "chain(mul.s(2), add.s(1)).finally(ping.si()).finally(identity.s())",
+    );
+    check::<(), i64, _>(
+        canvas!(chain(add.s(1, 1), mul.s(8)).finally(clean_up.s())),
+        "chain(add.s(1, 1), mul.s(8)).finally(clean_up.s())",
+    );
 }
 
 #[test]

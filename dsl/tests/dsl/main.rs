@@ -14,7 +14,7 @@ mod variadic;
 /// The tasks of Celery's own documentation, and some more.
 mod proj {
     use celeriac::task;
-    use celeriac_primitives::Failure;
+    use celeriac_primitives::{Entry, Failure};
 
     /// Adds two or three numbers.
     ///
@@ -47,6 +47,16 @@ mod proj {
 
     #[task(name = "ping")]
     pub(crate) fn ping() {}
+
+    #[task(name = "clean_up")]
+    pub(crate) async fn clean_up(ended: Entry<i64>) {
+        drop(ended);
+    }
+
+    #[task(name = "succeeded")]
+    pub(crate) async fn succeeded(ended: Vec<Entry<i64>>) -> i64 {
+        ended.iter().filter_map(Entry::ok).sum()
+    }
 
     #[task(name = "on_failed")]
     pub(crate) async fn on_failed(failure: Failure) {

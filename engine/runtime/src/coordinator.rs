@@ -265,15 +265,24 @@ impl Driver {
             } else {
                 insist!(self.stop, self.backend.known(run, &nodes, &scopes))?
             };
-            let (mut leaves, broken) = compose(&plan, run, &small, &known);
+            let (mut leaves, mut broken) = compose(&plan, run, &small, &known);
             let composer = plan.composer();
             for leaf in leaves.iter_mut().filter(|leaf| is_large(leaf) && !leaf.message.replaced) {
-                let message = composer.message_by_reference(run, leaf.release);
+                let message = composer.message_by_reference(run, leaf.release, &known);
                 message.into_iter().for_each(|message| leaf.message = Arc::new(message));
             }
+            // Who takes much fetches results, and is told failures.
+            let (_, scopes) = plan.inputs(&large);
+            let failed = if scopes.is_empty() {
+                Known::default()
+            } else {
+                insist!(self.stop, self.backend.known(run, &[], &scopes))?
+            };
             for release in large {
-                let message = composer.message_by_reference(run, release);
-                leaves.extend(message.map(|message| leaf(&plan, release, message, &known)));
+                match composer.message_by_reference(run, release, &failed) {
+                    Some(message) => leaves.push(leaf(&plan, release, message, &known)),
+                    None => broken.push(missing(run, release)),
+                }
             }
             let first = number * SLICE;
             for leaf in leaves.iter_mut().skip(EXPRESS_MAX.saturating_sub(first)) {
@@ -476,18 +485,16 @@ pub(crate) fn compose(
             Some(message) => {
                 leaves.push(leaf(plan, *release, message, known));
             }
-            None => {
-                let outcome =
-                    Outcome::Undecodable("the result of a predecessor is missing from the store".to_owned());
-                broken.push(Completion {
-                    task_id: run.task(release.node),
-                    attempt: release.attempt,
-                    outcome,
-                });
-            }
+            None => broken.push(missing(run, *release)),
         }
     }
     (leaves, broken)
+}
+
+/// How a leaf ends for which something is missing.
+fn missing(run: RunId, release: Release) -> Completion {
+    let outcome = Outcome::Undecodable("the result of a predecessor is missing from the store".to_owned());
+    Completion { task_id: run.task(release.node), attempt: release.attempt, outcome }
 }
 
 #[cfg(test)]

@@ -134,10 +134,15 @@ impl<T> Handle<T> {
     /// # Errors
     /// As [`Handle::get`].
     pub async fn get_json(&self, timeout: Option<Duration>) -> Result<Json, GetError> {
-        let nodes = self.plan.leaves_of(self.plan.output());
-        let (outcome, known) = self.decided(&nodes, timeout).await?;
+        let (nodes, scopes) = self.plan.known_for(self.plan.output());
+        let (outcome, mut known) = self.decided(&nodes, timeout).await?;
         if let RunOutcome::Failed(node) = outcome {
             return Err(outlast!(OUTAGE_MAX, self.failure(node))?.into());
+        }
+        if !scopes.is_empty() {
+            let failed = outlast!(OUTAGE_MAX, self.backend().known(self.id, &[], &scopes))?;
+            known.outcomes.extend(failed.outcomes);
+            known.closed = failed.closed;
         }
         let value = self.plan.output_value(self.id, &known);
         Ok(value.ok_or_else(|| self.corrupt())?)

@@ -18,6 +18,9 @@ impl<M: DeserializeOwned + Send> Handle<Vec<M>> {
     /// The members of the run's list as they finish, each with its place in the list. A member that failed, or can
     /// no longer run, comes as the error of the leaf that failed. Each member comes once; then the stream ends.
     ///
+    /// Of a group that drops failures, a member that failed does not come, and the others keep the places that they
+    /// have in the canvas; of one that collects them, it comes as its entry.
+    ///
     /// The members of a list that one leaf returns come when it has returned; its failure comes as the only item. A
     /// backend that does not answer, or does not know the run any more, ends the stream after one error.
     pub fn members(&self) -> impl Stream<Item = (usize, Result<M, GetError>)> + Send + use<M> {
@@ -49,6 +52,7 @@ struct Watch {
     run: Handle<Json>,
     /// The run's value is no list of parts: it comes as a whole.
     whole: bool,
+    /// Places and what has to succeed for each.
     awaited: Vec<(usize, Vec<NodeNo>)>,
     ready: VecDeque<Member>,
     version: u64,
@@ -92,12 +96,18 @@ impl Watch {
             _ => None,
         };
         let (mut done, mut lost) = (Vec::new(), Vec::new());
+        let (plan, items) = (&self.run.plan, items(&self.run));
         self.awaited.retain(|(place, needs)| {
             if needs.iter().all(|node| phases[node.index()] == Phase::Succeeded) {
                 done.push(*place);
                 return false;
             }
             let culprit = needs.iter().find_map(culprit);
+            let tolerated = |node: NodeNo| items[*place].part().is_some_and(|part| plan.fails_in(node, part));
+            if culprit.is_some_and(tolerated) {
+                done.extend(Some(*place).filter(|_| !matches!(items[*place], Value::Kept(..))));
+                return false;
+            }
             lost.extend(culprit.map(|node| (*place, node)));
             culprit.is_none()
         });
@@ -112,8 +122,13 @@ impl Watch {
     async fn values(&self, places: &[usize]) -> Result<Vec<Member>, GetError> {
         let Handle { id, plan, .. } = &self.run;
         let items = items(&self.run);
-        let leaves: Vec<NodeNo> = places.iter().flat_map(|place| plan.leaves_of(&items[*place])).collect();
-        let known = self.run.backend().known(*id, &leaves, &[]).await?;
+        let (mut leaves, mut scopes) = (Vec::new(), Vec::new());
+        for place in places {
+            let (more_leaves, more_scopes) = plan.known_for(&items[*place]);
+            leaves.extend(more_leaves);
+            scopes.extend(more_scopes);
+        }
+        let known = self.run.backend().known(*id, &leaves, &scopes).await?;
         let mut composer = plan.composer();
         let member = |place: &usize| {
             let value = composer.value(*id, &items[*place], &known);

@@ -84,6 +84,29 @@ fn every_dag_of_six_nodes_runs_in_order_to_its_end() {
     }
 }
 
+/// In any order, with any leaves failing, each leaf reported twice.
+#[test]
+fn every_run_with_policies_comes_to_its_end() {
+    let inner =
+        "chord([b.s(), chain(c.s(), group(d.s(), e.s()))], f.s()).set(on_failure='collect').finally(g.s())";
+    for text in [
+        "chord([a.s(), b.s(), c.s()], d.s()).set(on_failure='drop')",
+        "a.s() | group(b.s(), chain(), c.s() | d.s()).set(on_failure='collect').link_error(e.s()) | f.si()",
+        &format!(
+            "group({inner}, {inner}.link_error(h.s()), chain({inner})).set(on_failure='drop').finally(i.si())"
+        ),
+        &format!(
+            "group(group({inner}, a.s()), group(b.s()).set(on_failure='fail')).set(on_failure='collect')"
+        ),
+        "a.s().link_error(group(b.s(), chain(), c.s()).set(on_failure='drop').finally(d.s()))",
+    ] {
+        let plan = Plan::compile(&crate::text::parse(text).unwrap()).unwrap();
+        for seed in 0..300 {
+            run_to_the_end(&plan, seed);
+        }
+    }
+}
+
 #[test]
 fn two_headers_that_finish_together_release_the_body_once() {
     let plan = dag(3, &[(0, 2), (1, 2)]);

@@ -3,9 +3,11 @@
 //! Only what cannot be derived is stored. Bytes from outside are checked before anything is derived from them, so a
 //! broken plan is an error and never a panic, a cycle or a node that waits for ever.
 
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
 use celeriac_primitives::NodeNo;
 
-use super::{CompileError, NodeKind, Parts, Plan, ScopeKind, ScopeNo, Value};
+use super::{CompileError, NodeKind, Parts, Plan, Scope, ScopeKind, ScopeNo, Value, is_inside};
 
 const VERSION: u8 = 1;
 
@@ -41,6 +43,9 @@ pub enum PlanError {
     /// The first scope is not the run, or another scope claims to be it.
     #[error("broken plan: scope {0} is not what its place requires")]
     Scope(usize),
+    /// A node counts a part's end that may come twice or never, or that cannot be written.
+    #[error("broken plan: node {0} waits for the end of something that is no part")]
+    Part(usize),
     /// A value of more items than allowed.
     #[error(transparent)]
     Size(CompileError),
@@ -107,7 +112,8 @@ impl Parts {
             }
         }
         self.check_value("output", 0, Some(&self.output), self.nodes.len())?;
-        self.check_scopes()
+        self.check_scopes()?;
+        self.check_parts()
     }
 
     fn check_value(
@@ -119,36 +125,45 @@ impl Parts {
     ) -> Result<(), PlanError> {
         let mut result = Ok(());
         let Some(value) = value else { return Ok(()) };
-        value.for_each_node(&mut |node: NodeNo| {
+        value.for_each_need(&mut |node: NodeNo, part| {
             if result.is_ok() {
                 result = before(what, i, node.index(), nodes);
+            }
+            if let (Ok(()), Some(scope)) = (&result, part) {
+                result = before(what, i, scope.index(), self.scopes.len());
             }
         });
         value.gate().iter().try_for_each(|gate| before(what, i, gate.index(), self.scopes.len()))?;
         result
     }
 
-    /// A gated node may never run, and a failure in a detached scope is nobody else's affair. So gated nodes stand in
-    /// a detached scope (and not inside their gate, which would release them by their own failure), and nothing
-    /// outside a detached scope waits for a node inside it: else a run could end undecided.
+    /// A gated node may never run, and a failure in a detached scope, or in one that absorbs it, is nobody else's
+    /// affair. So gated nodes stand in a detached scope (and not inside their gate, which would release them by their own
+    /// failure), and nothing outside such a scope waits for the success of a node inside it: else a run could end
+    /// undecided.
     fn check_scopes(&self) -> Result<(), PlanError> {
         let refer = |what, index, to| Err(PlanError::Reference { what, index, to });
         for (i, node) in self.nodes.iter().enumerate() {
             if let Some(gate) = node.gate()
-                && (self.is_inside(node.scope, gate) || self.detached(node.scope).is_none())
+                && (is_inside(&self.scopes, node.scope, gate) || self.detached(node.scope).is_none())
             {
                 return refer("node", i, gate.index());
             }
             let mut leaving = None;
-            let mut visit = |from: NodeNo| {
-                let scope = self.detached(self.nodes[from.index()].scope);
-                if scope.is_some_and(|scope| !self.is_inside(node.scope, scope)) {
+            let mut visit = |from: NodeNo, part: Option<ScopeNo>| {
+                let scope = match part.map(|part| (part, &self.scopes[part.index()])) {
+                    // That a part has ended is known where its failure ends.
+                    Some((_, Scope { kind: ScopeKind::Absorb, parent })) => *parent,
+                    Some((part, _)) => part,
+                    None => self.nodes[from.index()].scope,
+                };
+                if self.ending(scope).is_some_and(|scope| !is_inside(&self.scopes, node.scope, scope)) {
                     leaving = Some(from);
                 }
             };
-            node.after.nodes.iter().copied().for_each(&mut visit);
+            node.after.nodes.iter().for_each(|from| visit(*from, None));
             if let Some(input) = &node.input {
-                input.for_each_node(&mut visit);
+                input.for_each_need(&mut visit);
             }
             if let Some(from) = leaving {
                 return refer("node", i, from.index());
@@ -156,7 +171,7 @@ impl Parts {
         }
         let mut leaving = None;
         self.output.for_each_node(&mut |from| {
-            if self.detached(self.nodes[from.index()].scope).is_some() {
+            if self.ending(self.nodes[from.index()].scope).is_some() {
                 leaving = Some(from);
             }
         });
@@ -167,11 +182,116 @@ impl Parts {
         }
     }
 
-    fn is_inside(&self, mut scope: ScopeNo, outer: ScopeNo) -> bool {
-        while scope != outer && scope != ScopeNo::ROOT {
+    /// Who waits for the end of a part counts once: when the part's node succeeds, or when its scope is closed. So the
+    /// node stands in that scope, every leaf whose failure closes the scope comes before the node, and who waits stands
+    /// outside. And only joins wait thus, since a value that may be left out is only written as an item of a list.
+    fn check_parts(&self) -> Result<(), PlanError> {
+        // The node of each scope that somebody waits for.
+        let mut ends = BTreeMap::new();
+        for (i, node) in self.nodes.iter().enumerate() {
+            let Some(input) = &node.input else { continue };
+            let items = if let Value::List(items) = input { items } else { &[][..] };
+            let is_well_placed = |value: &Value| !value.has_parts() || value.part().is_some();
+            let is_entry = matches!(input, Value::Entry(..));
+            let is_list = matches!(input, Value::List(_)) && items.iter().all(is_well_placed);
+            if input.has_parts() && (node.kind != NodeKind::Join || !is_entry && !is_list) {
+                return Err(PlanError::Part(i));
+            }
+            let mut wrong = false;
+            input.for_each_need(&mut |from, part| {
+                if let Some(scope) = part {
+                    wrong |= *ends.entry(scope).or_insert(from) != from
+                        || is_inside(&self.scopes, node.scope, scope);
+                }
+            });
+            if wrong {
+                return Err(PlanError::Part(i));
+            }
+        }
+        if self.output.has_parts() || ends.contains_key(&ScopeNo::ROOT) {
+            return Err(PlanError::Part(self.nodes.len()));
+        }
+        self.check_ends(&ends)
+    }
+
+    /// Backwards from the nodes that end parts: every leaf whose failure closes the scope of a part comes before the
+    /// node that ends it.
+    fn check_ends(&self, ends: &BTreeMap<ScopeNo, NodeNo>) -> Result<(), PlanError> {
+        let is_end = |scope: &ScopeNo| ends.contains_key(scope);
+        let heads = self.heads(&is_end);
+        // For each scope of a part, the nodes that come before its end.
+        let mut before: HashSet<(NodeNo, ScopeNo)> =
+            ends.iter().map(|(scope, node)| (*node, *scope)).collect();
+        for (i, node) in self.nodes.iter().enumerate().rev() {
+            let number = NodeNo::from_index(i);
+            for scope in self.closes(node.scope).filter(is_end) {
+                if before.contains(&(number, scope)) {
+                    before.extend(node.after.nodes.iter().map(|from| (*from, scope)));
+                    if let Some(input) = &node.input {
+                        input.for_each_need(&mut |from, part| match part.map(|part| heads.get(&part)) {
+                            None => before.extend([(from, scope)]),
+                            // The part may have failed, but it has begun.
+                            Some(heads) => {
+                                before.extend(heads.into_iter().flatten().map(|from| (*from, scope)))
+                            }
+                        });
+                    }
+                } else if node.kind != NodeKind::Join {
+                    return Err(PlanError::Part(i));
+                }
+            }
+        }
+        let closes = |(scope, node): &(&ScopeNo, &NodeNo)| {
+            self.closes(self.nodes[node.index()].scope).any(|closed| closed == **scope)
+        };
+        match ends.iter().find(|end| !closes(end)) {
+            Some((_, node)) => Err(PlanError::Part(node.index())),
+            None => Ok(()),
+        }
+    }
+
+    /// For some scopes, the nodes outside that have succeeded before anything inside can begin.
+    fn heads(&self, is_asked: &impl Fn(&ScopeNo) -> bool) -> BTreeMap<ScopeNo, BTreeSet<NodeNo>> {
+        let mut heads: BTreeMap<ScopeNo, BTreeSet<NodeNo>> = BTreeMap::new();
+        for node in &self.nodes {
+            let mut from: BTreeSet<NodeNo> = node.after.nodes.iter().copied().collect();
+            let mut needs = node.after.nodes.clone();
+            if let Some(input) = &node.input {
+                input.for_each_need(&mut |node, part| {
+                    needs.push(node);
+                    from.extend(Some(node).filter(|_| part.is_none()));
+                });
+            }
+            let mut next = Some(node.scope);
+            while let Some(scope) = next {
+                let Scope { kind, parent } = &self.scopes[scope.index()];
+                next = (!matches!(kind, ScopeKind::Root | ScopeKind::Detached)).then_some(*parent);
+                let is_inside =
+                    |from: &NodeNo| is_inside(&self.scopes, self.nodes[from.index()].scope, scope);
+                if is_asked(&scope) && !needs.iter().any(is_inside) {
+                    let known = heads.entry(scope).or_insert_with(|| from.clone());
+                    known.retain(|node| from.contains(node));
+                }
+            }
+        }
+        heads
+    }
+
+    /// The scopes that a failure in this one closes, itself first.
+    fn closes(&self, scope: ScopeNo) -> impl Iterator<Item = ScopeNo> {
+        let next = |scope: &ScopeNo| {
+            let Scope { kind, parent } = &self.scopes[scope.index()];
+            kind.goes_on().then_some(*parent)
+        };
+        std::iter::successors(Some(scope), next)
+    }
+
+    /// The nearest scope around a scope, or itself, at which failures end.
+    fn ending(&self, mut scope: ScopeNo) -> Option<ScopeNo> {
+        while self.scopes[scope.index()].kind.goes_on() {
             scope = self.scopes[scope.index()].parent;
         }
-        scope == outer
+        Some(scope).filter(|scope| self.scopes[scope.index()].kind != ScopeKind::Root)
     }
 
     /// The nearest detached scope around a scope, or itself.
@@ -180,7 +300,9 @@ impl Parts {
             match self.scopes[scope.index()].kind {
                 ScopeKind::Detached => return Some(scope),
                 ScopeKind::Root => return None,
-                ScopeKind::Errback => scope = self.scopes[scope.index()].parent,
+                ScopeKind::Errback | ScopeKind::Finally | ScopeKind::Absorb => {
+                    scope = self.scopes[scope.index()].parent
+                }
             }
         }
     }

@@ -3,7 +3,6 @@
 //! Results are put together as text. Nothing is parsed here, and nothing is copied more often than it is sent.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use celeriac_primitives::{
@@ -47,13 +46,12 @@ impl Plan {
             match input {
                 // Often many leaves take the same list: look through its join once.
                 Value::Node(node) => joins.push(*node),
-                input => self.collect_leaves(input, &mut leaves),
+                input => self.collect(input, &mut leaves, &mut scopes),
             }
-            scopes.extend(input.gate());
         }
         joins.sort_unstable();
         joins.dedup();
-        joins.into_iter().for_each(|node| self.collect_leaves(&Value::Node(node), &mut leaves));
+        joins.into_iter().for_each(|node| self.collect(&Value::Node(node), &mut leaves, &mut scopes));
         leaves.sort_unstable();
         leaves.dedup();
         scopes.sort_unstable();
@@ -72,6 +70,7 @@ impl Plan {
                     _ => left.checked_sub(1),
                 },
                 Value::List(items) => items.iter().try_fold(left, |left, item| count(plan, item, left)),
+                Value::Entry(node, _) | Value::Kept(node, _) => count(plan, &Value::Node(*node), left),
                 Value::Const(..) | Value::Failure(_) => Some(left),
             }
         }
@@ -81,28 +80,46 @@ impl Plan {
 
     /// The leaves behind a value, joins looked through, in order.
     pub fn leaves_of(&self, value: &Value) -> Vec<NodeNo> {
-        let mut leaves = Vec::new();
-        self.collect_leaves(value, &mut leaves);
-        leaves
+        self.known_for(value).0
     }
 
-    fn collect_leaves(&self, value: &Value, leaves: &mut Vec<NodeNo>) {
+    /// What has to be known to write a value: the leaves behind it, joins looked through, in order; and the scopes of
+    /// which it tells by whom they were closed.
+    pub fn known_for(&self, value: &Value) -> (Vec<NodeNo>, Vec<ScopeNo>) {
+        let (mut leaves, mut scopes) = (Vec::new(), Vec::new());
+        self.collect(value, &mut leaves, &mut scopes);
+        (leaves, scopes)
+    }
+
+    fn collect(&self, value: &Value, leaves: &mut Vec<NodeNo>, scopes: &mut Vec<ScopeNo>) {
         match value {
             Value::Node(number) => match self.node(*number) {
                 Some(super::Node { kind: NodeKind::Join, input: Some(input), .. }) => {
-                    self.collect_leaves(input, leaves);
+                    self.collect(input, leaves, scopes);
                 }
                 _ => leaves.push(*number),
             },
-            Value::List(items) => items.iter().for_each(|item| self.collect_leaves(item, leaves)),
-            Value::Const(..) | Value::Failure(_) => {}
+            Value::List(items) => items.iter().for_each(|item| self.collect(item, leaves, scopes)),
+            Value::Entry(node, scope) | Value::Kept(node, scope) => {
+                scopes.push(*scope);
+                self.collect(&Value::Node(*node), leaves, scopes);
+            }
+            Value::Failure(scope) => scopes.push(*scope),
+            Value::Const(..) => {}
         }
+    }
+
+    /// The failure that closed a scope, as JSON.
+    fn failure_of(&self, run: RunId, scope: ScopeNo, results: &impl Results) -> Option<Json> {
+        let node = results.closed_by(scope)?;
+        let failure = self.failure(run, node, results.outcome(node)?)?;
+        Some(Json::new(&failure).expect("a failure has a JSON form"))
     }
 
     /// The options that a worker gets. A value that another node takes is kept, whatever was said about ignoring it.
     fn message_options(&self, node: NodeNo) -> Option<Arc<LeafOptions>> {
         let options = self.options(node)?;
-        let is_taken = || self.successors(node).any(|(_, edge)| matches!(edge, Edge::Data { .. }));
+        let is_taken = || self.successors(node).any(|(_, edge)| edge != Edge::After);
         if options.ignore_result == Some(true) && is_taken() {
             return Some(Arc::new(LeafOptions { ignore_result: None, ..LeafOptions::clone(options) }));
         }
@@ -172,13 +189,18 @@ impl Composer<'_> {
         Some(message(Json::from_compact(args), Json::from_compact(leaf.kwargs.clone()), false))
     }
 
-    /// The message for a leaf whose input is large: the worker fetches the results that it takes. `None` for a leaf
-    /// without an input, and for one that takes a failure.
-    pub fn message_by_reference(&self, run: RunId, release: Release) -> Option<TaskMessage> {
+    /// The message for a leaf whose input is large: the worker fetches the results that it takes. Of `results` it asks
+    /// for failures only. `None` for a leaf without an input, and when a failure that it takes is not there.
+    pub fn message_by_reference(
+        &self,
+        run: RunId,
+        release: Release,
+        results: &impl Results,
+    ) -> Option<TaskMessage> {
         let node = self.plan.node(release.node)?;
         let (NodeKind::Leaf(leaf), Some(input)) = (&node.kind, &node.input) else { return None };
         let (mut pieces, mut text) = (Vec::new(), String::new());
-        self.refer(&mut pieces, &mut text, input)?;
+        self.refer(&mut (&mut pieces, &mut text), run, input, results)?;
         if !text.is_empty() {
             pieces.push(Piece::Text(text.into()));
         }
@@ -195,32 +217,47 @@ impl Composer<'_> {
         })
     }
 
-    /// Adds the pieces of a value; `text` is the piece that is being written.
-    fn refer(&self, pieces: &mut Vec<Piece>, text: &mut String, value: &Value) -> Option<()> {
+    /// Adds the pieces of a value; the text is the piece that is being written.
+    fn refer(
+        &self,
+        out: &mut (&mut Vec<Piece>, &mut String),
+        run: RunId,
+        value: &Value,
+        results: &impl Results,
+    ) -> Option<()> {
         match value {
-            Value::Const(json, _) => text.push_str(json.as_str()),
+            Value::Const(json, _) => out.1.push_str(json.as_str()),
             Value::List(items) => {
-                text.push('[');
-                for (i, item) in items.iter().enumerate() {
+                out.1.push('[');
+                for (i, item) in kept(items, results).enumerate() {
                     if i > 0 {
-                        text.push(',');
+                        out.1.push(',');
                     }
-                    self.refer(pieces, text, item)?;
+                    self.refer(out, run, item, results)?;
                 }
-                text.push(']');
+                out.1.push(']');
             }
             Value::Node(number) => match self.plan.node(*number)? {
                 super::Node { kind: NodeKind::Join, input: Some(input), .. } => {
-                    self.refer(pieces, text, input)?;
+                    self.refer(out, run, input, results)?;
                 }
                 _ => {
-                    if !text.is_empty() {
-                        pieces.push(Piece::Text(std::mem::take(text).into()));
+                    if !out.1.is_empty() {
+                        out.0.push(Piece::Text(std::mem::take(out.1).into()));
                     }
-                    pieces.push(Piece::Result(*number));
+                    out.0.push(Piece::Result(*number));
                 }
             },
-            Value::Failure(_) => return None,
+            Value::Kept(node, _) => self.refer(out, run, &Value::Node(*node), results)?,
+            Value::Entry(_, scope) if results.closed_by(*scope).is_some() => {
+                write_error(out.1, &self.plan.failure_of(run, *scope, results)?);
+            }
+            Value::Entry(node, _) => {
+                out.1.push_str(OK);
+                self.refer(out, run, &Value::Node(*node), results)?;
+                out.1.push('}');
+            }
+            Value::Failure(scope) => out.1.push_str(self.plan.failure_of(run, *scope, results)?.as_str()),
         }
         Some(())
     }
@@ -242,7 +279,7 @@ impl Composer<'_> {
             Value::Const(json, _) => out.push_str(json.as_str()),
             Value::List(items) => {
                 out.push('[');
-                for (i, item) in items.iter().enumerate() {
+                for (i, item) in kept(items, results).enumerate() {
                     if i > 0 {
                         out.push(',');
                     }
@@ -257,12 +294,16 @@ impl Composer<'_> {
                 },
                 NodeKind::Join => out.push_str(self.join(run, *number, results)?.as_str()),
             },
-            Value::Failure(scope) => {
-                let node = results.closed_by(*scope)?;
-                let failure = self.plan.failure(run, node, results.outcome(node)?)?;
-                let failure = Json::new(&failure).expect("a failure has a JSON form");
-                write!(out, "{failure}").expect("a String takes all text");
+            Value::Kept(node, _) => self.write(out, run, &Value::Node(*node), results)?,
+            Value::Entry(_, scope) if results.closed_by(*scope).is_some() => {
+                write_error(out, &self.plan.failure_of(run, *scope, results)?);
             }
+            Value::Entry(node, _) => {
+                out.push_str(OK);
+                self.write(out, run, &Value::Node(*node), results)?;
+                out.push('}');
+            }
+            Value::Failure(scope) => out.push_str(self.plan.failure_of(run, *scope, results)?.as_str()),
         }
         Some(())
     }
@@ -278,4 +319,21 @@ impl Composer<'_> {
         self.joins.insert(number, json.clone());
         Some(json)
     }
+}
+
+/// How the entry of a part begins that has succeeded; it ends with a brace.
+const OK: &str = "{\"ok\":";
+
+/// The entry of a part that has failed.
+fn write_error(out: &mut String, failure: &Json) {
+    out.push_str("{\"error\":");
+    out.push_str(failure.as_str());
+    out.push('}');
+}
+
+/// The items of a list but those that are left out, because their part has failed.
+fn kept<'v>(items: &'v [Value], results: &impl Results) -> impl Iterator<Item = &'v Value> {
+    let is_left_out =
+        |item: &Value| matches!(item, Value::Kept(_, scope) if results.closed_by(*scope).is_some());
+    items.iter().filter(move |item| !is_left_out(item))
 }

@@ -15,8 +15,26 @@ pub enum Edge {
         /// The place.
         slot: u32,
     },
+    /// The same of a part whose failure is no obstacle: the closing of this scope counts in the place of the other's
+    /// success.
+    Part {
+        /// The place.
+        slot: u32,
+        /// The scope around the part.
+        scope: ScopeNo,
+    },
     /// It only comes after it.
     After,
+}
+
+impl Edge {
+    /// The scope whose closing counts as well as the success of the node that this edge comes from.
+    pub fn part(self) -> Option<ScopeNo> {
+        match self {
+            Edge::Part { scope, .. } => Some(scope),
+            Edge::Data { .. } | Edge::After => None,
+        }
+    }
 }
 
 impl Plan {
@@ -35,8 +53,14 @@ impl Plan {
                 count += 1;
             };
             if let Some(input) = &node.input {
-                input.for_each_node(&mut |from| {
-                    edge(from, Edge::Data { slot });
+                input.for_each_need(&mut |from, part| {
+                    match part {
+                        Some(scope) => {
+                            gated[scope.index()].push(NodeNo::from_index(i));
+                            edge(from, Edge::Part { slot, scope });
+                        }
+                        None => edge(from, Edge::Data { slot }),
+                    }
                     slot += 1;
                 });
             }
@@ -97,7 +121,8 @@ impl Plan {
         &self.waits
     }
 
-    /// The nodes that the closing of a scope releases.
+    /// The nodes for which the closing of a scope counts: those that wait for its failure, and those that wait for its
+    /// end.
     pub fn gated(&self, scope: ScopeNo) -> &[NodeNo] {
         &self.gated[scope.index()]
     }
@@ -135,6 +160,7 @@ fn value_size(value: &Value, sizes: &[usize]) -> usize {
         Value::List(items) => {
             items.iter().fold(0usize, |size, item| size.saturating_add(value_size(item, sizes))).max(1)
         }
+        Value::Entry(node, _) | Value::Kept(node, _) => value_size(&Value::Node(*node), sizes),
         Value::Const(..) | Value::Failure(_) => 1,
     }
 }

@@ -52,6 +52,8 @@ impl Display for Plan {
             let kind = match scope.kind {
                 ScopeKind::Root => "run",
                 ScopeKind::Errback => "errback",
+                ScopeKind::Finally => "finally",
+                ScopeKind::Absorb => "absorb",
                 ScopeKind::Detached => "detached",
             };
             writeln!(f, "s{} = {kind} in s{}", number.0, scope.parent.0)?;
@@ -68,6 +70,8 @@ fn write_value(f: &mut Formatter<'_>, value: &Value) -> fmt::Result {
             write!(f, "{json}")?;
             write_after(f, after)
         }
+        Value::Entry(node, scope) => write!(f, "entry of n{node} or s{}", scope.0),
+        Value::Kept(node, scope) => write!(f, "n{node} unless s{}", scope.0),
         Value::Failure(scope) => write!(f, "failure of s{}", scope.0),
         Value::List(items) => {
             f.write_char('[')?;

@@ -8,6 +8,13 @@
 //! follows Celery's counts: a leaf, once; a group, each member for itself; a chain, once for its steps, but a group
 //! at its end each member for itself; a chord, once for its header, and its body like any canvas. What is attached to
 //! a chord's body covers the header as well, since that is where Celery keeps the error callbacks of a chord.
+//!
+//! A member whose failure is tolerated (`on_failure`) stands in a scope of its own that absorbs the failure. Its success
+//! is that of exactly one node, a join where it has several or none; so either that node counts toward the list, or the
+//! closing of the scope does. Such a list passes through a join, whose value says which it was: nobody else knows of
+//! policies. Error callbacks around the list do not cover the member, since the list has not failed. `finally` works the
+//! same way: a scope around the canvas, one node, and a join of how it ended that the canvases in `finally` take; but
+//! there the failure goes on.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,13 +22,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use celeriac_primitives::{
-    Call, Canvas, Chain, Chord, Chunks, Json, LeafOptions, LimitError, Map, MapKind, NodeNo, Options, Path,
-    Segment, Signature, TaskName,
+    Call, Canvas, Chain, Chord, Chunks, Json, LeafOptions, LimitError, Map, MapKind, NodeNo, OnFailure,
+    Options, Path, Segment, Signature, TaskName,
 };
 
 use super::{
     After, CompileError, Defaults, Leaf, Node, NodeKind, Parts, Place, RunOptions, Scope, ScopeKind, ScopeNo,
-    Value,
+    Value, is_inside,
 };
 
 /// Compiles a canvas that is within its limits.
@@ -55,6 +62,8 @@ struct At {
     queue: Option<u32>,
     /// Set on the canvases around, for the leaves that they hand them on to.
     options: Option<Rc<LeafOptions>>,
+    /// For a group that is flattened into a list: the policy of that list.
+    list: Option<OnFailure>,
 }
 
 /// Error callbacks that a canvas inherits from those around it: the place they were attached to, and the canvases.
@@ -112,7 +121,14 @@ impl<'d> Lowering<'d> {
         if self.nodes.len() > 2 * self.nodes_max || self.places.len() > 4 * self.nodes_max.max(16) {
             return Err(LimitError::Nodes { max: self.nodes_max }.into());
         }
-        let at = &self.with_options(at, canvas.options())?;
+        let list = at.list;
+        let outside = &At { list: None, ..self.with_options(at, canvas.options())? };
+        let policy = self.policy(outside, canvas)?.or(list).unwrap_or_default();
+        let finally = canvas.options().finally();
+        let at = &match finally {
+            [] => outside.clone(),
+            _ => At { scope: self.scope(outside.scope, ScopeKind::Finally), ..outside.clone() },
+        };
         let own = canvas.options().link_error();
         let own = Some((at.place, own)).filter(|_| !own.is_empty());
         let errbacks: Vec<Errbacks<'_>> = own.into_iter().chain(inherited.iter().copied()).collect();
@@ -126,12 +142,26 @@ impl<'d> Lowering<'d> {
             }
             Canvas::Chunks(chunks) => Input::Fed(self.chunks(chunks, input, at, &errbacks)?),
             Canvas::Group(group) => {
-                Input::Fed(self.members(&group.members, Segment::Group, input, at, &errbacks)?)
+                let value = self.members(&group.members, (Segment::Group, policy), input, at, &errbacks)?;
+                // What goes into another list, and to nobody else, passes through the join of that list.
+                let is_part = list.is_some() && finally.is_empty() && canvas.options().link().is_empty();
+                Input::Fed(if is_part { value } else { self.gathered(value, at) })
             }
             Canvas::Chain(chain) => self.chain(chain, input, at, &errbacks)?,
-            Canvas::Chord(chord) => self.chord(chord, input, at, &errbacks)?,
+            Canvas::Chord(chord) => self.chord(chord, policy, input, at, &errbacks)?,
         };
-        self.links(canvas.options().link(), output, at)
+        let output = self.finally(finally, output, outside, at.scope)?;
+        self.links(canvas.options().link(), output, outside)
+    }
+
+    /// What a group or chord says of members that fail.
+    fn policy(&self, at: &At, canvas: &Canvas) -> Result<Option<OnFailure>, CompileError> {
+        let policy = canvas.options().on_failure();
+        match canvas {
+            Canvas::Group(_) | Canvas::Chord(_) => Ok(policy),
+            _ if policy.is_none() => Ok(None),
+            _ => Err(CompileError::OnFailure { path: self.path(at) }),
+        }
     }
 
     fn signature(&mut self, signature: &Signature, input: Input, at: &At) -> Value {
@@ -191,7 +221,7 @@ impl<'d> Lowering<'d> {
     fn members(
         &mut self,
         members: &[Canvas],
-        segment: fn(u32) -> Segment,
+        (segment, policy): (fn(u32) -> Segment, OnFailure),
         input: Input,
         at: &At,
         errbacks: &[Errbacks<'_>],
@@ -200,13 +230,70 @@ impl<'d> Lowering<'d> {
         let mut values = Vec::with_capacity(members.len());
         for (i, member) in members.iter().enumerate() {
             let at = self.down(at, segment(i as u32));
-            let value = self.canvas(member, input.clone(), &at, errbacks)?.value();
-            match member {
-                Canvas::Group(_) => values.extend(self.items_of(value)),
-                _ => values.push(value),
+            if let Canvas::Group(_) = member {
+                let at = At { list: Some(policy), ..at };
+                let value = self.canvas(member, input.clone(), &at, errbacks)?.value();
+                values.extend(self.items_of(value));
+            } else if policy.tolerates() {
+                values.push(self.tolerated(member, policy, input.clone(), &at)?);
+            } else {
+                values.push(self.canvas(member, input.clone(), &at, errbacks)?.value());
             }
         }
         Ok(list(values, &input))
+    }
+
+    /// A member whose failure ends with it.
+    fn tolerated(
+        &mut self,
+        member: &Canvas,
+        policy: OnFailure,
+        input: Input,
+        at: &At,
+    ) -> Result<Value, CompileError> {
+        let at = At { scope: self.scope(at.scope, ScopeKind::Absorb), ..at.clone() };
+        let value = self.canvas(member, input, &at, &[])?.value();
+        let node = self.one_node(value, &at);
+        Ok(match policy {
+            OnFailure::Collect => Value::Entry(node, at.scope),
+            OnFailure::Drop | OnFailure::Fail => Value::Kept(node, at.scope),
+        })
+    }
+
+    /// The node whose success is the success of the part in this scope. Every leaf of the part comes before it, so
+    /// either it succeeds or a failure closes the scope, never both.
+    fn one_node(&mut self, value: Value, at: &At) -> NodeNo {
+        match value {
+            // What an empty chain hands on stands outside.
+            Value::Node(node) if is_inside(&self.scopes, self.nodes[node.index()].scope, at.scope) => node,
+            value => self.join(Some(value), After::default(), at),
+        }
+    }
+
+    /// A list with tolerated members as a join: it waits until all of them have ended.
+    fn gathered(&mut self, list: Value, at: &At) -> Value {
+        if list.has_parts() { Value::Node(self.join(Some(list), After::default(), at)) } else { list }
+    }
+
+    /// Canvases that get how the part in `scope` has ended; how they end is their own affair.
+    fn finally(
+        &mut self,
+        canvases: &[Canvas],
+        output: Input,
+        at: &At,
+        scope: ScopeNo,
+    ) -> Result<Input, CompileError> {
+        if canvases.is_empty() {
+            return Ok(output);
+        }
+        let node = self.one_node(output.clone().value(), &At { scope, ..at.clone() });
+        let ended = self.join(Some(Value::Entry(node, scope)), After::default(), at);
+        for (i, last) in canvases.iter().enumerate() {
+            let at = self.detached(at, Segment::Finally(i as u32));
+            self.canvas(last, Input::Fed(Value::Node(ended)), &at, &[])?;
+        }
+        // An empty chain at the start of a run still hands on nothing.
+        Ok(if let Input::Fed(_) = output { Input::Fed(Value::Node(node)) } else { output })
     }
 
     /// The items of a group's value. An empty group has none: its siblings wait for the same input as it does. A list
@@ -219,7 +306,7 @@ impl<'d> Lowering<'d> {
                 let input = self.nodes[join.index()].input.clone();
                 input.map(|input| self.items_of(input)).unwrap_or_default()
             }
-            Value::Failure(_) => unreachable!("a group yields a list"),
+            Value::Failure(_) | Value::Entry(..) | Value::Kept(..) => unreachable!("a group yields a list"),
         }
     }
 
@@ -254,6 +341,7 @@ impl<'d> Lowering<'d> {
     fn chord(
         &mut self,
         chord: &Chord,
+        policy: OnFailure,
         input: Input,
         at: &At,
         errbacks: &[Errbacks<'_>],
@@ -266,7 +354,8 @@ impl<'d> Lowering<'d> {
         let own = Some((body_at.place, own)).filter(|_| !own.is_empty());
         let over_header: Vec<Errbacks<'_>> = own.into_iter().chain(errbacks.iter().copied()).collect();
         let header_at = self.open(at, &over_header);
-        let header = self.members(&chord.header, Segment::Header, input, &header_at, &[])?;
+        let header = self.members(&chord.header, (Segment::Header, policy), input, &header_at, &[])?;
+        let header = self.gathered(header, &header_at);
         self.close(at, header_at.scope, &over_header)?;
         // The body has waited for its header: it does not wait again.
         let body_options =
@@ -474,7 +563,7 @@ impl<'d> Lowering<'d> {
 
 impl At {
     fn root() -> Self {
-        Self { place: 0, scope: ScopeNo::ROOT, queue: None, options: None }
+        Self { place: 0, scope: ScopeNo::ROOT, queue: None, options: None, list: None }
     }
 }
 

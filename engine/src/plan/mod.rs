@@ -41,7 +41,7 @@ pub struct Plan {
     graph: DiGraph<(), Edge, u32>,
     /// How many predecessors each node counts down, its gate included.
     waits: Vec<u32>,
-    /// The nodes that a closing scope releases.
+    /// The nodes for which the closing of a scope counts.
     gated: Vec<Vec<NodeNo>>,
     /// The nodes whose success is the run's success.
     outputs: Vec<NodeNo>,
@@ -114,6 +114,10 @@ pub enum ScopeKind {
     Root,
     /// Its error callbacks are released, and the failure goes on to the parent.
     Errback,
+    /// What runs in either case is released, and the failure goes on to the parent.
+    Finally,
+    /// A member whose failure is tolerated: that ends here, and counts in the place of the member's success.
+    Absorb,
     /// A callback or an error callback: its failure is recorded and changes nothing else.
     Detached,
 }
@@ -154,6 +158,14 @@ pub enum CompileError {
         index: usize,
         /// The item, cut to 80 characters.
         item: String,
+    },
+    /// A policy for the members of something that has none.
+    #[error(
+        "{path}: on_failure is for groups and chords; write group(…).set(on_failure=\"drop\") around what may fail"
+    )]
+    OnFailure {
+        /// The canvas that has it.
+        path: Path,
     },
     /// An option whose value does not fit.
     #[error("{path}: {source}")]
@@ -300,8 +312,16 @@ impl Plan {
                 Node { kind: NodeKind::Join, input: Some(input), .. } => self.list(input),
                 _ => None,
             },
-            Value::Const(..) | Value::Failure(_) => None,
+            Value::Const(..) | Value::Failure(_) | Value::Entry(..) | Value::Kept(..) => None,
         }
+    }
+
+    /// Whether a node stands in a scope, or in one inside it.
+    ///
+    /// # Panics
+    /// When the plan has no such node.
+    pub fn fails_in(&self, node: NodeNo, scope: ScopeNo) -> bool {
+        is_inside(&self.parts.scopes, self.parts.nodes[node.index()].scope, scope)
     }
 
     /// The nodes whose success is the success of the run, each once.
@@ -318,6 +338,16 @@ impl Plan {
     }
 }
 
+impl ScopeKind {
+    /// Whether a failure that closes such a scope goes on to the one around it.
+    pub fn goes_on(self) -> bool {
+        match self {
+            Self::Errback | Self::Finally => true,
+            Self::Root | Self::Detached | Self::Absorb => false,
+        }
+    }
+}
+
 impl ScopeNo {
     /// The run itself.
     pub const ROOT: ScopeNo = ScopeNo(0);
@@ -330,6 +360,14 @@ impl ScopeNo {
     fn from_index(index: usize) -> Self {
         Self(u32::try_from(index).expect("plans are limited to fewer than 2^32 scopes"))
     }
+}
+
+fn is_inside(scopes: &[Scope], mut inner: ScopeNo, outer: ScopeNo) -> bool {
+    while inner > outer {
+        // Scopes come after those around them.
+        inner = scopes[inner.index()].parent;
+    }
+    inner == outer
 }
 
 impl PartialEq for Plan {

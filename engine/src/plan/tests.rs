@@ -1,6 +1,6 @@
 //! What canvases compile to.
 
-use celeriac_primitives::{Canvas, Json, NodeNo, Signature};
+use celeriac_primitives::{Canvas, Json, NodeNo, OnFailure, Signature};
 use insta::{allow_duplicates, assert_snapshot};
 
 use super::*;
@@ -23,6 +23,11 @@ fn many(n: usize) -> Canvas {
 
 fn with_errback(mut canvas: Canvas, errback: &str) -> Canvas {
     canvas.link_error(sig(errback));
+    canvas
+}
+
+fn policy(mut canvas: Canvas, policy: OnFailure) -> Canvas {
+    *canvas.options_mut() = canvas.options().clone().with_on_failure(policy);
     canvas
 }
 
@@ -197,6 +202,86 @@ fn a_callback_takes_the_result_and_stands_apart() {
 }
 
 #[test]
+fn a_tolerated_member_ends_in_one_node_and_a_join_settles_the_list() {
+    let members = || Canvas::group([sig("a"), sig("b").then(group(&["c", "d"])), Canvas::chain([])]);
+    assert_snapshot!(compile(policy(members(), OnFailure::Drop).then(si("e"))), @r"
+    n1 = a() in s1  # chain[0].group[0]
+    n2 = b() in s2  # chain[0].group[1].chain[0]
+    n3 = c(n2) in s2  # chain[0].group[1].chain[1].group[0]
+    n4 = d(n2) in s2  # chain[0].group[1].chain[1].group[1]
+    n5 = join [n3, n4] in s2  # chain[0].group[1]
+    n6 = join null in s3  # chain[0].group[2]
+    n7 = join [n1 unless s1, n5 unless s2, n6 unless s3]  # chain[0]
+    n8 = e() after n7  # chain[1]
+    s1 = absorb in s0
+    s2 = absorb in s0
+    s3 = absorb in s0
+    => n8
+    ");
+    // A flattened group follows the policy around it, unless it has its own.
+    let inner = || {
+        Canvas::group([
+            group(&["a", "b"]),
+            policy(group(&["c"]), OnFailure::Fail),
+            policy(group(&["d"]), OnFailure::Drop),
+        ])
+    };
+    assert_snapshot!(compile(with_errback(policy(inner(), OnFailure::Collect), "e")), @r"
+    n1 = a() in s1  # group[0].group[0]
+    n2 = b() in s2  # group[0].group[1]
+    n3 = c() in s3  # group[1].group[0]
+    n4 = e(failure of s3) in s4  # link_error[0]
+    n5 = d() in s5  # group[2].group[0]
+    n6 = join [entry of n1 or s1, entry of n2 or s2, n3, n5 unless s5]  # canvas
+    s1 = absorb in s0
+    s2 = absorb in s0
+    s3 = errback in s0
+    s4 = detached in s0
+    s5 = absorb in s0
+    => n6
+    ");
+    assert_snapshot!(compile(policy(Canvas::chord([sig("a")], sig("b")), OnFailure::Collect)), @r"
+    n1 = a() in s1  # header[0]
+    n2 = join [entry of n1 or s1]  # canvas
+    n3 = b(n2)  # body
+    s1 = absorb in s0
+    => n3
+    ");
+}
+
+#[test]
+fn finally_takes_the_entry_of_its_canvas() {
+    let mut canvas = group(&["a", "b"]);
+    canvas.finally(sig("f"));
+    canvas.finally(si("g"));
+    assert_snapshot!(compile(sig("x").then(canvas).then(sig("y"))), @r"
+    n1 = x()  # chain[0]
+    n2 = a(n1) in s1  # chain[1].group[0]
+    n3 = b(n1) in s1  # chain[1].group[1]
+    n4 = join [n2, n3] in s1  # chain[1]
+    n5 = join entry of n4 or s1  # chain[1]
+    n6 = f(n5) in s2  # chain[1].finally[0]
+    n7 = g() after n5 in s3  # chain[1].finally[1]
+    n8 = y(n4)  # chain[2]
+    s1 = finally in s0
+    s2 = detached in s0
+    s3 = detached in s0
+    => n8
+    ");
+    let mut nothing = Canvas::chain([]);
+    nothing.finally(sig("f"));
+    assert_snapshot!(compile(nothing.then(sig("y"))), @r"
+    n1 = join null in s1  # chain[0]
+    n2 = join entry of n1 or s1  # chain[0]
+    n3 = f(n2) in s2  # chain[0].finally[0]
+    n4 = y()  # chain[1]
+    s1 = finally in s0
+    s2 = detached in s0
+    => n4
+    ");
+}
+
+#[test]
 fn chunks_are_parallel_starmaps() {
     let items = ["[1,1]", "[2,2]", "[3,3]"].map(|item| Json::parse(item).unwrap());
     let chunks = Canvas::chunks(TaskName::new("add").unwrap(), items, 2);
@@ -222,6 +307,13 @@ fn what_cannot_run_as_written_is_refused_with_its_place() {
     let says = "canvas: item 0 is 7, but every item of a starmap is a list of arguments: write [7]";
     refuse(Canvas::starmap(add(), item.clone()), says);
     refuse(Canvas::chunks(add(), item, 1), says);
+    let says = "chain[1]: on_failure is for groups and chords; write group(…).set(on_failure=\"drop\") around what may fail";
+    refuse(sig("a").then(policy(sig("b"), OnFailure::Drop)), says);
+    let mut wrong = group(&["a"]);
+    assert_eq!(
+        wrong.options_mut().set("on_failure", Json::string("ignore")).unwrap_err().to_string(),
+        "option on_failure takes \"fail\", \"drop\" or \"collect\", not \"ignore\""
+    );
     let text = r#"{"task":"a","args":[],"kwargs":{},"options":{"countdown":"soon"},"subtask_type":null,"immutable":false}"#;
     let late = Canvas::from_json(text).unwrap();
     let says = "chain[1]: option countdown takes a number of seconds, not negative, not \"soon\"";
@@ -276,8 +368,16 @@ fn the_stored_plan_grows_in_step_with_the_canvas() {
 
 #[test]
 fn broken_bytes_are_errors() {
-    let bytes =
-        Plan::compile(&with_errback(group(&["a", "b"]).then(group(&["c", "d"])), "e")).unwrap().encode();
+    let mut tolerant =
+        policy(Canvas::group([sig("a"), sig("b").then(group(&["c", "d"]))]), OnFailure::Collect);
+    tolerant.finally(sig("f"));
+    let errback = with_errback(group(&["a", "b"]).then(group(&["c", "d"])), "e");
+    for canvas in [errback, tolerant.then(policy(Canvas::chord([sig("g")], sig("h")), OnFailure::Drop))] {
+        check_broken(Plan::compile(&canvas).unwrap().encode());
+    }
+}
+
+fn check_broken(bytes: Vec<u8>) {
     for cut in 0..bytes.len() {
         assert!(Plan::decode(&bytes[..cut]).is_err(), "cut at {cut}");
     }

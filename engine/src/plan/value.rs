@@ -16,6 +16,12 @@ pub enum Value {
     Const(Json, After),
     /// The failure that closed this scope: what an error callback is called with.
     Failure(ScopeNo),
+    /// How the part in this scope ended: `{"ok": …}` with the result of the node, or `{"error": …}` with the failure
+    /// that closed the scope. Either comes, and not both. Only joins take it.
+    Entry(NodeNo, ScopeNo),
+    /// An item of a list that is there only when the part in this scope has succeeded: the result of the node, or
+    /// nothing once the scope was closed. Only joins take it.
+    Kept(NodeNo, ScopeNo),
 }
 
 /// What has to happen first, without handing anything on.
@@ -30,18 +36,40 @@ pub struct After {
 impl Value {
     /// Calls `visit` for every node this value needs, in order, once per place where it stands.
     pub fn for_each_node(&self, visit: &mut impl FnMut(NodeNo)) {
+        self.for_each_need(&mut |node, _| visit(node));
+    }
+
+    /// The same, with the scope whose closing counts in the place of the node's success, if there is one.
+    pub(crate) fn for_each_need(&self, visit: &mut impl FnMut(NodeNo, Option<ScopeNo>)) {
         match self {
-            Value::Node(node) => visit(*node),
-            Value::List(items) => items.iter().for_each(|item| item.for_each_node(visit)),
-            Value::Const(_, after) => after.nodes.iter().copied().for_each(visit),
+            Value::Node(node) => visit(*node, None),
+            Value::Entry(node, scope) | Value::Kept(node, scope) => visit(*node, Some(*scope)),
+            Value::List(items) => items.iter().for_each(|item| item.for_each_need(visit)),
+            Value::Const(_, after) => after.nodes.iter().for_each(|node| visit(*node, None)),
             Value::Failure(_) => {}
+        }
+    }
+
+    /// The scope, when it needs only that the part in it has ended, either way.
+    pub fn part(&self) -> Option<ScopeNo> {
+        match self {
+            Value::Entry(_, scope) | Value::Kept(_, scope) => Some(*scope),
+            Value::Node(_) | Value::List(_) | Value::Const(..) | Value::Failure(_) => None,
+        }
+    }
+
+    /// Whether it needs of some part only that it has ended.
+    pub(crate) fn has_parts(&self) -> bool {
+        match self {
+            Value::List(items) => items.iter().any(Value::has_parts),
+            value => value.part().is_some(),
         }
     }
 
     /// The scope whose closing this value waits for.
     pub(crate) fn gate(&self) -> Option<ScopeNo> {
         match self {
-            Value::Node(_) => None,
+            Value::Node(_) | Value::Entry(..) | Value::Kept(..) => None,
             Value::List(items) => items.iter().find_map(Value::gate),
             Value::Const(_, after) => after.gate,
             Value::Failure(scope) => Some(*scope),
@@ -65,7 +93,7 @@ impl Value {
     /// How many nodes it refers to, counted no further than `most`.
     pub(crate) fn references(&self, most: usize) -> usize {
         match self {
-            Value::Node(_) => 1,
+            Value::Node(_) | Value::Entry(..) | Value::Kept(..) => 1,
             Value::Failure(_) => 0,
             Value::Const(_, after) => after.nodes.len(),
             Value::List(items) => {

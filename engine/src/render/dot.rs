@@ -11,8 +11,8 @@ use crate::view::Standing;
 /// The plan as a digraph for Graphviz: `dot -Tsvg`.
 ///
 /// Leaves are boxes and joins ellipses, those that the run's value needs with a double line. A data edge is solid, an
-/// after edge dashed; every scope but the run is a cluster, and a dotted red edge leads from it to each node that its
-/// closing releases.
+/// after edge dashed, and an edge from a part that counts whether it succeeds or fails is orange; every scope but the run
+/// is a cluster, and a dotted red edge leads from it to each node that waits for its failure.
 pub fn dot(plan: &Plan, standings: Option<&[Standing]>) -> String {
     let scopes = Scopes::of(plan);
     let labels = Labels::new(plan, &scopes);
@@ -46,7 +46,11 @@ pub fn dot(plan: &Plan, standings: Option<&[Standing]>) -> String {
     });
     for (number, node) in plan.nodes() {
         for (from, edge) in edges_into(plan, number) {
-            let style = if edge == Edge::After { " [style=dashed]" } else { "" };
+            let style = match edge {
+                Edge::Data { .. } => "",
+                Edge::Part { .. } => " [color=orange]",
+                Edge::After => " [style=dashed]",
+            };
             push(&mut out, format_args!("  n{from} -> n{number}{style};\n"));
         }
         if let Some(gate) = node.gate() {
@@ -64,6 +68,8 @@ fn open_cluster(out: &mut String, plan: &Plan, scope: ScopeNo) {
     let (kind, color) = match plan.scope(scope).kind {
         ScopeKind::Root => ("run", "black"),
         ScopeKind::Errback => ("errback", "red"),
+        ScopeKind::Finally => ("finally", "blue"),
+        ScopeKind::Absorb => ("absorb", "orange"),
         ScopeKind::Detached => ("detached", "gray"),
     };
     let number = scope.index();

@@ -29,22 +29,28 @@ use crate::view::Standing;
 ///        standing   only where it is known: "waiting", "open", "succeeded", "failed", "blocked" or "not needed"
 ///        blocked_by only for "blocked": the node that failed
 /// edge   from, to   two nodes
-///        kind       "data" or "after"
-///        slot       of a data edge: the place in the input, from 0
+///        kind       "data", "after", or "part" for a data edge that counts in either case
+///        slot       of a data or part edge: the place in the input, from 0
+///        scope      of a part edge: the scope whose closing counts in the place of the node's success
 /// scope  number     0 is the run
 ///        parent     the scope around it; null for the run
-///        kind       "run", "errback" or "detached"
+///        kind       "run", "errback", "finally", "absorb" or "detached"
 /// value  {"node": 1}                      the result of a node
 ///        {"list": [value…]}               a list
 ///        {"const": any, "after": [1, …]}  known beforehand, once these nodes have succeeded
 ///        {"failure": 1}                   the failure that closed a scope
+///        {"entry": 1, "scope": 1}         {"ok": …} with the result of a node, or {"error": …} once the scope is closed
+///        {"kept": 1, "scope": 1}          an item of a list: the result of a node, or nothing once the scope is closed
 /// ```
 pub fn json(plan: &Plan, standings: Option<&[Standing]>) -> String {
     let node = |(number, node)| NodeRow::of(plan, number, node, standing_of(standings, number));
     let edges = plan.nodes().flat_map(|(to, _)| {
         edges_into(plan, to).into_iter().map(move |(from, edge)| match edge {
-            Edge::Data { slot } => EdgeRow { from, to, kind: "data", slot: Some(slot) },
-            Edge::After => EdgeRow { from, to, kind: "after", slot: None },
+            Edge::Data { slot } => EdgeRow { from, to, kind: "data", slot: Some(slot), scope: None },
+            Edge::Part { slot, scope } => {
+                EdgeRow { from, to, kind: "part", slot: Some(slot), scope: Some(scope.index()) }
+            }
+            Edge::After => EdgeRow { from, to, kind: "after", slot: None, scope: None },
         })
     });
     let scopes = plan.scopes().map(|(number, scope)| ScopeRow {
@@ -53,6 +59,8 @@ pub fn json(plan: &Plan, standings: Option<&[Standing]>) -> String {
         kind: match scope.kind {
             ScopeKind::Root => "run",
             ScopeKind::Errback => "errback",
+            ScopeKind::Finally => "finally",
+            ScopeKind::Absorb => "absorb",
             ScopeKind::Detached => "detached",
         },
     });
@@ -100,6 +108,8 @@ struct EdgeRow {
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     slot: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -116,6 +126,8 @@ enum ValueRow<'p> {
     List { list: Vec<ValueRow<'p>> },
     Const { r#const: Json, after: &'p [NodeNo] },
     Failure { failure: usize },
+    Entry { entry: NodeNo, scope: usize },
+    Kept { kept: NodeNo, scope: usize },
 }
 
 impl<'p> NodeRow<'p> {
@@ -154,6 +166,8 @@ impl<'p> ValueRow<'p> {
             Value::List(items) => Self::List { list: items.iter().map(Self::of).collect() },
             Value::Const(json, after) => Self::Const { r#const: checked(json.as_str()), after: &after.nodes },
             Value::Failure(scope) => Self::Failure { failure: scope.index() },
+            Value::Entry(node, scope) => Self::Entry { entry: *node, scope: scope.index() },
+            Value::Kept(node, scope) => Self::Kept { kept: *node, scope: scope.index() },
         }
     }
 }

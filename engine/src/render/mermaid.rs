@@ -8,8 +8,9 @@ use crate::view::Standing;
 
 /// The plan as a Mermaid flowchart.
 ///
-/// Leaves are boxes and joins have round ends. A data edge is solid, an after edge dotted; every scope but the run is
-/// a subgraph, and a dotted red edge leads from it to each node that its closing releases.
+/// Leaves are boxes and joins have round ends. A data edge is solid, an after edge dotted, and an edge from a part that
+/// counts whether it succeeds or fails is thick; every scope but the run is a subgraph, and a dotted red edge leads from
+/// it to each node that waits for its failure.
 ///
 /// Mermaid's own limits (500 edges and 50,000 characters, unless its page allows more) are not those of a plan: for
 /// large ones take [`dot`](super::dot).
@@ -20,7 +21,13 @@ pub fn mermaid(plan: &Plan, standings: Option<&[Standing]>) -> String {
     scopes.walk(|visit| match visit {
         Visit::Enter(scope) => {
             if scope != ScopeNo::ROOT {
-                let kind = if plan.scope(scope).kind == ScopeKind::Detached { "detached" } else { "errback" };
+                let kind = match plan.scope(scope).kind {
+                    ScopeKind::Root => "run",
+                    ScopeKind::Errback => "errback",
+                    ScopeKind::Finally => "finally",
+                    ScopeKind::Absorb => "absorb",
+                    ScopeKind::Detached => "detached",
+                };
                 push(&mut out, format_args!("  subgraph s{0}[\"s{0} {kind}\"]\n", scope.index()));
             }
             for node in &scopes.place(scope).nodes {
@@ -52,7 +59,11 @@ fn edges(out: &mut String, plan: &Plan) -> Vec<String> {
     let (mut place, mut gates) = (0, Vec::new());
     for (number, node) in plan.nodes() {
         for (from, edge) in edges_into(plan, number) {
-            let arrow = if edge == Edge::After { "-.->" } else { "-->" };
+            let arrow = match edge {
+                Edge::Data { .. } => "-->",
+                Edge::Part { .. } => "==>",
+                Edge::After => "-.->",
+            };
             push(out, format_args!("  n{from} {arrow} n{number}\n"));
             place += 1;
         }

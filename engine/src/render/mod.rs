@@ -57,7 +57,7 @@ fn standing_of(standings: Option<&[Standing]>, node: NodeNo) -> Option<Standing>
 fn edges_into(plan: &Plan, node: NodeNo) -> Vec<(NodeNo, Edge)> {
     let mut edges: Vec<_> = plan.predecessors(node).collect();
     edges.sort_unstable_by_key(|(from, edge)| match edge {
-        Edge::Data { slot } => (0, *slot),
+        Edge::Data { slot } | Edge::Part { slot, .. } => (0, *slot),
         Edge::After => (1, from.number()),
     });
     edges

@@ -2,7 +2,7 @@
 
 use celeriac_primitives::{NodeNo, Path};
 
-use crate::plan::{Plan, ScopeKind, ScopeNo};
+use crate::plan::{Plan, ScopeNo};
 
 /// The tree of scopes, from the top down.
 pub(super) struct Scopes {
@@ -46,7 +46,7 @@ impl Scopes {
             places[scope.parent.index()].inner.push(*number);
         }
         for (number, scope) in scopes.iter().rev() {
-            if scope.kind == ScopeKind::Errback {
+            if scope.kind.goes_on() {
                 let Place { covers, last, .. } = places[number.index()].clone();
                 let parent = &mut places[scope.parent.index()];
                 parent.last = parent.last.max(last);

@@ -19,6 +19,8 @@ fn draw(text: &str) -> String {
 
 const CHORD: &str = "chord([add.s(1, 1), group(b.s(), c.s() | d.s(8))], xsum.s())";
 const ERRBACKS: &str = "(a.s() | b.si().link(cb.s())).link_error(e.s())";
+const PARTS: &str =
+    "group(a.s(), b.s().finally(f.s())).set(on_failure='collect') | group(c.s()).set(on_failure='drop')";
 const JOINS: &str = "group(a.s(), b.s()) | group(c.s(), d.si())";
 
 #[test]
@@ -252,6 +254,86 @@ fn dot_draws_scopes_as_clusters() {
       n2 -> n4 [style=dotted, color=red, ltail=cluster_s1];
     }
     "#);
+}
+
+#[test]
+fn parts_that_may_fail_are_scopes_with_edges_of_their_own() {
+    assert_snapshot!(draw(PARTS), @r"
+    chain
+    ├─ chain[0] group
+    │  ├─ n5 join([entry of n1, entry of n2])
+    │  ├─ group[0] n1 a.s()
+    │  └─ group[1]
+    │     ├─ n2 b.s()
+    │     ├─ n3 join(entry of n2)
+    │     └─ finally[0] n4 f.s(n3)
+    └─ chain[1] group
+       ├─ n7 join([n6?])
+       └─ group[0] n6 c.s(n5)
+    => n7
+    ");
+    assert_snapshot!(dot(&plan(PARTS), None), @r#"
+    digraph plan {
+      compound=true;
+      node [shape=box, fontname="monospace"];
+      edge [fontname="monospace"];
+      n5 [label="n5 join([entry of n1, entry of n2])\nchain[0]", shape=ellipse];
+      n7 [label="n7 join([n6?])\nchain[1]", shape=ellipse, peripheries=2];
+      subgraph cluster_s1 {
+      label="s1 absorb"; style=dashed; color=orange;
+      n1 [label="n1 a.s()\nchain[0].group[0]"];
+      }
+      subgraph cluster_s2 {
+      label="s2 absorb"; style=dashed; color=orange;
+      n3 [label="n3 join(entry of n2)\nchain[0].group[1]", shape=ellipse];
+      subgraph cluster_s3 {
+      label="s3 finally"; style=dashed; color=blue;
+      n2 [label="n2 b.s()\nchain[0].group[1]"];
+      }
+      subgraph cluster_s4 {
+      label="s4 detached"; style=dashed; color=gray;
+      n4 [label="n4 f.s(n3)\nchain[0].group[1].finally[0]"];
+      }
+      }
+      subgraph cluster_s5 {
+      label="s5 absorb"; style=dashed; color=orange;
+      n6 [label="n6 c.s(n5)\nchain[1].group[0]"];
+      }
+      n2 -> n3 [color=orange];
+      n3 -> n4;
+      n1 -> n5 [color=orange];
+      n2 -> n5 [color=orange];
+      n5 -> n6;
+      n6 -> n7 [color=orange];
+    }
+    "#);
+    assert_snapshot!(mermaid(&plan(PARTS), None), @r#"
+    flowchart TD
+      n5(["n5 join([entry of n1, entry of n2])<br/>chain[0]"])
+      n7(["n7 join([n6#63;])<br/>chain[1]"])
+      subgraph s1["s1 absorb"]
+      n1["n1 a.s()<br/>chain[0].group[0]"]
+      end
+      subgraph s2["s2 absorb"]
+      n3(["n3 join(entry of n2)<br/>chain[0].group[1]"])
+      subgraph s3["s3 finally"]
+      n2["n2 b.s()<br/>chain[0].group[1]"]
+      end
+      subgraph s4["s4 detached"]
+      n4["n4 f.s(n3)<br/>chain[0].group[1].finally[0]"]
+      end
+      end
+      subgraph s5["s5 absorb"]
+      n6["n6 c.s(n5)<br/>chain[1].group[0]"]
+      end
+      n2 ==> n3
+      n3 --> n4
+      n1 ==> n5
+      n2 ==> n5
+      n5 --> n6
+      n6 ==> n7
+    "#);
+    assert_snapshot!(json(&plan("group(a.s()).set(on_failure='drop').finally(f.s())"), None), @r#"{"nodes":[{"number":1,"path":"group[0]","kind":"leaf","task":"a","call":"once","args":[],"kwargs":{},"queue":null,"input":null,"after":[],"gate":null,"scope":2},{"number":2,"path":"canvas","kind":"join","task":null,"call":null,"args":null,"kwargs":null,"queue":null,"input":{"list":[{"kept":1,"scope":2}]},"after":[],"gate":null,"scope":1},{"number":3,"path":"canvas","kind":"join","task":null,"call":null,"args":null,"kwargs":null,"queue":null,"input":{"entry":2,"scope":1},"after":[],"gate":null,"scope":0},{"number":4,"path":"finally[0]","kind":"leaf","task":"f","call":"once","args":[],"kwargs":{},"queue":null,"input":{"node":3},"after":[],"gate":null,"scope":3}],"edges":[{"from":1,"to":2,"kind":"part","slot":0,"scope":2},{"from":2,"to":3,"kind":"part","slot":0,"scope":1},{"from":3,"to":4,"kind":"data","slot":0}],"scopes":[{"number":0,"parent":null,"kind":"run"},{"number":1,"parent":0,"kind":"finally"},{"number":2,"parent":1,"kind":"absorb"},{"number":3,"parent":0,"kind":"detached"}],"output":{"node":2}}"#);
 }
 
 #[test]

@@ -169,7 +169,8 @@ impl Drawing<'_> {
                 Some(Segment::Header(_) | Segment::Body) => "chord".to_owned(),
                 Some(Segment::Chunk(_)) => "chunks".to_owned(),
                 // Several nodes of one place: an error callback that covers each member of a group.
-                Some(Segment::Link(_) | Segment::LinkError(_) | Segment::Mapped) | None => String::new(),
+                Some(Segment::Link(_) | Segment::LinkError(_) | Segment::Finally(_) | Segment::Mapped)
+                | None => String::new(),
             },
         };
         let segment = segment.map(|segment| segment.to_string()).unwrap_or_default();

@@ -33,6 +33,11 @@ impl<'t> Evaluator<'t, '_> {
                 self.spend(call.at, canvas.options().link_error().len())?;
                 canvas.link_error(errback);
             }
+            "finally" => {
+                let last = self.callback(call, "canvas")?;
+                self.spend(call.at, canvas.options().finally().len())?;
+                canvas.finally(last);
+            }
             "clone" | "partial" => {
                 let parameters = Parameters::read(&format!(".{}", call.name), &["args", "kwargs"], call)?;
                 let (args, kwargs) = self.bound(&parameters)?;
@@ -129,6 +134,12 @@ impl<'t> Evaluator<'t, '_> {
                     for errback in self.callbacks(value)? {
                         self.spend(*at, canvas.options().link_error().len())?;
                         canvas.options_mut().add_link_error(errback);
+                    }
+                }
+                ArgumentKind::Keyword("finally") => {
+                    for last in self.callbacks(value)? {
+                        self.spend(*at, canvas.options().finally().len())?;
+                        canvas.options_mut().add_finally(last);
                     }
                 }
                 ArgumentKind::Keyword(name) => {

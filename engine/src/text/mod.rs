@@ -27,6 +27,8 @@
 //! | `add.chunks(items, n)`, `chunks(add.s(), items, n)`, and `.group()` after them | starmaps of `n` items |
 //! | `.set(queue="hi", immutable=true, link=…)` | options of the outermost canvas |
 //! | `.link(c)`, `.link_error(c)`, `.on_error(c)` | callbacks |
+//! | `.finally(c)` | what runs in either case (ours) |
+//! | `.set(on_failure="drop")`, `"collect"` | of a group or chord: what becomes of members that fail (ours) |
 //! | `.clone((4,), {"z": 5}, queue="hi")`, `.partial(…)` | more arguments, bound where Celery binds them |
 //!
 //! Values are Python's literals or JSON: numbers of any size, texts, `True` and `true`, lists, tuples, dictionaries.

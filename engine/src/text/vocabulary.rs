@@ -13,7 +13,8 @@ const VALUE_FUNCTIONS: &[&str] = &["range", "xrange", "zip", "list", "tuple"];
 const TASK_METHODS: &[&str] = &["s", "si", "signature", "subtask", "map", "starmap", "chunks"];
 
 /// What a canvas is followed by.
-const CANVAS_METHODS: &[&str] = &["set", "link", "link_error", "on_error", "clone", "partial", "group"];
+const CANVAS_METHODS: &[&str] =
+    &["set", "link", "link_error", "on_error", "finally", "clone", "partial", "group"];
 
 /// What would run a canvas in Python.
 const RUNNERS: &[&str] =
@@ -122,7 +123,8 @@ pub(super) fn unknown_canvas_method(at: usize, name: &str, written: &str) -> Fau
         "map" | "starmap" | "chunks" => format!("write it on the task: name.{shown}({written})"),
         _ => match nearest(name, CANVAS_METHODS) {
             Some(near) => format!("did you mean .{near}({written})?"),
-            None => "methods are .set(…), .link(…), .link_error(…), .on_error(…) and .clone(…)".to_owned(),
+            None => "methods are .set(…), .link(…), .link_error(…), .on_error(…), .finally(…) and .clone(…)"
+                .to_owned(),
         },
     };
     Fault::new(at, message, help)

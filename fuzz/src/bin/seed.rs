@@ -42,6 +42,11 @@ const TEXTS: &[(&str, &str)] = &[
         "a.s().link(b.s().link(c.s())).link_error(group(d.s(), e.s())).link(chord([f.s()], g.s()))",
     ),
     (
+        "policies",
+        "chord([a.s(), group(b.s(), c.s() | d.s()).set(on_failure=\"drop\")], e.s()).set(on_failure=\"collect\")",
+    ),
+    ("finally", "(a.s() | group(b.s(), c.s()).finally(d.si())).finally(e.s() | f.s())"),
+    (
         "values",
         "add.s(-0, .5, 1_000, 0x1f, 'a' \"\\u00e9\" 'b', \"\\ud83d\\ude00\", r'\\d', (), {'k': [None, True]})",
     ),

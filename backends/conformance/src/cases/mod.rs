@@ -4,6 +4,7 @@
 pub mod dispatch;
 pub mod events;
 pub mod life;
+pub mod policies;
 pub mod queue;
 pub mod settle;
 pub mod store;

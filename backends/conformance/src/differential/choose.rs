@@ -182,7 +182,8 @@ impl Chooser {
     fn plan(&mut self, model: &Model) -> (Canvas, Arc<Plan>) {
         let large = model.runs.values().filter(|run| run.plan.len() > LARGE_NODES).count();
         let seed = self.rng.next_u64();
-        let small = Shape { depth_max: 3, leaves_max: 8, fail_percent: 0, callback_percent: 25 };
+        let small =
+            Shape { depth_max: 3, leaves_max: 8, fail_percent: 0, callback_percent: 25, policy_percent: 50 };
         let medium = Shape { fail_percent: 0, callback_percent: 12, ..Shape::default() };
         let canvas = match self.rng.below(100) {
             0..40 => random::canvas(seed, &small),
@@ -210,7 +211,8 @@ impl Chooser {
 
     /// A wide canvas: its width in the first step, in the last, in a header, or twice.
     fn wide(&mut self, seed: u64, from: u32, to: u32) -> Canvas {
-        let shape = Shape { depth_max: 2, leaves_max: 6, fail_percent: 0, callback_percent: 30 };
+        let shape =
+            Shape { depth_max: 2, leaves_max: 6, fail_percent: 0, callback_percent: 30, policy_percent: 50 };
         let part = random::canvas(seed, &shape);
         let width = from + self.rng.below(to - from);
         let many = |count: u32| (0..count).map(|_| crate::bench::sig("a")).collect::<Vec<_>>();

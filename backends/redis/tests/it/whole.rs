@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use celeriac_backends::{Advance, NewRun, Store};
 use celeriac_conformance::random::Shape;
-use celeriac_conformance::whole::Crew;
+use celeriac_conformance::whole::{Crew, Runs};
 use celeriac_engine::Plan;
-use celeriac_primitives::{Canvas, Completion, NodeNo, Outcome, RunId, Signature};
+use celeriac_primitives::{Canvas, Completion, NodeNo, OnFailure, Outcome, RunId, Signature};
 use celeriac_redis::RedisBackend;
 use celeriac_runtime::WorkerOptions;
 use celeriac_testkit::{Cluster, Server};
@@ -68,6 +68,22 @@ async fn a_flat_group_of_10_000_keeps_its_order() {
     let values: Vec<usize> = run.get_json(None).await.unwrap().to().unwrap();
     println!("10,000 leaves in {:?}", start.elapsed());
     assert!(values.into_iter().eq(0..10_000));
+}
+
+/// A list that does not travel with its body, of members that failed and others; on a Cluster, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wide_list_that_tolerates_reaches_its_body() {
+    for backend in [Server::shared().backend().await, Cluster::shared().backend().await] {
+        let crew = Crew::start(backend, 2, 3);
+        for policy in [OnFailure::Drop, OnFailure::Collect] {
+            let header =
+                identities(1_200).enumerate().map(|(i, ok)| if i % 7 == 0 { sig("fail") } else { ok });
+            let mut chord = Canvas::chord(header, Canvas::group([sig("identity"), sig("echo")]));
+            *chord.options_mut() = chord.options().clone().with_on_failure(policy);
+            chord.finally(sig("identity"));
+            crew.check(&chord, Runs::Once).await.unwrap();
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -143,6 +143,11 @@ fn methods_give_the_canvas_back() {
     );
     check("chord([a.s()]).link(c.s())", "chord([a.s()]).link(c.s())");
     check("(a.s() | b.s()).link(c.s())", "chain(a.s(), b.s()).link(c.s())");
+    check(
+        "group(a.s()).set(on_failure='drop', finally=[b.s()]).finally(c.s()).finally(c.s())",
+        "group(a.s()).set(on_failure=\"drop\").finally(b.s()).finally(c.s())",
+    );
+    check("chord([a.s()], b.s()).finally(c.s())", "chord([a.s()], b.s()).finally(c.s())");
     check(r#"add.s(2).clone((4,), {"z": 5}, queue="hi")"#, r#"add.s(4, 2, z=5).set(queue="hi")"#);
     check("(a.s(1) | b.s()).clone(args=[0])", "a.s(0, 1) | b.s()");
     check("group(a.s(1), b.si(1)).partial((0,))", "group(a.s(0, 1), b.si(1))");

@@ -141,7 +141,7 @@ line 1, column 10: a canvas has no method .lnik
         "
 line 1, column 10: a canvas has no method .frobnicate
   add.s(1).frobnicate()
-           ^ methods are .set(…), .link(…), .link_error(…), .on_error(…) and .clone(…)",
+           ^ methods are .set(…), .link(…), .link_error(…), .on_error(…), .finally(…) and .clone(…)",
     );
     check_error(
         "add.s(1).set",
@@ -375,6 +375,13 @@ line 1, column 24: the option countdown cannot be -1
 line 1, column 24: immutable cannot be a text
   add.s(1).set(immutable="yes")
                          ^ it takes true or false"#,
+    );
+    check_error(
+        "group(add.s(1)).set(on_failure='ignore')",
+        "
+line 1, column 32: the option on_failure cannot be \"ignore\"
+  group(add.s(1)).set(on_failure='ignore')
+                                 ^ it takes \"fail\", \"drop\" or \"collect\"",
     );
     check_error(
         "add.s(1).set(link=5)",

@@ -134,10 +134,11 @@ fn values() -> impl Strategy<Value = Options> {
 }
 
 fn options(callbacks: BoxedStrategy<Vec<Canvas>>) -> BoxedStrategy<Options> {
-    (values(), callbacks.clone(), callbacks)
-        .prop_map(|(mut options, link, link_error)| {
+    (values(), callbacks.clone(), callbacks.clone(), callbacks)
+        .prop_map(|(mut options, link, link_error, finally)| {
             link.into_iter().for_each(|callback| options.add_link(callback));
             link_error.into_iter().for_each(|errback| options.add_link_error(errback));
+            finally.into_iter().for_each(|last| options.add_finally(last));
             options
         })
         .boxed()
