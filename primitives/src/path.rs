@@ -23,6 +23,8 @@ pub enum Segment {
     LinkError(u32),
     /// The task inside a map, a starmap or chunks.
     Mapped,
+    /// What runs in the place of a leaf that was replaced.
+    Replacement,
 }
 
 impl fmt::Display for Segment {
@@ -36,6 +38,7 @@ impl fmt::Display for Segment {
             Self::Link(i) => write!(f, "link[{i}]"),
             Self::LinkError(i) => write!(f, "link_error[{i}]"),
             Self::Mapped => f.write_str("task"),
+            Self::Replacement => f.write_str("replacement"),
         }
     }
 }
@@ -58,6 +61,12 @@ impl Path {
         let mut segments = self.0.clone();
         segments.push(segment);
         Self(segments)
+    }
+
+    /// The path of a part of a canvas that stands here.
+    #[must_use]
+    pub fn join(&self, part: &Path) -> Self {
+        self.0.iter().chain(&part.0).copied().collect()
     }
 
     /// The steps from the top down.

@@ -169,7 +169,10 @@ impl Drawing<'_> {
                 Some(Segment::Header(_) | Segment::Body) => "chord".to_owned(),
                 Some(Segment::Chunk(_)) => "chunks".to_owned(),
                 // Several nodes of one place: an error callback that covers each member of a group.
-                Some(Segment::Link(_) | Segment::LinkError(_) | Segment::Mapped) | None => String::new(),
+                Some(
+                    Segment::Link(_) | Segment::LinkError(_) | Segment::Mapped | Segment::Replacement,
+                )
+                | None => String::new(),
             },
         };
         let segment = segment.map(|segment| segment.to_string()).unwrap_or_default();
@@ -182,6 +185,7 @@ impl Drawing<'_> {
             None => "",
             Some(Standing::Waiting) => "○ ",
             Some(Standing::Open) => "▶ ",
+            Some(Standing::Replaced) => "↳ ",
             Some(Standing::Succeeded) => "✓ ",
             Some(Standing::Failed) => "✗ ",
             Some(Standing::Blocked(by)) => return format!("⊘ n{node} {call} (n{by} failed)"),
