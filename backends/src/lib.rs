@@ -16,11 +16,13 @@
 
 mod error;
 mod events;
+mod growth;
 mod queue;
 mod store;
 
 pub use error::{BackendError, ErrorKind};
 pub use events::{Event, EventDelivery, EventId, Events};
+pub use growth::{Grown, Origin};
 pub use queue::{Delivery, DeliveryId, Queue, Swept, WorkerId};
 pub use store::{Advance, Advanced, Dispatch, Known, NewRun, RunStatus, Store, Submitted};
 

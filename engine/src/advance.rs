@@ -133,7 +133,9 @@ impl Settled {
 
     /// Whether a completion changed the run.
     pub fn changes(&self) -> bool {
-        self.verdicts.iter().any(|verdict| matches!(verdict, Verdict::Accepted | Verdict::Retried | Verdict::Replaced))
+        self.verdicts
+            .iter()
+            .any(|verdict| matches!(verdict, Verdict::Accepted | Verdict::Retried | Verdict::Replaced))
     }
 }
 

@@ -301,7 +301,9 @@ impl Eager<'_> {
     /// Runs a canvas in the place of a leaf.
     fn replacement(&mut self, canvas: &Canvas, leaf: &Leaf<'_>) -> Result<Json, EagerFailure> {
         if leaf.call != Call::Once {
-            return Err(self.fail(leaf, TaskError::new("ReplaceError", "an item of a map cannot be replaced")));
+            return Err(
+                self.fail(leaf, TaskError::new("ReplaceError", "an item of a map cannot be replaced"))
+            );
         }
         if let Err(error) = check(canvas, &Path::root()) {
             return Err(self.fail(leaf, TaskError::new("CompileError", error.to_string())));
@@ -585,7 +587,8 @@ mod tests {
     fn a_canvas_without_meaning_is_refused_before_anything_runs() {
         #[track_caller]
         fn refuse(canvas: Canvas, expect: &str) {
-            let error = eager::<Json>(&canvas, &mut |leaf| panic!("{} ran", leaf.path)).unwrap_err().to_string();
+            let error =
+                eager::<Json>(&canvas, &mut |leaf| panic!("{} ran", leaf.path)).unwrap_err().to_string();
             assert!(error.starts_with(expect), "{error}");
         }
         let no_body = || Canvas::Chord(Chord { header: vec![t("a")], ..Chord::default() });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use celeriac::backends::{
     Advance, Advanced, BackendError, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery, EventId,
-    Events, Known, NewRun, Queue, RunStatus, Store, Submitted, Swept, WorkerId,
+    Events, Grown, Known, NewRun, Origin, Queue, RunStatus, Store, Submitted, Swept, WorkerId,
 };
 use celeriac::engine::advance::Phase;
 use celeriac::engine::plan::ScopeNo;
@@ -88,6 +88,21 @@ impl Store for Flaky {
     }
     async fn dispatch(&self, run: RunId, leaves: &[Dispatch]) -> Result<usize, BackendError> {
         self.call(self.inner.dispatch(run, leaves)).await
+    }
+    async fn grow(
+        &self,
+        root: RunId,
+        segment: RunId,
+        nodes: usize,
+        max: usize,
+    ) -> Result<Grown, BackendError> {
+        self.call(self.inner.grow(root, segment, nodes, max)).await
+    }
+    async fn segments(&self, run: RunId) -> Result<Vec<RunId>, BackendError> {
+        self.inner.segments(run).await
+    }
+    async fn origin(&self, run: RunId) -> Result<Option<Origin>, BackendError> {
+        self.call(self.inner.origin(run)).await
     }
     async fn status(&self, run: RunId) -> Result<Option<RunStatus>, BackendError> {
         self.inner.status(run).await

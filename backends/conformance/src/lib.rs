@@ -21,6 +21,7 @@ pub mod random;
 pub mod table;
 mod table_catalogue;
 mod table_errors;
+mod table_replaced;
 mod table_values;
 pub mod tasks;
 pub mod whole;

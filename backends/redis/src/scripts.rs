@@ -33,6 +33,7 @@ scripts! {
     SETTLE "settle.lua" + "remove.lua"
     DISPATCH "dispatch.lua"
     FORGET "forget.lua"
+    GROW "grow.lua"
     TAKE "take.lua"
     HAND_BACK "hand_back.lua"
     RENEW "renew.lua"

@@ -4,6 +4,8 @@
 //! is not acknowledged comes again, to any of them. The order of its steps is what makes that safe: settle, dispatch,
 //! and only then acknowledge.
 
+mod growth;
+
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -13,12 +15,14 @@ use celeriac_backends::{
 };
 use celeriac_engine::plan::{Composer, Results, ScopeNo};
 use celeriac_engine::{Plan, Release};
-use celeriac_primitives::{Completion, NodeNo, Outcome, RunId, TaskMessage, TaskState};
+use celeriac_primitives::{Completion, Limits, NodeNo, Outcome, RunId, TaskMessage, TaskState};
 use futures::stream::{self, StreamExt};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::patience::{insist, pause};
+use crate::worker::Queues;
+use growth::Growth;
 
 /// A coordinator that runs in the background. Dropping it stops it; what it has not acknowledged goes to another.
 #[derive(Debug)]
@@ -54,9 +58,16 @@ impl Default for CoordinatorOptions {
 }
 
 impl Coordinator {
-    pub(crate) fn start(backend: Arc<dyn Backend>, options: CoordinatorOptions) -> Self {
+    /// `limits` bound what runs in the place of leaves; `served` are the queues of an embedded app's worker, which has
+    /// to serve those that such canvases name.
+    pub(crate) fn start(
+        backend: Arc<dyn Backend>,
+        options: CoordinatorOptions,
+        limits: Limits,
+        served: Option<Arc<Queues>>,
+    ) -> Self {
         let stop = CancellationToken::new();
-        let driver = Driver { backend: backend.clone(), options, stop: stop.clone() };
+        let driver = Driver { backend: backend.clone(), options, limits, served, stop: stop.clone() };
         let tasks = [tokio::spawn(driver.clone().follow_events()), tokio::spawn(driver.sweep_often())];
         Self { backend, stop: stop.drop_guard(), tasks }
     }
@@ -104,6 +115,8 @@ const EVENTS_WAIT: Duration = Duration::from_secs(60);
 struct Driver {
     backend: Arc<dyn Backend>,
     options: CoordinatorOptions,
+    limits: Limits,
+    served: Option<Arc<Queues>>,
     stop: CancellationToken,
 }
 
@@ -140,25 +153,32 @@ impl Driver {
         let mut runs = by_run(events);
         self.prepare(&mut runs);
         let mut settle: Vec<Advance> = Vec::with_capacity(runs.len());
+        // Events that the store must not acknowledge itself.
+        let mut kept: Vec<Vec<EventId>> = Vec::with_capacity(runs.len());
         let mut owed: Vec<(RunId, Owed, Vec<EventId>)> = Vec::new();
-        for (run, submitted, advance) in runs {
+        for (run, submitted, mut advance) in runs {
             if !submitted.is_empty() {
                 owed.push((run, Owed::Outbox, submitted));
             }
             if !advance.completions.is_empty() {
+                let may_grow = growth::may_grow(&advance);
+                kept.push(if may_grow { std::mem::take(&mut advance.events) } else { Vec::new() });
                 settle.push(advance);
             }
         }
         let answers = insist!(self.stop, self.backend.settle(&settle))?;
         let mut done = Vec::new();
-        for (Advance { run, events, .. }, answer) in settle.into_iter().zip(answers) {
+        for ((mut advance, kept), answer) in settle.into_iter().zip(kept).zip(answers) {
+            let (run, mut events) = (advance.run, std::mem::take(&mut advance.events));
+            events.extend(kept);
             match answer {
                 Ok(Advanced::Settled { settled, acknowledged }) => {
                     if settled.ended {
                         tracing::debug!(%run, "a run has ended");
                     }
-                    if !settled.released.is_empty() {
-                        owed.push((run, Owed::Released(settled.released), events));
+                    let growth = Growth::of(&advance, &settled);
+                    if !settled.released.is_empty() || growth.is_some() {
+                        owed.push((run, Owed::Released(settled.released, growth), events));
                     } else if !acknowledged {
                         done.extend(events);
                     }
@@ -174,7 +194,7 @@ impl Driver {
         }
         let dispatched = stream::iter(owed).map(|(run, owed, events)| async move {
             let dispatched = match owed {
-                Owed::Released(released) => self.dispatch(run, &released).await,
+                Owed::Released(released, growth) => self.follow(run, &released, growth).await,
                 Owed::Outbox => self.dispatch_outbox(run).await,
             };
             match dispatched {
@@ -242,9 +262,10 @@ impl Driver {
                 tracing::error!(%run, leaves = broken.len(), "results are missing from the store");
                 let batch = [Advance::new(run, broken)];
                 let answers = insist!(self.stop, self.backend.settle(&batch))?;
-                for answer in answers {
-                    let released = answer?.settled().map(|settled| settled.released).unwrap_or_default();
-                    Box::pin(self.dispatch(run, &released)).await?;
+                for (advance, answer) in batch.iter().zip(answers) {
+                    let Some(settled) = answer?.settled() else { continue };
+                    let growth = Growth::of(advance, &settled);
+                    self.follow(run, &settled.released, growth).await?;
                 }
             }
         }
@@ -292,8 +313,8 @@ impl Driver {
 enum Owed {
     /// All there is: it was just submitted.
     Outbox,
-    /// These leaves.
-    Released(Vec<Release>),
+    /// These leaves, and what follows for segments.
+    Released(Vec<Release>, Option<Growth>),
 }
 
 /// Sorts events by run, in the order in which the runs come up, each with those that say that it was just submitted.

@@ -169,9 +169,7 @@ impl Drawing<'_> {
                 Some(Segment::Header(_) | Segment::Body) => "chord".to_owned(),
                 Some(Segment::Chunk(_)) => "chunks".to_owned(),
                 // Several nodes of one place: an error callback that covers each member of a group.
-                Some(
-                    Segment::Link(_) | Segment::LinkError(_) | Segment::Mapped | Segment::Replacement,
-                )
+                Some(Segment::Link(_) | Segment::LinkError(_) | Segment::Mapped | Segment::Replacement)
                 | None => String::new(),
             },
         };

@@ -50,6 +50,7 @@ impl Executor {
             let args = if message.call == Call::Map { Json::list([&item]) } else { item };
             match self.call(task, message, args, message.kwargs.clone()).await {
                 Outcome::Success(value) => values.push(value),
+                Outcome::Replace(_) => return in_a_map(),
                 other => return other,
             }
         }
@@ -59,8 +60,8 @@ impl Executor {
     async fn call(&self, task: &TaskDef, message: &TaskMessage, args: Json, kwargs: Json) -> Outcome {
         let TaskMessage { task_id, attempt, .. } = *message;
         let context = TaskContext::new(task_id, attempt, self.cancellation.clone(), self.states.clone());
-        let arguments = Arguments::new(args, kwargs);
-        match task.handler {
+        let (arguments, asked) = (Arguments::new(args, kwargs), context.clone());
+        let outcome = match task.handler {
             // The call itself is inside the future, so a panic before the first await is caught as well.
             Handler::Async(run) => {
                 let future = AssertUnwindSafe(async move { run(context, arguments).await });
@@ -73,8 +74,16 @@ impl Executor {
                     Err(error) => Outcome::Failed(TaskError::new("RuntimeError", error.to_string())),
                 }
             }
-        }
+        };
+        asked.outcome(outcome)
     }
+}
+
+/// A canvas stands for a whole leaf, and an item is only a part of one.
+fn in_a_map() -> Outcome {
+    let message = "an item of a map, a starmap or chunks cannot be replaced; call the task once for each item, in a \
+                   group";
+    Outcome::Failed(TaskError::new("ReplaceError", message))
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Outcome {

@@ -1,0 +1,189 @@
+//! Growing: a leaf that returned a canvas is replaced by a segment, and a segment that is decided ends its leaf.
+//!
+//! ```text
+//! report "replace" ─► settle: the leaf is replaced ─► note the segment at the outermost run ─► submit it ─► acknowledge
+//! a segment's last report ─► settle: decided ─► settle its leaf ─► and so on upwards ─► acknowledge
+//! ```
+//!
+//! Every step may be repeated: the segment's id depends on the leaf and the attempt alone, and a leaf ends once. So
+//! whoever dies in between leaves the event to another coordinator, which does all of it again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac_backends::{Advance, Advanced, BackendError, ErrorKind, Grown, NewRun, Origin};
+use celeriac_engine::{Plan, Release, RunOutcome, RunState, Settled, Verdict};
+use celeriac_primitives::{Canvas, Completion, Json, LimitError, Outcome, RunId, TaskError};
+
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt};
+
+use super::Driver;
+use crate::app::first_leaves;
+use crate::patience::insist;
+
+/// How many leaves of a run are replaced at the same time.
+const REPLACED_AT_ONCE: usize = 64;
+
+/// What follows from a step besides leaves to dispatch.
+pub(super) struct Growth {
+    /// Leaves that a canvas is to replace.
+    replaced: Vec<Completion>,
+    /// Whether the run may be a segment that has to report to its leaf.
+    reports: bool,
+}
+
+/// Whether something may follow from these completions for which the store must not acknowledge them itself.
+pub(super) fn may_grow(advance: &Advance) -> bool {
+    advance.run.is_segment()
+        || advance.completions.iter().any(|done| matches!(done.outcome, Outcome::Replace(_)))
+}
+
+impl Growth {
+    pub(super) fn of(advance: &Advance, settled: &Settled) -> Option<Self> {
+        let done = advance.completions.iter().zip(&settled.verdicts);
+        let is_replaced = |verdict: &Verdict| matches!(verdict, Verdict::Replaced | Verdict::ReplacedBefore);
+        let replaced: Vec<Completion> =
+            done.filter(|(_, verdict)| is_replaced(verdict)).map(|(done, _)| done.clone()).collect();
+        // After a duplicate the run may have been decided by somebody who died before the report.
+        let reports = advance.run.is_segment() && (settled.decided || settled.repairs());
+        (reports || !replaced.is_empty()).then_some(Self { replaced, reports })
+    }
+}
+
+impl Driver {
+    /// Does all that follows from a step. (Boxed, because a report is a step, too.)
+    pub(super) fn follow<'a>(
+        &'a self,
+        run: RunId,
+        released: &'a [Release],
+        growth: Option<Growth>,
+    ) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(async move {
+            self.dispatch(run, released).await?;
+            let Some(Growth { replaced, reports }) = growth else { return Ok(()) };
+            let replacing = stream::iter(replaced).map(|done| async move { self.replace(&done).await });
+            let mut replacing = std::pin::pin!(replacing.buffer_unordered(REPLACED_AT_ONCE));
+            while let Some(replaced) = replacing.next().await {
+                replaced?;
+            }
+            if reports {
+                self.report_of(run).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Lets a canvas run in the place of its leaf.
+    async fn replace(&self, done: &Completion) -> Result<(), BackendError> {
+        let Outcome::Replace(canvas) = &done.outcome else { return Ok(()) };
+        let Completion { task_id: leaf, attempt, .. } = *done;
+        let around = self.origin(leaf.run()).await?;
+        let (root, depth) = around.map_or((leaf.run(), 1), |around| (around.root, around.depth + 1));
+        let origin = Origin { leaf, attempt, root, depth };
+        let plan = match self.compile(canvas, depth) {
+            Ok(plan) => Arc::new(plan),
+            Err(error) => return self.refuse(&origin, error).await,
+        };
+        let (id, max) = (RunId::segment(leaf, attempt), self.limits.run_nodes_max);
+        match insist!(self.stop, self.backend.grow(root, id, plan.len(), max))? {
+            Grown::Noted => {}
+            Grown::Full => return self.refuse(&origin, limit(&LimitError::RunNodes { max })).await,
+            // Forgotten meanwhile.
+            Grown::Unknown => return Ok(()),
+        }
+        if let Some(served) = &self.served {
+            plan.queues().iter().for_each(|queue| served.add(queue));
+        }
+        let starts = first_leaves(&plan, id);
+        let new = NewRun { id, plan: plan.clone(), starts, retention: None, origin: Some(origin) };
+        match insist!(self.stop, self.backend.submit(new.clone())) {
+            Ok(_) => {}
+            Err(error) if error.kind == ErrorKind::Conflict => {
+                // The leaf was delivered twice and returned two canvases: the first counts.
+                tracing::warn!(run = %leaf.run(), node = %leaf.node(), "a leaf returned another canvas the second time");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        tracing::debug!(run = %leaf.run(), node = %leaf.node(), segment = %id, "a leaf was replaced");
+        if RunState::start(&plan).0.outcome() != RunOutcome::Undecided {
+            // Nothing will happen there that could bring the report.
+            self.report_of(id).await?;
+        }
+        Ok(())
+    }
+
+    fn compile(&self, canvas: &Json, depth: u32) -> Result<Plan, TaskError> {
+        let max = self.limits.replacements_max;
+        if depth as usize > max {
+            return Err(limit(&LimitError::Replacements { max }));
+        }
+        let refused = |error: &dyn std::error::Error| {
+            TaskError::new("CompileError", format!("the canvas that was returned cannot run: {error}"))
+        };
+        let canvas = Canvas::from_json(canvas.as_str()).map_err(|error| refused(&error))?;
+        Plan::compile_within(&canvas, &self.limits).map_err(|error| refused(&error))
+    }
+
+    async fn refuse(&self, origin: &Origin, error: TaskError) -> Result<(), BackendError> {
+        self.report(origin, Outcome::Failed(error)).await.map(|_| ())
+    }
+
+    /// Reports to its leaf how a segment was decided, if it was.
+    async fn report_of(&self, segment: RunId) -> Result<(), BackendError> {
+        let Some(origin) = self.origin(segment).await? else { return Ok(()) };
+        let Some(plan) = insist!(self.stop, self.backend.plan(segment))? else { return Ok(()) };
+        let nodes = plan.leaves_of(plan.output());
+        let decided = insist!(self.stop, self.backend.decided(segment, &nodes, Duration::ZERO))?;
+        let Some((status, known)) = decided else { return Ok(()) };
+        let outcome = match status.outcome {
+            RunOutcome::Undecided => return Ok(()),
+            RunOutcome::Succeeded => plan.output_value(segment, &known).map(Outcome::Success),
+            RunOutcome::Failed(node) => {
+                let known = insist!(self.stop, self.backend.known(segment, &[node], &[]))?;
+                let failure =
+                    known.outcomes.get(&node).and_then(|outcome| plan.failure(segment, node, outcome));
+                failure.map(|failure| Outcome::ReplacementFailed(Box::new(failure)))
+            }
+        };
+        // Only a damaged store can lack a result that was counted.
+        let outcome = outcome.unwrap_or_else(|| {
+            Outcome::Undecodable("a result of its replacement is missing from the store".to_owned())
+        });
+        if !self.report(&origin, outcome).await? {
+            // The run was forgotten while the segment was about to be stored: nobody else knows of it.
+            insist!(self.stop, self.backend.forget(segment))?;
+        }
+        Ok(())
+    }
+
+    /// Ends a leaf that was replaced, and does all that follows; whether its run is known.
+    async fn report(&self, origin: &Origin, outcome: Outcome) -> Result<bool, BackendError> {
+        let run = origin.leaf.run();
+        let completion = Completion { task_id: origin.leaf, attempt: origin.reports_as(), outcome };
+        let batch = [Advance::new(run, vec![completion])];
+        let answers = insist!(self.stop, self.backend.settle(&batch))?;
+        for (advance, answer) in batch.iter().zip(answers) {
+            match answer? {
+                Advanced::Unknown => return Ok(false),
+                Advanced::Settled { settled, .. } => {
+                    let growth = Growth::of(advance, &settled);
+                    self.follow(run, &settled.released, growth).await?;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    async fn origin(&self, run: RunId) -> Result<Option<Origin>, BackendError> {
+        if !run.is_segment() {
+            return Ok(None);
+        }
+        insist!(self.stop, self.backend.origin(run))
+    }
+}
+
+fn limit(error: &LimitError) -> TaskError {
+    TaskError::new("LimitError", error.to_string())
+}
