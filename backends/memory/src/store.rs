@@ -20,8 +20,8 @@ use tokio::time::Instant;
 
 use crate::{Memory, after, lock};
 
-/// A run whose time is over, and of which a segment goes on, is looked at again after this time.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// A run whose time is over, and of which a segment goes on, is looked at again after its time, or this when it is less.
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// One run: its plan, its state, and a version that wakes those who wait for a change.
 #[derive(Debug)]
@@ -113,7 +113,10 @@ impl Memory {
                 continue;
             }
             if !self.segments_have_ended(&known) {
-                lock(&self.0.ended).push(Reverse((after(LOOK_AGAIN), run)));
+                let again = known.retention.unwrap_or(LOOK_AGAIN_MAX).min(LOOK_AGAIN_MAX);
+                // Not before the next sweep, whatever its time is.
+                let again = after(again.max(Duration::from_millis(1)));
+                lock(&self.0.ended).push(Reverse((again, run)));
                 continue;
             }
             forgotten += usize::from(self.forget_now(run));

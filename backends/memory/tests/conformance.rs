@@ -31,6 +31,11 @@ async fn completions_that_come_three_times_count_once_in_every_chord() {
     celeriac_conformance::duplicates::check(&Memory::new(), 1, count).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_grow_also_when_every_report_comes_three_times() {
+    celeriac_conformance::growth::check(Memory::new()).await;
+}
+
 /// The differential test finds nothing between the reference and itself: what it finds elsewhere is a difference.
 #[tokio::test(start_paused = true)]
 async fn any_operations_have_the_same_effect_on_two_memories() {

@@ -23,8 +23,8 @@ use crate::settle::{node_no, scope_field};
 /// So many outcomes are read along with a run's status.
 const READ_ALONG: usize = 32;
 
-/// A run whose time is over, and of which a segment goes on, is looked at again after this time.
-const LOOK_AGAIN_MS: u64 = 10_000;
+/// A run whose time is over, and of which a segment goes on, is looked at again after its time, or this when it is less.
+const LOOK_AGAIN_MAX_MS: u64 = 60_000;
 
 /// What became of a run that was to be forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -313,11 +313,14 @@ impl RedisBackend {
             let gone = gone.await?;
             forgotten += gone.iter().filter(|gone| **gone == Forgotten::Gone).count();
             let kept = runs.iter().zip(&gone).filter(|(_, gone)| **gone == Forgotten::Kept);
-            let kept: Vec<Vec<u8>> = kept.map(|(run, _)| run.uuid().as_bytes().to_vec()).collect();
-            due.retain(|run| !kept.contains(run));
-            for run in kept {
+            let kept: Vec<(RunId, Vec<u8>)> =
+                kept.map(|(run, _)| (*run, run.uuid().as_bytes().to_vec())).collect();
+            due.retain(|run| !kept.iter().any(|(_, kept)| kept == run));
+            for (run, id) in kept {
+                let time_ms = self.meta(run, "sweep").await?.map_or(0, |meta| meta.retention_ms);
+                let again = now + time_ms.clamp(1, LOOK_AGAIN_MAX_MS);
                 let mut cmd = redis::cmd("ZADD");
-                link.ask::<()>("sweep", cmd.arg(link.keys.ended()).arg(now + LOOK_AGAIN_MS).arg(run)).await?;
+                link.ask::<()>("sweep", cmd.arg(link.keys.ended()).arg(again).arg(id)).await?;
             }
             // Only now: who dies before this leaves them to the next sweep.
             if !due.is_empty() {

@@ -3,6 +3,7 @@
 
 pub mod dispatch;
 pub mod events;
+pub mod growth;
 pub mod queue;
 pub mod settle;
 pub mod store;
