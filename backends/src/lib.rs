@@ -11,6 +11,8 @@
 //!                          └──────────────────── finish ◄────────────────────────┘
 //! ```
 //!
+//! A run may own segments, which run in the place of its leaves: runs of their own with an [`Origin`].
+//!
 //! Every operation is atomic and may be repeated: a caller that does not know whether an operation happened issues
 //! the same operation again.
 

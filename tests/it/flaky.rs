@@ -200,13 +200,25 @@ async fn sum(numbers: Vec<i64>, calls: State<Arc<Calls>>) -> i64 {
     numbers.iter().sum()
 }
 
-/// A chain before arms of unequal length, their body, and one more: seven leaves, 42.
+/// Runs another leaf in its place.
+#[task(name = "flaky.add_replaced")]
+async fn add_replaced(ctx: TaskContext, x: i64, y: i64, calls: State<Arc<Calls>>) -> Result<i64, TaskError> {
+    calls.0.fetch_add(1, Ordering::SeqCst);
+    ctx.replace(add.s((x, y)))
+}
+
+/// A chain before arms of unequal length, their body, one that is replaced, and one more: eight leaves, 42.
 fn canvas() -> celeriac::dsl::Flow<(), i64> {
-    add.s((1, 1)) | chord([add.s(1), add.s(2), add.s(3)], sum.s(())) | add.s(30) | add.si((40, 2))
+    add.s((1, 1)) | chord([add.s(1), add.s(2), add.s(3)], sum.s(())) | add_replaced.s(30) | add.si((40, 2))
 }
 
 fn app(backend: Flaky, calls: &Arc<Calls>) -> App {
-    App::builder("flaky").tasks(tasks![add, sum]).state(calls.clone()).backend(backend).build().unwrap()
+    App::builder("flaky")
+        .tasks(tasks![add, sum, add_replaced])
+        .state(calls.clone())
+        .backend(backend)
+        .build()
+        .unwrap()
 }
 
 /// Runs the canvas with a fault at this call; returns how many calls there were.
@@ -232,7 +244,7 @@ async fn run_with(fault: Fault, at: usize) -> usize {
     }
     let value = run.get_timeout(Duration::from_secs(300)).await;
     assert_eq!(value.unwrap_or_else(|error| panic!("{fault:?} at call {at}: {error}")), 42);
-    assert_eq!(calls.0.load(Ordering::SeqCst), 7, "{fault:?} at call {at}: every leaf ran once");
+    assert_eq!(calls.0.load(Ordering::SeqCst), 8, "{fault:?} at call {at}: every leaf ran once");
     let most = if fault == Fault::Dead { 60 } else { 1 };
     assert!(
         before.elapsed() < Duration::from_secs(most),
