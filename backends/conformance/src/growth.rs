@@ -11,24 +11,30 @@ use celeriac_primitives::{Canvas, Completion, Json, Kwargs, Limits, Outcome, Tas
 use celeriac_runtime::{App, CoordinatorOptions, GetError};
 
 use crate::tasks;
+use crate::whole::Runs;
 
 const LEASE: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Runs canvases of the suite's tasks, with small limits.
+/// Runs canvases of the suite's tasks, with small limits. Where queueing a leaf and noting that are two steps, it comes at
+/// least once: two coordinators that handle reports on the same leaf may both queue what follows.
 ///
 /// # Panics
 /// When a promise is broken.
-pub async fn check(backend: impl Backend + Clone) {
+pub async fn check(backend: impl Backend + Clone, runs: Runs) {
     let limits = Limits { replacements_max: 3, run_nodes_max: 12, ..Limits::default() };
     let app = App::builder("growth").backend(backend).limits(limits).build().expect("it has no tasks");
     let _coordinators = [0, 1].map(|_| app.coordinator(CoordinatorOptions::default()));
     let gives = async |canvas: &str, expect: &str| {
-        assert_eq!(run(&app, canvas).await.map(|value| value.to_string()), Ok(expect.to_owned()), "{canvas}");
+        assert_eq!(
+            run(&app, canvas, runs).await.map(|value| value.to_string()),
+            Ok(expect.to_owned()),
+            "{canvas}"
+        );
     };
     let fails = async |canvas: &str, expect: &str| {
-        let error = run(&app, canvas).await.expect_err(canvas);
+        let error = run(&app, canvas, runs).await.expect_err(canvas);
         assert!(error.starts_with(expect), "{canvas}: {error}");
     };
     gives("add_replaced.s(1, 2) | add.s(3)", "6").await;
@@ -52,7 +58,7 @@ pub async fn check(backend: impl Backend + Clone) {
 }
 
 /// Runs a canvas to its end: its value, or why there is none.
-async fn run(app: &App, canvas: &str) -> Result<Json, String> {
+async fn run(app: &App, canvas: &str, runs: Runs) -> Result<Json, String> {
     let canvas: Canvas = text::parse(canvas).expect("the canvas is well written");
     let run = app.submit(canvas).await.expect("the canvas is accepted");
     let mut called: BTreeMap<TaskId, u32> = BTreeMap::new();
@@ -69,7 +75,7 @@ async fn run(app: &App, canvas: &str) -> Result<Json, String> {
     };
     tokio::time::timeout(PATIENCE, worked).await.expect("a run ends");
     let twice: Vec<_> = called.iter().filter(|(_, times)| **times != 1).collect();
-    assert!(twice.is_empty(), "leaves come once: {twice:?}");
+    assert!(twice.is_empty() || runs == Runs::AtLeastOnce, "leaves come once: {twice:?}");
     let value = match run.get_json(None).await {
         Ok(value) => Ok(value),
         Err(GetError::Failed(failure)) => Err(failure.to_string()),

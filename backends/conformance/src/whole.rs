@@ -71,7 +71,7 @@ struct Observed {
 pub enum Runs {
     /// As long as no worker loses a lease.
     Once,
-    /// When workers die.
+    /// When workers die, and where queueing a leaf and noting that are two steps.
     AtLeastOnce,
 }
 
