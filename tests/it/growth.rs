@@ -58,6 +58,12 @@ fn down(ctx: TaskContext, n: i64) -> Result<i64, Box<dyn std::error::Error + Sen
     Ok(0)
 }
 
+/// Nothing is left to do on the way back.
+#[task(name = "growth.tail")]
+fn tail(ctx: TaskContext, n: i64) -> Result<i64, TaskError> {
+    if n > 0 { ctx.replace(tail.s(n - 1)) } else { Ok(0) }
+}
+
 /// By name, for tasks of other programs.
 #[task(name = "growth.untyped")]
 async fn untyped(ctx: TaskContext, x: i64) -> Result<i64, TaskError> {
@@ -96,6 +102,7 @@ fn app_on(memory: &Memory, gate: &Arc<Semaphore>, heard_count: &Arc<Heard>) -> A
         heard,
         to_all,
         down,
+        tail,
         untyped,
         fails_inside,
         waits_inside,
@@ -174,6 +181,14 @@ async fn a_run_shows_what_runs_in_the_place_of_a_leaf_and_takes_it_along_when_it
     });
     run.forget().await.unwrap();
     assert_eq!(memory.census()["runs"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_of_a_hundred_replacements_in_a_row_ends_them_all() {
+    check!(tail.s(100), 0);
+    let run = app().submit(tail.s(101)).await.unwrap();
+    let Err(GetError::Failed(failure)) = run.get().await else { panic!("it is one too many") };
+    assert_eq!((failure.node.matches("replacement").count(), &*failure.error.kind), (100, "LimitError"));
 }
 
 #[tokio::test]

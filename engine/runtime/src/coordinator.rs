@@ -22,7 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::patience::{insist, pause};
 use crate::worker::Queues;
-use growth::Growth;
+use growth::Step;
 
 /// A coordinator that runs in the background. Dropping it stops it; what it has not acknowledged goes to another.
 #[derive(Debug)]
@@ -176,9 +176,9 @@ impl Driver {
                     if settled.ended {
                         tracing::debug!(%run, "a run has ended");
                     }
-                    let growth = Growth::of(&advance, &settled);
-                    if !settled.released.is_empty() || growth.is_some() {
-                        owed.push((run, Owed::Released(settled.released, growth), events));
+                    let step = Step::of(&advance, settled);
+                    if !step.is_done() {
+                        owed.push((run, Owed::Step(step), events));
                     } else if !acknowledged {
                         done.extend(events);
                     }
@@ -194,7 +194,7 @@ impl Driver {
         }
         let dispatched = stream::iter(owed).map(|(run, owed, events)| async move {
             let dispatched = match owed {
-                Owed::Released(released, growth) => self.follow(run, &released, growth).await,
+                Owed::Step(step) => self.follow(step).await,
                 Owed::Outbox => self.dispatch_outbox(run).await,
             };
             match dispatched {
@@ -264,8 +264,7 @@ impl Driver {
                 let answers = insist!(self.stop, self.backend.settle(&batch))?;
                 for (advance, answer) in batch.iter().zip(answers) {
                     let Some(settled) = answer?.settled() else { continue };
-                    let growth = Growth::of(advance, &settled);
-                    self.follow(run, &settled.released, growth).await?;
+                    self.follow(Step::of(advance, settled)).await?;
                 }
             }
         }
@@ -313,8 +312,8 @@ impl Driver {
 enum Owed {
     /// All there is: it was just submitted.
     Outbox,
-    /// These leaves, and what follows for segments.
-    Released(Vec<Release>, Option<Growth>),
+    /// What follows from a step.
+    Step(Step),
 }
 
 /// Sorts events by run, in the order in which the runs come up, each with those that say that it was just submitted.

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{Advance, Advanced, BackendError, ErrorKind, Grown, NewRun, Origin};
+use celeriac_backends::{Advance, BackendError, ErrorKind, Grown, NewRun, Origin};
 use celeriac_engine::{Plan, Release, RunOutcome, RunState, Settled, Verdict};
 use celeriac_primitives::{Canvas, Completion, Json, LimitError, Outcome, RunId, TaskError};
 
@@ -24,6 +24,13 @@ use crate::patience::insist;
 
 /// How many leaves of a run are replaced at the same time.
 const REPLACED_AT_ONCE: usize = 64;
+
+/// A step that was taken, and what follows from it.
+pub(super) struct Step {
+    run: RunId,
+    released: Vec<Release>,
+    growth: Option<Growth>,
+}
 
 /// What follows from a step besides leaves to dispatch.
 pub(super) struct Growth {
@@ -39,8 +46,20 @@ pub(super) fn may_grow(advance: &Advance) -> bool {
         || advance.completions.iter().any(|done| matches!(done.outcome, Outcome::Replace(_)))
 }
 
+impl Step {
+    pub(super) fn of(advance: &Advance, settled: Settled) -> Self {
+        let growth = Growth::of(advance, &settled);
+        Self { run: advance.run, released: settled.released, growth }
+    }
+
+    /// Whether nothing follows.
+    pub(super) fn is_done(&self) -> bool {
+        self.released.is_empty() && self.growth.is_none()
+    }
+}
+
 impl Growth {
-    pub(super) fn of(advance: &Advance, settled: &Settled) -> Option<Self> {
+    fn of(advance: &Advance, settled: &Settled) -> Option<Self> {
         let done = advance.completions.iter().zip(&settled.verdicts);
         let is_replaced = |verdict: &Verdict| matches!(verdict, Verdict::Replaced | Verdict::ReplacedBefore);
         let replaced: Vec<Completion> =
@@ -52,45 +71,48 @@ impl Growth {
 }
 
 impl Driver {
-    /// Does all that follows from a step. (Boxed, because a report is a step, too.)
-    pub(super) fn follow<'a>(
-        &'a self,
-        run: RunId,
-        released: &'a [Release],
-        growth: Option<Growth>,
-    ) -> BoxFuture<'a, Result<(), BackendError>> {
+    /// Does all that follows from a step, and from the steps that follow from it: a report is one, too. (Boxed, because
+    /// dispatching may find that a leaf is to be failed.)
+    pub(super) fn follow(&self, step: Step) -> BoxFuture<'_, Result<(), BackendError>> {
         Box::pin(async move {
-            self.dispatch(run, released).await?;
-            let Some(Growth { replaced, reports }) = growth else { return Ok(()) };
-            let replacing = stream::iter(replaced).map(|done| async move { self.replace(&done).await });
-            let mut replacing = std::pin::pin!(replacing.buffer_unordered(REPLACED_AT_ONCE));
-            while let Some(replaced) = replacing.next().await {
-                replaced?;
-            }
-            if reports {
-                self.report_of(run).await?;
+            // A list and not a recursion: what is decided may stand for a leaf that stands for a leaf, a hundred times.
+            let mut steps = vec![step];
+            while let Some(Step { run, released, growth }) = steps.pop() {
+                self.dispatch(run, &released).await?;
+                let Some(Growth { replaced, reports }) = growth else { continue };
+                let replacing = stream::iter(replaced).map(|done| async move { self.replace(&done).await });
+                let mut replacing = std::pin::pin!(replacing.buffer_unordered(REPLACED_AT_ONCE));
+                while let Some(step) = replacing.next().await {
+                    steps.extend(step?);
+                }
+                if reports {
+                    steps.extend(self.report_of(run).await?);
+                }
             }
             Ok(())
         })
     }
 
-    /// Lets a canvas run in the place of its leaf.
-    async fn replace(&self, done: &Completion) -> Result<(), BackendError> {
-        let Outcome::Replace(canvas) = &done.outcome else { return Ok(()) };
+    /// Lets a canvas run in the place of its leaf; a step when that ended the leaf at once.
+    async fn replace(&self, done: &Completion) -> Result<Option<Step>, BackendError> {
+        let Outcome::Replace(canvas) = &done.outcome else { return Ok(None) };
         let Completion { task_id: leaf, attempt, .. } = *done;
         let around = self.origin(leaf.run()).await?;
         let (root, depth) = around.map_or((leaf.run(), 1), |around| (around.root, around.depth + 1));
         let origin = Origin { leaf, attempt, root, depth };
         let plan = match self.compile(canvas, depth) {
             Ok(plan) => Arc::new(plan),
-            Err(error) => return self.refuse(&origin, error).await,
+            Err(error) => return self.report(&origin, Outcome::Failed(error)).await,
         };
         let (id, max) = (RunId::segment(leaf, attempt), self.limits.run_nodes_max);
         match insist!(self.stop, self.backend.grow(root, id, plan.len(), max))? {
             Grown::Noted => {}
-            Grown::Full => return self.refuse(&origin, limit(&LimitError::RunNodes { max })).await,
+            Grown::Full => {
+                let full = limit(&LimitError::RunNodes { max });
+                return self.report(&origin, Outcome::Failed(full)).await;
+            }
             // Forgotten meanwhile.
-            Grown::Unknown => return Ok(()),
+            Grown::Unknown => return Ok(None),
         }
         if let Some(served) = &self.served {
             plan.queues().iter().for_each(|queue| served.add(queue));
@@ -102,16 +124,16 @@ impl Driver {
             Err(error) if error.kind == ErrorKind::Conflict => {
                 // The leaf was delivered twice and returned two canvases: the first counts.
                 tracing::warn!(run = %leaf.run(), node = %leaf.node(), "a leaf returned another canvas the second time");
-                return Ok(());
+                return Ok(None);
             }
             Err(error) => return Err(error),
         }
         tracing::debug!(run = %leaf.run(), node = %leaf.node(), segment = %id, "a leaf was replaced");
         if RunState::start(&plan).0.outcome() != RunOutcome::Undecided {
             // Nothing will happen there that could bring the report.
-            self.report_of(id).await?;
+            return self.report_of(id).await;
         }
-        Ok(())
+        Ok(None)
     }
 
     fn compile(&self, canvas: &Json, depth: u32) -> Result<Plan, TaskError> {
@@ -126,19 +148,15 @@ impl Driver {
         Plan::compile_within(&canvas, &self.limits).map_err(|error| refused(&error))
     }
 
-    async fn refuse(&self, origin: &Origin, error: TaskError) -> Result<(), BackendError> {
-        self.report(origin, Outcome::Failed(error)).await.map(|_| ())
-    }
-
     /// Reports to its leaf how a segment was decided, if it was.
-    async fn report_of(&self, segment: RunId) -> Result<(), BackendError> {
-        let Some(origin) = self.origin(segment).await? else { return Ok(()) };
-        let Some(plan) = insist!(self.stop, self.backend.plan(segment))? else { return Ok(()) };
+    async fn report_of(&self, segment: RunId) -> Result<Option<Step>, BackendError> {
+        let Some(origin) = self.origin(segment).await? else { return Ok(None) };
+        let Some(plan) = insist!(self.stop, self.backend.plan(segment))? else { return Ok(None) };
         let nodes = plan.leaves_of(plan.output());
         let decided = insist!(self.stop, self.backend.decided(segment, &nodes, Duration::ZERO))?;
-        let Some((status, known)) = decided else { return Ok(()) };
+        let Some((status, known)) = decided else { return Ok(None) };
         let outcome = match status.outcome {
-            RunOutcome::Undecided => return Ok(()),
+            RunOutcome::Undecided => return Ok(None),
             RunOutcome::Succeeded => plan.output_value(segment, &known).map(Outcome::Success),
             RunOutcome::Failed(node) => {
                 let known = insist!(self.stop, self.backend.known(segment, &[node], &[]))?;
@@ -151,29 +169,21 @@ impl Driver {
         let outcome = outcome.unwrap_or_else(|| {
             Outcome::Undecodable("a result of its replacement is missing from the store".to_owned())
         });
-        if !self.report(&origin, outcome).await? {
+        let step = self.report(&origin, outcome).await?;
+        if step.is_none() {
             // The run was forgotten while the segment was about to be stored: nobody else knows of it.
             insist!(self.stop, self.backend.forget(segment))?;
         }
-        Ok(())
+        Ok(step)
     }
 
-    /// Ends a leaf that was replaced, and does all that follows; whether its run is known.
-    async fn report(&self, origin: &Origin, outcome: Outcome) -> Result<bool, BackendError> {
-        let run = origin.leaf.run();
+    /// Ends a leaf that was replaced; no step when its run is not known.
+    async fn report(&self, origin: &Origin, outcome: Outcome) -> Result<Option<Step>, BackendError> {
         let completion = Completion { task_id: origin.leaf, attempt: origin.reports_as(), outcome };
-        let batch = [Advance::new(run, vec![completion])];
-        let answers = insist!(self.stop, self.backend.settle(&batch))?;
-        for (advance, answer) in batch.iter().zip(answers) {
-            match answer? {
-                Advanced::Unknown => return Ok(false),
-                Advanced::Settled { settled, .. } => {
-                    let growth = Growth::of(advance, &settled);
-                    self.follow(run, &settled.released, growth).await?;
-                }
-            }
-        }
-        Ok(true)
+        let batch = [Advance::new(origin.leaf.run(), vec![completion])];
+        let mut answers = insist!(self.stop, self.backend.settle(&batch))?;
+        let answer = answers.pop().expect("one answer for each entry")?;
+        Ok(answer.settled().map(|settled| Step::of(&batch[0], settled)))
     }
 
     async fn origin(&self, run: RunId) -> Result<Option<Origin>, BackendError> {
