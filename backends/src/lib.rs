@@ -11,16 +11,20 @@
 //!                          └──────────────────── finish ◄────────────────────────┘
 //! ```
 //!
+//! A run may own segments, which run in the place of its leaves: runs of their own with an [`Origin`].
+//!
 //! Every operation is atomic and may be repeated: a caller that does not know whether an operation happened issues
 //! the same operation again.
 
 mod error;
 mod events;
+mod growth;
 mod queue;
 mod store;
 
 pub use error::{BackendError, ErrorKind};
 pub use events::{Event, EventDelivery, EventId, Events};
+pub use growth::{Grown, Origin};
 pub use queue::{Delivery, DeliveryId, Lane, LaneOrder, Queue, Swept, WorkerId};
 pub use store::{Advance, Advanced, Dispatch, Known, NewRun, Progress, RunStatus, Store, Submitted};
 

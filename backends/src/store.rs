@@ -11,7 +11,7 @@ use celeriac_engine::{Plan, Release, RunOutcome, Settled};
 use celeriac_primitives::{Completion, Json, NodeNo, Outcome, RunId, TaskId, TaskMessage, When};
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendError, EventId, Lane};
+use crate::{BackendError, EventId, Grown, Lane, Origin};
 
 /// Keeps runs.
 #[async_trait]
@@ -83,10 +83,27 @@ pub trait Store {
     /// How far each node of a run is, in the order of the plan; `None` when there is no such run.
     async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError>;
 
-    /// Runs by their ids, the newest first: at most `max`, and only those older than `before`, which pages on.
+    /// Notes at the outermost run that one of its leaves is about to be replaced by this segment of so many nodes, so
+    /// that the segment is forgotten with the run; unless the run would have more than `nodes_max` nodes in all.
+    async fn grow(
+        &self,
+        root: RunId,
+        segment: RunId,
+        nodes: usize,
+        nodes_max: usize,
+    ) -> Result<Grown, BackendError>;
+
+    /// The segments that were noted at a run, in no particular order; some may not be stored yet.
+    async fn segments(&self, run: RunId) -> Result<Vec<RunId>, BackendError>;
+
+    /// What a segment stands for; `None` when the run is none, or unknown.
+    async fn origin(&self, run: RunId) -> Result<Option<Origin>, BackendError>;
+
+    /// Runs by their ids, the newest first: at most `max`, and only those older than `before`, which pages on. Segments
+    /// are not among them.
     async fn list(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunId>, BackendError>;
 
-    /// Removes everything a run owns. `false` when there was none.
+    /// Removes everything a run owns, its segments included. `false` when there was none.
     async fn forget(&self, run: RunId) -> Result<bool, BackendError>;
 }
 
@@ -100,8 +117,10 @@ pub struct NewRun {
     /// Its first leaves, ready to be queued, none of them timed. A backend queues them in the step that stores the run, all or none; else,
     /// and when they are not all of the first leaves, those stay in the outbox, and the run is announced.
     pub starts: Vec<Dispatch>,
-    /// How long the run is kept after its end; `None` until it is forgotten.
+    /// How long the run is kept after its end, and that of its segments; `None` until it is forgotten.
     pub retention: Option<Duration>,
+    /// What it stands for, when it is a segment.
+    pub origin: Option<Origin>,
 }
 
 /// What has happened to one run.
@@ -138,7 +157,7 @@ pub enum Advanced {
 impl NewRun {
     /// A run without leaves that are ready, kept until it is forgotten.
     pub fn new(id: RunId, plan: Arc<Plan>) -> Self {
-        Self { id, plan, starts: Vec::new(), retention: None }
+        Self { id, plan, starts: Vec::new(), retention: None, origin: None }
     }
 
     /// Whether the leaves that are ready are these, which the run starts with, each once and in any order. If not,

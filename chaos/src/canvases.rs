@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use celeriac::Canvas;
-use celeriac::engine::eager::{EagerError, Evaluation, Leaf, eager};
+use celeriac::engine::eager::{EagerError, Evaluation, Leaf, Returned, eager};
 use celeriac::primitives::{Json, Path, Segment, Signature, TaskError, TaskName};
 use celeriac_conformance::random::{self, Rng, Shape};
 use celeriac_conformance::tasks;
@@ -34,6 +34,8 @@ pub(crate) fn canvas(seed: u64, place: u64) -> Canvas {
         15 => wide(1030 + rng.below(100)).then(tag(0)),
         // A plan that is stored in parts, and arguments that do not travel with a leaf.
         16 | 17 => Canvas::chord((0..3).map(large), tag(0)),
+        // Leaves that are replaced by canvases whose leaves are, too.
+        21..24 => Canvas::chord((0..4 + rng.below(8)).map(down), tag(0)),
         18..21 => Canvas::chain([wide(10 + rng.below(30)).then(tag(1000)), wide(20), tag(2000)]),
         _ => random::canvas(rng.next_u64(), &Shape { depth_max: 5, ..Shape::default() }),
     }
@@ -48,6 +50,13 @@ fn wide(leaves: u32) -> Canvas {
 fn arms(rng: &mut Rng) -> Vec<Canvas> {
     let count = 4 + rng.below(10);
     (0..count).map(|arm| Canvas::chain((0..1 + rng.below(5)).map(|step| tag(1 + 100 * arm + step)))).collect()
+}
+
+/// A leaf that is replaced so often that it comes to this number.
+fn down(number: u32) -> Canvas {
+    let mut signature = signature("down");
+    signature.args.push(Json::from_compact((number % 4).to_string()));
+    signature.into()
 }
 
 /// A leaf that hands on 100 KB.
@@ -78,7 +87,7 @@ pub(crate) fn expect(canvas: &Canvas) -> Result<Expected, EagerError> {
 }
 
 /// Runs a leaf as a worker does, noting each of its calls; of the same arguments in one leaf, one.
-fn execute(leaf: &Leaf<'_>, calls: &mut Calls) -> Result<Json, TaskError> {
+fn execute(leaf: &Leaf<'_>, calls: &mut Calls) -> Result<Returned, TaskError> {
     let mut seen = std::collections::BTreeSet::new();
     tasks::run_leaf_noting(leaf, |args| {
         let hash = digest(tasks::without_failures(&Json::list(args)).as_str());

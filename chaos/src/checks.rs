@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use celeriac::App;
+use celeriac::backends::BackendError;
 use celeriac::engine::Plan;
 use celeriac::engine::plan::{Edge, NodeKind, ScopeNo};
 use celeriac::engine::view::Standing;
-use celeriac::primitives::{Call as How, Json, NodeNo, TaskId};
+use celeriac::primitives::{Call as How, Json, NodeNo, Outcome, Segment, TaskId};
 use celeriac::redis::RedisBackend;
 use celeriac::runtime::{GetError, Handle};
 use celeriac_conformance::tasks;
@@ -55,7 +57,18 @@ pub(crate) async fn all(evidence: Evidence<'_>, seen: &mut Seen, report: &mut Re
     i1_no_accepted_run_is_missing(&app, &runs, fsync, report).await;
     i8_every_run_has_ended(&runs, report);
     let mut connection = server.connection();
+    let mut parts: BTreeMap<u64, Vec<Part>> = BTreeMap::new();
     for run in &runs {
+        match parts_of(&app, run).await {
+            Ok(found) => drop(parts.insert(run.place, found)),
+            Err(error) => report.wrong.push(at(run, &error)),
+        }
+    }
+    for Part { run, leaf, .. } in parts.values().flatten() {
+        let ready_us = leaf.map_or(0, |leaf| {
+            let calls = ledger.run(leaf.run()).find(|(task, _)| *task == leaf);
+            calls.and_then(|(_, calls)| returned(calls)).unwrap_or(0)
+        });
         if let Ok(Some(dump)) = keys::dump(&mut connection, run.id) {
             report.wrong.extend(i3_counters_are_what_the_states_say(run, &dump));
             if dump.owed > 0 && run.fate == Fate::Ended {
@@ -64,7 +77,7 @@ pub(crate) async fn all(evidence: Evidence<'_>, seen: &mut Seen, report: &mut Re
             // I2 and I7, once more at the end.
             seen.compare(run, now_us(), &dump);
         }
-        i5_first_starts_in_order(run, &ledger, report);
+        i5_first_starts_in_order(run, ready_us, &ledger, report);
         i7_an_attempt_follows_a_retry(run, &ledger, report);
         leaves_run_twice_only_for_a_reason(run, &ledger, &excuses, report);
     }
@@ -82,10 +95,11 @@ pub(crate) async fn all(evidence: Evidence<'_>, seen: &mut Seen, report: &mut Re
     let ended = runs.iter().filter(|run| run.fate == Fate::Ended);
     let observed = stream::iter(ended).map(|run| {
         let app = &app;
-        async move { (run, observe(app, run).await) }
+        let parts = parts.get(&run.place).map_or(&[][..], Vec::as_slice);
+        async move { (run, parts, observe(app, run, parts).await) }
     });
     let mut observed = std::pin::pin!(observed.buffer_unordered(8));
-    while let Some((run, observed)) = observed.next().await {
+    while let Some((run, parts, observed)) = observed.next().await {
         match observed {
             Err(error) => report.wrong.push(at(run, &error)),
             Ok(observed) => {
@@ -93,7 +107,9 @@ pub(crate) async fn all(evidence: Evidence<'_>, seen: &mut Seen, report: &mut Re
                 match canvases::expect(&canvas) {
                     Err(error) => report.wrong.push(at(run, &format!("eager refuses it: {error}"))),
                     Ok(expected) => {
-                        i4_values_and_inputs_are_the_evaluator_s(run, &ledger, &expected, &observed, report);
+                        i4_values_and_inputs_are_the_evaluator_s(
+                            run, parts, &ledger, &expected, &observed, report,
+                        );
                     }
                 }
                 // I11
@@ -151,7 +167,7 @@ pub(crate) fn i3_counters_are_what_the_states_say(run: &Run, dump: &Dump) -> Vec
         let retried = is_leaf && dump.number('a', number.number()) > 1;
         let expect = u32::from(has_ended || retried);
         differ(&format!("whether {number} has an outcome"), u32::from(has_outcome), expect);
-        open += u32::from(matches!(state, b'R' | b'D'));
+        open += u32::from(matches!(state, b'R' | b'D' | b'P'));
         owed += u32::from(state == b'R');
         done += u32::from(has_ended);
         left += u32::from(plan.is_output(number) && state != b'S');
@@ -167,6 +183,7 @@ pub(crate) fn i3_counters_are_what_the_states_say(run: &Run, dump: &Dump) -> Vec
 /// missing.
 fn i4_values_and_inputs_are_the_evaluator_s(
     run: &Run,
+    parts: &[Part],
     ledger: &Ledger,
     expected: &Expected,
     observed: &Observed,
@@ -189,10 +206,12 @@ fn i4_values_and_inputs_are_the_evaluator_s(
         report.wrong.push(at(run, &format!("I4: failures {:?}, not {failures:?}", observed.failures)));
     }
     let mut calls = Calls::new();
-    for (task, made) in ledger.run(run.id) {
-        let path = run.plan.path(task.node());
-        let hashes: BTreeSet<u64> = made.iter().map(|call| call.hash).collect();
-        hashes.into_iter().for_each(|hash| *calls.entry(canvases::key(&path, hash)).or_default() += 1);
+    for Part { place, run, .. } in parts {
+        for (task, made) in ledger.run(run.id) {
+            let path = place.join(&run.plan.path(task.node()));
+            let hashes: BTreeSet<u64> = made.iter().map(|call| call.hash).collect();
+            hashes.into_iter().for_each(|hash| *calls.entry(canvases::key(&path, hash)).or_default() += 1);
+        }
     }
     if calls != expected.calls {
         let differ = |a: &Calls, b: &Calls| -> Vec<String> {
@@ -204,8 +223,8 @@ fn i4_values_and_inputs_are_the_evaluator_s(
     }
 }
 
-/// I5: nobody begins before those it waits for have returned.
-fn i5_first_starts_in_order(run: &Run, ledger: &Ledger, report: &mut Report) {
+/// I5: nobody begins before those it waits for have returned, and nobody in a segment before its leaf has.
+fn i5_first_starts_in_order(run: &Run, ready_us: u64, ledger: &Ledger, report: &mut Report) {
     let plan = &*run.plan;
     let calls: BTreeMap<NodeNo, &[Call]> =
         ledger.run(run.id).map(|(task, calls)| (task.node(), calls)).collect();
@@ -215,7 +234,7 @@ fn i5_first_starts_in_order(run: &Run, ledger: &Ledger, report: &mut Report) {
         // Of a part that may have failed, nobody knows here when it did.
         let needed = plan.predecessors(number).filter(|(_, edge)| edge.part().is_none());
         let ready = needed.map(|(from, _)| there[from.number() as usize - 1]).max();
-        let ready = ready.unwrap_or(0);
+        let ready = ready.unwrap_or(ready_us);
         let calls = calls.get(&number).copied().unwrap_or_default();
         if let Some(first) = calls.first()
             && first.begun_us < ready
@@ -351,8 +370,38 @@ pub(crate) fn i12_no_process_panics(logs: &Path, report: &mut Report) {
     }
 }
 
+/// A run, or a segment of one.
+struct Part {
+    /// Where it stands in the outermost canvas.
+    place: celeriac::primitives::Path,
+    run: Run,
+    /// The leaf that a segment stands for.
+    leaf: Option<TaskId>,
+}
+
+/// A run and its segments.
+async fn parts_of(app: &App, run: &Run) -> Result<Vec<Part>, String> {
+    let text = |error: BackendError| error.to_string();
+    let mut parts = vec![Part { place: Default::default(), run: run.clone(), leaf: None }];
+    let Some(handle) = app.run::<Json>(run.id).await.map_err(text)? else { return Ok(parts) };
+    let mut segments = handle.segments().await.map_err(text)?;
+    let mut next = 0;
+    while let Some(around) = parts.get(next) {
+        let (place, plan, id) = (around.place.clone(), around.run.plan.clone(), around.run.id);
+        let (inside, others): (Vec<_>, Vec<_>) = segments.into_iter().partition(|(leaf, _)| leaf.run() == id);
+        segments = others;
+        for (leaf, segment) in inside {
+            let place = place.join(&plan.path(leaf.node())).child(Segment::Replacement);
+            let run = Run { id: segment.id(), plan: Arc::new(segment.plan().clone()), ..run.clone() };
+            parts.push(Part { place, run, leaf: Some(leaf) });
+        }
+        next += 1;
+    }
+    Ok(parts)
+}
+
 /// What the store says of a run.
-async fn observe(app: &App, run: &Run) -> Result<Observed, String> {
+async fn observe(app: &App, run: &Run, parts: &[Part]) -> Result<Observed, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let handle: Handle<Json> =
         app.run(run.id).await.map_err(|error| text(&error))?.ok_or("it has ended and is not there")?;
@@ -362,29 +411,39 @@ async fn observe(app: &App, run: &Run) -> Result<Observed, String> {
         Err(error) => return Err(format!("I8: it has ended and has no result: {error}")),
     };
     let mut observed = Observed { result, failures: Vec::new(), wrong: Vec::new() };
-    for node in handle.nodes().await.map_err(|error| text(&error))? {
-        if node.standing != Standing::Failed {
-            continue;
-        }
-        let outcome = handle.outcome_of(node.node).await.map_err(|error| text(&error))?;
-        let failure = outcome.and_then(|outcome| handle.plan().failure(run.id, node.node, &outcome));
-        let Some(failure) = failure else {
-            observed.wrong.push(format!("I11: {} failed for no reason", node.path));
-            continue;
-        };
-        if failure.error.kind.is_empty() || failure.node != node.path {
-            observed.wrong.push(format!("I11: {} failed with {failure:?}", node.path));
-        }
-        if !is_callback(handle.plan(), node.node) {
-            observed.failures.push((failure.node, failure.error.kind));
+    for Part { place, run, .. } in parts {
+        let handle: Handle<Json> = app
+            .run(run.id)
+            .await
+            .map_err(|error| text(&error))?
+            .ok_or("a segment has ended and is not there")?;
+        for node in handle.nodes().await.map_err(|error| text(&error))? {
+            if node.standing != Standing::Failed {
+                continue;
+            }
+            let outcome = handle.outcome_of(node.node).await.map_err(|error| text(&error))?;
+            // The failures of what ran in its place are there.
+            let is_replaced = matches!(outcome, Some(Outcome::ReplacementFailed(_)));
+            let failure = outcome.and_then(|outcome| handle.plan().failure(run.id, node.node, &outcome));
+            let Some(failure) = failure else {
+                observed.wrong.push(format!("I11: {} failed for no reason", node.path));
+                continue;
+            };
+            if failure.error.kind.is_empty() || failure.node != node.path && !is_replaced {
+                observed.wrong.push(format!("I11: {} failed with {failure:?}", node.path));
+            }
+            let path = place.join(&handle.plan().path(node.node));
+            if !is_replaced && !is_callback(&path) {
+                observed.failures.push((path.to_string(), failure.error.kind));
+            }
         }
     }
     observed.failures.sort();
     Ok(observed)
 }
 
-fn is_callback(plan: &Plan, node: NodeNo) -> bool {
-    plan.path(node).segments().iter().any(|segment| segment.is_callback())
+fn is_callback(path: &celeriac::primitives::Path) -> bool {
+    path.segments().iter().any(|segment| segment.is_callback())
 }
 
 fn at(run: &Run, what: &str) -> String {
@@ -393,8 +452,6 @@ fn at(run: &Run, what: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use celeriac::primitives::RunId;
 
     use super::*;
@@ -432,6 +489,7 @@ mod tests {
     #[test]
     fn a_counter_that_is_not_what_its_predecessors_say_is_found() {
         check("SDW", "1", 1, &[]);
+        check("SPW", "1", 1, &[]);
         check("SDW", "2", 1, &["I3: the counter of 3 is 2, not 1"]);
         check("SDW", "1", 2, &["I3: open is 2, not 1"]);
         check("SDD", "1", 2, &["I3: whether 3 waits is 0, not 1"]);

@@ -14,7 +14,7 @@ pub(crate) struct Dump {
     pub(crate) left: u32,
     pub(crate) done: u32,
     pub(crate) version: u64,
-    /// One letter per node: W R D S F.
+    /// One letter per node: W R D P S F.
     pub(crate) states: Vec<u8>,
     /// The fields with a number: outcomes `o`, counters `c`, attempts `a`, closed scopes `x`.
     pub(crate) fields: BTreeMap<(char, u32), Vec<u8>>,

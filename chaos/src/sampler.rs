@@ -107,7 +107,7 @@ fn went_back(before: &Dump, after: &Dump) -> Vec<String> {
             wrong.push(format!("I7: the attempt of node {node} is {now} again"));
         }
     }
-    let rank = |state: &u8| b"WRDSF".iter().position(|known| known == state);
+    let rank = |state: &u8| b"WRDPSF".iter().position(|known| known == state);
     for (i, (was, is)) in before.states.iter().zip(&after.states).enumerate() {
         let ended = matches!(was, b'S' | b'F');
         // A retry brings a leaf from D to R.

@@ -89,6 +89,7 @@ fn changes(before: &[NodeReport], now: &[NodeReport]) -> String {
         let standing = match node.standing {
             Standing::Waiting => "waits".to_owned(),
             Standing::Open => "open".to_owned(),
+            Standing::Replaced => "replaced".to_owned(),
             Standing::Succeeded => "succeeded".to_owned(),
             Standing::Failed => "failed".to_owned(),
             Standing::Blocked(by) => format!("blocked by n{by}"),

@@ -9,7 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use celeriac_backends::{
     Advance, Advanced, Backend, BackendError, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery,
-    EventId, Events, Known, LaneOrder, NewRun, Progress, Queue, RunStatus, Store, Submitted, Swept, WorkerId,
+    EventId, Events, Grown, Known, LaneOrder, NewRun, Origin, Progress, Queue, RunStatus, Store, Submitted,
+    Swept, WorkerId,
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::ScopeNo;
@@ -124,6 +125,9 @@ watched!(Store {
     decided(run: RunId, nodes: &[NodeNo], timeout: Duration) -> Option<(RunStatus, Known)>;
     phases(run: RunId) -> Option<Vec<Phase>>;
     list(before: Option<RunId>, max: usize) -> Vec<RunId>;
+    grow(root: RunId, segment: RunId, nodes: usize, nodes_max: usize) -> Grown;
+    segments(run: RunId) -> Vec<RunId>;
+    origin(run: RunId) -> Option<Origin>;
     forget(run: RunId) -> bool;
 });
 

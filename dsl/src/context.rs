@@ -2,13 +2,14 @@
 
 use std::any::type_name;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use celeriac_primitives::{Json, LeafOptions, NodeNo, RunId, TaskError, TaskId};
+use celeriac_primitives::{Canvas, Json, LeafOptions, NodeNo, Outcome, RunId, TaskError, TaskId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
+use crate::flow::IntoCanvas;
 use crate::state::{State, States};
 
 /// The attempt at a leaf that is running: ask for it with a parameter `ctx: TaskContext`.
@@ -22,6 +23,7 @@ pub struct TaskContext {
     states: Arc<States>,
     options: Option<Arc<LeafOptions>>,
     reporter: Option<Arc<dyn Reporter>>,
+    replacement: Arc<Mutex<Option<Canvas>>>,
 }
 
 /// Where a running task's own reports go. Workers are it.
@@ -38,7 +40,15 @@ impl TaskContext {
         cancellation: CancellationToken,
         states: impl Into<Arc<States>>,
     ) -> Self {
-        Self { task_id, attempt, cancellation, states: states.into(), options: None, reporter: None }
+        Self {
+            task_id,
+            attempt,
+            cancellation,
+            states: states.into(),
+            options: None,
+            reporter: None,
+            replacement: Arc::default(),
+        }
     }
 
     /// The same with the options of its leaf.
@@ -123,6 +133,53 @@ impl TaskContext {
         &self.cancellation
     }
 
+    /// Lets a canvas run in the place of this task (Celery's `self.replace`). Return what it returns:
+    ///
+    /// ```
+    /// # extern crate celeriac_dsl as celeriac;
+    /// # use celeriac::{TaskContext, group, task};
+    /// # use celeriac_primitives::TaskError;
+    /// # #[task] async fn add(x: i64, y: i64) -> i64 { x + y }
+    /// # #[task] async fn xsum(numbers: Vec<i64>) -> i64 { numbers.iter().sum() }
+    /// #[task]
+    /// async fn add_to_all(ctx: TaskContext, numbers: Vec<i64>, y: i64) -> Result<i64, TaskError> {
+    ///     if numbers.is_empty() {
+    ///         return Ok(0);
+    ///     }
+    ///     ctx.replace(group(numbers.into_iter().map(|x| add.s((x, y)))) | xsum.s(()))
+    /// }
+    /// ```
+    ///
+    /// The canvas gets no arguments but its own. Its value becomes the task's, which the compiler checks, and whatever
+    /// follows the task follows the canvas; when it fails, the task has failed with the error of the leaf that failed
+    /// there, and the task's error callbacks hear of it. An untyped canvas becomes a typed one with
+    /// [`Flow::assume`](crate::Flow::assume).
+    ///
+    /// # Errors
+    /// Always: the error tells the worker what to do, and reaches it with `?` as well. Should the task return something
+    /// else after all, that counts, and the canvas is dropped. A canvas with an argument that has no JSON form fails
+    /// the task.
+    pub fn replace<C: IntoCanvas>(&self, canvas: C) -> Result<C::Output, TaskError> {
+        let canvas = canvas.into_canvas().map_err(|error| TaskError::new("FlowError", error.to_string()))?;
+        *self.replacement.lock().unwrap_or_else(PoisonError::into_inner) = Some(canvas);
+        Err(replaced())
+    }
+
+    /// The canvas that the task asked for with [`TaskContext::replace`]: for unit tests of a task.
+    pub fn replacement(&self) -> Option<Canvas> {
+        self.replacement.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How the attempt ended when its function ended thus: for workers.
+    pub fn outcome(&self, outcome: Outcome) -> Outcome {
+        match (outcome, self.replacement()) {
+            (Outcome::Failed(error), Some(canvas)) if is_replaced(&error) => {
+                Outcome::Replace(Json::from_compact(canvas.to_json()))
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
     /// A state of the program.
     ///
     /// # Errors
@@ -141,9 +198,25 @@ fn member<T: DeserializeOwned>(object: &Json, name: &str) -> Option<T> {
     members.get(name)?.to().ok()
 }
 
+/// What tells a worker that the canvas is to run.
+fn replaced() -> TaskError {
+    TaskError::new("Replaced", "a canvas runs in the place of this task")
+}
+
+/// The same, also when it has become a part of the function's own error.
+fn is_replaced(error: &TaskError) -> bool {
+    let marker = replaced();
+    let text = marker.to_string();
+    *error == marker || error.message == text || error.causes.contains(&text)
+}
+
 #[cfg(test)]
 mod tests {
+    use celeriac_primitives::Signature;
+
     use super::*;
+    use crate::error::IntoTaskError;
+    use crate::flow::Flow;
 
     #[test]
     fn the_idempotency_key_is_the_same_for_every_attempt_and_differs_between_leaves() {
@@ -155,6 +228,28 @@ mod tests {
         assert_eq!(context(0, 1).idempotency_key(), context(0, 2).idempotency_key());
         assert_ne!(context(0, 1).idempotency_key(), context(1, 1).idempotency_key());
         assert_eq!((context(4, 1).run_id(), context(4, 1).node().number()), (run, 5));
+    }
+
+    #[test]
+    fn a_canvas_replaces_the_task_only_when_its_error_is_returned() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot compute")]
+        struct Mine(#[source] TaskError);
+
+        let id = RunId::from_parts(1, 2).task(NodeNo::from_index(0));
+        let context = TaskContext::new(id, 1, CancellationToken::new(), States::new());
+        let canvas = Canvas::from(Signature::new("add").unwrap());
+        let error = context.replace(Flow::<(), i64>::assume(canvas.clone())).unwrap_err();
+        let replace = Outcome::Replace(Json::from_compact(canvas.to_json()));
+        assert_eq!(context.replacement(), Some(canvas));
+        for error in [error.clone(), Mine(error.clone()).into_task_error()] {
+            assert_eq!(context.outcome(Outcome::Failed(error)), replace);
+        }
+        for other in [Outcome::Ignored, Outcome::Failed(TaskError::new("Replaced", "boom"))] {
+            assert_eq!(context.outcome(other.clone()), other);
+        }
+        let fresh = TaskContext::new(id, 1, CancellationToken::new(), States::new());
+        assert_eq!(fresh.outcome(Outcome::Failed(error.clone())), Outcome::Failed(error));
     }
 
     #[test]

@@ -2,14 +2,20 @@
 //!
 //! [`RunState::settle`] is the one transition. What a completion does depends on the phase of its node:
 //!
-//! | phase of the node      | success                        | failure                | retry                   |
-//! |------------------------|--------------------------------|------------------------|-------------------------|
-//! | waiting                | refused                        | refused                | refused                 |
-//! | released, older attempt| stale                          | stale                  | stale                   |
-//! | released, this attempt | → succeeded, successors count  | → failed, scopes close | released, next attempt  |
-//! | dispatched, older      | stale                          | stale                  | stale                   |
-//! | dispatched, this one   | → succeeded, successors count  | → failed, scopes close | released, next attempt  |
-//! | succeeded, failed      | duplicate                      | duplicate              | duplicate               |
+//! | phase of the node      | success                        | failure                | retry                   | replace        |
+//! |------------------------|--------------------------------|------------------------|-------------------------|----------------|
+//! | waiting                | refused                        | refused                | refused                 | refused        |
+//! | released, older attempt| stale                          | stale                  | stale                   | stale          |
+//! | released, this attempt | → succeeded, successors count  | → failed, scopes close | released, next attempt  | → replaced     |
+//! | dispatched, older      | stale                          | stale                  | stale                   | stale          |
+//! | dispatched, this one   | → succeeded, successors count  | → failed, scopes close | released, next attempt  | → replaced     |
+//! | replaced, older        | stale                          | stale                  | stale                   | stale          |
+//! | replaced, this one     | stale                          | stale                  | stale                   | replaced before|
+//! | replaced, the next     | → succeeded, successors count  | → failed, scopes close | refused                 | refused        |
+//! | succeeded, failed      | duplicate                      | duplicate              | duplicate               | duplicate      |
+//!
+//! A leaf that was replaced by a canvas hears of no worker any more: how the canvas ended comes as a report on the next
+//! attempt, which no worker has.
 //!
 //! Refused, stale and duplicate completions change nothing. *Successors count*: the counter of every successor falls
 //! by one per edge; at zero a leaf is released and a join succeeds in the same step. *Scopes close*: from the node's
@@ -24,7 +30,7 @@
 //!   is closed, plus one for a gate still open
 //! - the node that ends a part has not succeeded, or the part's scope is not closed
 //! - `n` is waiting ⇔ `waits(n) > 0`; a join is waiting or succeeded, nothing else
-//! - `open` = the number of leaves that are released or dispatched
+//! - `open` = the number of leaves that are released, dispatched or replaced
 //! - `outputs_left` = the number of outputs that have not succeeded
 //! - a scope that is closed and whose failure goes on has a closed parent
 //! - `open = 0` ⇒ the run is decided: it has succeeded or failed
@@ -61,6 +67,8 @@ pub enum Phase {
     Released,
     /// In a queue, or with a worker.
     Dispatched,
+    /// A canvas runs in its place.
+    Replaced,
     /// Ended with a value.
     Succeeded,
     /// Ended without one.
@@ -83,6 +91,10 @@ pub enum Verdict {
     Accepted,
     /// Its node is released again, for another attempt.
     Retried,
+    /// A canvas is to run in the place of its node.
+    Replaced,
+    /// The same, and it was so before: whoever was to start the canvas may have gone away.
+    ReplacedBefore,
     /// Its node had already ended.
     Duplicate,
     /// A later attempt is under way.
@@ -124,7 +136,9 @@ impl Settled {
 
     /// Whether a completion changed the run.
     pub fn changes(&self) -> bool {
-        self.verdicts.iter().any(|verdict| matches!(verdict, Verdict::Accepted | Verdict::Retried))
+        self.verdicts
+            .iter()
+            .any(|verdict| matches!(verdict, Verdict::Accepted | Verdict::Retried | Verdict::Replaced))
     }
 }
 
@@ -242,9 +256,17 @@ impl RunState {
         let Some(state) = self.nodes.get_mut(node.index()).filter(|_| is_leaf) else {
             return Verdict::Refused;
         };
+        let result = completion.outcome.state();
+        let is_last = !matches!(result, TaskState::Retry | TaskState::Started);
         match state.phase {
             Phase::Waiting => return Verdict::Refused,
             Phase::Succeeded | Phase::Failed => return Verdict::Duplicate,
+            Phase::Replaced if completion.attempt <= state.attempt => {
+                let again = completion.attempt == state.attempt && result == TaskState::Started;
+                return if again { Verdict::ReplacedBefore } else { Verdict::Stale };
+            }
+            Phase::Replaced if completion.attempt == state.attempt + 1 && is_last => {}
+            Phase::Replaced => return Verdict::Refused,
             Phase::Released | Phase::Dispatched if completion.attempt < state.attempt => {
                 return Verdict::Stale;
             }
@@ -255,7 +277,10 @@ impl RunState {
             Phase::Released => self.owed -= 1,
             Phase::Dispatched => {}
         }
-        let result = completion.outcome.state();
+        if result == TaskState::Started {
+            state.phase = Phase::Replaced;
+            return Verdict::Replaced;
+        }
         if result == TaskState::Retry {
             state.phase = Phase::Released;
             state.attempt += 1;
@@ -350,7 +375,7 @@ impl RunState {
             if node.kind == NodeKind::Join {
                 assert!(matches!(state.phase, Phase::Waiting | Phase::Succeeded), "{number} is a join");
             }
-            open += u32::from(matches!(state.phase, Phase::Released | Phase::Dispatched));
+            open += u32::from(matches!(state.phase, Phase::Released | Phase::Dispatched | Phase::Replaced));
             owed += u32::from(state.phase == Phase::Released);
         }
         assert_eq!(self.open, open, "open leaves");

@@ -30,6 +30,9 @@
 //! chord's body covers its header, too: that is where Celery keeps those of a chord. What fails inside a
 //! callback of either kind concerns only the callbacks within it.
 //!
+//! **Replacement.** A leaf may return a canvas in place of a value ([`Returned::Replace`]). It runs there with no input
+//! and no error callbacks but its own; its value is the leaf's, and of its failures the first is the leaf's.
+//!
 //! ```
 //! use celeriac_engine::eager::eager;
 //! use celeriac_primitives::{Canvas, Json, Signature};
@@ -68,6 +71,21 @@ pub struct Leaf<'a> {
     pub args: Vec<Json>,
     /// The keyword arguments; a map has none.
     pub kwargs: &'a Kwargs,
+}
+
+/// What a leaf returns.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Returned {
+    /// Its value.
+    Value(Json),
+    /// A canvas to run in its place.
+    Replace(Canvas),
+}
+
+impl From<Json> for Returned {
+    fn from(value: Json) -> Self {
+        Self::Value(value)
+    }
 }
 
 /// A leaf that failed.
@@ -120,11 +138,12 @@ pub enum EagerError {
 ///
 /// # Errors
 /// [`EagerError`], before anything is run.
-pub fn eager(
+pub fn eager<R: Into<Returned>>(
     canvas: &Canvas,
-    execute: &mut dyn FnMut(&Leaf<'_>) -> Result<Json, TaskError>,
+    execute: &mut dyn FnMut(&Leaf<'_>) -> Result<R, TaskError>,
 ) -> Result<Evaluation, EagerError> {
     check(canvas, &Path::root())?;
+    let execute = &mut |leaf: &Leaf<'_>| execute(leaf).map(Into::into);
     let mut eager = Eager { execute, failures: Vec::new() };
     let result = eager.run(canvas, &Path::root(), None, &[], OnFailure::Fail);
     // What hands on its input, and got none, has nothing to hand on: null.
@@ -174,7 +193,7 @@ fn together<'a>(covers: &Covers<'a>) -> Vec<Cover<'a>> {
 }
 
 struct Eager<'e> {
-    execute: &'e mut dyn FnMut(&Leaf<'_>) -> Result<Json, TaskError>,
+    execute: &'e mut dyn FnMut(&Leaf<'_>) -> Result<Returned, TaskError>,
     failures: Vec<EagerFailure>,
 }
 
@@ -316,12 +335,15 @@ impl Eager<'_> {
 
     /// Runs a leaf; when it fails, every cover's error callbacks, the innermost first.
     fn leaf(&mut self, leaf: Leaf<'_>, covers: &Covers<'_>) -> Result<Json, EagerFailure> {
-        let error = match (self.execute)(&leaf) {
-            Ok(value) => return Ok(value),
-            Err(error) => error,
+        let ended = match (self.execute)(&leaf) {
+            Ok(Returned::Value(value)) => Ok(value),
+            Ok(Returned::Replace(canvas)) => self.replacement(&canvas, &leaf),
+            Err(error) => Err(self.fail(&leaf, error)),
         };
-        let failure = EagerFailure { path: leaf.path, task: leaf.task.clone(), error };
-        self.failures.push(failure.clone());
+        let failure = match ended {
+            Ok(value) => return Ok(value),
+            Err(failure) => failure,
+        };
         for cover in covers.iter().rev() {
             if cover.together.as_ref().is_some_and(|ran| ran.replace(true)) {
                 continue;
@@ -331,6 +353,27 @@ impl Eager<'_> {
             }
         }
         Err(failure)
+    }
+
+    /// Runs a canvas in the place of a leaf.
+    fn replacement(&mut self, canvas: &Canvas, leaf: &Leaf<'_>) -> Result<Json, EagerFailure> {
+        if leaf.call != Call::Once {
+            return Err(
+                self.fail(leaf, TaskError::new("ReplaceError", "an item of a map cannot be replaced"))
+            );
+        }
+        if let Err(error) = check(canvas, &Path::root()) {
+            return Err(self.fail(leaf, TaskError::new("CompileError", error.to_string())));
+        }
+        let path = leaf.path.child(Segment::Replacement);
+        let value = self.run(canvas, &path, None, &[], OnFailure::Fail)?;
+        Ok(value.unwrap_or_else(Json::null))
+    }
+
+    fn fail(&mut self, leaf: &Leaf<'_>, error: TaskError) -> EagerFailure {
+        let failure = EagerFailure { path: leaf.path.clone(), task: leaf.task.clone(), error };
+        self.failures.push(failure.clone());
+        failure
     }
 
     /// Runs a callback of either kind. It has its own callbacks only, and how it ends changes nothing.
@@ -610,7 +653,8 @@ mod tests {
     fn a_canvas_without_meaning_is_refused_before_anything_runs() {
         #[track_caller]
         fn refuse(canvas: Canvas, expect: &str) {
-            let error = eager(&canvas, &mut |leaf| panic!("{} ran", leaf.path)).unwrap_err().to_string();
+            let error =
+                eager::<Json>(&canvas, &mut |leaf| panic!("{} ran", leaf.path)).unwrap_err().to_string();
             assert!(error.starts_with(expect), "{error}");
         }
         let no_body = || Canvas::Chord(Chord { header: vec![t("a")], ..Chord::default() });

@@ -14,6 +14,8 @@ pub enum Standing {
     Waiting,
     /// Released: in the outbox, in a queue, or with a worker.
     Open,
+    /// A canvas runs in its place.
+    Replaced,
     /// Ended with a value.
     Succeeded,
     /// Ended without one.
@@ -36,6 +38,7 @@ pub fn standings(plan: &Plan, phases: &[Phase], ended: bool) -> Vec<Standing> {
             Phase::Succeeded => Standing::Succeeded,
             Phase::Failed => Standing::Failed,
             Phase::Released | Phase::Dispatched => Standing::Open,
+            Phase::Replaced => Standing::Replaced,
             Phase::Waiting => {
                 let blocked = plan.predecessors(number).filter_map(|(from, edge)| {
                     let standing = match standings[from.index()] {

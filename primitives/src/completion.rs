@@ -19,7 +19,7 @@ pub struct Completion {
     pub outcome: Outcome,
 }
 
-/// How an attempt ended. All but [`Outcome::Retry`] end the leaf.
+/// How an attempt ended. All but [`Outcome::Retry`] and [`Outcome::Replace`] end the leaf.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -51,6 +51,10 @@ pub enum Outcome {
     UnknownTask,
     /// The message could not be read.
     Undecodable(String),
+    /// The task returned a canvas, in Celery's JSON, which runs in its place: how that ends is how the leaf ends.
+    Replace(Json),
+    /// The canvas that ran in the leaf's place failed, at this leaf of its own.
+    ReplacementFailed(Box<Failure>),
 }
 
 /// How a leaf runs again.
@@ -102,6 +106,8 @@ impl Outcome {
         match self {
             Self::Success(_) | Self::Ignored => TaskState::Success,
             Self::Retry(_) => TaskState::Retry,
+            Self::Replace(_) => TaskState::Started,
+            Self::ReplacementFailed(failure) => failure.state,
             Self::Revoked(_) | Self::Expired => TaskState::Revoked,
             Self::Failed(_)
             | Self::Rejected(_)
@@ -126,10 +132,11 @@ impl Outcome {
         }
     }
 
-    /// What went wrong, in the words of Celery's exceptions; `None` for a success.
+    /// What went wrong, in the words of Celery's exceptions; `None` when nothing did.
     pub fn error(&self) -> Option<TaskError> {
         let (kind, message) = match self {
-            Self::Success(_) | Self::Ignored => return None,
+            Self::Success(_) | Self::Ignored | Self::Replace(_) => return None,
+            Self::ReplacementFailed(failure) => return Some(failure.error.clone()),
             Self::Failed(error) => return Some(error.clone()),
             Self::Retry(retry) => return Some(retry.error.clone()),
             Self::Rejected(reason) => ("Reject", reason.clone()),

@@ -13,6 +13,9 @@
 //! ```
 //!
 //! Its first byte is zero, as in no time since 2004: such runs sort before all others.
+//!
+//! What runs in the place of a leaf is a run, too, a *segment*: its id is a UUIDv5 that depends on the leaf and the attempt
+//! alone, so whoever expands the leaf a second time comes to the same run.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -91,6 +94,9 @@ const NODE_BITS: u128 = 0xffff_ffff;
 /// What keys are hashed with, so that their ids are not those of other programs.
 const KEYS: Uuid = Uuid::from_u128(0x1fa0_2c31_75c5_4b6e_9d39_5b8a_6c2e_07d4);
 
+/// The same for segments.
+const SEGMENTS: Uuid = Uuid::from_u128(0x83f4_5f0d_92a5_4c86_b1c7_d2f0_6d1b_55e9);
+
 impl RunId {
     /// A run id from a moment in milliseconds since 1970 and random bits, of which 42 are used.
     pub fn from_parts(unix_ms: u64, random: u64) -> Self {
@@ -109,6 +115,18 @@ impl RunId {
         const VERSION: u128 = 0xf << 76;
         let hash = Uuid::new_v5(&KEYS, key.as_bytes()).as_u128();
         Self(Uuid::from_u128((hash << 8 >> 8) & !NODE_BITS & !VERSION | (0x8 << 76)))
+    }
+
+    /// The id of what runs in the place of a leaf that was replaced in this attempt.
+    pub fn segment(leaf: TaskId, attempt: u32) -> Self {
+        let mut name = leaf.0.as_bytes().to_vec();
+        name.extend_from_slice(&attempt.to_be_bytes());
+        Self(Uuid::from_u128(Uuid::new_v5(&SEGMENTS, &name).as_u128() & !NODE_BITS))
+    }
+
+    /// Whether it may be the id of a segment. What somebody submits under a UUIDv5 of their own looks the same.
+    pub fn is_segment(self) -> bool {
+        self.0.get_version_num() == 5
     }
 
     /// The run id in a UUID.
@@ -250,6 +268,17 @@ mod tests {
         assert!(run < RunId::from_parts(1 << 40, 0), "keyed runs sort before those of our time");
         let others = ["", "order-4712", "Order-4711", " order-4711"].map(RunId::from_key);
         assert!(!others.contains(&run));
+    }
+
+    #[test]
+    fn a_segment_has_an_id_of_its_own_for_each_leaf_and_attempt() {
+        let leaf = |number| RunId::from_parts(1, 2).task(NodeNo::new(number).unwrap());
+        let segment = RunId::segment(leaf(1), 1);
+        assert_eq!(segment, RunId::segment(leaf(1), 1));
+        assert_eq!(segment.to_string().parse(), Ok(segment));
+        assert!(segment.is_segment() && !leaf(1).run().is_segment() && !RunId::from_key("k").is_segment());
+        let others = [RunId::segment(leaf(2), 1), RunId::segment(leaf(1), 2)];
+        assert!(!others.contains(&segment));
     }
 
     #[test]

@@ -14,12 +14,23 @@ pub struct Limits {
     pub nodes_max: usize,
     /// How many bytes the arguments of one leaf may have, as JSON.
     pub argument_bytes_max: usize,
+    /// How many times in a row a leaf may be replaced: by a canvas with a leaf that is replaced, and so on.
+    pub replacements_max: usize,
+    /// How many nodes a run may have together with all canvases that run in the place of its leaves.
+    pub run_nodes_max: usize,
 }
 
 impl Default for Limits {
-    /// 64 levels, a million nodes, 64 MiB of arguments for one leaf.
+    /// 64 levels, a million nodes, 64 MiB of arguments for one leaf; 100 replacements in a row, two million nodes with
+    /// all replacements.
     fn default() -> Self {
-        Self { depth_max: 64, nodes_max: 1_000_000, argument_bytes_max: 64 << 20 }
+        Self {
+            depth_max: 64,
+            nodes_max: 1_000_000,
+            argument_bytes_max: 64 << 20,
+            replacements_max: 100,
+            run_nodes_max: 2_000_000,
+        }
     }
 }
 
@@ -52,6 +63,24 @@ pub enum LimitError {
         path: Path,
         /// How many there are.
         bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Replaced too often in a row.
+    #[error(
+        "a leaf was replaced more than {max} times in a row (replacements_max); let one task loop, or raise the limit \
+         in the app's Limits"
+    )]
+    Replacements {
+        /// The limit.
+        max: usize,
+    },
+    /// Too many nodes together with the replacements.
+    #[error(
+        "the run would have more than {max} nodes with its replacements (run_nodes_max); use chunks, submit a part as \
+         a run of its own, or raise the limit in the app's Limits"
+    )]
+    RunNodes {
         /// The limit.
         max: usize,
     },

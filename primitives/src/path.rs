@@ -25,6 +25,8 @@ pub enum Segment {
     Mapped,
     /// What runs when a canvas has ended, either way.
     Finally(u32),
+    /// What runs in the place of a leaf that was replaced.
+    Replacement,
 }
 
 impl fmt::Display for Segment {
@@ -39,6 +41,7 @@ impl fmt::Display for Segment {
             Self::LinkError(i) => write!(f, "link_error[{i}]"),
             Self::Mapped => f.write_str("task"),
             Self::Finally(i) => write!(f, "finally[{i}]"),
+            Self::Replacement => f.write_str("replacement"),
         }
     }
 }
@@ -69,6 +72,12 @@ impl Path {
         let mut segments = self.0.clone();
         segments.push(segment);
         Self(segments)
+    }
+
+    /// The path of a part of a canvas that stands here.
+    #[must_use]
+    pub fn join(&self, part: &Path) -> Self {
+        self.0.iter().chain(&part.0).copied().collect()
     }
 
     /// The steps from the top down.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use celeriac::backends::{
     Advance, Advanced, BackendError, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery, EventId,
-    Events, Known, LaneOrder, NewRun, Progress, Queue, RunStatus, Store, Submitted, Swept, WorkerId,
+    Events, Grown, Known, LaneOrder, NewRun, Origin, Progress, Queue, RunStatus, Store, Submitted, Swept,
+    WorkerId,
 };
 use celeriac::engine::advance::Phase;
 use celeriac::engine::plan::ScopeNo;
@@ -97,6 +98,21 @@ impl Store for Flaky {
     }
     async fn now(&self) -> Result<u64, BackendError> {
         self.inner.now().await
+    }
+    async fn grow(
+        &self,
+        root: RunId,
+        segment: RunId,
+        nodes: usize,
+        max: usize,
+    ) -> Result<Grown, BackendError> {
+        self.call(self.inner.grow(root, segment, nodes, max)).await
+    }
+    async fn segments(&self, run: RunId) -> Result<Vec<RunId>, BackendError> {
+        self.inner.segments(run).await
+    }
+    async fn origin(&self, run: RunId) -> Result<Option<Origin>, BackendError> {
+        self.call(self.inner.origin(run)).await
     }
     async fn status(&self, run: RunId) -> Result<Option<RunStatus>, BackendError> {
         self.inner.status(run).await
@@ -201,13 +217,25 @@ async fn sum(numbers: Vec<i64>, calls: State<Arc<Calls>>) -> i64 {
     numbers.iter().sum()
 }
 
-/// A chain before arms of unequal length, their body, and one more: seven leaves, 42.
+/// Runs another leaf in its place.
+#[task(name = "flaky.add_replaced")]
+async fn add_replaced(ctx: TaskContext, x: i64, y: i64, calls: State<Arc<Calls>>) -> Result<i64, TaskError> {
+    calls.0.fetch_add(1, Ordering::SeqCst);
+    ctx.replace(add.s((x, y)))
+}
+
+/// A chain before arms of unequal length, their body, one that is replaced, and one more: eight leaves, 42.
 fn canvas() -> celeriac::dsl::Flow<(), i64> {
-    add.s((1, 1)) | chord([add.s(1), add.s(2), add.s(3)], sum.s(())) | add.s(30) | add.si((40, 2))
+    add.s((1, 1)) | chord([add.s(1), add.s(2), add.s(3)], sum.s(())) | add_replaced.s(30) | add.si((40, 2))
 }
 
 fn app(backend: Flaky, calls: &Arc<Calls>) -> App {
-    App::builder("flaky").tasks(tasks![add, sum]).state(calls.clone()).backend(backend).build().unwrap()
+    App::builder("flaky")
+        .tasks(tasks![add, sum, add_replaced])
+        .state(calls.clone())
+        .backend(backend)
+        .build()
+        .unwrap()
 }
 
 /// Runs the canvas with a fault at this call; returns how many calls there were.
@@ -233,7 +261,7 @@ async fn run_with(fault: Fault, at: usize) -> usize {
     }
     let value = run.get_timeout(Duration::from_secs(300)).await;
     assert_eq!(value.unwrap_or_else(|error| panic!("{fault:?} at call {at}: {error}")), 42);
-    assert_eq!(calls.0.load(Ordering::SeqCst), 7, "{fault:?} at call {at}: every leaf ran once");
+    assert_eq!(calls.0.load(Ordering::SeqCst), 8, "{fault:?} at call {at}: every leaf ran once");
     let most = if fault == Fault::Dead { 60 } else { 1 };
     assert!(
         before.elapsed() < Duration::from_secs(most),

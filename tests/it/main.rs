@@ -2,6 +2,7 @@
 
 mod app;
 mod flaky;
+mod growth;
 mod random;
 mod sizes;
 mod typed;

@@ -10,18 +10,20 @@
 //! Besides the cases there are whole runs: the rows of [`table`] and the canvases of [`random`], which a [`whole::Crew`]
 //! puts through coordinators and workers and holds against the reference evaluator. And there is what is done to the
 //! operations themselves, many times over: the same at random on two backends ([`differential`]), and every completion
-//! three times ([`duplicates`]).
+//! three times ([`duplicates`], and [`growth`] for runs that grow).
 
 pub mod bench;
 pub mod cases;
 pub mod differential;
 pub mod duplicates;
+pub mod growth;
 mod prepared;
 pub mod random;
 pub mod table;
 mod table_catalogue;
 mod table_errors;
 mod table_policies;
+mod table_replaced;
 mod table_values;
 pub mod tasks;
 pub mod whole;
@@ -101,6 +103,15 @@ macro_rules! suite {
                 a_run_that_ends_in_a_list_that_tolerates_yields_it
                 a_wide_header_that_fails_altogether_calls_its_body
                 finally_runs_once_and_the_run_waits_for_it
+            }
+            growth {
+                a_leaf_that_was_replaced_hears_of_its_segment_alone
+                a_leaf_that_asked_to_run_again_is_not_replaced_by_its_earlier_attempt
+                a_failing_segment_closes_the_scopes_of_its_leaf
+                a_segment_is_noted_once_and_a_run_has_only_so_many_nodes
+                a_segment_knows_its_leaf_and_is_not_listed
+                a_forgotten_run_takes_its_segments_with_it
+                a_run_whose_time_is_over_is_kept_while_a_segment_goes_on
             }
             dispatch {
                 the_first_leaves_wait_in_the_outbox

@@ -27,11 +27,20 @@ pub struct Shape {
     pub callback_percent: u32,
     /// How many groups and chords in a hundred say what becomes of them when a member fails.
     pub policy_percent: u32,
+    /// How many leaves in a hundred are replaced by a canvas when they run.
+    pub replace_percent: u32,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { depth_max: 6, leaves_max: 60, fail_percent: 6, callback_percent: 8, policy_percent: 40 }
+        Self {
+            depth_max: 6,
+            leaves_max: 60,
+            fail_percent: 5,
+            callback_percent: 8,
+            policy_percent: 40,
+            replace_percent: 6,
+        }
     }
 }
 
@@ -85,7 +94,7 @@ impl Generator<'_> {
     fn canvas(&mut self, depth: u32) -> Canvas {
         let mut canvas = match self.rng.below(if depth == 0 { 46 } else { 100 }) {
             _ if self.leaves == 0 => Canvas::group([]),
-            0..30 => self.signature(),
+            0..30 => self.signature(depth),
             30..38 => self.map(),
             38..46 => self.chunks(),
             46..66 => self.chain(depth - 1),
@@ -142,11 +151,18 @@ impl Generator<'_> {
         Canvas::chord(header, body)
     }
 
-    fn signature(&mut self) -> Canvas {
+    fn signature(&mut self, depth: u32) -> Canvas {
         let tag = self.next_tag(1);
-        let task = if self.fails() { "fail" } else { "tag" };
-        let mut signature = Signature::of(name(task));
-        signature.kwargs.insert("tag".to_owned(), number(tag));
+        let mut signature = if self.leaves > 0 && self.rng.percent(self.shape.replace_percent) {
+            let mut signature = Signature::of(name("become"));
+            let canvas = self.canvas(depth.min(3).saturating_sub(1)).to_json();
+            signature.kwargs.insert("canvas".to_owned(), Json::from_compact(canvas));
+            signature
+        } else {
+            let mut signature = Signature::of(name(if self.fails() { "fail" } else { "tag" }));
+            signature.kwargs.insert("tag".to_owned(), number(tag));
+            signature
+        };
         signature.args = (0..self.rng.below(3)).map(|_| number(self.rng.below(10))).collect();
         signature.immutable = self.rng.percent(20);
         signature.into()

@@ -24,7 +24,7 @@ use celeriac_engine::eager::Evaluation;
 use celeriac_engine::text;
 use celeriac_primitives::{Canvas, Json, Kwargs, Path, Segment};
 
-use crate::{table_catalogue, table_errors, table_policies, table_values, tasks};
+use crate::{table_catalogue, table_errors, table_policies, table_replaced, table_values, tasks};
 
 /// A canvas and what must come out of it.
 #[derive(Clone, Copy, Debug)]
@@ -89,8 +89,8 @@ pub struct Failed {
 
 /// Every row of every table.
 pub fn all() -> impl Iterator<Item = &'static Row> {
-    let ours = table_policies::ROWS.iter();
-    table_values::ROWS.iter().chain(table_errors::ROWS).chain(table_catalogue::ROWS).chain(ours)
+    let rows = table_values::ROWS.iter().chain(table_errors::ROWS).chain(table_catalogue::ROWS);
+    rows.chain(table_policies::ROWS.iter()).chain(table_replaced::ROWS)
 }
 
 /// A row that succeeds: its text, and its value as JSON.

@@ -1,7 +1,7 @@
 //! Celery's own integration tests (`t/integration/test_canvas.py`) by name, as far as they are about values, failures
 //! and callbacks.
 //!
-//! Left out are those about retries, tasks that replace themselves (its `add_to_all` among them), delays, priorities,
+//! Tasks that replace themselves have a table of their own. Left out are those about retries, delays, priorities,
 //! stamps, result objects, serialisation and the insides of Redis. `fail` stands for its tasks that raise, `echo` for
 //! those that write to Redis, `tsum` for its `delayed_sum`.
 

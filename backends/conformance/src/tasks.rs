@@ -12,17 +12,27 @@
 //! | `noargs()` | `null` |
 //! | `fail(*args, **kwargs)` | never: it raises `ValueError("boom")` |
 //! | `tag(*args, tag, **kwargs)` | `[tag, …args]`, or `[tag, "digest"]` once that is long |
+//! | `become(*args, text, canvas)` | the canvas in its place: of this operator text, or Celery's JSON; the arguments bound |
+//! | `add_replaced(x, y)` | in its place `add(x, y)` |
+//! | `add_to_all(numbers, y)` | in its place `group(add(x, y) for x in numbers)` |
+//! | `replace_with_chain(*args)` | in its place `identity(*args) \| identity()` |
+//! | `fail_replaced(*args)` | in its place `fail(*args)` |
+//! | `down(n)` | 0, or in its place `down(n - 1) \| add(1)`: `n` in the end |
 //!
 //! Names are matched by their last word, so `proj.tasks.add` is `add`. What Python's interpreter would refuse is a
 //! `TypeError` here, and an unknown name is a `NotRegistered`.
 
-use celeriac_engine::eager::Leaf;
-use celeriac_primitives::{Call, Json, Kwargs, TaskError};
+use celeriac_engine::eager::{Leaf, Returned};
+use celeriac_engine::text;
+use celeriac_primitives::{Call, Canvas, Json, Kwargs, Signature, TaskError};
 use serde_json::Value;
 
 /// All tasks, by the names that [`call`] knows.
-pub const NAMES: &[&str] =
-    &["add", "mul", "tsum", "xsum", "identity", "echo", "ids", "noargs", "fail", "tag"];
+#[rustfmt::skip]
+pub const NAMES: &[&str] = &[
+    "add", "mul", "tsum", "xsum", "identity", "echo", "ids", "noargs", "fail", "tag", "become", "add_replaced",
+    "add_to_all", "replace_with_chain", "fail_replaced", "down",
+];
 
 /// Above this length, a `tag` gives a digest of its arguments instead of the arguments.
 const TAG_CHARS_MAX: usize = 60;
@@ -36,7 +46,7 @@ type Result<T> = std::result::Result<T, TaskError>;
 ///
 /// # Errors
 /// What the task raises.
-pub fn run_leaf(leaf: &Leaf<'_>) -> Result<Json> {
+pub fn run_leaf(leaf: &Leaf<'_>) -> Result<Returned> {
     run(leaf.task.as_str(), leaf.call, &leaf.args, leaf.kwargs)
 }
 
@@ -47,7 +57,7 @@ pub fn run_leaf(leaf: &Leaf<'_>) -> Result<Json> {
 ///
 /// # Panics
 /// When an item of a starmap is no list, which no canvas that was compiled has.
-pub fn run_leaf_noting(leaf: &Leaf<'_>, mut note: impl FnMut(&[Json])) -> Result<Json> {
+pub fn run_leaf_noting(leaf: &Leaf<'_>, mut note: impl FnMut(&[Json])) -> Result<Returned> {
     let mut once = |args: &[Json]| {
         note(args);
         call(leaf.task.as_str(), args, leaf.kwargs)
@@ -55,39 +65,94 @@ pub fn run_leaf_noting(leaf: &Leaf<'_>, mut note: impl FnMut(&[Json])) -> Result
     let starmap = |item: &Json| item.to::<Vec<Json>>().expect("items of a starmap are lists");
     let values: Result<Vec<Json>> = match leaf.call {
         Call::Once => return once(&leaf.args),
-        Call::Map => leaf.args.iter().map(|item| once(std::slice::from_ref(item))).collect(),
-        Call::Starmap => leaf.args.iter().map(|item| once(&starmap(item))).collect(),
+        Call::Map => leaf.args.iter().map(|item| value(once(std::slice::from_ref(item))?)).collect(),
+        Call::Starmap => leaf.args.iter().map(|item| value(once(&starmap(item))?)).collect(),
     };
-    values.map(Json::list)
+    values.map(|values| Json::list(values).into())
+}
+
+/// The value of an item of a map.
+fn value(returned: Returned) -> Result<Json> {
+    match returned {
+        Returned::Value(value) => Ok(value),
+        Returned::Replace(_) => Err(TaskError::new("ReplaceError", "an item of a map cannot be replaced")),
+    }
 }
 
 /// Runs a leaf: the task once, or once per item, one after the other.
 ///
 /// # Errors
 /// What the task raises; for a map the first error.
-pub fn run(task: &str, how: Call, args: &[Json], kwargs: &Kwargs) -> Result<Json> {
+pub fn run(task: &str, how: Call, args: &[Json], kwargs: &Kwargs) -> Result<Returned> {
     let none = Kwargs::new();
     let values: Result<Vec<Json>> = match how {
         Call::Once => return call(task, args, kwargs),
-        Call::Map => args.iter().map(|item| call(task, std::slice::from_ref(item), &none)).collect(),
+        Call::Map => args.iter().map(|item| value(call(task, std::slice::from_ref(item), &none)?)).collect(),
         Call::Starmap => args
             .iter()
             .map(|item| {
                 let args: Vec<Json> =
                     item.to().map_err(|_| type_error(format!("{task}() argument after * must be a list")))?;
-                call(task, &args, &none)
+                value(call(task, &args, &none)?)
             })
             .collect(),
     };
-    values.map(Json::list)
+    values.map(|values| Json::list(values).into())
 }
 
 /// Calls a task once.
 ///
 /// # Errors
 /// What the task raises.
-pub fn call(task: &str, args: &[Json], kwargs: &Kwargs) -> Result<Json> {
+pub fn call(task: &str, args: &[Json], kwargs: &Kwargs) -> Result<Returned> {
     let short = task.rsplit('.').next().unwrap_or(task);
+    match replacement(short, args, kwargs)? {
+        Some(canvas) => Ok(Returned::Replace(canvas)),
+        None => compute(task, short, args, kwargs).map(Returned::Value),
+    }
+}
+
+/// What a task asks to run in its place, when it does.
+fn replacement(short: &str, args: &[Json], kwargs: &Kwargs) -> Result<Option<Canvas>> {
+    let sig = |task: &str, args: &[Json]| {
+        let task = Signature::new(task).expect("the suite's tasks have proper names");
+        Canvas::from(Signature { args: args.to_vec(), ..task })
+    };
+    Ok(Some(match short {
+        "become" => {
+            let broken = |error: &dyn std::fmt::Display| TaskError::new("ValueError", error.to_string());
+            let mut canvas = match (kwargs.get("text"), kwargs.get("canvas")) {
+                (Some(text), None) => {
+                    let text: String = text.to().map_err(|error| broken(&error))?;
+                    text::parse(&text).map_err(|error| broken(&error))?
+                }
+                (None, Some(canvas)) => Canvas::from_json(canvas.as_str()).map_err(|error| broken(&error))?,
+                _ => return Err(type_error("become() takes text or canvas")),
+            };
+            canvas.bind(args, &Kwargs::new());
+            canvas
+        }
+        "add_replaced" => sig("add", args),
+        "fail_replaced" => sig("fail", args),
+        "replace_with_chain" => sig("identity", args).then(sig("identity", &[])),
+        "add_to_all" => {
+            let [numbers, y] = args else { return Err(type_error("add_to_all() takes numbers and y")) };
+            let numbers: Vec<Json> = numbers.to().map_err(|error| type_error(error.to_string()))?;
+            Canvas::group(numbers.into_iter().map(|x| sig("add", &[x, y.clone()])))
+        }
+        "down" => match args {
+            [n] => match n.to::<u32>() {
+                Ok(0) => return Ok(None),
+                Ok(n) => sig("down", &[json(&(n - 1))]).then(sig("add", &[json(&1)])),
+                Err(error) => return Err(type_error(error.to_string())),
+            },
+            _ => return Err(type_error("down() takes n")),
+        },
+        _ => return Ok(None),
+    }))
+}
+
+fn compute(task: &str, short: &str, args: &[Json], kwargs: &Kwargs) -> Result<Json> {
     let bind = |names: &[&str], required| bind(short, names, required, args, kwargs);
     match short {
         "add" => {
@@ -119,6 +184,7 @@ pub fn call(task: &str, args: &[Json], kwargs: &Kwargs) -> Result<Json> {
         "ids" => kwargs.get("i").cloned().ok_or_else(|| type_error("ids() misses the keyword argument i")),
         "fail" => Err(TaskError::new("ValueError", "boom")),
         "tag" => tag(args, kwargs),
+        "down" => Ok(json(&0)),
         _ => Err(TaskError::new("NotRegistered", task)),
     }
 }
@@ -231,12 +297,20 @@ fn too_large() -> TaskError {
 mod tests {
     use super::*;
 
-    /// `expect` is the value, or the kind of the error.
+    /// The value, or the text of the canvas.
+    fn text_of(returned: Returned) -> String {
+        match returned {
+            Returned::Value(value) => value.to_string(),
+            Returned::Replace(canvas) => canvas.to_string(),
+        }
+    }
+
+    /// `expect` is the value, the canvas in its place, or the kind of the error.
     #[track_caller]
     fn check(task: &str, args: &str, kwargs: &str, expect: &str) {
         let args: Vec<Json> = Json::parse(args).unwrap().to().unwrap();
         let kwargs: Kwargs = Json::parse(kwargs).unwrap().to().unwrap();
-        let seen = call(task, &args, &kwargs).map_or_else(|error| error.kind, |value| value.to_string());
+        let seen = call(task, &args, &kwargs).map_or_else(|error| error.kind, text_of);
         assert_eq!(seen, expect);
     }
 
@@ -255,6 +329,19 @@ mod tests {
         check("echo", "[]", "{}", "[]");
         check("ids", "[0]", r#"{"i":5}"#, "5");
         check("noargs", "[]", "{}", "null");
+    }
+
+    #[test]
+    fn tasks_are_replaced_by_what_the_table_says() {
+        check("become", "[1]", r#"{"text":"add.s(2) | mul.s(3)"}"#, "add.s(1, 2) | mul.s(3)");
+        check("become", "[]", r#"{"canvas":{"task":"add","args":[1,2]}}"#, "add.s(1, 2)");
+        check("become", "[]", r#"{"text":"add.s("}"#, "ValueError");
+        check("add_replaced", "[1,2]", "{}", "add.s(1, 2)");
+        check("add_to_all", "[[1,2],3]", "{}", "group(add.s(1, 3), add.s(2, 3))");
+        check("replace_with_chain", "[1]", "{}", "identity.s(1) | identity.s()");
+        check("fail_replaced", "[]", "{}", "fail.s()");
+        check("down", "[2]", "{}", "down.s(1) | add.s(1)");
+        check("down", "[0]", "{}", "0");
     }
 
     #[test]
@@ -286,9 +373,10 @@ mod tests {
         check("tag", r#"[{"task_id":null,"node":"body"}]"#, r#"{"tag":7}"#, r#"[7,"failure"]"#);
         let tag = |text: &str| {
             let args = [Json::string(&text.repeat(30)), Json::new(&1).unwrap()];
-            call("tag", &args, &Kwargs::from([("tag".to_owned(), Json::new(&7).unwrap())])).unwrap()
+            let kwargs = Kwargs::from([("tag".to_owned(), Json::new(&7).unwrap())]);
+            call("tag", &args, &kwargs).map(text_of).unwrap()
         };
-        assert!(tag("ab").as_str().len() < TAG_CHARS_MAX);
+        assert!(tag("ab").len() < TAG_CHARS_MAX);
         assert_ne!(tag("ab"), tag("ba"));
     }
 
@@ -296,7 +384,7 @@ mod tests {
     fn maps_call_their_task_for_each_item_and_stop_at_the_first_error() {
         let run = |how, items: &str| {
             let items: Vec<Json> = Json::parse(items).unwrap().to().unwrap();
-            run("add", how, &items, &Kwargs::new()).map_or_else(|e| e.kind, |value| value.to_string())
+            run("add", how, &items, &Kwargs::new()).map_or_else(|e| e.kind, text_of)
         };
         assert_eq!(run(Call::Starmap, "[[1,1],[2,2]]"), "[2,4]");
         assert_eq!(run(Call::Starmap, "[]"), "[]");

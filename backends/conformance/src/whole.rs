@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use celeriac_backends::Backend;
 use celeriac_dsl::{Arguments, Handler, TaskContext, TaskDef};
-use celeriac_engine::eager::{Evaluation, Leaf, eager};
+use celeriac_engine::eager::{Evaluation, Leaf, Returned, eager};
 use celeriac_engine::view::Standing;
 use celeriac_primitives::{
     Call, Canvas, Failure, Json, Kwargs, Options, Outcome, Path, RunId, Segment, TaskError, TaskId, TaskName,
 };
-use celeriac_runtime::{App, Coordinator, CoordinatorOptions, GetError, Worker, WorkerOptions};
+use celeriac_runtime::{App, Coordinator, CoordinatorOptions, GetError, Handle, Worker, WorkerOptions};
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
+use serde_json::Value;
 
 use crate::random::{self, Shape};
 use crate::table::{self, Failed, Seen};
@@ -70,7 +71,7 @@ struct Observed {
 pub enum Runs {
     /// As long as no worker loses a lease.
     Once,
-    /// When workers die.
+    /// When workers die, and where queueing a leaf and noting that are two steps.
     AtLeastOnce,
 }
 
@@ -191,32 +192,40 @@ impl Crew {
             Err(error) => return Err(text(&error)),
         };
         run.ended().await.map_err(|error| text(&error))?;
-        let nodes = run.nodes().await.map_err(|error| text(&error))?;
-        let mut failures = Vec::new();
-        for node in nodes.iter().filter(|node| node.standing == Standing::Failed) {
-            let outcome = run.outcome_of(node.node).await.map_err(|error| text(&error))?;
-            let failure = outcome.and_then(|outcome| run.plan().failure(run.id(), node.node, &outcome));
-            if !run.plan().path(node.node).segments().iter().any(|segment| segment.is_callback()) {
-                failures.extend(failure.iter().map(failed));
+        let mut seen = Seen { result: Some(result.clone()), ..Seen::default() };
+        let (mut ran, mut leaves_run) = (Vec::new(), 0);
+        for (place, part) in parts(&self.app, &run).await? {
+            let place = |node| place.join(&part.plan().path(node));
+            for node in part.nodes().await.map_err(|error| text(&error))? {
+                if part.plan().leaf(node.node).is_none()
+                    || !matches!(node.standing, Standing::Succeeded | Standing::Failed)
+                {
+                    continue;
+                }
+                seen.ran(&place(node.node));
+                let outcome = part.outcome_of(node.node).await.map_err(|error| text(&error))?;
+                // The failures of what ran in its place are there.
+                if let Some(error) = outcome.as_ref().and_then(Outcome::error)
+                    && !matches!(outcome, Some(Outcome::ReplacementFailed(_)))
+                    && !place(node.node).segments().iter().any(is_callback)
+                {
+                    seen.failures.push(Failed { node: place(node.node).to_string(), kind: error.kind });
+                }
+            }
+            let noted = self.ledger.take(part.id());
+            leaves_run += noted.len();
+            for (task, calls) in noted {
+                let path = place(task.node());
+                if runs == Runs::Once
+                    && calls.len() != 1
+                    && part.plan().leaf(task.node()).is_none_or(|leaf| leaf.call == Call::Once)
+                {
+                    return Err(format!("{path} was run {} times", calls.len()));
+                }
+                ran.extend(calls.into_iter().map(|args| line(&path, args)));
             }
         }
-        let mut seen = Seen { result: Some(result.clone()), failures: failures.clone(), ..Seen::default() };
-        let (mut ran, noted) = (Vec::new(), self.ledger.take(run.id()));
-        let leaves_run = noted.len();
-        for (task, calls) in noted {
-            let path = run.plan().path(task.node());
-            if runs == Runs::Once
-                && calls.len() != 1
-                && run.plan().leaf(task.node()).is_none_or(|leaf| leaf.call == Call::Once)
-            {
-                return Err(format!("{path} was run {} times", calls.len()));
-            }
-            ran.extend(calls.into_iter().map(|args| line(&path, args)));
-        }
-        let leaves = nodes.iter().filter(|node| run.plan().leaf(node.node).is_some());
-        leaves
-            .filter(|node| matches!(node.standing, Standing::Succeeded | Standing::Failed))
-            .for_each(|node| seen.ran(&run.plan().path(node.node)));
+        let failures = seen.failures.clone();
         ran.sort();
         if runs == Runs::AtLeastOnce {
             ran.dedup();
@@ -226,8 +235,32 @@ impl Crew {
     }
 }
 
+/// A run and all its segments, each with its place in the outermost canvas.
+async fn parts(app: &App, run: &Handle<Value>) -> Result<Vec<(Path, Handle<Json>)>, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let whole = app.run(run.id()).await.map_err(|error| text(&error))?;
+    let mut known = vec![(Path::root(), whole.ok_or("the run is gone")?)];
+    let mut segments = run.segments().await.map_err(|error| text(&error))?;
+    let mut next = 0;
+    while let Some((place, around)) = known.get(next).cloned() {
+        let (inside, others) = segments.into_iter().partition(|(leaf, _)| leaf.run() == around.id());
+        segments = others;
+        let inside: Vec<(TaskId, Handle<Json>)> = inside;
+        known.extend(inside.into_iter().map(|(leaf, segment)| {
+            let leaf = place.join(&around.plan().path(leaf.node()));
+            (leaf.child(Segment::Replacement), segment)
+        }));
+        next += 1;
+    }
+    Ok(known)
+}
+
+fn is_callback(segment: &Segment) -> bool {
+    segment.is_callback()
+}
+
 /// Runs a leaf as a worker does, noting each of its calls.
-fn execute(leaf: &Leaf<'_>, ran: &mut Vec<(String, String)>) -> Result<Json, TaskError> {
+fn execute(leaf: &Leaf<'_>, ran: &mut Vec<(String, String)>) -> Result<Returned, TaskError> {
     tasks::run_leaf_noting(leaf, |args| ran.push(line(&leaf.path, Json::list(args))))
 }
 
@@ -264,7 +297,7 @@ fn definitions() -> Vec<TaskDef> {
             [$(Handler::Async(entry::<$place>)),*]
         };
     }
-    let handlers = definition!(0 1 2 3 4 5 6 7 8 9);
+    let handlers = definition!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
     assert_eq!(handlers.len(), tasks::NAMES.len(), "one handler for each task");
     let define = |(handler, name): (Handler, &&str)| TaskDef {
         name: TaskName::new(*name).expect("the suite's names are good"),
@@ -286,7 +319,8 @@ fn entry<const PLACE: usize>(context: TaskContext, arguments: Arguments) -> BoxF
             return Outcome::Undecodable(format!("{arguments:?}"));
         };
         match tasks::run(tasks::NAMES[PLACE], Call::Once, &args, &kwargs) {
-            Ok(value) => Outcome::Success(value),
+            Ok(Returned::Value(value)) => Outcome::Success(value),
+            Ok(Returned::Replace(canvas)) => Outcome::Replace(Json::from_compact(canvas.to_json())),
             Err(error) => Outcome::Failed(error),
         }
     })

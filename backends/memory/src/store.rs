@@ -1,14 +1,14 @@
 //! Runs in memory.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{
-    Advance, Advanced, BackendError, Dispatch, ErrorKind, Event, Known, NewRun, Progress, RunStatus, Store,
-    Submitted,
+    Advance, Advanced, BackendError, Dispatch, ErrorKind, Event, Grown, Known, NewRun, Origin, Progress,
+    RunStatus, Store, Submitted,
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::{Results as _, ScopeNo};
@@ -19,6 +19,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::{Memory, after, lock};
+
+/// A run whose time is over, and of which a segment goes on, is looked at again after its time, or this when it is less.
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// One run: its plan, its state, and a version that wakes those who wait for a change.
 #[derive(Debug)]
@@ -31,6 +34,15 @@ pub(crate) struct Run {
     state: Mutex<RunState>,
     version: watch::Sender<u64>,
     progress: Mutex<HashMap<NodeNo, Progress>>,
+    origin: Option<Origin>,
+    segments: Mutex<Segments>,
+}
+
+/// The segments of a run.
+#[derive(Debug, Default)]
+struct Segments {
+    ids: BTreeSet<RunId>,
+    nodes: usize,
 }
 
 impl Run {
@@ -97,17 +109,37 @@ impl Memory {
             let Some(Reverse((_, run))) = ended.pop() else { return forgotten };
             drop(ended);
             // The id may have been forgotten and taken again by a run that goes on, or that is kept for longer.
-            let is_due = |run: Arc<Run>| run.until.get().is_some_and(|until| *until <= now);
-            let over = self.run(run).is_some_and(is_due);
-            forgotten += usize::from(over && self.forget_now(run));
+            let Some(known) = self.run(run) else { continue };
+            if known.until.get().is_none_or(|until| *until > now) {
+                continue;
+            }
+            if !self.segments_have_ended(&known) {
+                let again = known.retention.unwrap_or(LOOK_AGAIN_MAX).min(LOOK_AGAIN_MAX);
+                // Not before the next sweep, whatever its time is.
+                let again = after(again.max(Duration::from_millis(1)));
+                lock(&self.0.ended).push(Reverse((again, run)));
+                continue;
+            }
+            forgotten += usize::from(self.forget_now(run));
         }
     }
 
     fn forget_now(&self, run: RunId) -> bool {
         let forgotten = self.0.runs.remove(&run);
+        if let Some((_, run)) = &forgotten {
+            for segment in std::mem::take(&mut *lock(&run.segments)).ids {
+                self.forget_now(segment);
+            }
+        }
         // Whoever waits for a change looks again, and finds nothing.
         forgotten.iter().for_each(|(_, run)| run.touch());
         forgotten.is_some()
+    }
+
+    /// What failed inside a segment is the end of its leaf; what goes on there all the same is not cut off.
+    fn segments_have_ended(&self, run: &Run) -> bool {
+        let segments = lock(&run.segments).ids.clone();
+        segments.into_iter().filter_map(|segment| self.run(segment)).all(|segment| segment.status().ended())
     }
 
     fn run(&self, run: RunId) -> Option<Arc<Run>> {
@@ -124,7 +156,7 @@ impl Store for Memory {
             Entry::Vacant(free) => {
                 let (mut state, released) = RunState::start(&run.plan);
                 let is_ready = run.starts_with(&released);
-                let NewRun { id, plan, starts, retention } = run;
+                let NewRun { id, plan, starts, retention, origin } = run;
                 if !released.is_empty() && is_ready {
                     self.enqueue(starts.into_iter().filter(|leaf| state.dispatch(leaf.release)));
                 } else if !released.is_empty() {
@@ -140,6 +172,8 @@ impl Store for Memory {
                     state,
                     version,
                     progress: Mutex::default(),
+                    origin,
+                    segments: Mutex::default(),
                 });
                 if ended {
                     self.keep(id, &run);
@@ -255,9 +289,40 @@ impl Store for Memory {
         Ok(self.run(run).map(|run| lock(&run.state).phases().collect()))
     }
 
+    async fn grow(
+        &self,
+        root: RunId,
+        segment: RunId,
+        nodes: usize,
+        nodes_max: usize,
+    ) -> Result<Grown, BackendError> {
+        let Some(run) = self.run(root) else { return Ok(Grown::Unknown) };
+        let mut segments = lock(&run.segments);
+        if segments.ids.contains(&segment) {
+            return Ok(Grown::Noted);
+        }
+        if run.plan.len() + segments.nodes + nodes > nodes_max {
+            return Ok(Grown::Full);
+        }
+        segments.ids.insert(segment);
+        segments.nodes += nodes;
+        Ok(Grown::Noted)
+    }
+
+    async fn segments(&self, run: RunId) -> Result<Vec<RunId>, BackendError> {
+        Ok(self.run(run).map(|run| lock(&run.segments).ids.iter().copied().collect()).unwrap_or_default())
+    }
+
+    async fn origin(&self, run: RunId) -> Result<Option<Origin>, BackendError> {
+        Ok(self.run(run).and_then(|run| run.origin))
+    }
+
     async fn list(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunId>, BackendError> {
         let older = |run: &RunId| before.is_none_or(|before| *run < before);
-        let mut runs: Vec<RunId> = self.0.runs.iter().map(|run| *run.key()).filter(older).collect();
+        let mut runs: Vec<RunId> = {
+            let listed = self.0.runs.iter().filter(|run| run.origin.is_none());
+            listed.map(|run| *run.key()).filter(older).collect()
+        };
         runs.sort_unstable_by(|a, b| b.cmp(a));
         runs.truncate(max);
         Ok(runs)

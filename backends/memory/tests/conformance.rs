@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use celeriac_backends::Backend;
 use celeriac_conformance::Subject;
 use celeriac_conformance::differential::Differential;
+use celeriac_conformance::whole::Runs;
 use celeriac_memory::Memory;
 
 struct InMemory(Memory);
@@ -34,6 +35,11 @@ async fn completions_that_come_three_times_count_once_in_every_chord() {
     let count = std::env::var("CELERIAC_DUPLICATES_COUNT");
     let count = count.map_or(10_000, |count| count.parse().expect("CELERIAC_DUPLICATES_COUNT is a number"));
     celeriac_conformance::duplicates::check(&Memory::new(), 1, count).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_grow_also_when_every_report_comes_three_times() {
+    celeriac_conformance::growth::check(Memory::new(), Runs::Once).await;
 }
 
 /// The differential test finds nothing between the reference and itself: what it finds elsewhere is a difference.

@@ -4,6 +4,7 @@
 //! celeriac:{<run>}:run       hash    all of one run: see below
 //! celeriac:{<run>}:states    string  one byte per node, W R D S F, when there are many nodes
 //! celeriac:{<run>}:plan      string  the plan as bytes, when it is large
+//! celeriac:{<run>}:segments  hash    of an outermost run: segment's id in bytes → how many nodes it has; n → nodes in all
 //! celeriac:{<run>}:stage:…           parts of a large run before it is visible; they expire
 //! celeriac:{q:<name>}:stream stream  leaves (m: task id, attempt, message)
 //! celeriac:{q:<name>}:again  list    entries that were given out before and are to be taken first
@@ -13,7 +14,7 @@
 //! celeriac:{q:<name>}:done…          stream and again of the reports (c: task id, attempt, outcome)
 //! celeriac:{events}:…                stream and again of the submissions (s: run id)
 //! celeriac:{events}:queues   set     the names of the queues, and of each of their other lanes: name, ^A, place
-//! celeriac:{events}:runs     zset    the ids of all runs in bytes, in their order
+//! celeriac:{events}:runs     zset    the ids of all runs but segments in bytes, in their order
 //! celeriac:{events}:ended    zset    runs that have ended → when they are to be forgotten, in ms
 //! celeriac:{events}:intents  zset    on a Cluster, runs about to be stored → since when, in ms
 //! ```
@@ -22,8 +23,8 @@
 //!
 //! ```text
 //! m          what changes with every step, packed (`meta.rs`)
-//! s          one byte per node, when there are few: W waits, R released, D dispatched, S succeeded, F failed; what is R
-//!            is the outbox
+//! s          one byte per node, when there are few: W waits, R released, D dispatched, P replaced, S succeeded, F
+//!            failed; what is R is the outbox
 //! p          the plan as bytes, when it is small
 //! w          whom each leaf counts down, when there are very few: settling such a run takes no plan
 //! o<node>    the outcome of a leaf, or, until it has one, of the attempt that asked for another
@@ -32,6 +33,7 @@
 //! a<node>    the current attempt, where it is not the first
 //! x<scope>   the node whose failure closed the scope
 //! j<node>    whom a join counts down
+//! u          of a segment, the leaf it stands for and the outermost run
 //! ```
 //!
 //! What stands in braces decides the slot in a Redis Cluster. Nothing of a live run expires.
@@ -54,6 +56,7 @@ pub(crate) struct RunKeys {
     pub(crate) hash: String,
     pub(crate) states: String,
     pub(crate) plan: String,
+    pub(crate) segments: String,
 }
 
 /// The keys of one line: a stream, and what is to be taken before its new entries.
@@ -72,7 +75,7 @@ impl Keys {
 
     pub(crate) fn run(&self, run: RunId) -> RunKeys {
         let key = |what: &str| format!("{}:{{{run}}}:{what}", self.0);
-        RunKeys { hash: key("run"), states: key("states"), plan: key("plan") }
+        RunKeys { hash: key("run"), states: key("states"), plan: key("plan"), segments: key("segments") }
     }
 
     /// A lane of a queue. The stream of the lane that most leaves take is also the channel of the queue's hints.

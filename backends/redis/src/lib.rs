@@ -30,6 +30,7 @@ mod dispatch;
 mod error;
 mod events;
 mod fresh;
+mod growth;
 mod hints;
 mod keys;
 mod lines;

@@ -37,6 +37,7 @@ scripts! {
     FIRE "fire.lua" + "channel.lua"
     PROGRESS "progress.lua"
     FORGET "forget.lua"
+    GROW "grow.lua"
     TAKE "take.lua"
     HAND_BACK "hand_back.lua" + "channel.lua"
     RENEW "renew.lua"

@@ -351,6 +351,8 @@ fn read(reply: &[u8]) -> Result<Answer, BackendError> {
     let verdict = |letter: char| match letter {
         'A' => Ok(Verdict::Accepted),
         'Y' => Ok(Verdict::Retried),
+        'P' => Ok(Verdict::Replaced),
+        'Q' => Ok(Verdict::ReplacedBefore),
         'D' => Ok(Verdict::Duplicate),
         'O' => Ok(Verdict::Stale),
         'X' => Ok(Verdict::Refused),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{
-    Advance, Advanced, BackendError, Dispatch, Known, NewRun, Progress, RunStatus, Store, Submitted,
+    Advance, Advanced, BackendError, Dispatch, Grown, Known, NewRun, Origin, Progress, RunStatus, Store,
+    Submitted,
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::ScopeNo;
@@ -23,6 +24,20 @@ use crate::settle::{node_no, scope_field};
 
 /// So many outcomes are read along with a run's status.
 const READ_ALONG: usize = 32;
+
+/// A run whose time is over, and of which a segment goes on, is looked at again after its time, or this when it is less.
+const LOOK_AGAIN_MAX_MS: u64 = 60_000;
+
+/// What became of a run that was to be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Forgotten {
+    /// It was there and is gone.
+    Gone,
+    /// It was not there, or goes on.
+    Nothing,
+    /// Its time is over, and a segment of it goes on.
+    Kept,
+}
 
 /// A sweep forgets at most so many runs; the next one goes on.
 const FORGOTTEN_MAX: usize = 10_000;
@@ -241,6 +256,24 @@ impl Store for RedisBackend {
         phases.map(Some).ok_or_else(|| corrupt("phases", run))
     }
 
+    async fn grow(
+        &self,
+        root: RunId,
+        segment: RunId,
+        nodes: usize,
+        nodes_max: usize,
+    ) -> Result<Grown, BackendError> {
+        self.note_segment(root, segment, nodes, nodes_max).await
+    }
+
+    async fn segments(&self, run: RunId) -> Result<Vec<RunId>, BackendError> {
+        self.segments_of(run).await
+    }
+
+    async fn origin(&self, run: RunId) -> Result<Option<Origin>, BackendError> {
+        self.origin_of(run).await
+    }
+
     async fn list(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunId>, BackendError> {
         let from =
             before.map_or_else(|| b"+".to_vec(), |run| [&b"("[..], &run.uuid().as_bytes()[..]].concat());
@@ -251,9 +284,9 @@ impl Store for RedisBackend {
     }
 
     async fn forget(&self, run: RunId) -> Result<bool, BackendError> {
-        let was_there = self.forget_run(run, "any").await?;
+        let forgotten = self.forget_run(run, "any").await?;
         self.drop_from_list(run).await?;
-        Ok(was_there)
+        Ok(forgotten == Forgotten::Gone)
     }
 }
 
@@ -315,27 +348,58 @@ impl RedisBackend {
             let now = self.now_ms().await?;
             let mut cmd = redis::cmd("ZRANGEBYSCORE");
             cmd.arg(link.keys.ended()).arg("-inf").arg(now).arg("LIMIT").arg(0).arg(SLICE);
-            let due: Vec<Vec<u8>> = link.ask("sweep", &cmd).await?;
+            let mut due: Vec<Vec<u8>> = link.ask("sweep", &cmd).await?;
+            let is_last = due.len() < SLICE;
             let runs: Vec<RunId> = due.iter().filter_map(|run| run_of(run)).collect();
             let gone = futures::future::try_join_all(runs.iter().map(|run| self.forget_run(*run, "ended")));
-            forgotten += gone.await?.into_iter().filter(|gone| *gone).count();
+            let gone = gone.await?;
+            forgotten += gone.iter().filter(|gone| **gone == Forgotten::Gone).count();
+            let kept = runs.iter().zip(&gone).filter(|(_, gone)| **gone == Forgotten::Kept);
+            let kept: Vec<(RunId, Vec<u8>)> =
+                kept.map(|(run, _)| (*run, run.uuid().as_bytes().to_vec())).collect();
+            due.retain(|run| !kept.iter().any(|(_, kept)| kept == run));
+            for (run, id) in kept {
+                let time_ms = self.meta(run, "sweep").await?.map_or(0, |meta| meta.retention_ms);
+                let again = now + time_ms.clamp(1, LOOK_AGAIN_MAX_MS);
+                let mut cmd = redis::cmd("ZADD");
+                link.ask::<()>("sweep", cmd.arg(link.keys.ended()).arg(again).arg(id)).await?;
+            }
             // Only now: who dies before this leaves them to the next sweep.
             if !due.is_empty() {
                 link.ask::<()>("sweep", redis::cmd("ZREM").arg(link.keys.runs()).arg(&due)).await?;
                 link.ask::<()>("sweep", redis::cmd("ZREM").arg(link.keys.ended()).arg(&due)).await?;
             }
-            if due.len() < SLICE {
+            if is_last {
                 break;
             }
         }
         Ok(forgotten)
     }
 
-    async fn forget_run(&self, run: RunId, which: &str) -> Result<bool, BackendError> {
+    /// Forgets a run with its segments, which go first: who dies in between leaves them to the next time.
+    async fn forget_run(&self, run: RunId, which: &str) -> Result<Forgotten, BackendError> {
+        match self.forget_alone(run, which).await? {
+            0 => return Ok(Forgotten::Nothing),
+            1 => return Ok(Forgotten::Gone),
+            _ => {}
+        }
+        let segments = self.segments_of(run).await?;
+        if which == "ended" && !self.have_ended(&segments).await? {
+            return Ok(Forgotten::Kept);
+        }
+        for slice in segments.chunks(SLICE) {
+            let gone = slice.iter().map(|segment| self.forget_alone(*segment, "all"));
+            futures::future::try_join_all(gone).await?;
+        }
+        let was_there = self.forget_alone(run, "all").await? == 1;
+        Ok(if was_there { Forgotten::Gone } else { Forgotten::Nothing })
+    }
+
+    async fn forget_alone(&self, run: RunId, which: &str) -> Result<u8, BackendError> {
         self.plans().remove(run);
         let (link, keys) = (self.link(), self.link().keys.run(run));
         link.run("forget", &FORGET, |script| {
-            script.key(&keys.hash).key(&keys.states).key(&keys.plan).arg(which);
+            script.key(&keys.hash).key(&keys.states).key(&keys.plan).key(&keys.segments).arg(which);
             script.arg(format!("{}{}", link.keys.changes(), Keys::change_channel(run)));
             // As the settle script hints at a run that is decided.
             script.arg(&(run.uuid().as_u128() | 1).to_be_bytes()[..]);
@@ -389,7 +453,7 @@ fn add_outcomes(
 }
 
 /// A run in a list: its id in bytes.
-fn run_of(bytes: &[u8]) -> Option<RunId> {
+pub(crate) fn run_of(bytes: &[u8]) -> Option<RunId> {
     RunId::from_uuid(uuid::Uuid::from_slice(bytes).ok()?).ok()
 }
 
@@ -399,12 +463,14 @@ pub(crate) fn phase_byte(phase: Phase) -> u8 {
         Phase::Waiting => b'W',
         Phase::Released => b'R',
         Phase::Dispatched => b'D',
+        Phase::Replaced => b'P',
         Phase::Succeeded => b'S',
         Phase::Failed => b'F',
     }
 }
 
 fn phase(byte: u8) -> Option<Phase> {
-    let all = [Phase::Waiting, Phase::Released, Phase::Dispatched, Phase::Succeeded, Phase::Failed];
+    use Phase::{Dispatched, Failed, Released, Replaced, Succeeded, Waiting};
+    let all = [Waiting, Released, Dispatched, Replaced, Succeeded, Failed];
     all.into_iter().find(|phase| phase_byte(*phase) == byte)
 }

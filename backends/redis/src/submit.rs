@@ -61,6 +61,8 @@ struct Parts {
     /// Fields of the hash besides `m`, `s` and `p`.
     fields: Vec<(String, Vec<u8>)>,
     starts: Vec<Dispatch>,
+    /// Segments are not.
+    is_listed: bool,
 }
 
 impl Parts {
@@ -79,6 +81,9 @@ impl Parts {
         fields.extend(counts.map(|(node, seen)| (format!("c{node}"), seen.to_string().into_bytes())));
         if plan.len() <= WIRED_NODES {
             fields.push(("w".to_owned(), rmp_serde::to_vec(&whole(plan)).expect(pack)));
+        }
+        if let Some(origin) = &new.origin {
+            fields.push(("u".to_owned(), rmp_serde::to_vec(origin).expect("ids have a MessagePack form")));
         }
         let bytes = plan.encode();
         let meta = Meta {
@@ -99,7 +104,8 @@ impl Parts {
         let states = phases.into_iter().map(phase_byte).collect();
         // All or none: else a coordinator queues them.
         let starts = if new.starts_with(&released) { new.starts.clone() } else { Vec::new() };
-        Self { id: new.id, meta, plan: bytes, states, fields, starts }
+        let is_listed = new.origin.is_none();
+        Self { id: new.id, meta, plan: bytes, states, fields, starts, is_listed }
     }
 
     fn bytes(&self) -> usize {
@@ -197,7 +203,8 @@ async fn submit_small(
                 let over = (open == 0 && retention_ms > 0).then(|| retention_ms.to_string());
                 let is_owed = parts.meta.owed > 0 && !is_cluster;
                 script.arg(&parts.id.uuid().as_bytes()[..]);
-                script.arg(over.unwrap_or_default()).arg(u8::from(is_owed)).arg(3 + parts.fields.len());
+                script.arg(over.unwrap_or_default()).arg(u8::from(is_owed)).arg(u8::from(parts.is_listed));
+                script.arg(3 + parts.fields.len());
                 script.arg("m").arg(&parts.meta.pack()[..]).arg("s").arg(&parts.states);
                 script.arg("p").arg(&parts.plan);
                 for (name, value) in &parts.fields {
@@ -227,7 +234,8 @@ async fn submit_small(
 impl RedisBackend {
     pub(crate) async fn submit_run(&self, new: NewRun) -> Result<Submitted, BackendError> {
         let parts = Parts::new(&new);
-        let listener = self.link().hints.listen_from_the_start(new.id);
+        // Nobody waits for a segment.
+        let listener = parts.is_listed.then(|| self.link().hints.listen_from_the_start(new.id));
         let (meta, digest) = (parts.meta, parts.meta.digest);
         let is_new = if self.link().is_cluster() {
             self.submit_apart(parts).await?
@@ -244,7 +252,7 @@ impl RedisBackend {
         };
         if is_new {
             self.plans().insert(new.id, digest, new.plan);
-            self.0.fresh.put(new.id, listener);
+            listener.into_iter().for_each(|listener| self.0.fresh.put(new.id, listener));
             return Ok(Submitted::Accepted);
         }
         match self.meta(new.id, "submit").await? {
@@ -258,14 +266,19 @@ impl RedisBackend {
     /// On a Cluster: notes the intent, stores, announces.
     async fn submit_apart(&self, mut parts: Parts) -> Result<bool, BackendError> {
         let (link, id, meta) = (self.link(), parts.id, parts.meta);
-        let now: u64 = link
-            .run("submit", &INTEND, |script| {
+        // A segment is submitted again by whoever gets the event that asked for it, until it is announced.
+        let intent: Option<u64> = if parts.is_listed {
+            let noted = link.run("submit", &INTEND, |script| {
                 script.key(link.keys.runs()).key(link.keys.intents()).arg(&id.uuid().as_bytes()[..]);
-            })
-            .await?;
+            });
+            Some(noted.await?)
+        } else {
+            None
+        };
         parts.starts.clear();
         let is_new = if parts.is_small() {
-            let mut answers = submit_small(link, &[parts], Some(now + STORED_WITHIN_MS)).await?;
+            let mut answers =
+                submit_small(link, &[parts], intent.map(|noted| noted + STORED_WITHIN_MS)).await?;
             answers.pop().unwrap_or_else(|| Err(try_again(id)))?
         } else {
             self.submit_large(&parts).await?
@@ -319,7 +332,7 @@ impl RedisBackend {
                 }
                 script.arg(&id.uuid().as_bytes()[..]).arg(&parts.meta.pack()[..]);
                 script.arg(if is_inline { &[][..] } else { &parts.states });
-                script.arg(fields.len()).arg(parts.plan.len());
+                script.arg(fields.len()).arg(parts.plan.len()).arg(u8::from(parts.is_listed));
             })
             .await?;
         match answer.as_str() {

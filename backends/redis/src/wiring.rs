@@ -69,12 +69,14 @@ const SUCCESS: u8 = 0;
 const FAILURE: u8 = 1;
 const RETRY: u8 = 2;
 const NO_LEAF: u8 = 3;
+const REPLACE: u8 = 4;
 
 /// A completion without what a plan says.
 pub(crate) fn bare(completion: &Completion) -> Written {
     let kind = match completion.outcome.state() {
         TaskState::Success => SUCCESS,
         TaskState::Retry => RETRY,
+        TaskState::Started => REPLACE,
         _ => FAILURE,
     };
     Written::Bare(completion.task_id.node().number(), completion.attempt, kind)
@@ -92,6 +94,7 @@ pub(crate) fn wired(plan: &Plan, completion: &Completion) -> Written {
             Written::Success(number, completion.attempt, SUCCESS, is_output, successors(plan, node))
         }
         TaskState::Retry => Written::Bare(number, completion.attempt, RETRY),
+        TaskState::Started => Written::Bare(number, completion.attempt, REPLACE),
         _ => Written::Failure(number, completion.attempt, FAILURE, is_output, scopes(plan, node)),
     }
 }

@@ -15,6 +15,7 @@ use wildmatch::WildMatch;
 use crate::coordinator::compose;
 use crate::patience::{OUTAGE_MAX, outlast};
 use crate::registry::Refused;
+use crate::worker::Queues;
 use crate::{Coordinator, CoordinatorOptions, Handle, Registry, Submission, Worker, WorkerOptions};
 
 /// A named set of tasks on a backend. Cheap to clone.
@@ -266,7 +267,7 @@ impl App {
     pub async fn submit_plan_as<T>(&self, id: RunId, plan: Arc<Plan>) -> Result<Handle<T>, BackendError> {
         self.start_embedded_parts(&plan);
         let starts = first_leaves(&plan, id);
-        let new = NewRun { id, plan: plan.clone(), starts, retention: self.0.retention };
+        let new = NewRun { id, plan: plan.clone(), starts, retention: self.0.retention, origin: None };
         // The same again is the same run, whether or not the backend had stored it before it fell silent.
         outlast!(OUTAGE_MAX, self.0.backend.submit(new.clone()))?;
         Ok(Handle::new(id, plan, self.clone()))
@@ -278,7 +279,9 @@ impl App {
         let Some(options) = &self.0.embedded else { return };
         let mut up = self.0.up.lock().unwrap_or_else(PoisonError::into_inner);
         if up.as_ref().is_none_or(|(coordinator, worker)| coordinator.is_broken() || worker.is_broken()) {
-            *up = Some((self.coordinator(CoordinatorOptions::default()), self.worker(options.clone())));
+            let worker = self.worker(options.clone());
+            let served = Some(worker.queues());
+            *up = Some((self.coordinator_for(CoordinatorOptions::default(), served), worker));
         }
         let (_, worker) = up.as_ref().expect("both were just started");
         plan.queues().iter().for_each(|queue| worker.add_queue(queue));
@@ -313,7 +316,11 @@ impl App {
 
     /// Starts a coordinator in the current tokio runtime. It needs none of the app's tasks.
     pub fn coordinator(&self, options: CoordinatorOptions) -> Coordinator {
-        Coordinator::start(self.0.backend.clone(), options)
+        self.coordinator_for(options, None)
+    }
+
+    fn coordinator_for(&self, options: CoordinatorOptions, served: Option<Arc<Queues>>) -> Coordinator {
+        Coordinator::start(self.0.backend.clone(), options, self.0.limits, served)
     }
 }
 
@@ -412,7 +419,7 @@ const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 const STARTS_MAX: usize = 100;
 
 /// The leaves a run starts with, ready to be queued; none when there are many.
-fn first_leaves(plan: &Plan, run: RunId) -> Vec<Dispatch> {
+pub(crate) fn first_leaves(plan: &Plan, run: RunId) -> Vec<Dispatch> {
     let starts = plan.starts().filter(|node| plan.leaf(*node).is_some()).take(STARTS_MAX + 1);
     let releases: Vec<Release> = starts.map(|node| Release { node, attempt: 1 }).collect();
     if releases.len() > STARTS_MAX {

@@ -4,6 +4,8 @@
 //! is not acknowledged comes again, to any of them. The order of its steps is what makes that safe: settle, dispatch,
 //! and only then acknowledge.
 
+mod growth;
+
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -14,13 +16,17 @@ use celeriac_backends::{
 };
 use celeriac_engine::plan::{Composer, Results, ScopeNo, retry_of};
 use celeriac_engine::{Plan, Release};
-use celeriac_primitives::{Completion, LeafOptions, NodeNo, Outcome, RunId, TaskMessage, TaskState, When};
+use celeriac_primitives::{
+    Completion, LeafOptions, Limits, NodeNo, Outcome, RunId, TaskMessage, TaskState, When,
+};
 use futures::stream::{self, StreamExt};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::patience::{insist, pause};
+use crate::worker::Queues;
+use growth::Step;
 
 /// A coordinator that runs in the background. Dropping it stops it; what it has not acknowledged goes to another.
 #[derive(Debug)]
@@ -56,10 +62,18 @@ impl Default for CoordinatorOptions {
 }
 
 impl Coordinator {
-    pub(crate) fn start(backend: Arc<dyn Backend>, options: CoordinatorOptions) -> Self {
+    /// `limits` bound what runs in the place of leaves; `served` are the queues of an embedded app's worker, which has
+    /// to serve those that such canvases name.
+    pub(crate) fn start(
+        backend: Arc<dyn Backend>,
+        options: CoordinatorOptions,
+        limits: Limits,
+        served: Option<Arc<Queues>>,
+    ) -> Self {
         let stop = CancellationToken::new();
         let timer_set = Arc::new(Notify::new());
-        let driver = Driver { backend: backend.clone(), options, stop: stop.clone(), timer_set };
+        let driver =
+            Driver { backend: backend.clone(), options, limits, served, stop: stop.clone(), timer_set };
         let tasks = [
             tokio::spawn(driver.clone().follow_events()),
             tokio::spawn(driver.clone().fire_timers()),
@@ -117,6 +131,8 @@ const EVENTS_WAIT: Duration = Duration::from_secs(60);
 struct Driver {
     backend: Arc<dyn Backend>,
     options: CoordinatorOptions,
+    limits: Limits,
+    served: Option<Arc<Queues>>,
     stop: CancellationToken,
     /// A leaf with a timer was dispatched: it may be the next to fire.
     timer_set: Arc<Notify>,
@@ -178,25 +194,32 @@ impl Driver {
         let mut runs = by_run(events);
         self.prepare(&mut runs);
         let mut settle: Vec<Advance> = Vec::with_capacity(runs.len());
+        // Events that the store must not acknowledge itself.
+        let mut kept: Vec<Vec<EventId>> = Vec::with_capacity(runs.len());
         let mut owed: Vec<(RunId, Owed, Vec<EventId>)> = Vec::new();
-        for (run, submitted, advance) in runs {
+        for (run, submitted, mut advance) in runs {
             if !submitted.is_empty() {
                 owed.push((run, Owed::Outbox, submitted));
             }
             if !advance.completions.is_empty() {
+                let may_grow = growth::may_grow(&advance);
+                kept.push(if may_grow { std::mem::take(&mut advance.events) } else { Vec::new() });
                 settle.push(advance);
             }
         }
         let answers = insist!(self.stop, self.backend.settle(&settle))?;
         let mut done = Vec::new();
-        for (Advance { run, events, .. }, answer) in settle.into_iter().zip(answers) {
+        for ((mut advance, kept), answer) in settle.into_iter().zip(kept).zip(answers) {
+            let (run, mut events) = (advance.run, std::mem::take(&mut advance.events));
+            events.extend(kept);
             match answer {
                 Ok(Advanced::Settled { settled, acknowledged }) => {
                     if settled.ended {
                         tracing::debug!(%run, "a run has ended");
                     }
-                    if !settled.released.is_empty() {
-                        owed.push((run, Owed::Released(settled.released), events));
+                    let step = Step::of(&advance, settled);
+                    if !step.is_done() {
+                        owed.push((run, Owed::Step(step), events));
                     } else if !acknowledged {
                         done.extend(events);
                     }
@@ -212,7 +235,7 @@ impl Driver {
         }
         let dispatched = stream::iter(owed).map(|(run, owed, events)| async move {
             let dispatched = match owed {
-                Owed::Released(released) => self.dispatch(run, &released).await,
+                Owed::Step(step) => self.follow(step).await,
                 Owed::Outbox => self.dispatch_outbox(run).await,
             };
             match dispatched {
@@ -298,9 +321,9 @@ impl Driver {
                 tracing::error!(%run, leaves = broken.len(), "results are missing from the store");
                 let batch = [Advance::new(run, broken)];
                 let answers = insist!(self.stop, self.backend.settle(&batch))?;
-                for answer in answers {
-                    let released = answer?.settled().map(|settled| settled.released).unwrap_or_default();
-                    Box::pin(self.dispatch(run, &released)).await?;
+                for (advance, answer) in batch.iter().zip(answers) {
+                    let Some(settled) = answer?.settled() else { continue };
+                    self.follow(Step::of(advance, settled)).await?;
                 }
             }
         }
@@ -365,8 +388,8 @@ impl Driver {
 enum Owed {
     /// All there is: it was just submitted.
     Outbox,
-    /// These leaves.
-    Released(Vec<Release>),
+    /// What follows from a step.
+    Step(Step),
 }
 
 /// Sorts events by run, in the order in which the runs come up, each with those that say that it was just submitted.

@@ -1,5 +1,6 @@
 //! A client's view of one run.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,9 @@ use celeriac_engine::advance::Phase;
 use celeriac_engine::render;
 use celeriac_engine::view::{Standing, standings};
 use celeriac_engine::{Plan, RunOutcome};
-use celeriac_primitives::{Failure, Json, JsonError, NodeNo, Outcome, RunId, TaskError, TaskName, TaskState};
+use celeriac_primitives::{
+    Failure, Json, JsonError, NodeNo, Outcome, RunId, TaskError, TaskId, TaskName, TaskState,
+};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
@@ -115,7 +118,7 @@ impl<T> Handle<T> {
         Ok(matches!(self.status().await?.outcome, RunOutcome::Failed(_)))
     }
 
-    /// Waits until nothing of the run is left to do, callbacks and error callbacks included. Outlasts a backend that
+    /// Waits until nothing of the run is left to do, callbacks, error callbacks and replacements included. Outlasts a backend that
     /// does not answer for up to 30 seconds at a time.
     ///
     /// # Errors
@@ -125,7 +128,31 @@ impl<T> Handle<T> {
         while !status.ended() {
             status = outlast!(OUTAGE_MAX, self.changed(status.version, POLL))?;
         }
-        Ok(())
+        // A segment may be decided, and so its leaf ended, while a part of it still runs and is replaced in its turn.
+        let mut seen: BTreeSet<RunId> = BTreeSet::new();
+        loop {
+            let segments = outlast!(OUTAGE_MAX, self.backend().segments(self.id))?;
+            let before = seen.len();
+            for segment in segments {
+                if !seen.contains(&segment) && self.segment_ended(segment).await? {
+                    seen.insert(segment);
+                }
+            }
+            if seen.len() == before {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for the end of a segment; `false` when it is not stored (yet).
+    async fn segment_ended(&self, segment: RunId) -> Result<bool, BackendError> {
+        let mut since = 0;
+        loop {
+            match outlast!(OUTAGE_MAX, self.backend().changed(segment, since, POLL))? {
+                Some(status) if !status.ended() => since = status.version,
+                status => return Ok(status.is_some()),
+            }
+        }
     }
 
     /// The run's value as JSON, waiting for it. Outlasts a backend that does not answer until `timeout` has passed;
@@ -216,6 +243,24 @@ impl<T> Handle<T> {
     pub async fn tree(&self) -> Result<String, BackendError> {
         let standings: Vec<Standing> = self.nodes().await?.into_iter().map(|node| node.standing).collect();
         Ok(render::tree(&self.plan, Some(&standings), render::FOLD_ABOVE))
+    }
+
+    /// The canvases that run, or ran, in the place of leaves, those within such canvases included: handles of runs of
+    /// their own, each with the leaf that it stands for.
+    ///
+    /// # Errors
+    /// When the backend does not answer.
+    pub async fn segments(&self) -> Result<Vec<(TaskId, Handle<Json>)>, BackendError> {
+        let mut found = Vec::new();
+        for segment in self.backend().segments(self.id).await? {
+            // One that was noted and not stored yet is none.
+            if let (Some(origin), Some(handle)) =
+                (self.backend().origin(segment).await?, self.app.run(segment).await?)
+            {
+                found.push((origin.leaf, handle));
+            }
+        }
+        Ok(found)
     }
 
     /// Removes everything the run owns from the store.

@@ -136,6 +136,26 @@ fn a_retry_raises_the_attempt_and_fences_the_old_one() {
 }
 
 #[test]
+fn a_leaf_that_was_replaced_ends_with_the_report_on_its_next_attempt_alone() {
+    let plan = dag(2, &[(0, 1)]);
+    let (mut state, first) = RunState::start(&plan);
+    let replace = Completion { outcome: Outcome::Replace(Json::null()), ..success(first[0]) };
+    let settled = state.settle(&plan, [replace.clone()]);
+    assert_eq!((settled.verdicts, settled.released), (vec![Verdict::Replaced], vec![]));
+    assert_eq!((state.phase(first[0].node), state.owed(), state.open()), (Some(Phase::Replaced), 0, 1));
+    let next = Release { attempt: 2, ..first[0] };
+    let retry = Completion { outcome: Outcome::retry(TaskError::new("E", "again")), ..success(next) };
+    let late = [replace, success(first[0]), failure(first[0]), retry];
+    let [stale, refused] = [Verdict::Stale, Verdict::Refused];
+    assert_eq!(state.settle(&plan, late).verdicts, [Verdict::ReplacedBefore, stale, stale, refused]);
+    state.check_invariants(&plan);
+    let settled = state.settle(&plan, [success(next), success(next)]);
+    assert_eq!(settled.verdicts, [Verdict::Accepted, Verdict::Duplicate]);
+    assert_eq!(settled.released.len(), 1);
+    state.check_invariants(&plan);
+}
+
+#[test]
 fn completions_of_nodes_that_were_never_released_are_refused() {
     let plan = dag(2, &[(0, 1)]);
     let (mut state, _) = RunState::start(&plan);

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use celeriac_primitives::{
-    Failure, Json, LeafOptions, NodeNo, Outcome, Piece, Retry, RunId, TaskMessage, TaskName,
+    Failure, Json, LeafOptions, NodeNo, Outcome, Path, Piece, Retry, RunId, Segment, TaskMessage, TaskName,
 };
 
 use super::{Edge, NodeKind, Plan, ScopeNo, Value};
@@ -126,11 +126,19 @@ impl Plan {
         Some(options.clone())
     }
 
-    /// A leaf's failure as data, when it has failed.
+    /// A leaf's failure as data, when it has failed. When a canvas ran in its place, that of the leaf which failed there.
     pub fn failure(&self, run: RunId, node: NodeNo, outcome: &Outcome) -> Option<Failure> {
+        let path = self.path(node);
+        if let Outcome::ReplacementFailed(inner) = outcome {
+            let path = path.child(Segment::Replacement).to_string();
+            // The outermost canvas has no path of its own.
+            let is_whole = inner.node == Path::root().to_string();
+            let node = if is_whole { path } else { format!("{path}.{}", inner.node) };
+            return Some(Failure { node, ..Failure::clone(inner) });
+        }
         Some(Failure {
             task_id: run.task(node),
-            node: self.path(node).to_string(),
+            node: path.to_string(),
             task: self.task(node)?.clone(),
             state: outcome.state(),
             error: outcome.error()?,

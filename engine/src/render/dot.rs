@@ -93,7 +93,7 @@ fn attributes(plan: &Plan, node: NodeNo) -> &'static str {
 fn fill(standing: Standing) -> &'static str {
     match standing {
         Standing::Waiting => "",
-        Standing::Open => ", style=filled, fillcolor=lightblue",
+        Standing::Open | Standing::Replaced => ", style=filled, fillcolor=lightblue",
         Standing::Succeeded => ", style=filled, fillcolor=palegreen",
         Standing::Failed => ", style=filled, fillcolor=salmon",
         Standing::Blocked(_) | Standing::NotNeeded => ", style=filled, fillcolor=lightgray",

@@ -181,6 +181,7 @@ fn standing_name(standing: Standing) -> &'static str {
     match standing {
         Standing::Waiting => "waiting",
         Standing::Open => "open",
+        Standing::Replaced => "replaced",
         Standing::Succeeded => "succeeded",
         Standing::Failed => "failed",
         Standing::Blocked(_) => "blocked",

@@ -86,7 +86,7 @@ const CLASSES: &str = "\
 fn class(standing: Standing) -> &'static str {
     match standing {
         Standing::Waiting => "",
-        Standing::Open => ":::open",
+        Standing::Open | Standing::Replaced => ":::open",
         Standing::Succeeded => ":::succeeded",
         Standing::Failed => ":::failed",
         Standing::Blocked(_) | Standing::NotNeeded => ":::idle",

@@ -169,7 +169,13 @@ impl Drawing<'_> {
                 Some(Segment::Header(_) | Segment::Body) => "chord".to_owned(),
                 Some(Segment::Chunk(_)) => "chunks".to_owned(),
                 // Several nodes of one place: an error callback that covers each member of a group.
-                Some(Segment::Link(_) | Segment::LinkError(_) | Segment::Finally(_) | Segment::Mapped)
+                Some(
+                    Segment::Link(_)
+                    | Segment::LinkError(_)
+                    | Segment::Finally(_)
+                    | Segment::Mapped
+                    | Segment::Replacement,
+                )
                 | None => String::new(),
             },
         };
@@ -183,6 +189,7 @@ impl Drawing<'_> {
             None => "",
             Some(Standing::Waiting) => "○ ",
             Some(Standing::Open) => "▶ ",
+            Some(Standing::Replaced) => "↳ ",
             Some(Standing::Succeeded) => "✓ ",
             Some(Standing::Failed) => "✗ ",
             Some(Standing::Blocked(by)) => return format!("⊘ n{node} {call} (n{by} failed)"),

@@ -3,6 +3,7 @@
 
 pub mod dispatch;
 pub mod events;
+pub mod growth;
 pub mod life;
 pub mod policies;
 pub mod queue;

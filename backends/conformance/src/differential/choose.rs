@@ -182,8 +182,14 @@ impl Chooser {
     fn plan(&mut self, model: &Model) -> (Canvas, Arc<Plan>) {
         let large = model.runs.values().filter(|run| run.plan.len() > LARGE_NODES).count();
         let seed = self.rng.next_u64();
-        let small =
-            Shape { depth_max: 3, leaves_max: 8, fail_percent: 0, callback_percent: 25, policy_percent: 50 };
+        let small = Shape {
+            depth_max: 3,
+            leaves_max: 8,
+            fail_percent: 0,
+            callback_percent: 25,
+            policy_percent: 50,
+            replace_percent: 0,
+        };
         let medium = Shape { fail_percent: 0, callback_percent: 12, ..Shape::default() };
         let canvas = match self.rng.below(100) {
             0..40 => random::canvas(seed, &small),
@@ -211,8 +217,14 @@ impl Chooser {
 
     /// A wide canvas: its width in the first step, in the last, in a header, or twice.
     fn wide(&mut self, seed: u64, from: u32, to: u32) -> Canvas {
-        let shape =
-            Shape { depth_max: 2, leaves_max: 6, fail_percent: 0, callback_percent: 30, policy_percent: 50 };
+        let shape = Shape {
+            depth_max: 2,
+            leaves_max: 6,
+            fail_percent: 0,
+            callback_percent: 30,
+            policy_percent: 50,
+            replace_percent: 0,
+        };
         let part = random::canvas(seed, &shape);
         let width = from + self.rng.below(to - from);
         let many = |count: u32| (0..count).map(|_| crate::bench::sig("a")).collect::<Vec<_>>();
@@ -243,7 +255,7 @@ impl Chooser {
     fn completions(&mut self, model: &Model, run: RunId) -> Vec<Completion> {
         let tracked = model.runs.get(&run);
         let open: Vec<NodeNo> = tracked.map_or_else(Vec::new, |tracked| {
-            let is_open = |phase| matches!(phase, Phase::Released | Phase::Dispatched);
+            let is_open = |phase| matches!(phase, Phase::Released | Phase::Dispatched | Phase::Replaced);
             let phases = tracked.state.phases().enumerate();
             phases.filter(|(_, phase)| is_open(*phase)).map(|(i, _)| NodeNo::from_index(i)).collect()
         });
@@ -255,7 +267,7 @@ impl Chooser {
             let many = [open.len() / 4, open.len() / 2, open.len()][self.pick(3)];
             completions.extend(self.some(&open, many).into_iter().map(|node| Completion {
                 task_id: run.task(node),
-                attempt: tracked.and_then(|run| run.state.attempt(node)).unwrap_or(1),
+                attempt: attempt_of(tracked, node),
                 outcome: if self.rng.percent(97) { self.success() } else { self.outcome() },
             }));
         }
@@ -273,7 +285,7 @@ impl Chooser {
     fn completion(&mut self, run: RunId, tracked: Option<&Tracked>, open: &[NodeNo]) -> Completion {
         let nodes = tracked.map_or(5, |tracked| tracked.plan.len());
         let any = NodeNo::from_index(self.pick(nodes.max(1)));
-        let attempt_of = |node| tracked.and_then(|tracked| tracked.state.attempt(node)).unwrap_or(1);
+        let attempt_of = |node| attempt_of(tracked, node);
         let open = self.choose(open).copied().unwrap_or(any);
         let (node, attempt) = match self.rng.below(100) {
             0..70 => (open, attempt_of(open)),
@@ -294,7 +306,7 @@ impl Chooser {
     /// Any way to end.
     fn outcome(&mut self) -> Outcome {
         let text = format!("because {} ✗", self.rng.below(1000));
-        match self.rng.below(16) {
+        match self.rng.below(18) {
             0 => Outcome::Ignored,
             1 => Outcome::Rejected(text),
             2 => Outcome::Revoked(text),
@@ -306,6 +318,7 @@ impl Chooser {
             8 => Outcome::Failed(TaskError::new("ValueError", text)),
             9..12 => Outcome::retry(TaskError::new("IOError", text)),
             12 => Outcome::Success(Json::string(&text)),
+            13 | 14 => Outcome::Replace(Json::string(&text)),
             _ => self.success(),
         }
     }
@@ -513,4 +526,11 @@ fn fake(run: RunId, release: Release, rng: &mut Rng) -> Dispatch {
         start: None,
         lane: lane_of(release.node),
     }
+}
+
+/// The attempt at a node on which somebody may report.
+fn attempt_of(tracked: Option<&Tracked>, node: NodeNo) -> u32 {
+    let attempt = tracked.and_then(|run| run.state.attempt(node)).unwrap_or(1);
+    let is_replaced = tracked.is_some_and(|run| run.state.phase(node) == Some(Phase::Replaced));
+    attempt + u32::from(is_replaced)
 }

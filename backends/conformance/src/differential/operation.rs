@@ -122,7 +122,7 @@ impl<T> Pair<T> {
 impl Submission {
     fn new_run(&self) -> NewRun {
         let Self { id, plan, starts, retention, .. } = self;
-        NewRun { id: *id, plan: plan.clone(), starts: starts.clone(), retention: *retention }
+        NewRun { id: *id, plan: plan.clone(), starts: starts.clone(), retention: *retention, origin: None }
     }
 }
 

@@ -1,7 +1,8 @@
 #!lua
 -- Makes a large run visible, whose parts were staged before under names of their own.
 -- KEYS: hash, states and plan of the run | staged hash and plan | on one Redis also: runs submissions
--- ARGV: id in bytes, m, states (empty: within m's hash), fields of the staged hash, bytes of the staged plan
+-- ARGV: id in bytes, m, states (empty: within m's hash), fields of the staged hash, bytes of the staged plan, whether
+--       to list it
 local hash, states, plan, staged_hash, staged_plan = unpack(KEYS, 1, 5)
 local function drop(answer)
   redis.call('UNLINK', staged_hash, staged_plan)
@@ -23,7 +24,7 @@ redis.call('PERSIST', plan)
 if ARGV[3] ~= '' then redis.call('SET', states, ARGV[3]) end
 redis.call('HSET', hash, 'm', ARGV[2])
 if KEYS[6] then
-  redis.call('ZADD', KEYS[6], 0, ARGV[1])
+  if ARGV[6] == '1' then redis.call('ZADD', KEYS[6], 0, ARGV[1]) end
   redis.call('XADD', KEYS[7], '*', 's', ARGV[1])
   redis.pcall('PUBLISH', KEYS[7], '')
 end

@@ -7,8 +7,8 @@
 --       in bytes, its channel, the digest of its plan (empty: the caller does not know the plan), completions, their
 --       outcomes, prepared leaves as node and place of its queue, one after the other (empty: none), their messages,
 --       how many events, place of the line and id of each event
--- A completion is {node, attempt, kind, is output, who waits}, kinds: 0 success, 1 failure, 2 retry, 3 not a leaf; of a
--- failure, who waits is a list of scopes {scope, does it go on, who waits for it}. Nodes that wait are written {first,
+-- A completion is {node, attempt, kind, is output, who waits}, kinds: 0 success, 1 failure, 2 retry, 3 not a leaf, 4
+-- replace; of a failure, who waits is a list of scopes {scope, does it go on, who waits for it}. Nodes that wait are written {first,
 -- how many, initial counter, is join}, one after the other: neighbours that wait for one thing each are released
 -- together. Who does not know the plan leaves out all after the kind.
 -- Returns for each run what became of it: see `settle.rs`.
@@ -172,14 +172,21 @@ local function settle(id, channel, digest, done, first_outcome, prepared, first_
     local verdict = 'X'
     if phase == 'S' or phase == 'F' then
       verdict, again = 'D', true
-    elseif phase == 'R' or phase == 'D' then
+    elseif phase == 'R' or phase == 'D' or phase == 'P' then
       local current = retries[node] or retried > 0 and tonumber(redis.call('HGET', hash, 'a' .. node) or 1) or 1
-      if attempt < current then
+      -- A leaf that was replaced hears of no worker any more: how the canvas ended comes as the next attempt.
+      if phase == 'P' then current = current + 1 end
+      if phase == 'P' and kind == 4 and attempt == current - 1 then
+        verdict = 'Q'
+      elseif attempt < current then
         verdict, again = 'O', true
-      elseif attempt == current then
+      elseif attempt == current and not (phase == 'P' and (kind == 2 or kind == 4)) then
         changes = true
         if phase == 'R' then owed = owed - 1 end
-        if kind == 2 then
+        if kind == 4 then
+          now[node] = 'P'
+          verdict = 'P'
+        elseif kind == 2 then
           if current == 1 then retried = retried + 1 end
           now[node], retries[node], owed = 'R', current + 1, owed + 1
           list[#list + 1] = node

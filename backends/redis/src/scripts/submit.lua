@@ -2,8 +2,8 @@
 -- Makes small runs visible, each with all that belongs to it and its first leaves in their queues, or not at all.
 -- KEYS: the hash of each run | on one Redis also: runs, submissions, ended, the stream of each queue
 -- ARGV: how many runs, the latest time by the clock of Redis in ms (empty: none), then for each run: its id in bytes,
---       retention in ms when it has ended already (else empty), whether to announce it, how many fields, the fields
---       and values, how many leaves, place of the queue and message of each leaf
+--       retention in ms when it has ended already (else empty), whether to announce it, whether to list it, how many
+--       fields, the fields and values, how many leaves, place of the queue and message of each leaf
 -- Returns for each run 1 when it is new, 0 when there is one with this id, or what is wrong.
 local count = tonumber(ARGV[1])
 local runs, submissions, ended = KEYS[count + 1], KEYS[count + 2], KEYS[count + 3]
@@ -19,14 +19,14 @@ end
 local is_any = redis.call('EXISTS', unpack(KEYS, 1, count)) > 0
 local answers, names, used, written, announced, at = {}, {}, {}, {}, false, 3
 for i = 1, count do
-  local id, retention, announce, fields = unpack(ARGV, at, at + 3)
-  local after = at + 4 + 2 * tonumber(fields)
+  local id, retention, announce, listed, fields = unpack(ARGV, at, at + 4)
+  local after = at + 5 + 2 * tonumber(fields)
   local leaves = tonumber(ARGV[after])
   local key, known = KEYS[i], 0
   if is_any or written[key] then known = redis.pcall('HLEN', key) end
   if known == 0 then
     written[key] = true
-    redis.call('HSET', key, unpack(ARGV, at + 4, after - 1))
+    redis.call('HSET', key, unpack(ARGV, at + 5, after - 1))
     for leaf = after + 1, after + 2 * leaves, 2 do
       local queue = tonumber(ARGV[leaf])
       redis.call('XADD', KEYS[count + 3 + queue], '*', 'm', ARGV[leaf + 1])
@@ -37,8 +37,10 @@ for i = 1, count do
       announced = true
     end
     if ended and retention ~= '' then redis.call('ZADD', ended, now + tonumber(retention), id) end
-    names[#names + 1] = 0
-    names[#names + 1] = id
+    if listed == '1' then
+      names[#names + 1] = 0
+      names[#names + 1] = id
+    end
   end
   answers[i] = type(known) == 'table' and known.err or known == 0 and 1 or 0
   at = after + 1 + 2 * leaves

@@ -51,6 +51,9 @@ const CANVASES: &[(&str, &str)] = &[
     ("chunks", "add.chunks([(i, i) for i in range(10)], 3) | xsum.s()"),
     ("errback", "chain(add.s(1, 2), group(fail.s(), add.s(1)), tsum.s()).on_error(echo.s())"),
     ("three levels", "group([chord([group([add.s(i, j), add.s(j, 1)]) | tsum.s() for j in range(2)], xsum.s()) for i in range(2)]) | xsum.s()"),
+    ("replaced leaves", "chord([add_replaced.s(1, 1), down.s(2), add.s(3, 3)], tsum.s()) | add.s(1)"),
+    ("replaced, and failing inside", "chain(add.s(1, 2), fail_replaced.s(), add.s(1)).on_error(echo.s())"),
+    ("replaced by nothing", "become.s(text='group()') | echo.s() | become.s(text='identity.s().link(echo.s())')"),
     ("empty header", "add.s(1, 1) | chord([], identity.s()) | echo.s()"),
 ];
 

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use celeriac_testkit::Server;
+use celeriac_conformance::whole::Runs;
+use celeriac_testkit::{Cluster, Server};
 
 use crate::backend::Backends;
 use crate::setting;
@@ -16,4 +17,14 @@ async fn completions_that_come_three_times_count_once_in_every_chord() {
     let seed = setting("CELERIAC_DUPLICATES_SEED", 1);
     celeriac_conformance::duplicates::check(&backend, seed, chords as u32).await;
     println!("{chords} chords in {:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_grow_also_when_every_report_comes_three_times() {
+    celeriac_conformance::growth::check(Server::shared().backend().await, Runs::Once).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_grow_also_when_every_report_comes_three_times_on_a_cluster() {
+    celeriac_conformance::growth::check(Cluster::shared().backend().await, Runs::AtLeastOnce).await;
 }

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use celeriac_dsl::{chord, task, tasks};
+use celeriac_dsl::{TaskContext, chord, task, tasks};
+use celeriac_primitives::TaskError;
 use celeriac_redis::RedisBackend;
 use celeriac_runtime::{App, CoordinatorOptions, WorkerOptions};
 use celeriac_testkit::Server;
@@ -31,6 +32,11 @@ async fn sum(numbers: Vec<i64>) -> i64 {
     numbers.iter().sum()
 }
 
+#[task(crate = celeriac_dsl, name = "retention.replaced")]
+async fn replaced(ctx: TaskContext, x: i64, y: i64) -> Result<i64, TaskError> {
+    ctx.replace(add.s((x, y)) | add.s(0))
+}
+
 /// What a server holds.
 #[derive(Debug, PartialEq, Eq)]
 struct Held {
@@ -44,7 +50,8 @@ async fn after_retention_keys_memory_and_consumers_are_back_where_they_were() {
     // On a busy machine there are slow commands, and their log takes memory.
     let server = Server::builder().without_aof().option("slowlog-log-slower-than", -1).start();
     let backend = RedisBackend::builder(server.url()).prefix("kept").connect().await.unwrap();
-    let app = App::builder("kept").tasks(tasks![add, sum]).backend(backend).retention(Some(RETENTION));
+    let app =
+        App::builder("kept").tasks(tasks![add, sum, replaced]).backend(backend).retention(Some(RETENTION));
     let app = app.build().unwrap();
     let options =
         CoordinatorOptions { sweep_every: Duration::from_millis(50), ..CoordinatorOptions::default() };
@@ -65,7 +72,7 @@ async fn after_retention_keys_memory_and_consumers_are_back_where_they_were() {
 async fn round(app: &App, server: &Server, runs: u64) {
     let workers: Vec<_> = (0..3).map(|_| app.worker(WorkerOptions::default())).collect();
     let runs = stream::iter(0..runs).map(|_| async move {
-        let run = app.submit(chord([add.s((1, 1)), add.s((2, 2))], sum.s(())) | add.s(1)).await.unwrap();
+        let run = app.submit(chord([add.s((1, 1)), replaced.s((2, 2))], sum.s(())) | add.s(1)).await.unwrap();
         assert_eq!(run.get().await.unwrap(), 7);
     });
     runs.buffer_unordered(100).collect::<Vec<()>>().await;

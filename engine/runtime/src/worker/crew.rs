@@ -50,7 +50,7 @@ pub(super) struct Crew {
 
 /// The queues a worker takes leaves from.
 #[derive(Debug)]
-pub(super) struct Queues {
+pub(crate) struct Queues {
     names: Mutex<Vec<Arc<str>>>,
     added: Notify,
 }
@@ -64,7 +64,7 @@ impl Queues {
         Self { names: Mutex::new(names), added: Notify::new() }
     }
 
-    pub(super) fn add(&self, name: &str) {
+    pub(crate) fn add(&self, name: &str) {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if !names.iter().any(|known| **known == *name) {
             names.push(name.into());
@@ -332,6 +332,9 @@ async fn lane(
         match outcome.state() {
             TaskState::Success => {
                 tracing::debug!(%run, %node, task = %message.task, attempt, "a leaf has succeeded");
+            }
+            TaskState::Started => {
+                tracing::debug!(%run, %node, task = %message.task, attempt, "a leaf asks for a canvas in its place");
             }
             // What went wrong may hold arguments: it is for whoever reads the run.
             state => tracing::info!(%run, %node, task = %message.task, attempt, %state, "a leaf has ended"),

@@ -89,6 +89,7 @@ async fn map(task: &TaskDef, message: &TaskMessage, context: TaskContext) -> Out
         let args = if message.call == Call::Map { Json::list([&item]) } else { item };
         match call(task, context.clone(), args, message.kwargs.clone()).await {
             Outcome::Success(value) => values.push(value),
+            Outcome::Replace(_) => return in_a_map(),
             other => return other,
         }
     }
@@ -96,8 +97,8 @@ async fn map(task: &TaskDef, message: &TaskMessage, context: TaskContext) -> Out
 }
 
 async fn call(task: &TaskDef, context: TaskContext, args: Json, kwargs: Json) -> Outcome {
-    let arguments = Arguments::new(args, kwargs);
-    match task.handler {
+    let (arguments, asked) = (Arguments::new(args, kwargs), context.clone());
+    let outcome = match task.handler {
         // The call itself is inside the future, so a panic before the first await is caught as well.
         Handler::Async(run) => {
             let future = AssertUnwindSafe(async move { run(context, arguments).await });
@@ -110,7 +111,8 @@ async fn call(task: &TaskDef, context: TaskContext, args: Json, kwargs: Json) ->
                 Err(error) => Outcome::Failed(TaskError::new("RuntimeError", error.to_string())),
             }
         }
-    }
+    };
+    asked.outcome(outcome)
 }
 
 /// Runs within the time limits: past the soft one the task is told, past the hard one it is dropped. A blocking task
@@ -195,6 +197,13 @@ fn chance(message: &TaskMessage) -> f64 {
     let mut hasher = DefaultHasher::new();
     (message.task_id, message.attempt).hash(&mut hasher);
     (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// A canvas stands for a whole leaf, and an item is only a part of one.
+fn in_a_map() -> Outcome {
+    let message = "an item of a map, a starmap or chunks cannot be replaced; call the task once for each item, in a \
+                   group";
+    Outcome::Failed(TaskError::new("ReplaceError", message))
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Outcome {

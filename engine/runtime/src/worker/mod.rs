@@ -22,7 +22,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::Registry;
-use crew::{Crew, Queues};
+use crew::Crew;
+pub(crate) use crew::Queues;
 use execute::Executor;
 
 /// A worker that runs in the background. Dropping it stops it where it is: what it had not finished goes to another
@@ -121,6 +122,11 @@ impl Worker {
     /// Takes leaves from this queue, too, from now on (Celery's `add_consumer`).
     pub fn add_queue(&self, queue: &str) {
         self.queues.add(queue);
+    }
+
+    /// The queues it serves, for those who may add some.
+    pub(crate) fn queues(&self) -> Arc<Queues> {
+        self.queues.clone()
     }
 
     /// Whether it has ended without being told to: its runtime is gone, or it panicked.

@@ -1,0 +1,120 @@
+//! Whole runs that grow, worked off by hand: what a worker reports comes three times.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac_backends::{Backend, DEFAULT_QUEUE, Delivery, WorkerId};
+use celeriac_engine::eager::Returned;
+use celeriac_engine::text;
+use celeriac_primitives::{Canvas, Completion, Json, Kwargs, Limits, Outcome, TaskId, TaskMessage};
+use celeriac_runtime::{App, CoordinatorOptions, GetError};
+
+use crate::tasks;
+use crate::whole::Runs;
+
+const LEASE: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs canvases of the suite's tasks, with small limits. Where queueing a leaf and noting that are two steps, it comes at
+/// least once: two coordinators that handle reports on the same leaf may both queue what follows.
+///
+/// # Panics
+/// When a promise is broken.
+pub async fn check(backend: impl Backend + Clone, runs: Runs) {
+    let limits = Limits { replacements_max: 3, run_nodes_max: 12, ..Limits::default() };
+    let app = App::builder("growth").backend(backend).limits(limits).build().expect("it has no tasks");
+    let _coordinators = [0, 1].map(|_| app.coordinator(CoordinatorOptions::default()));
+    let gives = async |canvas: &str, expect: &str| {
+        assert_eq!(
+            run(&app, canvas, runs).await.map(|value| value.to_string()),
+            Ok(expect.to_owned()),
+            "{canvas}"
+        );
+    };
+    let fails = async |canvas: &str, expect: &str| {
+        let error = run(&app, canvas, runs).await.expect_err(canvas);
+        assert!(error.starts_with(expect), "{canvas}: {error}");
+    };
+    gives("add_replaced.s(1, 2) | add.s(3)", "6").await;
+    gives("chord([down.s(2), add_replaced.s(1, 1)], tsum.s()) | add.s(1)", "5").await;
+    gives("become.s(text='group()') | identity.s()", "[]").await;
+    fails("fail_replaced.s().link_error(echo.s())", "replacement (fail) failed: ValueError: boom").await;
+    gives("down.s(3)", "3").await;
+    let deep = "replacement.chain[0].replacement.chain[0].replacement.chain[0] (down) failed: LimitError: a leaf was \
+                replaced more than 3 times in a row (replacements_max); let one task loop";
+    fails("down.s(4)", deep).await;
+    let full = "chain[1] (add_to_all) failed: LimitError: the run would have more than 12 nodes with its replacements \
+                (run_nodes_max); use chunks";
+    gives("identity.s([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]) | add_to_all.s(1)", "[2,3,4,5,6,7,8,9,10,11]").await;
+    fails("identity.s([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]) | add_to_all.s(1)", full).await;
+    let bodiless = r#"{"task":"celery.chord","kwargs":{"header":[],"body":null},"subtask_type":"chord"}"#;
+    fails(
+        &format!("become.s(canvas={})", bodiless.replace("null", "None")),
+        "canvas (become) failed: CompileError: the canvas that was returned cannot run: canvas: this chord has no body",
+    )
+    .await;
+}
+
+/// Runs a canvas to its end: its value, or why there is none.
+async fn run(app: &App, canvas: &str, runs: Runs) -> Result<Json, String> {
+    let canvas: Canvas = text::parse(canvas).expect("the canvas is well written");
+    let run = app.submit(canvas).await.expect("the canvas is accepted");
+    let mut called: BTreeMap<TaskId, u32> = BTreeMap::new();
+    let worked = async {
+        let ended = run.ended();
+        let mut ended = std::pin::pin!(ended);
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut ended => return ended.expect("the run is known"),
+                () = work(app.backend(), &mut called) => {}
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, worked).await.expect("a run ends");
+    let twice: Vec<_> = called.iter().filter(|(_, times)| **times != 1).collect();
+    assert!(twice.is_empty() || runs == Runs::AtLeastOnce, "leaves come once: {twice:?}");
+    let value = match run.get_json(None).await {
+        Ok(value) => Ok(value),
+        Err(GetError::Failed(failure)) => Err(failure.to_string()),
+        Err(error) => panic!("there is no value: {error}"),
+    };
+    let backend = app.backend();
+    let segments = backend.segments(run.id()).await.expect("reading works");
+    run.forget().await.expect("forgetting works");
+    for segment in segments {
+        assert!(backend.status(segment).await.expect("reading works").is_none(), "forgotten with its run");
+    }
+    value
+}
+
+/// Takes leaves and reports each three times.
+async fn work(backend: &Arc<dyn Backend>, called: &mut BTreeMap<TaskId, u32>) {
+    let (worker, queues) = (WorkerId::new("w"), [DEFAULT_QUEUE.into()]);
+    let taken = backend
+        .receive(&worker, &queues, 10, LEASE, SOON, celeriac_backends::LaneOrder::default())
+        .await
+        .expect("receive works");
+    let mut done = Vec::new();
+    for Delivery { id, message, .. } in taken {
+        *called.entry(message.task_id).or_default() += 1;
+        let completion =
+            Completion { task_id: message.task_id, attempt: message.attempt, outcome: execute(&message) };
+        done.extend((0..3).map(|_| (id.clone(), completion.clone())));
+    }
+    if !done.is_empty() {
+        backend.finish(&done).await.expect("finish works");
+    }
+}
+
+fn execute(message: &TaskMessage) -> Outcome {
+    let args: Vec<Json> = message.args.to().expect("arguments are a list");
+    let kwargs: Kwargs = message.kwargs.to().expect("keyword arguments are an object");
+    match tasks::run(message.task.as_str(), message.call, &args, &kwargs) {
+        Ok(Returned::Value(value)) => Outcome::Success(value),
+        Ok(Returned::Replace(canvas)) => Outcome::Replace(Json::from_compact(canvas.to_json())),
+        Err(error) => Outcome::Failed(error),
+    }
+}

@@ -1,0 +1,76 @@
+//! Segments: what a run owns besides itself.
+//!
+//! A segment is stored like any run, but for its place in the list of runs. The outermost run knows all of its segments
+//! before they are stored, so forgetting it forgets them; on a Cluster they are in other slots.
+
+use celeriac_backends::{BackendError, Grown, Origin};
+use celeriac_primitives::RunId;
+
+use crate::RedisBackend;
+use crate::error::corrupt;
+use crate::scripts::{GROW, SLICE};
+use crate::store::run_of;
+
+impl RedisBackend {
+    pub(crate) async fn note_segment(
+        &self,
+        root: RunId,
+        segment: RunId,
+        nodes: usize,
+        nodes_max: usize,
+    ) -> Result<Grown, BackendError> {
+        let keys = self.link().keys.run(root);
+        let noted: i64 = self
+            .link()
+            .run("grow", &GROW, |script| {
+                script.key(&keys.hash).key(&keys.segments);
+                script.arg(&segment.uuid().as_bytes()[..]).arg(nodes).arg(nodes_max);
+            })
+            .await?;
+        match noted {
+            1 => Ok(Grown::Noted),
+            0 => Ok(Grown::Full),
+            _ => Ok(Grown::Unknown),
+        }
+    }
+
+    pub(crate) async fn segments_of(&self, run: RunId) -> Result<Vec<RunId>, BackendError> {
+        let key = self.link().keys.run(run).segments;
+        let (mut cursor, mut segments) = ("0".to_owned(), Vec::new());
+        loop {
+            let mut cmd = redis::cmd("HSCAN");
+            cmd.arg(&key).arg(&cursor).arg("COUNT").arg(SLICE);
+            let (next, fields): (String, Vec<Vec<u8>>) = self.link().ask("segments", &cmd).await?;
+            // Besides the ids there is a count.
+            segments.extend(fields.chunks(2).filter_map(|field| run_of(&field[0])));
+            cursor = next;
+            if cursor == "0" {
+                break;
+            }
+        }
+        segments.sort_unstable();
+        segments.dedup();
+        Ok(segments)
+    }
+
+    pub(crate) async fn origin_of(&self, run: RunId) -> Result<Option<Origin>, BackendError> {
+        let key = self.link().keys.run(run).hash;
+        let origin: Option<Vec<u8>> = self.link().ask("origin", redis::cmd("HGET").arg(key).arg("u")).await?;
+        let read = |bytes: Vec<u8>| {
+            rmp_serde::from_slice(&bytes).map_err(|error| corrupt("origin", run).source(error))
+        };
+        origin.map(read).transpose()
+    }
+
+    /// What failed inside a segment is the end of its leaf; what goes on there all the same is not cut off.
+    pub(crate) async fn have_ended(&self, segments: &[RunId]) -> Result<bool, BackendError> {
+        for slice in segments.chunks(SLICE) {
+            let metas = slice.iter().map(|segment| self.meta(*segment, "sweep"));
+            let metas = futures::future::try_join_all(metas).await?;
+            if metas.into_iter().flatten().any(|meta| meta.open > 0) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

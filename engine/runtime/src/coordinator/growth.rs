@@ -1,0 +1,204 @@
+//! Growing: a leaf that returned a canvas is replaced by a segment, and a segment that is decided ends its leaf.
+//!
+//! ```text
+//! report "replace" ─► settle: the leaf is replaced ─► note the segment at the outermost run ─► submit it ─► acknowledge
+//! a segment's last report ─► settle: decided ─► settle its leaf ─► and so on upwards ─► acknowledge
+//! ```
+//!
+//! Every step may be repeated: the segment's id depends on the leaf and the attempt alone, and a leaf ends once. So
+//! whoever dies in between leaves the event to another coordinator, which does all of it again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac_backends::{Advance, BackendError, ErrorKind, Grown, NewRun, Origin};
+use celeriac_engine::{Plan, Release, RunOutcome, RunState, Settled, Verdict};
+use celeriac_primitives::{Canvas, Completion, Json, LimitError, Outcome, RunId, TaskError};
+
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt};
+
+use super::Driver;
+use crate::app::first_leaves;
+use crate::patience::insist;
+
+/// How many leaves of a run are replaced at the same time.
+const REPLACED_AT_ONCE: usize = 64;
+
+/// A step that was taken, and what follows from it.
+pub(super) struct Step {
+    run: RunId,
+    released: Vec<Release>,
+    growth: Option<Growth>,
+}
+
+/// What follows from a step besides leaves to dispatch.
+pub(super) struct Growth {
+    /// Leaves that a canvas is to replace.
+    replaced: Vec<Completion>,
+    /// Whether the run may be a segment that has to report to its leaf.
+    reports: bool,
+}
+
+/// Whether something may follow from these completions for which the store must not acknowledge them itself.
+pub(super) fn may_grow(advance: &Advance) -> bool {
+    advance.run.is_segment()
+        || advance.completions.iter().any(|done| matches!(done.outcome, Outcome::Replace(_)))
+}
+
+impl Step {
+    pub(super) fn of(advance: &Advance, settled: Settled) -> Self {
+        let growth = Growth::of(advance, &settled);
+        Self { run: advance.run, released: settled.released, growth }
+    }
+
+    /// Whether nothing follows.
+    pub(super) fn is_done(&self) -> bool {
+        self.released.is_empty() && self.growth.is_none()
+    }
+}
+
+impl Growth {
+    fn of(advance: &Advance, settled: &Settled) -> Option<Self> {
+        let done = advance.completions.iter().zip(&settled.verdicts);
+        let is_replaced = |verdict: &Verdict| matches!(verdict, Verdict::Replaced | Verdict::ReplacedBefore);
+        let replaced: Vec<Completion> =
+            done.filter(|(_, verdict)| is_replaced(verdict)).map(|(done, _)| done.clone()).collect();
+        // After a duplicate the run may have been decided by somebody who died before the report.
+        let reports = advance.run.is_segment() && (settled.decided || settled.repairs());
+        (reports || !replaced.is_empty()).then_some(Self { replaced, reports })
+    }
+}
+
+impl Driver {
+    /// Does all that follows from a step, and from the steps that follow from it: a report is one, too. (Boxed, because
+    /// dispatching may find that a leaf is to be failed.)
+    pub(super) fn follow(&self, step: Step) -> BoxFuture<'_, Result<(), BackendError>> {
+        Box::pin(async move {
+            // A list and not a recursion: what is decided may stand for a leaf that stands for a leaf, a hundred times.
+            let mut steps = vec![step];
+            while let Some(Step { run, released, growth }) = steps.pop() {
+                self.dispatch(run, &released).await?;
+                let Some(Growth { replaced, reports }) = growth else { continue };
+                let replacing = stream::iter(replaced).map(|done| async move { self.replace(&done).await });
+                let mut replacing = std::pin::pin!(replacing.buffer_unordered(REPLACED_AT_ONCE));
+                while let Some(step) = replacing.next().await {
+                    steps.extend(step?);
+                }
+                if reports {
+                    steps.extend(self.report_of(run).await?);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Lets a canvas run in the place of its leaf; a step when that ended the leaf at once.
+    async fn replace(&self, done: &Completion) -> Result<Option<Step>, BackendError> {
+        let Outcome::Replace(canvas) = &done.outcome else { return Ok(None) };
+        let Completion { task_id: leaf, attempt, .. } = *done;
+        let around = self.origin(leaf.run()).await?;
+        let (root, depth) = around.map_or((leaf.run(), 1), |around| (around.root, around.depth + 1));
+        let origin = Origin { leaf, attempt, root, depth };
+        let plan = match self.compile(canvas, depth) {
+            Ok(plan) => Arc::new(plan),
+            Err(error) => return self.report(&origin, Outcome::Failed(error)).await,
+        };
+        let (id, max) = (RunId::segment(leaf, attempt), self.limits.run_nodes_max);
+        match insist!(self.stop, self.backend.grow(root, id, plan.len(), max))? {
+            Grown::Noted => {}
+            Grown::Full => {
+                let full = limit(&LimitError::RunNodes { max });
+                return self.report(&origin, Outcome::Failed(full)).await;
+            }
+            // Forgotten meanwhile.
+            Grown::Unknown => return Ok(None),
+        }
+        if let Some(served) = &self.served {
+            plan.queues().iter().for_each(|queue| served.add(queue));
+        }
+        let starts = first_leaves(&plan, id);
+        let new = NewRun { id, plan: plan.clone(), starts, retention: None, origin: Some(origin) };
+        match insist!(self.stop, self.backend.submit(new.clone())) {
+            Ok(_) => {}
+            Err(error) if error.kind == ErrorKind::Conflict => {
+                // The leaf was delivered twice and returned two canvases: the first counts.
+                tracing::warn!(run = %leaf.run(), node = %leaf.node(), "a leaf returned another canvas the second time");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        }
+        tracing::debug!(run = %leaf.run(), node = %leaf.node(), segment = %id, "a leaf was replaced");
+        if RunState::start(&plan).0.outcome() != RunOutcome::Undecided {
+            // Nothing will happen there that could bring the report.
+            return self.report_of(id).await;
+        }
+        Ok(None)
+    }
+
+    fn compile(&self, canvas: &Json, depth: u32) -> Result<Plan, TaskError> {
+        let max = self.limits.replacements_max;
+        if depth as usize > max {
+            return Err(limit(&LimitError::Replacements { max }));
+        }
+        let refused = |error: &dyn std::error::Error| {
+            TaskError::new("CompileError", format!("the canvas that was returned cannot run: {error}"))
+        };
+        let canvas = Canvas::from_json(canvas.as_str()).map_err(|error| refused(&error))?;
+        Plan::compile_within(&canvas, &self.limits).map_err(|error| refused(&error))
+    }
+
+    /// Reports to its leaf how a segment was decided, if it was.
+    async fn report_of(&self, segment: RunId) -> Result<Option<Step>, BackendError> {
+        let Some(origin) = self.origin(segment).await? else { return Ok(None) };
+        let Some(plan) = insist!(self.stop, self.backend.plan(segment))? else { return Ok(None) };
+        let (nodes, scopes) = plan.known_for(plan.output());
+        let decided = insist!(self.stop, self.backend.decided(segment, &nodes, Duration::ZERO))?;
+        let Some((status, mut known)) = decided else { return Ok(None) };
+        if status.outcome == RunOutcome::Succeeded && !scopes.is_empty() {
+            let failed = insist!(self.stop, self.backend.known(segment, &[], &scopes))?;
+            known.outcomes.extend(failed.outcomes);
+            known.closed = failed.closed;
+        }
+        let outcome = match status.outcome {
+            RunOutcome::Undecided => return Ok(None),
+            RunOutcome::Succeeded => plan.output_value(segment, &known).map(Outcome::Success),
+            RunOutcome::Failed(node) => {
+                let known = insist!(self.stop, self.backend.known(segment, &[node], &[]))?;
+                let failure =
+                    known.outcomes.get(&node).and_then(|outcome| plan.failure(segment, node, outcome));
+                failure.map(|failure| Outcome::ReplacementFailed(Box::new(failure)))
+            }
+        };
+        // Only a damaged store can lack a result that was counted.
+        let outcome = outcome.unwrap_or_else(|| {
+            Outcome::Undecodable("a result of its replacement is missing from the store".to_owned())
+        });
+        let step = self.report(&origin, outcome).await?;
+        if step.is_none() {
+            // The run was forgotten while the segment was about to be stored: nobody else knows of it.
+            insist!(self.stop, self.backend.forget(segment))?;
+        }
+        Ok(step)
+    }
+
+    /// Ends a leaf that was replaced; no step when its run is not known.
+    async fn report(&self, origin: &Origin, outcome: Outcome) -> Result<Option<Step>, BackendError> {
+        let completion = Completion { task_id: origin.leaf, attempt: origin.reports_as(), outcome };
+        let batch = [Advance::new(origin.leaf.run(), vec![completion])];
+        let mut answers = insist!(self.stop, self.backend.settle(&batch))?;
+        let answer = answers.pop().expect("one answer for each entry")?;
+        Ok(answer.settled().map(|settled| Step::of(&batch[0], settled)))
+    }
+
+    async fn origin(&self, run: RunId) -> Result<Option<Origin>, BackendError> {
+        if !run.is_segment() {
+            return Ok(None);
+        }
+        insist!(self.stop, self.backend.origin(run))
+    }
+}
+
+fn limit(error: &LimitError) -> TaskError {
+    TaskError::new("LimitError", error.to_string())
+}
