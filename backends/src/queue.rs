@@ -39,6 +39,16 @@ pub trait Queue {
     /// have not started in time. Returns how long it is until the next, when there is one.
     async fn fire(&self) -> Result<Option<Duration>, BackendError>;
 
+    /// Gives a delivery back with this in its place, to be queued in the same lane after a while; not counted. Nothing
+    /// happens when the worker does not hold it any more.
+    async fn postpone(
+        &self,
+        worker: &WorkerId,
+        delivery: &DeliveryId,
+        leaf: Arc<TaskMessage>,
+        after: Duration,
+    ) -> Result<(), BackendError>;
+
     /// Prolongs leases by `lease` from now.
     async fn renew(
         &self,

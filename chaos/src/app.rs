@@ -9,7 +9,7 @@ use std::time::Duration;
 use celeriac::App;
 use celeriac::dsl::{Arguments, Handler, TaskContext, TaskDef};
 use celeriac::engine::eager::Returned;
-use celeriac::primitives::{Call, Json, Kwargs, Options, Outcome, TaskError, TaskId, TaskName};
+use celeriac::primitives::{Call, Json, Kwargs, Options, Outcome, Retry, TaskError, TaskId, TaskName, When};
 use celeriac_conformance::tasks;
 use futures::future::BoxFuture;
 
@@ -77,13 +77,16 @@ fn entry<const PLACE: usize>(context: TaskContext, arguments: Arguments) -> BoxF
         let hash = digest(tasks::without_failures(arguments.args()).as_str());
         ledger.begins(task, attempt, hash);
         tokio::time::sleep(takes(task)).await;
-        let outcome = match (attempt, tries_again(task)) {
-            (1, true) => Outcome::retry(TaskError::new("Busy", "once more")),
+        let outcome = match (attempt, tries_again(task), tasks::flaky(&context)) {
+            // Its policy has it run again.
+            (_, _, Some(error)) => Outcome::Failed(error),
+            (1, true, None) => again(task),
             _ => call(tasks::NAMES[PLACE], &arguments),
         };
-        let end = match outcome {
+        let end = match &outcome {
             Outcome::Success(_) | Outcome::Replace(_) => End::Ok,
             Outcome::Retry(_) => End::Retry,
+            Outcome::Failed(error) if error.kind == tasks::FLAKY => End::Retry,
             _ => End::Failed,
         };
         ledger.ends(task, attempt, hash, end);
@@ -108,6 +111,12 @@ fn takes(task: TaskId) -> Duration {
         0..2 => LEASE * 3 / 2,
         more => Duration::from_millis(more % 40),
     }
+}
+
+/// Once more, at once or a little later.
+fn again(task: TaskId) -> Outcome {
+    let start = Some(When::After(chance(task, 3) % 300));
+    Outcome::Retry(Box::new(Retry { start, ..Retry::new(TaskError::new("Busy", "once more")) }))
 }
 
 fn tries_again(task: TaskId) -> bool {

@@ -166,6 +166,18 @@ impl Queue for Watched {
         self.note(self.backend.fire().await)
     }
 
+    async fn postpone(
+        &self,
+        worker: &WorkerId,
+        delivery: &DeliveryId,
+        leaf: Arc<TaskMessage>,
+        after: Duration,
+    ) -> Result<(), BackendError> {
+        self.note(self.backend.postpone(worker, delivery, leaf, after).await)?;
+        self.let_go([delivery]);
+        Ok(())
+    }
+
     async fn renew(
         &self,
         worker: &WorkerId,

@@ -150,6 +150,19 @@ impl<In, Out, Form> Flow<In, Out, Form> {
         })
     }
 
+    /// Stamps every task of the canvas (Celery's `stamp`): each can read the value with
+    /// [`TaskContext::stamp`](crate::TaskContext::stamp), and so can those that run in its place.
+    pub fn stamp(self, name: &str, value: impl Serialize) -> Self {
+        self.change(|canvas| {
+            let value = Json::new(&value).map_err(|source| FlowError::OptionValue {
+                name: name.to_owned(),
+                source: Arc::new(source),
+            })?;
+            canvas.stamp(name, &value);
+            Ok(())
+        })
+    }
+
     /// Adds an error callback, which gets the [`Failure`](celeriac_primitives::Failure) of a leaf.
     pub fn link_error<I: Errback, O, F>(self, errback: Flow<I, O, F>) -> Self {
         self.change(|canvas| {

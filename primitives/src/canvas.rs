@@ -201,6 +201,23 @@ impl Canvas {
         self.options_mut().add_finally(last);
     }
 
+    /// Stamps every task of this canvas, callbacks included (Celery's `stamp`): each can read the value under this name. A
+    /// stamp that is there keeps its value.
+    pub fn stamp(&mut self, name: &str, value: &Json) {
+        match self {
+            Canvas::Signature(_) | Canvas::Map(_) | Canvas::Chunks(_) => {
+                self.options_mut().add_stamp(name, value)
+            }
+            Canvas::Chain(chain) => chain.steps.iter_mut().for_each(|step| step.stamp(name, value)),
+            Canvas::Group(group) => group.members.iter_mut().for_each(|member| member.stamp(name, value)),
+            Canvas::Chord(chord) => {
+                let parts = chord.header.iter_mut().chain(chord.body.as_deref_mut());
+                parts.for_each(|part| part.stamp(name, value));
+            }
+        }
+        self.options_mut().callbacks_mut().for_each(|callback| callback.stamp(name, value));
+    }
+
     /// This canvas without any interest in what comes before it: `.si` for all that would be fed.
     #[must_use]
     pub fn into_immutable(mut self) -> Canvas {
@@ -320,6 +337,19 @@ mod tests {
         canvas.link(sig("cb"));
         canvas.link(sig("cb"));
         assert_eq!(canvas.options().link().len(), 1);
+    }
+
+    #[test]
+    fn a_stamp_reaches_every_task_and_keeps_what_is_there() {
+        let mut early = sig("a");
+        early.stamp("order", &Json::new(&1).unwrap());
+        let mut canvas = Canvas::chord([early, sig("b").then(sig("c"))], sig("d"));
+        canvas.link_error(sig("e"));
+        canvas.stamp("order", &Json::new(&2).unwrap());
+        let text = canvas.to_json();
+        assert_eq!(text.matches("\"order\":2").count(), 4, "{text}");
+        assert_eq!(text.matches("\"order\":1").count(), 1, "{text}");
+        assert_eq!(text.matches("\"stamped_headers\":[\"order\"]").count(), 5, "{text}");
     }
 
     #[test]

@@ -185,7 +185,10 @@ impl LeafOptions {
             ignore_result: self.ignore_result.or(around.ignore_result),
             headers: self.headers.clone().or_else(|| around.headers.clone()),
             shadow: self.shadow.clone().or_else(|| around.shadow.clone()),
-            stamps: self.stamps.clone().or_else(|| around.stamps.clone()),
+            stamps: match (&self.stamps, &around.stamps) {
+                (Some(own), Some(around)) if own != around => Some(both(own, around)),
+                (own, around) => own.clone().or_else(|| around.clone()),
+            },
         }
     }
 
@@ -314,6 +317,14 @@ impl RetryPolicy {
             dont_autoretry_for: written.dont_autoretry_for,
         }))
     }
+}
+
+/// The members of two objects; of the same name that of the first.
+fn both(own: &Json, around: &Json) -> Json {
+    let read = |object: &Json| object.to::<BTreeMap<String, Json>>().unwrap_or_default();
+    let mut members = read(around);
+    members.extend(read(own));
+    Json::object(members.iter().map(|(name, value)| (name.as_str(), value)))
 }
 
 /// Seconds as whole milliseconds, none lost: a timer never fires early.

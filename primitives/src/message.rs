@@ -31,6 +31,9 @@ pub struct TaskMessage {
     /// Whether a retry has put other arguments in the place of those of the canvas.
     #[serde(default)]
     pub replaced: bool,
+    /// Since when workers that do not know the task have let it wait for others, in milliseconds since 1970.
+    #[serde(default)]
+    pub unknown_since_ms: Option<u64>,
 }
 
 /// A piece of a value's JSON text.
@@ -106,6 +109,7 @@ mod tests {
             input: vec![text("["), Piece::Result(one), text(",7,"), Piece::Result(one), text("]")],
             options: None,
             replaced: false,
+            unknown_since_ms: None,
         };
         assert_eq!(message.references(), [one]);
         let outcome = Outcome::Success(Json::parse("[1]").unwrap());

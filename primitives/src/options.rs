@@ -297,13 +297,26 @@ impl Options {
     /// When the value has no JSON form.
     pub fn with_stamp(self, name: &str, value: &impl Serialize) -> Result<Self, JsonError> {
         let value = Json::new(value)?;
+        Ok(self.stamped(name, value))
+    }
+
+    fn stamped(self, name: &str, value: Json) -> Self {
         let mut names: Vec<String> =
             self.value("stamped_headers").and_then(|names| names.to().ok()).unwrap_or_default();
         if !names.iter().any(|known| known == name) {
             names.push(name.to_owned());
         }
         let names = Json::new(&names).expect("texts have a JSON form");
-        Ok(self.with("stamped_headers", names).with(name, value))
+        self.with("stamped_headers", names).with(name, value)
+    }
+
+    /// Adds a stamp, unless there is one of this name.
+    pub(crate) fn add_stamp(&mut self, name: &str, value: &Json) {
+        let names: Vec<String> =
+            self.value("stamped_headers").and_then(|names| names.to().ok()).unwrap_or_default();
+        if !names.iter().any(|known| known == name) {
+            *self = std::mem::take(self).stamped(name, value.clone());
+        }
     }
 
     fn with(mut self, name: &str, value: Json) -> Self {

@@ -88,6 +88,7 @@ mod tests {
             input: Vec::new(),
             options: None,
             replaced: false,
+            unknown_since_ms: None,
         }
     }
 

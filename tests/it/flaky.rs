@@ -166,6 +166,15 @@ impl Queue for Flaky {
     async fn fire(&self) -> Result<Option<Duration>, BackendError> {
         self.inner.fire().await
     }
+    async fn postpone(
+        &self,
+        worker: &WorkerId,
+        id: &DeliveryId,
+        leaf: Arc<TaskMessage>,
+        after: Duration,
+    ) -> Result<(), BackendError> {
+        self.inner.postpone(worker, id, leaf, after).await
+    }
     async fn renew(
         &self,
         worker: &WorkerId,

@@ -10,9 +10,14 @@
 //! The leaves call the tasks of [`tasks`](crate::tasks). Every leaf has a number of its own that shows in its value
 //! together with all its arguments, so a wrong order, a lost input or a second run changes what comes out.
 
+use std::time::Duration;
+
 use celeriac_primitives::{
-    Canvas, Chain, Chord, Chunks, Group, Json, Map, MapKind, OnFailure, Options, Signature, TaskName,
+    Canvas, Chain, Chord, Chunks, Group, Json, Map, MapKind, OnFailure, Options, RetryPolicy, Signature,
+    TaskName,
 };
+
+use crate::tasks::{FAILS, FLAKY};
 
 /// What the canvases are like.
 #[derive(Clone, Debug)]
@@ -29,6 +34,9 @@ pub struct Shape {
     pub policy_percent: u32,
     /// How many leaves in a hundred are replaced by a canvas when they run.
     pub replace_percent: u32,
+    /// How many canvases in a hundred wait before they start, how many have a priority, and how many fail at first and are
+    /// tried again: their leaves have a header that says how often ([`tasks::FAILS`](crate::tasks::FAILS)).
+    pub option_percent: u32,
 }
 
 impl Default for Shape {
@@ -40,6 +48,7 @@ impl Default for Shape {
             callback_percent: 8,
             policy_percent: 40,
             replace_percent: 6,
+            option_percent: 5,
         }
     }
 }
@@ -122,7 +131,26 @@ impl Generator<'_> {
             let policy = [OnFailure::Drop, OnFailure::Collect, OnFailure::Fail][self.rng.below(3) as usize];
             *canvas.options_mut() = canvas.options().clone().with_on_failure(policy);
         }
+        self.options(canvas.options_mut());
         canvas
+    }
+
+    /// Options that change when a canvas runs and how often, and nothing of what comes out.
+    fn options(&mut self, options: &mut Options) {
+        if self.rng.percent(self.shape.option_percent) {
+            *options =
+                std::mem::take(options).with_countdown(Duration::from_millis(self.rng.below(30).into()));
+        }
+        if self.rng.percent(self.shape.option_percent) {
+            let priority = self.rng.below(10) as u8;
+            *options = std::mem::take(options).with_priority(priority).expect("it is at most 9");
+        }
+        if self.rng.percent(self.shape.option_percent) {
+            let (times, delay) = (1 + self.rng.below(2), Duration::from_millis(self.rng.below(20).into()));
+            let policy = RetryPolicy::new(times).on([FLAKY]).after(delay);
+            let options_then = std::mem::take(options).with_retry(&policy);
+            *options = options_then.with_header(FAILS, &times).expect("a number has a JSON form");
+        }
     }
 
     fn callback(&mut self) -> Canvas {
@@ -298,6 +326,12 @@ fn barer(canvas: &Canvas) -> Vec<Canvas> {
     }
     if flag(&mut canvas.clone()).is_some_and(|immutable| *immutable) {
         add(&|variant| flag(variant).into_iter().for_each(|immutable| *immutable = false));
+    }
+    for name in ["countdown", "priority", "retry"] {
+        if canvas.options().value(name).is_some() {
+            let of_it = |other: &str| other == name || name == "retry" && other == "headers";
+            add(&|variant| *variant.options_mut() = copied(variant.options(), |other| !of_it(other)));
+        }
     }
     if canvas.options().on_failure().is_some() {
         add(&|variant| *variant.options_mut() = copied(variant.options(), |name| name != "on_failure"));

@@ -22,6 +22,7 @@
 //! Names are matched by their last word, so `proj.tasks.add` is `add`. What Python's interpreter would refuse is a
 //! `TypeError` here, and an unknown name is a `NotRegistered`.
 
+use celeriac_dsl::TaskContext;
 use celeriac_engine::eager::{Leaf, Returned};
 use celeriac_engine::text;
 use celeriac_primitives::{Call, Canvas, Json, Kwargs, Signature, TaskError};
@@ -33,6 +34,17 @@ pub const NAMES: &[&str] = &[
     "add", "mul", "tsum", "xsum", "identity", "echo", "ids", "noargs", "fail", "tag", "become", "add_replaced",
     "add_to_all", "replace_with_chain", "fail_replaced", "down",
 ];
+
+/// The header that says how many attempts at a leaf fail before its task is called, and the type of their error.
+pub const FAILS: &str = "fails";
+/// See [`FAILS`].
+pub const FLAKY: &str = "FlakyError";
+
+/// The failure of an attempt that is to fail, for workers: whatever the task would do.
+pub fn flaky(context: &TaskContext) -> Option<TaskError> {
+    let fails = context.header(FAILS).is_some_and(|times: u32| context.attempt() <= times);
+    fails.then(|| TaskError::new(FLAKY, "this attempt is to fail"))
+}
 
 /// Above this length, a `tag` gives a digest of its arguments instead of the arguments.
 const TAG_CHARS_MAX: usize = 60;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use celeriac_backends::Backend;
 use celeriac_dsl::{Arguments, Handler, TaskContext, TaskDef};
@@ -80,7 +81,7 @@ impl Crew {
     pub fn start(backend: impl Backend, coordinators: usize, workers: usize) -> Self {
         let mut crew = Self::alone(backend);
         // Small numbers, so that leaves of one run spread over the workers.
-        let options = WorkerOptions::default().concurrency(3).prefetch(2);
+        let options = WorkerOptions::default().concurrency(3).prefetch(2).unknown_wait(Duration::ZERO);
         crew._coordinators
             .extend((0..coordinators).map(|_| crew.app.coordinator(CoordinatorOptions::default())));
         crew._workers.extend((0..workers).map(|_| crew.app.worker(options.clone())));
@@ -312,6 +313,9 @@ fn definitions() -> Vec<TaskDef> {
 
 fn entry<const PLACE: usize>(context: TaskContext, arguments: Arguments) -> BoxFuture<'static, Outcome> {
     Box::pin(async move {
+        if let Some(error) = tasks::flaky(&context) {
+            return Outcome::Failed(error);
+        }
         let ledger = context.state::<Arc<Ledger>>().expect("the app has a ledger");
         ledger.note(context.task_id(), arguments.args().clone());
         let (args, kwargs) = (arguments.args().to::<Vec<Json>>(), arguments.kwargs().to::<Kwargs>());

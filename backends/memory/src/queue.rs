@@ -213,6 +213,25 @@ impl Queue for Memory {
         Ok(next)
     }
 
+    async fn postpone(
+        &self,
+        worker: &WorkerId,
+        delivery: &DeliveryId,
+        leaf: Arc<TaskMessage>,
+        after: Duration,
+    ) -> Result<(), BackendError> {
+        let due = When::after(after).at_ms(self.0.clock.now_ms());
+        let mut leaves = lock(&self.0.leaves);
+        let entry = delivery.entry.1;
+        if leaves.leased.get(&entry).is_some_and(|held| held.worker == *worker) {
+            leaves.leased.remove(&entry);
+            leaves.next += 1;
+            let place = (due, leaves.next);
+            leaves.delayed.insert(place, (delivery.queue.clone(), delivery.lane, leaf));
+        }
+        Ok(())
+    }
+
     async fn renew(
         &self,
         worker: &WorkerId,

@@ -15,7 +15,7 @@ use crate::connection::GROUP;
 use crate::hints::Wait;
 use crate::keys::Line;
 use crate::lines::{self, Entry, print_id};
-use crate::scripts::{BEGIN, FINISH, FIRE, RENEW, RETIRE, SLICE};
+use crate::scripts::{BEGIN, FINISH, FIRE, POSTPONE, RENEW, RETIRE, SLICE};
 use crate::settle::place_of;
 
 const HEAD: usize = 16 + 4;
@@ -138,6 +138,24 @@ impl Queue for RedisBackend {
             next = next.into_iter().chain(u64::try_from(due)).min();
         }
         Ok(next.map(Duration::from_millis))
+    }
+
+    async fn postpone(
+        &self,
+        worker: &WorkerId,
+        delivery: &DeliveryId,
+        leaf: Arc<TaskMessage>,
+        after: Duration,
+    ) -> Result<(), BackendError> {
+        let keys = &self.link().keys;
+        let [delayed, _] = keys.timers(&delivery.queue, delivery.lane);
+        self.link()
+            .run("postpone", &POSTPONE, |script| {
+                script.key(keys.queue(&delivery.queue, delivery.lane).stream).key(delayed);
+                script.arg(GROUP).arg(owner(worker)).arg(print_id(delivery.entry));
+                script.arg(write_message(&leaf)).arg(after.as_millis() as u64);
+            })
+            .await
     }
 
     async fn renew(

@@ -34,6 +34,7 @@ scripts! {
     DISPATCH "dispatch.lua" + "put.lua" + "channel.lua"
     ENQUEUE "enqueue.lua" + "put.lua" + "channel.lua"
     BEGIN "begin.lua"
+    POSTPONE "postpone.lua"
     FIRE "fire.lua" + "channel.lua"
     PROGRESS "progress.lua"
     FORGET "forget.lua"

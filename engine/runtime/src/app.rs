@@ -279,7 +279,7 @@ impl App {
         let Some(options) = &self.0.embedded else { return };
         let mut up = self.0.up.lock().unwrap_or_else(PoisonError::into_inner);
         if up.as_ref().is_none_or(|(coordinator, worker)| coordinator.is_broken() || worker.is_broken()) {
-            let worker = self.worker(options.clone());
+            let worker = self.worker(options.clone().unknown_wait(Duration::ZERO));
             let served = Some(worker.queues());
             *up = Some((self.coordinator_for(CoordinatorOptions::default(), served), worker));
         }

@@ -180,6 +180,7 @@ impl Composer<'_> {
             input: Vec::new(),
             options: self.plan.message_options(release.node),
             replaced,
+            unknown_since_ms: None,
         };
         if let Some((args, kwargs)) = retry_of(release, results).and_then(|retry| retry.arguments.as_ref()) {
             return Some(message(args.clone(), kwargs.clone(), true));
@@ -222,6 +223,7 @@ impl Composer<'_> {
             input: pieces,
             options: self.plan.message_options(release.node),
             replaced: false,
+            unknown_since_ms: None,
         })
     }
 

@@ -131,6 +131,12 @@ async fn request(ctx: TaskContext) -> Request {
     (ctx.header("tenant"), ctx.stamp("order"), ctx.retries())
 }
 
+/// Another one in its place.
+#[task(crate = celeriac_dsl, name = "life.become")]
+async fn become_request(ctx: TaskContext) -> Result<Request, TaskError> {
+    ctx.replace(request.s(()))
+}
+
 #[task(crate = celeriac_dsl, name = "life.progress")]
 async fn steps(count: u32, ctx: TaskContext) -> Result<u32, TaskError> {
     for step in 1..=count {
@@ -159,7 +165,7 @@ impl Life {
     ) -> Self {
         let calls = Arc::new(Calls::default());
         let mut all = tasks![add, sum, flaky, declared, count_down, again, reject, ignore];
-        all.extend(tasks![count_some, nap, deaf, errback, request, steps]);
+        all.extend(tasks![count_some, nap, deaf, errback, request, become_request, steps]);
         let builder = App::builder("life").tasks(all).state(calls.clone());
         let app = change(builder).build().expect("the tasks fit together").on(subject.shared());
         let options = CoordinatorOptions { sweep_every: LEASE / 4, ..CoordinatorOptions::default() };
@@ -418,4 +424,38 @@ pub async fn a_canvas_with_a_task_id_is_one_run_under_it(subject: &dyn Subject) 
     let found = life.app.run_keyed::<i64>("order-4711").await.unwrap().expect("it is there");
     assert_eq!(found.get_json(None).await.unwrap(), Json::parse("2").unwrap());
     assert_eq!(life.calls.names().len(), 1);
+}
+
+pub async fn a_leaf_of_an_unknown_task_waits_for_a_worker_that_knows_it(subject: &dyn Subject) {
+    let mut life = Life::without_worker(subject);
+    let strangers = App::builder("strangers").build().unwrap().on(subject.shared());
+    life.workers.push(strangers.worker(WorkerOptions::default()));
+    let run = life.app.submit(add.s((1, 1))).await.unwrap();
+    let until = Instant::now() + ms(5000);
+    while run.progress().await.unwrap().is_empty() && Instant::now() < until {
+        sleep(ms(20)).await;
+    }
+    assert_eq!(run.progress().await.unwrap()[0].state, "UNKNOWN");
+    let life = life.working();
+    assert_eq!(run.get().await.unwrap(), 2);
+    assert_eq!(life.calls.names(), ["add 1 1"]);
+}
+
+pub async fn a_leaf_of_a_task_that_nobody_knows_fails_in_the_end(subject: &dyn Subject) {
+    let mut life = Life::without_worker(subject);
+    life.workers.push(life.app.worker(WorkerOptions::default().unknown_wait(ms(700))));
+    let start = Instant::now();
+    let mut canvas = Canvas::from(Signature::new("life.nobody").unwrap());
+    canvas.link_error(errback.s(()).untyped().unwrap());
+    let run = life.app.submit(canvas).await.unwrap();
+    assert_eq!(error(&run).await.kind, "NotRegistered");
+    in_time(start, ms(700));
+    run.ended().await.unwrap();
+    assert_eq!(life.calls.names().len(), 1);
+}
+
+pub async fn a_stamp_reaches_what_runs_in_the_place_of_a_task(subject: &dyn Subject) {
+    let life = Life::start(subject);
+    let run = life.app.submit((request.s(()) | become_request.si(())).stamp("order", 9)).await.unwrap();
+    assert_eq!(run.get().await.unwrap(), (None, Some(9), 0));
 }

@@ -189,8 +189,9 @@ impl Chooser {
             callback_percent: 25,
             policy_percent: 50,
             replace_percent: 0,
+            option_percent: 0,
         };
-        let medium = Shape { fail_percent: 0, callback_percent: 12, ..Shape::default() };
+        let medium = Shape { fail_percent: 0, callback_percent: 12, option_percent: 0, ..Shape::default() };
         let canvas = match self.rng.below(100) {
             0..40 => random::canvas(seed, &small),
             40..72 => random::canvas(seed, &medium),
@@ -224,6 +225,7 @@ impl Chooser {
             callback_percent: 30,
             policy_percent: 50,
             replace_percent: 0,
+            option_percent: 0,
         };
         let part = random::canvas(seed, &shape);
         let width = from + self.rng.below(to - from);
@@ -518,6 +520,7 @@ fn fake(run: RunId, release: Release, rng: &mut Rng) -> Dispatch {
         input: Vec::new(),
         options: None,
         replaced: false,
+        unknown_since_ms: None,
     };
     Dispatch {
         release,

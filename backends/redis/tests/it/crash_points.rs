@@ -25,7 +25,7 @@ use futures::stream::{self, StreamExt};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::look::{added_ever, lines};
+use crate::look::{lines, queued_ever};
 
 /// Of the victim: it must not last long for others to take over.
 const LEASE: Duration = Duration::from_millis(300);
@@ -54,6 +54,7 @@ const CANVASES: &[(&str, &str)] = &[
     ("replaced leaves", "chord([add_replaced.s(1, 1), down.s(2), add.s(3, 3)], tsum.s()) | add.s(1)"),
     ("replaced, and failing inside", "chain(add.s(1, 2), fail_replaced.s(), add.s(1)).on_error(echo.s())"),
     ("replaced by nothing", "become.s(text='group()') | echo.s() | become.s(text='identity.s().link(echo.s())')"),
+    ("delayed, expiring, dropped", "chord([add.s(1, 1).set(countdown=0.02), add.s(2, 2).set(expires=60), fail.s()], tsum.s()).set(on_failure='drop')"),
     ("empty header", "add.s(1, 1) | chord([], identity.s()) | echo.s()"),
 ];
 
@@ -201,7 +202,7 @@ async fn run(
     let leaves = checked.unwrap_or_else(|differs| panic!("{}: {differs}", place()));
     let left = settle_down(server, prefix).await;
     assert!(left.is_empty(), "{}: {left:?} is left", place());
-    let queued = added_ever(server, &format!("{prefix}:{{q:celery}}:stream"));
+    let queued = queued_ever(server, prefix);
     assert_eq!(queued, leaves, "{}: each leaf is queued once", place());
     command
 }

@@ -30,6 +30,12 @@ pub(crate) fn lines(server: &Server, prefix: &str) -> BTreeMap<String, u64> {
     held
 }
 
+/// How many leaves were queued since the beginning, in any lane of the default queue.
+pub(crate) fn queued_ever(server: &Server, prefix: &str) -> usize {
+    let streams = server.keys(&format!("{prefix}:{{q:celery}}:*stream"));
+    streams.iter().filter(|key| !key.contains(":done:")).map(|key| added_ever(server, key)).sum()
+}
+
 /// How many entries were added to a stream since the beginning.
 pub(crate) fn added_ever(server: &Server, stream: &str) -> usize {
     let mut info = redis::cmd("XINFO");

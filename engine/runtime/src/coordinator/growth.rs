@@ -12,8 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backends::{Advance, BackendError, ErrorKind, Grown, NewRun, Origin};
+use celeriac_engine::plan::{Defaults, RunOptions};
 use celeriac_engine::{Plan, Release, RunOutcome, RunState, Settled, Verdict};
-use celeriac_primitives::{Canvas, Completion, Json, LimitError, Outcome, RunId, TaskError};
+use celeriac_primitives::{
+    Canvas, Completion, Json, LeafOptions, LimitError, Outcome, RunId, TaskError, TaskId,
+};
 
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
@@ -100,7 +103,7 @@ impl Driver {
         let around = self.origin(leaf.run()).await?;
         let (root, depth) = around.map_or((leaf.run(), 1), |around| (around.root, around.depth + 1));
         let origin = Origin { leaf, attempt, root, depth };
-        let plan = match self.compile(canvas, depth) {
+        let plan = match self.compile(canvas, depth, self.stamps_of(leaf).await?) {
             Ok(plan) => Arc::new(plan),
             Err(error) => return self.report(&origin, Outcome::Failed(error)).await,
         };
@@ -136,7 +139,13 @@ impl Driver {
         Ok(None)
     }
 
-    fn compile(&self, canvas: &Json, depth: u32) -> Result<Plan, TaskError> {
+    /// The stamps of a leaf: what runs in its place carries them, too.
+    async fn stamps_of(&self, leaf: TaskId) -> Result<Option<Json>, BackendError> {
+        let plan = insist!(self.stop, self.backend.plan(leaf.run()))?;
+        Ok(plan.and_then(|plan| plan.options(leaf.node())?.stamps.clone()))
+    }
+
+    fn compile(&self, canvas: &Json, depth: u32, stamps: Option<Json>) -> Result<Plan, TaskError> {
         let max = self.limits.replacements_max;
         if depth as usize > max {
             return Err(limit(&LimitError::Replacements { max }));
@@ -145,7 +154,10 @@ impl Driver {
             TaskError::new("CompileError", format!("the canvas that was returned cannot run: {error}"))
         };
         let canvas = Canvas::from_json(canvas.as_str()).map_err(|error| refused(&error))?;
-        Plan::compile_within(&canvas, &self.limits).map_err(|error| refused(&error))
+        let run =
+            RunOptions { leaf: LeafOptions { stamps, ..LeafOptions::default() }, ..RunOptions::default() };
+        let defaults = Defaults { run: &run, task: &|_| RunOptions::default() };
+        Plan::compile_with(&canvas, &self.limits, defaults).map_err(|error| refused(&error))
     }
 
     /// Reports to its leaf how a segment was decided, if it was.

@@ -5,8 +5,10 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use celeriac_backends::{Backend, DEFAULT_QUEUE, Delivery, DeliveryId, LaneOrder, WorkerId};
-use celeriac_primitives::{Completion, LeafOptions, Outcome, TaskMessage, TaskState};
+use celeriac_backends::{
+    Backend, BackendError, DEFAULT_QUEUE, Delivery, DeliveryId, LaneOrder, Progress, WorkerId,
+};
+use celeriac_primitives::{Completion, Json, LeafOptions, Outcome, TaskMessage, TaskState};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -25,6 +27,9 @@ const FETCH_WAIT: Duration = Duration::from_secs(5);
 
 /// A worker holds what it is likely to begin within this time.
 const RESERVE: Duration = Duration::from_millis(10);
+
+/// A leaf of an unknown task is offered again this often.
+const UNKNOWN_EVERY: Duration = Duration::from_secs(1);
 
 /// How long tasks have that were told to stop.
 const GRACE: Duration = Duration::from_secs(1);
@@ -80,6 +85,8 @@ impl Queues {
 
 /// What fetcher, lanes and reporter share.
 struct Bench {
+    worker: WorkerId,
+    unknown_wait: Duration,
     executor: Executor,
     hands: Mutex<Hands>,
     /// A report reached the backend: there is room, or nothing left to do.
@@ -133,7 +140,13 @@ impl Crew {
     ) -> Self {
         options.concurrency = options.concurrency.max(1);
         let stopping = CancellationToken::new();
-        let bench = Arc::new(Bench { executor, hands: Mutex::default(), freed: Notify::new() });
+        let bench = Arc::new(Bench {
+            worker: id.clone(),
+            unknown_wait: options.unknown_wait,
+            executor,
+            hands: Mutex::default(),
+            freed: Notify::new(),
+        });
         let (reports, done) = mpsc::unbounded_channel();
         let mut helpers = JoinSet::new();
         helpers.spawn(renew(backend.clone(), id.clone(), bench.clone(), options.lease));
@@ -277,6 +290,66 @@ impl Bench {
         self.hands().held.iter().cloned().collect()
     }
 
+    /// Runs a leaf; or says how it ends without, if that is known here.
+    async fn run(
+        &self,
+        backend: &dyn Backend,
+        id: &DeliveryId,
+        message: &TaskMessage,
+        deliveries: u32,
+        stopping: &CancellationToken,
+    ) -> Result<Outcome, Option<Outcome>> {
+        if !self.executor.knows(&message.task) {
+            return Err(self.let_wait(backend, id, message, stopping).await);
+        }
+        let options = self.executor.options(message);
+        may_start(backend, id, message, options.as_deref(), deliveries, stopping).await?;
+        let message = with_input(backend, message, stopping).await?;
+        Ok(self.executor.execute(&message, options).await)
+    }
+
+    /// Lets a leaf whose task nobody here knows wait for another worker; how it ends when it has waited for long.
+    async fn let_wait(
+        &self,
+        backend: &dyn Backend,
+        id: &DeliveryId,
+        message: &TaskMessage,
+        stopping: &CancellationToken,
+    ) -> Option<Outcome> {
+        if self.unknown_wait.is_zero() {
+            return Some(Outcome::UnknownTask);
+        }
+        let (run, node) = (message.task_id.run(), message.task_id.node());
+        let postponed = async {
+            let now_ms = insist!(*stopping, backend.now())?;
+            let since_ms = message.unknown_since_ms.unwrap_or(now_ms);
+            let waited = Duration::from_millis(now_ms.saturating_sub(since_ms));
+            if waited >= self.unknown_wait {
+                return Ok(false);
+            }
+            if message.unknown_since_ms.is_none() {
+                tracing::warn!(%run, %node, task = %message.task, "no such task here; the leaf waits for a worker that has it");
+            }
+            let leaf = TaskMessage { unknown_since_ms: Some(since_ms), ..message.clone() };
+            let (leaf, after) = (Arc::new(leaf), UNKNOWN_EVERY.min(self.unknown_wait - waited));
+            insist!(*stopping, backend.postpone(&self.worker, id, leaf.clone(), after))?;
+            let meta = Json::object([("task", &Json::string(message.task.as_str()))]);
+            let (task_id, attempt) = (message.task_id, message.attempt);
+            let report = Progress { task_id, attempt, state: "UNKNOWN".to_owned(), meta };
+            // For those who look; nothing depends on it.
+            let _ = backend.note_progress(&[report]).await;
+            Ok::<bool, BackendError>(true)
+        };
+        match postponed.await {
+            Ok(true) => None,
+            Ok(false) => Some(Outcome::UnknownTask),
+            Err(error) => {
+                tracing::error!(%run, %node, %error, "a leaf of an unknown task cannot be given back");
+                None
+            }
+        }
+    }
+
     async fn idle(&self) {
         loop {
             let freed = self.freed.notified();
@@ -310,19 +383,10 @@ async fn lane(
         let TaskMessage { task_id, attempt, .. } = *message;
         let (run, node) = (task_id.run(), task_id.node());
         tracing::debug!(%run, %node, task = %message.task, attempt, deliveries, "a leaf starts");
-        let options = bench.executor.options(&message);
-        let outcome =
-            match may_start(&*backend, &id, &message, options.as_deref(), deliveries, &stopping).await {
-                Ok(()) => match with_input(&*backend, &message, &stopping).await {
-                    Ok(message) => Ok(bench.executor.execute(&message, options).await),
-                    Err(outcome) => Err(outcome),
-                },
-                Err(outcome) => Err(outcome),
-            };
-        let outcome = match outcome {
+        let outcome = match bench.run(&*backend, &id, &message, deliveries, &stopping).await {
             Ok(outcome) | Err(Some(outcome)) => outcome,
             Err(None) => {
-                // It comes again when its lease has passed.
+                // It comes again: when its lease has passed, or later when it waits for another worker.
                 bench.hands().release(&[id]);
                 bench.freed.notify_waiters();
                 continue;

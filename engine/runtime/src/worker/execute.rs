@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use celeriac_dsl::{Arguments, Handler, Reporter, States, TaskContext, TaskDef};
 use celeriac_primitives::{
-    Call, Json, LeafOptions, Outcome, Retry, RetryPolicy, TaskError, TaskMessage, When,
+    Call, Json, LeafOptions, Outcome, Retry, RetryPolicy, TaskError, TaskMessage, TaskName, When,
 };
 use futures::FutureExt;
 use serde_json::value::RawValue;
@@ -30,6 +30,11 @@ pub(super) struct Executor {
 impl Executor {
     pub(super) fn new(registry: Arc<Registry>, states: Arc<States>, reporter: Arc<dyn Reporter>) -> Self {
         Self { registry, states, reporter, cancellation: CancellationToken::new() }
+    }
+
+    /// Whether there is a task of this name.
+    pub(super) fn knows(&self, task: &TaskName) -> bool {
+        self.registry.task(task).is_some()
     }
 
     /// Tells the running tasks that they will be cut off.

@@ -49,18 +49,22 @@ pub struct WorkerOptions {
     pub prefetch: Option<usize>,
     /// How long it may hold a leaf without renewing; it renews three times as often.
     pub lease: Duration,
+    /// How long a leaf whose task it does not know waits for a worker that does, before it fails: there may be one of
+    /// another version.
+    pub unknown_wait: Duration,
     /// What it is called; something unique is added. By default the numbers of the process and of the worker in it.
     pub name: Option<String>,
 }
 
 impl Default for WorkerOptions {
-    /// The default queue, 64 leaves at the same time, 30 seconds.
+    /// The default queue, 64 leaves at the same time, 30 seconds of lease, and a minute for unknown tasks.
     fn default() -> Self {
         Self {
             queues: vec![DEFAULT_QUEUE.to_owned()],
             concurrency: 64,
             prefetch: None,
             lease: Duration::from_secs(30),
+            unknown_wait: Duration::from_secs(60),
             name: None,
         }
     }
@@ -85,6 +89,13 @@ impl WorkerOptions {
     #[must_use]
     pub fn queues(mut self, queues: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.queues = queues.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// These options with this time for leaves whose task the worker does not know; zero fails them at once.
+    #[must_use]
+    pub fn unknown_wait(mut self, wait: Duration) -> Self {
+        self.unknown_wait = wait;
         self
     }
 
