@@ -16,14 +16,28 @@ use crate::state::{State, States};
 ///
 /// Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct TaskContext {
+pub struct TaskContext(Arc<Attempt>);
+
+#[derive(Debug)]
+struct Attempt {
     task_id: TaskId,
     attempt: u32,
-    cancellation: CancellationToken,
-    states: Arc<States>,
+    surroundings: Arc<Surroundings>,
     options: Option<Arc<LeafOptions>>,
-    reporter: Option<Arc<dyn Reporter>>,
-    replacement: Arc<Mutex<Option<Canvas>>>,
+    /// Its own, when it has limits of its own.
+    cancellation: Option<CancellationToken>,
+    replacement: Mutex<Option<Canvas>>,
+}
+
+/// What all attempts of a worker share.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// Fires when the worker is about to cut its tasks off.
+    pub cancellation: CancellationToken,
+    /// The states of the program.
+    pub states: Arc<States>,
+    /// Who takes the reports of tasks.
+    pub reporter: Option<Arc<dyn Reporter>>,
 }
 
 /// Where a running task's own reports go. Workers are it.
@@ -40,68 +54,62 @@ impl TaskContext {
         cancellation: CancellationToken,
         states: impl Into<Arc<States>>,
     ) -> Self {
-        Self {
-            task_id,
-            attempt,
-            cancellation,
-            states: states.into(),
-            options: None,
-            reporter: None,
-            replacement: Arc::default(),
-        }
+        let surroundings = Surroundings { cancellation, states: states.into(), reporter: None };
+        Self::within(Arc::new(surroundings), task_id, attempt, None, None)
     }
 
-    /// The same with the options of its leaf.
-    #[must_use]
-    pub fn with_options(self, options: Option<Arc<LeafOptions>>) -> Self {
-        Self { options, ..self }
-    }
-
-    /// The same with somebody who takes its reports.
-    #[must_use]
-    pub fn with_reporter(self, reporter: Arc<dyn Reporter>) -> Self {
-        Self { reporter: Some(reporter), ..self }
+    /// The same in the surroundings of a worker, with the options of its leaf, and, when it has limits of its own, with a
+    /// token that they fire.
+    pub fn within(
+        surroundings: Arc<Surroundings>,
+        task_id: TaskId,
+        attempt: u32,
+        options: Option<Arc<LeafOptions>>,
+        cancellation: Option<CancellationToken>,
+    ) -> Self {
+        let replacement = Mutex::default();
+        Self(Arc::new(Attempt { task_id, attempt, surroundings, options, cancellation, replacement }))
     }
 
     /// The leaf's id.
     pub fn task_id(&self) -> TaskId {
-        self.task_id
+        self.0.task_id
     }
 
     /// The run that the leaf belongs to.
     pub fn run_id(&self) -> RunId {
-        self.task_id.run()
+        self.0.task_id.run()
     }
 
     /// The leaf's node in the run's plan.
     pub fn node(&self) -> NodeNo {
-        self.task_id.node()
+        self.0.task_id.node()
     }
 
     /// Which attempt at the leaf this is: 1, 2, 3, …
     pub fn attempt(&self) -> u32 {
-        self.attempt
+        self.0.attempt
     }
 
     /// How many attempts there were before this one (Celery's `request.retries`).
     pub fn retries(&self) -> u32 {
-        self.attempt.saturating_sub(1)
+        self.0.attempt.saturating_sub(1)
     }
 
     /// A header that the leaf was given with the option `headers`; `None` when there is none of this name, or it is of
     /// another type.
     pub fn header<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        member(self.options.as_ref()?.headers.as_ref()?, name)
+        member(self.0.options.as_ref()?.headers.as_ref()?, name)
     }
 
     /// A stamp that the leaf was given; `None` when there is none of this name, or it is of another type.
     pub fn stamp<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        member(self.options.as_ref()?.stamps.as_ref()?, name)
+        member(self.0.options.as_ref()?.stamps.as_ref()?, name)
     }
 
     /// The options of the leaf on which the engine acts, when any were set.
     pub fn options(&self) -> Option<&LeafOptions> {
-        self.options.as_deref()
+        self.0.options.as_deref()
     }
 
     /// Says how far the task is: a state of your own, such as `PROGRESS`, and anything that describes it. Whoever
@@ -113,8 +121,8 @@ impl TaskContext {
     pub fn update_state(&self, state: &str, meta: &impl Serialize) -> Result<(), TaskError> {
         let meta =
             Json::new(meta).map_err(|error| TaskError::new("EncodeError", format!("the meta is {error}")))?;
-        if let Some(reporter) = &self.reporter {
-            reporter.progress(self.task_id, self.attempt, state, meta);
+        if let Some(reporter) = &self.0.surroundings.reporter {
+            reporter.progress(self.0.task_id, self.0.attempt, state, meta);
         }
         Ok(())
     }
@@ -124,13 +132,13 @@ impl TaskContext {
     /// Leaves run at least once: hand this key to whatever must not happen twice (a payment, a mail), so that the
     /// other side can recognise the second attempt.
     pub fn idempotency_key(&self) -> String {
-        self.task_id.to_string()
+        self.0.task_id.to_string()
     }
 
     /// Fires when the task should come to an end: its soft time limit has passed, or its worker shuts down and is about
     /// to cut it off. `is_cancelled()` asks, `cancelled().await` waits.
     pub fn cancellation(&self) -> &CancellationToken {
-        &self.cancellation
+        self.0.cancellation.as_ref().unwrap_or(&self.0.surroundings.cancellation)
     }
 
     /// Lets a canvas run in the place of this task (Celery's `self.replace`). Return what it returns:
@@ -161,13 +169,13 @@ impl TaskContext {
     /// the task.
     pub fn replace<C: IntoCanvas>(&self, canvas: C) -> Result<C::Output, TaskError> {
         let canvas = canvas.into_canvas().map_err(|error| TaskError::new("FlowError", error.to_string()))?;
-        *self.replacement.lock().unwrap_or_else(PoisonError::into_inner) = Some(canvas);
+        *self.0.replacement.lock().unwrap_or_else(PoisonError::into_inner) = Some(canvas);
         Err(replaced())
     }
 
     /// The canvas that the task asked for with [`TaskContext::replace`]: for unit tests of a task.
     pub fn replacement(&self) -> Option<Canvas> {
-        self.replacement.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.replacement.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How the attempt ended when its function ended thus: for workers.
@@ -186,7 +194,7 @@ impl TaskContext {
     /// When no value of this type was given to the app. Workers refuse to start then, so a task meets this only when
     /// it runs without one.
     pub fn state<T: Send + Sync + 'static>(&self) -> Result<State<T>, TaskError> {
-        self.states.state().ok_or_else(|| {
+        self.0.surroundings.states.state().ok_or_else(|| {
             let message = format!("no State<{}> was given to the app", type_name::<T>());
             TaskError::new("MissingState", message)
         })

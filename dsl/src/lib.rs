@@ -66,7 +66,7 @@ pub use bind::Row;
 
 pub use celeriac_macros::task;
 pub use chain::{Steps, chain};
-pub use context::{Reporter, TaskContext};
+pub use context::{Reporter, Surroundings, TaskContext};
 pub use error::IntoTaskError;
 pub use flow::{Flow, FlowError, Grouped, Ignored, IntoCanvas, One, Tolerant};
 pub use group::{Header, Members, chord, group};

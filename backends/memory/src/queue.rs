@@ -94,12 +94,11 @@ impl Leaves {
         let mut taken = Vec::new();
         for name in queues {
             let Some(lanes) = self.queues.get_mut(name) else { continue };
-            let mut in_order: Vec<Lane> = lanes.keys().copied().collect();
-            if order == LaneOrder::LastFirst {
-                in_order.reverse();
-            }
-            for lane in in_order {
-                let waiting = lanes.get_mut(&lane).expect("it was just listed");
+            let count = lanes.len();
+            for place in 0..count {
+                let place = if order == LaneOrder::LastFirst { count - 1 - place } else { place };
+                let Some((lane, waiting)) = lanes.iter_mut().nth(place) else { continue };
+                let lane = *lane;
                 while taken.len() < max
                     && let Some(Waiting { entry, message, deliveries }) = waiting.pop_front()
                 {
@@ -146,14 +145,18 @@ impl Memory {
     /// Queues leaves and wakes workers; returns how many.
     pub(crate) fn enqueue(&self, dispatched: impl Iterator<Item = Dispatch>) -> usize {
         let mut leaves = lock(&self.0.leaves);
-        let (mut queued, now_ms) = (0, self.0.clock.now_ms());
+        let mut queued = 0;
         for leaf in dispatched {
             queued += 1;
             if let Some(expires_ms) = leaf.expires_ms() {
                 leaves.expiring.insert((expires_ms, leaf.message.task_id, leaf.message.attempt));
             }
             let Dispatch { queue, lane, message, start, .. } = leaf;
-            match start.map(|start| start.at_ms(now_ms)).filter(|due| *due > now_ms) {
+            let due = start.and_then(|start| {
+                let now_ms = self.0.clock.now_ms();
+                Some(start.at_ms(now_ms)).filter(|due| *due > now_ms)
+            });
+            match due {
                 Some(due) => {
                     leaves.next += 1;
                     let place = (due, leaves.next);

@@ -74,8 +74,8 @@ struct Lowering<'d> {
     /// Error callbacks stand once for every part that they cover, so a small canvas may become a large plan.
     nodes_max: usize,
     tasks: Vec<TaskName>,
-    /// What each task says about leaves that do not say it themselves.
-    task_defaults: Vec<RunOptions>,
+    /// What each task says about leaves that do not say it themselves; none when the run says nothing either.
+    task_defaults: Vec<Option<RunOptions>>,
     task_numbers: HashMap<TaskName, u32>,
     queues: Vec<Arc<str>>,
     queue_numbers: HashMap<String, u32>,
@@ -450,7 +450,10 @@ impl<'d> Lowering<'d> {
         let task = match self.task_numbers.entry(task.clone()) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
-                self.task_defaults.push((self.defaults.task)(task));
+                let defaults = (self.defaults.task)(task);
+                let is_none =
+                    defaults == RunOptions::default() && *self.defaults.run == RunOptions::default();
+                self.task_defaults.push((!is_none).then_some(defaults));
                 self.tasks.push(task.clone());
                 *new.insert(self.tasks.len() as u32 - 1)
             }
@@ -519,19 +522,18 @@ impl<'d> Lowering<'d> {
 
     /// The queue and options of a leaf: what is set on it and around it, then on the run, then for its task.
     fn defaults_for(&mut self, task: u32, is_first: bool, at: &At) -> (Option<u32>, Option<u32>) {
+        if at.options.is_none() && self.task_defaults[task as usize].is_none() {
+            return (at.queue, None);
+        }
         let run = self.defaults.run;
+        let task = self.task_defaults[task as usize].clone().unwrap_or_default();
         let mut queue = at.queue;
         if queue.is_none()
-            && let Some(name) =
-                run.queue.as_ref().or(self.task_defaults[task as usize].queue.as_ref()).cloned()
+            && let Some(name) = run.queue.as_ref().or(task.queue.as_ref())
         {
-            queue = Some(self.queue(name));
+            queue = Some(self.queue(name.clone()));
         }
-        let task = &self.task_defaults[task as usize];
         let own = at.options.as_deref();
-        if run.leaf.is_empty() && task.leaf.is_empty() && own.is_none_or(LeafOptions::is_empty) {
-            return (queue, None);
-        }
         // A countdown of the run delays the leaves that start it.
         let run = LeafOptions { start: run.leaf.start.filter(|_| is_first), ..run.leaf.clone() };
         let options = own.cloned().unwrap_or_default().or(&run).or(&task.leaf);

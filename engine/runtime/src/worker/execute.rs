@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_dsl::{Arguments, Handler, Reporter, States, TaskContext, TaskDef};
+use celeriac_dsl::{Arguments, Handler, Reporter, States, Surroundings, TaskContext, TaskDef};
 use celeriac_primitives::{
     Call, Json, LeafOptions, Outcome, Retry, RetryPolicy, TaskError, TaskMessage, TaskName, When,
 };
@@ -22,14 +22,13 @@ const MAX_RETRIES: u32 = 3;
 /// Runs leaves of the tasks in a registry.
 pub(super) struct Executor {
     registry: Arc<Registry>,
-    states: Arc<States>,
-    reporter: Arc<dyn Reporter>,
-    cancellation: CancellationToken,
+    surroundings: Arc<Surroundings>,
 }
 
 impl Executor {
     pub(super) fn new(registry: Arc<Registry>, states: Arc<States>, reporter: Arc<dyn Reporter>) -> Self {
-        Self { registry, states, reporter, cancellation: CancellationToken::new() }
+        let (cancellation, reporter) = (CancellationToken::new(), Some(reporter));
+        Self { registry, surroundings: Arc::new(Surroundings { cancellation, states, reporter }) }
     }
 
     /// Whether there is a task of this name.
@@ -39,7 +38,7 @@ impl Executor {
 
     /// Tells the running tasks that they will be cut off.
     pub(super) fn cancel(&self) {
-        self.cancellation.cancel();
+        self.surroundings.cancellation.cancel();
     }
 
     /// The options of a leaf: its own, and for what they leave open those with which its task was declared here.
@@ -55,30 +54,50 @@ impl Executor {
     /// Runs a leaf to its end. Whatever the task does, there is an outcome.
     pub(super) async fn execute(&self, message: &TaskMessage, options: Option<Arc<LeafOptions>>) -> Outcome {
         let Some(task) = self.registry.task(&message.task) else { return Outcome::UnknownTask };
-        let Some(options) = options else {
-            let context = self.context(message, self.cancellation.clone());
-            return retried(self.run(task, message, context).await, message, &LeafOptions::default());
-        };
-        let cancellation = self.cancellation.child_token();
-        let context = self.context(message, cancellation.clone()).with_options(Some(options.clone()));
-        let run = self.run(task, message, context);
-        let outcome = limited(run, &options, &cancellation).await;
+        match options {
+            None => {
+                let context = self.context(message, None, None);
+                let outcome = run(task, message, context).await;
+                if matches!(outcome, Outcome::Success(_)) {
+                    return outcome;
+                }
+                retried(outcome, message, &LeafOptions::default())
+            }
+            // In a box, and so is all that is rare: else every lane would have room for it.
+            Some(options) => Box::pin(self.execute_with(task, message, options)).await,
+        }
+    }
+
+    async fn execute_with(
+        &self,
+        task: &TaskDef,
+        message: &TaskMessage,
+        options: Arc<LeafOptions>,
+    ) -> Outcome {
+        let cancellation = self.surroundings.cancellation.child_token();
+        let context = self.context(message, Some(options.clone()), Some(cancellation.clone()));
+        let outcome = limited(run(task, message, context), &options, &cancellation).await;
         match retried(outcome, message, &options) {
             Outcome::Success(_) if options.ignore_result == Some(true) => Outcome::Success(Json::null()),
             outcome => outcome,
         }
     }
 
-    fn context(&self, message: &TaskMessage, cancellation: CancellationToken) -> TaskContext {
-        TaskContext::new(message.task_id, message.attempt, cancellation, self.states.clone())
-            .with_reporter(self.reporter.clone())
+    fn context(
+        &self,
+        message: &TaskMessage,
+        options: Option<Arc<LeafOptions>>,
+        cancellation: Option<CancellationToken>,
+    ) -> TaskContext {
+        let surroundings = self.surroundings.clone();
+        TaskContext::within(surroundings, message.task_id, message.attempt, options, cancellation)
     }
+}
 
-    async fn run(&self, task: &TaskDef, message: &TaskMessage, context: TaskContext) -> Outcome {
-        match message.call {
-            Call::Once => call(task, context, message.args.clone(), message.kwargs.clone()).await,
-            Call::Map | Call::Starmap => map(task, message, context).await,
-        }
+async fn run(task: &TaskDef, message: &TaskMessage, context: TaskContext) -> Outcome {
+    match message.call {
+        Call::Once => call(task, context, message.args.clone(), message.kwargs.clone()).await,
+        Call::Map | Call::Starmap => Box::pin(map(task, message, context)).await,
     }
 }
 
