@@ -2,6 +2,7 @@
 
 use std::any::type_name;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use celeriac_primitives::{Canvas, Json, LeafOptions, NodeNo, Outcome, RunId, TaskError, TaskId};
@@ -27,6 +28,7 @@ struct Attempt {
     /// Its own, when it has limits of its own.
     cancellation: Option<CancellationToken>,
     replacement: Mutex<Option<Canvas>>,
+    beats: AtomicU32,
 }
 
 /// What all attempts of a worker share.
@@ -67,8 +69,8 @@ impl TaskContext {
         options: Option<Arc<LeafOptions>>,
         cancellation: Option<CancellationToken>,
     ) -> Self {
-        let replacement = Mutex::default();
-        Self(Arc::new(Attempt { task_id, attempt, surroundings, options, cancellation, replacement }))
+        let (replacement, beats) = (Mutex::default(), AtomicU32::new(0));
+        Self(Arc::new(Attempt { task_id, attempt, surroundings, options, cancellation, replacement, beats }))
     }
 
     /// The leaf's id.
@@ -112,7 +114,19 @@ impl TaskContext {
         self.0.options.as_deref()
     }
 
-    /// Says how far the task is: a state of your own, such as `PROGRESS`, and anything that describes it. Whoever
+    /// Says that the task is alive: one with the option `heartbeat` that does not say so for that long has failed, with
+    /// `HeartbeatTimeout`, and its retry policy decides what follows. Long work should call it in its loop. (The lease is
+    /// another thing: the worker renews it by itself.)
+    pub fn heartbeat(&self) {
+        self.0.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often the task has said so: for workers.
+    pub fn heartbeats(&self) -> u32 {
+        self.0.beats.load(Ordering::Relaxed)
+    }
+
+    /// Says how far the task is, and that it is alive: a state of your own, such as `PROGRESS`, and anything that describes it. Whoever
     /// has the run's handle can read it while the task runs. Does not wait; reports that come too fast are replaced
     /// by later ones.
     ///
@@ -121,6 +135,7 @@ impl TaskContext {
     pub fn update_state(&self, state: &str, meta: &impl Serialize) -> Result<(), TaskError> {
         let meta =
             Json::new(meta).map_err(|error| TaskError::new("EncodeError", format!("the meta is {error}")))?;
+        self.heartbeat();
         if let Some(reporter) = &self.0.surroundings.reporter {
             reporter.progress(self.0.task_id, self.0.attempt, state, meta);
         }

@@ -34,16 +34,30 @@ pub struct LeafOptions {
     pub time_limit_ms: Option<u64>,
     /// `soft_time_limit` in milliseconds: what runs longer is told so by its cancellation token.
     pub soft_time_limit_ms: Option<u64>,
+    /// `heartbeat` in milliseconds: what is not heard of for so long has failed. Ours; Celery has no such option.
+    pub heartbeat_ms: Option<u64>,
     /// `acks_late`: false for at most once.
     pub acks_late: Option<bool>,
     /// `ignore_result`: nobody wants the value.
     pub ignore_result: Option<bool>,
     /// `headers`, an object for the task to read.
     pub headers: Option<Json>,
+    /// `compression` of the message.
+    pub compression: Option<Compression>,
     /// `shadow`: what the task is called in logs.
     pub shadow: Option<String>,
     /// The values of all names in `stamped_headers`, an object.
     pub stamps: Option<Json>,
+}
+
+/// How a message is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// gzip: read everywhere.
+    Gzip,
+    /// Zstandard: faster, and smaller.
+    Zstd,
 }
 
 /// When a failed leaf runs again: the option `retry`, in the words of Celery's task options.
@@ -163,9 +177,11 @@ impl LeafOptions {
             retry: value("retry").and_then(|value| RetryPolicy::read(value).ok().flatten()),
             time_limit_ms: seconds("time_limit"),
             soft_time_limit_ms: seconds("soft_time_limit"),
+            heartbeat_ms: seconds("heartbeat"),
             acks_late: flag("acks_late"),
             ignore_result: flag("ignore_result"),
             headers: value("headers").cloned(),
+            compression: value("compression").and_then(|value| value.to().ok()),
             shadow: value("shadow").and_then(|value| value.to().ok()),
             stamps: stamps(options),
         })
@@ -181,9 +197,11 @@ impl LeafOptions {
             retry: self.retry.clone().or_else(|| around.retry.clone()),
             time_limit_ms: self.time_limit_ms.or(around.time_limit_ms),
             soft_time_limit_ms: self.soft_time_limit_ms.or(around.soft_time_limit_ms),
+            heartbeat_ms: self.heartbeat_ms.or(around.heartbeat_ms),
             acks_late: self.acks_late.or(around.acks_late),
             ignore_result: self.ignore_result.or(around.ignore_result),
             headers: self.headers.clone().or_else(|| around.headers.clone()),
+            compression: self.compression.or(around.compression),
             shadow: self.shadow.clone().or_else(|| around.shadow.clone()),
             stamps: match (&self.stamps, &around.stamps) {
                 (Some(own), Some(around)) if own != around => Some(both(own, around)),

@@ -42,7 +42,7 @@ pub use celery::CeleryError;
 pub use completion::{Completion, Failure, Outcome, Retry, TaskError};
 pub use id::{IdError, NodeNo, RunId, TaskId};
 pub use json::{Json, JsonError};
-pub use leaf_options::{LeafOptions, RetryPolicy, When};
+pub use leaf_options::{Compression, LeafOptions, RetryPolicy, When};
 pub use limits::{LimitError, Limits};
 pub use message::{Call, Piece, TaskMessage};
 pub use name::{NameError, TaskName};

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use crate::leaf_options::Compression;
 use crate::{Canvas, Json, JsonError, OnFailure, RetryPolicy, When};
 
 /// What `apply_async` takes besides arguments: queue, priority, countdown, callbacks, …
@@ -40,7 +41,7 @@ type Known = (&'static str, &'static str, fn(&Json) -> bool);
 
 const KNOWN: &[Known] = &[
     ("acks_late", "true or false", is::<bool>),
-    ("compression", "a name such as \"gzip\"", is::<String>),
+    ("compression", "\"gzip\" or \"zstd\"", is_compression),
     ("countdown", "a number of seconds, not negative", is_seconds),
     ("eta", "a date and time such as \"2026-11-25T08:00:00+01:00\"", is_time),
     (
@@ -49,6 +50,7 @@ const KNOWN: &[Known] = &[
         is_expiry,
     ),
     ("headers", "an object", is::<BTreeMap<String, Json>>),
+    ("heartbeat", "a number of seconds, not negative", is_seconds),
     ("ignore_result", "true or false", is::<bool>),
     ("on_failure", "\"fail\", \"drop\" or \"collect\"", is::<OnFailure>),
     ("priority", "a whole number from 0 to 9", is_priority),
@@ -59,7 +61,7 @@ const KNOWN: &[Known] = &[
          them optional: numbers of seconds, type names of errors",
         is_retry,
     ),
-    ("serializer", "a name such as \"json\"", is::<String>),
+    ("serializer", "\"json\" or \"msgpack\"", is_serializer),
     ("shadow", "a name", is::<String>),
     ("soft_time_limit", "a number of seconds, not negative", is_seconds),
     ("stamped_headers", "a list of names", is::<Vec<String>>),
@@ -251,6 +253,12 @@ impl Options {
         self.with("soft_time_limit", seconds(limit))
     }
 
+    /// These options with a time after which a task that has not been heard of (`TaskContext::heartbeat`) has failed.
+    #[must_use]
+    pub fn with_heartbeat(self, heartbeat: Duration) -> Self {
+        self.with("heartbeat", seconds(heartbeat))
+    }
+
     /// These options with `acks_late`: true for at least once, which is the default, false for at most once.
     #[must_use]
     pub fn with_acks_late(self, acks_late: bool) -> Self {
@@ -261,6 +269,13 @@ impl Options {
     #[must_use]
     pub fn with_ignore_result(self, ignore_result: bool) -> Self {
         self.with("ignore_result", Json::new(&ignore_result).expect("a flag has a JSON form"))
+    }
+
+    /// These options with a compression of the task's message on its way to the worker, where the backend keeps it as
+    /// bytes. Worth it for arguments of many kilobytes.
+    #[must_use]
+    pub fn with_compression(self, compression: Compression) -> Self {
+        self.with("compression", Json::new(&compression).expect("a name has a JSON form"))
     }
 
     /// These options with a name under which the run is known; see `App::submit`.
@@ -373,6 +388,14 @@ fn is_time(value: &Json) -> bool {
 
 fn is_expiry(value: &Json) -> bool {
     is_seconds(value) || is_time(value)
+}
+
+fn is_compression(value: &Json) -> bool {
+    value.to::<Compression>().is_ok()
+}
+
+fn is_serializer(value: &Json) -> bool {
+    value.to::<String>().is_ok_and(|name| matches!(name.as_str(), "json" | "msgpack"))
 }
 
 fn is_retry(value: &Json) -> bool {

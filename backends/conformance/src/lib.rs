@@ -163,6 +163,8 @@ macro_rules! suite {
                 a_task_reads_its_headers_and_stamps
                 progress_can_be_read_while_a_task_runs
                 a_canvas_with_a_task_id_is_one_run_under_it
+                a_compressed_message_reaches_its_worker
+                a_task_that_is_not_heard_of_fails_and_one_that_is_goes_on
                 a_leaf_of_an_unknown_task_waits_for_a_worker_that_knows_it
                 a_leaf_of_a_task_that_nobody_knows_fails_in_the_end
                 a_stamp_reaches_what_runs_in_the_place_of_a_task

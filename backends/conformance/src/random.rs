@@ -564,7 +564,7 @@ mod tests {
             let mut own = canvas.clone();
             let own = values(&mut own).map_or(0, |values| values.len())
                 + usize::from(flag(&mut canvas.clone()).is_some_and(|flag| *flag))
-                + usize::from(canvas.options().on_failure().is_some());
+                + canvas.options().values().count();
             1 + own + parts(canvas).iter().map(size).sum::<usize>()
         }
         let fails_in_a_body = |canvas: &Canvas| {

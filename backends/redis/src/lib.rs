@@ -27,6 +27,7 @@
 mod address;
 mod connection;
 mod dispatch;
+mod envelope;
 mod error;
 mod events;
 mod fresh;

@@ -12,6 +12,7 @@ use celeriac_primitives::{Completion, Outcome, TaskId, TaskMessage, When};
 
 use crate::RedisBackend;
 use crate::connection::GROUP;
+use crate::envelope;
 use crate::hints::Wait;
 use crate::keys::Line;
 use crate::lines::{self, Entry, print_id};
@@ -71,13 +72,13 @@ impl Queue for RedisBackend {
         for entry in taken {
             let (queue, lane) = places[entry.line].clone();
             let id = DeliveryId { queue, lane, entry: entry.id };
-            match rmp_serde::from_slice::<TaskMessage>(entry.value.get(HEAD..).unwrap_or_default()) {
+            match envelope::read(entry.value.get(HEAD..).unwrap_or_default()) {
                 Ok(message) => {
                     let message = Arc::new(message);
                     deliveries.push(Delivery { id, message, deliveries: entry.deliveries });
                 }
                 // Not awaited: when this future is dropped here, it must not take the others with it.
-                Err(error) => drop(tokio::spawn(self.clone().give_up(entry, id, error.to_string()))),
+                Err(reason) => drop(tokio::spawn(self.clone().give_up(entry, id, reason))),
             }
         }
         Ok(deliveries)
@@ -279,7 +280,7 @@ fn owner(worker: &WorkerId) -> String {
 /// A message as an entry of a queue.
 pub(crate) fn write_message(message: &TaskMessage) -> Vec<u8> {
     let mut bytes = head(message.task_id, message.attempt);
-    rmp_serde::encode::write(&mut bytes, message).expect("a message has a MessagePack form");
+    envelope::write(&mut bytes, message);
     bytes
 }
 

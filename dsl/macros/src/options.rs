@@ -21,7 +21,7 @@ pub(crate) struct Options {
 }
 
 /// The options, with an example of each.
-const KNOWN: [(&str, &str); 10] = [
+const KNOWN: [(&str, &str); 11] = [
     ("name", "name = \"proj.tasks.add\""),
     ("crate", "crate = celeriac"),
     ("queue", "queue = \"mail\""),
@@ -29,6 +29,7 @@ const KNOWN: [(&str, &str); 10] = [
     ("retry", "retry = RetryPolicy::new(3)"),
     ("time_limit", "time_limit = 30"),
     ("soft_time_limit", "soft_time_limit = 20"),
+    ("heartbeat", "heartbeat = 10"),
     ("expires", "expires = 3600"),
     ("acks_late", "acks_late = false"),
     ("ignore_result", "ignore_result = true"),

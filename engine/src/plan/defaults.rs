@@ -36,9 +36,11 @@ impl RunOptions {
         retry: None,
         time_limit_ms: None,
         soft_time_limit_ms: None,
+        heartbeat_ms: None,
         acks_late: None,
         ignore_result: None,
         headers: None,
+        compression: None,
         shadow: None,
         stamps: None,
     };

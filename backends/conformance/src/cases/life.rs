@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use celeriac_dsl::{Ignore, Reject, Retry, State, TaskContext, chord, group, task, tasks};
-use celeriac_primitives::{Canvas, Json, Options, Outcome, RetryPolicy, Signature, TaskError, TaskState};
+use celeriac_primitives::{
+    Canvas, Compression, Json, Options, Outcome, RetryPolicy, Signature, TaskError, TaskState,
+};
 use celeriac_runtime::{
     App, Apply, Coordinator, CoordinatorOptions, GetError, Handle, Worker, WorkerOptions,
 };
@@ -131,6 +133,11 @@ async fn request(ctx: TaskContext) -> Request {
     (ctx.header("tenant"), ctx.stamp("order"), ctx.retries())
 }
 
+#[task(crate = celeriac_dsl, name = "life.echo")]
+async fn echo(text: String) -> String {
+    text
+}
+
 /// Another one in its place.
 #[task(crate = celeriac_dsl, name = "life.become")]
 async fn become_request(ctx: TaskContext) -> Result<Request, TaskError> {
@@ -165,7 +172,7 @@ impl Life {
     ) -> Self {
         let calls = Arc::new(Calls::default());
         let mut all = tasks![add, sum, flaky, declared, count_down, again, reject, ignore];
-        all.extend(tasks![count_some, nap, deaf, errback, request, become_request, steps]);
+        all.extend(tasks![count_some, nap, deaf, errback, request, become_request, echo, steps]);
         let builder = App::builder("life").tasks(all).state(calls.clone());
         let app = change(builder).build().expect("the tasks fit together").on(subject.shared());
         let options = CoordinatorOptions { sweep_every: LEASE / 4, ..CoordinatorOptions::default() };
@@ -458,4 +465,29 @@ pub async fn a_stamp_reaches_what_runs_in_the_place_of_a_task(subject: &dyn Subj
     let life = Life::start(subject);
     let run = life.app.submit((request.s(()) | become_request.si(())).stamp("order", 9)).await.unwrap();
     assert_eq!(run.get().await.unwrap(), (None, Some(9), 0));
+}
+
+pub async fn a_compressed_message_reaches_its_worker(subject: &dyn Subject) {
+    let life = Life::start(subject);
+    for compression in [Compression::Gzip, Compression::Zstd] {
+        let long = "x".repeat(20_000);
+        let run =
+            life.app.submit(echo.s(long.clone()).set(Options::new().with_compression(compression))).await;
+        assert_eq!(run.unwrap().get().await.unwrap(), long);
+    }
+    let error = Options::new().set("compression", Json::string("bzip2")).unwrap_err();
+    assert_eq!(error.to_string(), "option compression takes \"gzip\" or \"zstd\", not \"bzip2\"");
+    let error = Options::new().set("serializer", Json::string("pickle")).unwrap_err();
+    assert_eq!(error.to_string(), "option serializer takes \"json\" or \"msgpack\", not \"pickle\"");
+}
+
+pub async fn a_task_that_is_not_heard_of_fails_and_one_that_is_goes_on(subject: &dyn Subject) {
+    let life = Life::start(subject);
+    let beat = || Options::new().with_heartbeat(ms(400));
+    let run = life.app.submit(deaf.s(60_000).set(beat())).await.unwrap();
+    let error = error(&run).await;
+    assert_eq!(error, TaskError::new("HeartbeatTimeout", "not heard of for 400 ms"));
+    // It says how far it is every 300 ms, for more than twice the time.
+    let run = life.app.submit(steps.s(4).set(beat())).await.unwrap();
+    assert_eq!(run.get().await.unwrap(), 4);
 }

@@ -76,7 +76,8 @@ impl Executor {
     ) -> Outcome {
         let cancellation = self.surroundings.cancellation.child_token();
         let context = self.context(message, Some(options.clone()), Some(cancellation.clone()));
-        let outcome = limited(run(task, message, context), &options, &cancellation).await;
+        let alive = alive(context.clone(), options.heartbeat_ms);
+        let outcome = limited(run(task, message, context), alive, &options, &cancellation).await;
         match retried(outcome, message, &options) {
             Outcome::Success(_) if options.ignore_result == Some(true) => Outcome::Success(Json::null()),
             outcome => outcome,
@@ -143,10 +144,14 @@ async fn call(task: &TaskDef, context: TaskContext, args: Json, kwargs: Json) ->
 /// cannot be dropped: it goes on in its thread, and nobody waits for it any more.
 async fn limited(
     run: impl Future<Output = Outcome>,
+    alive: impl Future<Output = Outcome>,
     options: &LeafOptions,
     cancellation: &CancellationToken,
 ) -> Outcome {
-    if options.time_limit_ms.is_none() && options.soft_time_limit_ms.is_none() {
+    if options.time_limit_ms.is_none()
+        && options.soft_time_limit_ms.is_none()
+        && options.heartbeat_ms.is_none()
+    {
         return run.await;
     }
     let soft = async {
@@ -161,6 +166,7 @@ async fn limited(
         tokio::select! {
             outcome = run => outcome,
             outcome = soft => outcome,
+            outcome = alive => outcome,
         }
     };
     match options.time_limit_ms {
@@ -168,6 +174,18 @@ async fn limited(
             .await
             .unwrap_or(Outcome::TimedOut { limit_ms }),
         None => limited.await,
+    }
+}
+
+/// Ends when the task has not been heard of for so long.
+async fn alive(context: TaskContext, heartbeat_ms: Option<u64>) -> Outcome {
+    let Some(ms) = heartbeat_ms else { return std::future::pending().await };
+    loop {
+        let before = context.heartbeats();
+        tokio::time::sleep(Duration::from_millis(ms.max(1))).await;
+        if context.heartbeats() == before {
+            return Outcome::Failed(TaskError::new("HeartbeatTimeout", format!("not heard of for {ms} ms")));
+        }
     }
 }
 

@@ -1,0 +1,121 @@
+//! A message as bytes: MessagePack, or, when its options ask for it, that compressed.
+
+use std::io::{Read, Write};
+
+use celeriac_primitives::{Compression, TaskMessage};
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+
+/// No MessagePack starts with this byte. After it comes the compression, then the compressed bytes.
+const COMPRESSED: u8 = 0xc1;
+
+/// Bytes that are no longer than this are not made shorter.
+const SMALL_BYTES: usize = 512;
+
+/// What is larger when it is read is no message: Redis takes no larger values.
+const READ_MAX: u64 = 512 * 1024 * 1024;
+
+/// Appends a message.
+pub(crate) fn write(bytes: &mut Vec<u8>, message: &TaskMessage) {
+    let compression = message.options.as_ref().and_then(|options| options.compression);
+    let Some(compression) = compression else {
+        return rmp_serde::encode::write(bytes, message).expect("a message has a MessagePack form");
+    };
+    let whole = rmp_serde::to_vec(message).expect("a message has a MessagePack form");
+    match compress(compression, &whole) {
+        Ok(short) if whole.len() > SMALL_BYTES && short.len() < whole.len() => {
+            bytes.extend([COMPRESSED, code(compression)]);
+            bytes.extend(short);
+        }
+        _ => bytes.extend(whole),
+    }
+}
+
+/// Reads a message.
+///
+/// # Errors
+/// What is wrong with the bytes.
+pub(crate) fn read(bytes: &[u8]) -> Result<TaskMessage, String> {
+    let parse = |bytes: &[u8]| rmp_serde::from_slice(bytes).map_err(|error| error.to_string());
+    match bytes {
+        [COMPRESSED, code, rest @ ..] => {
+            let whole = expand(*code, rest).map_err(|error| format!("compressed: {error}"))?;
+            parse(&whole)
+        }
+        plain => parse(plain),
+    }
+}
+
+fn code(compression: Compression) -> u8 {
+    match compression {
+        Compression::Gzip => 1,
+        Compression::Zstd => 2,
+    }
+}
+
+fn compress(compression: Compression, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    match compression {
+        Compression::Gzip => {
+            let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(bytes)?;
+            encoder.finish()
+        }
+        Compression::Zstd => zstd::encode_all(bytes, 1),
+    }
+}
+
+fn expand(code: u8, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut whole = Vec::new();
+    match code {
+        1 => GzDecoder::new(bytes).take(READ_MAX).read_to_end(&mut whole)?,
+        2 => zstd::Decoder::new(bytes)?.take(READ_MAX).read_to_end(&mut whole)?,
+        code => return Err(std::io::Error::other(format!("no compression has the number {code}"))),
+    };
+    Ok(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use celeriac_primitives::{Call, Json, LeafOptions, NodeNo, RunId, TaskName};
+
+    use super::*;
+
+    fn message(argument: &str, compression: Option<Compression>) -> TaskMessage {
+        TaskMessage {
+            task_id: RunId::from_parts(1, 1).task(NodeNo::from_index(0)),
+            attempt: 1,
+            task: TaskName::new("add").unwrap(),
+            call: Call::Once,
+            args: Json::new(&[argument]).unwrap(),
+            kwargs: Json::parse("{}").unwrap(),
+            input: Vec::new(),
+            options: Some(Arc::new(LeafOptions { compression, ..LeafOptions::default() })),
+            replaced: false,
+            unknown_since_ms: None,
+        }
+    }
+
+    #[test]
+    fn a_message_comes_back_and_a_long_one_is_short_on_the_way() {
+        for compression in [None, Some(Compression::Gzip), Some(Compression::Zstd)] {
+            for (argument, is_short) in [("x".repeat(100_000), compression.is_some()), ("x".to_owned(), true)]
+            {
+                let (message, mut bytes) = (message(&argument, compression), Vec::new());
+                write(&mut bytes, &message);
+                assert_eq!(read(&bytes), Ok(message));
+                assert_eq!(bytes.len() < 2000, is_short, "{compression:?}: {} bytes", bytes.len());
+            }
+        }
+    }
+
+    #[test]
+    fn broken_bytes_are_an_error() {
+        let mut bytes = Vec::new();
+        write(&mut bytes, &message(&"x".repeat(100_000), Some(Compression::Zstd)));
+        for broken in [&bytes[..bytes.len() / 2], &[COMPRESSED, 9, 1], &[COMPRESSED], &[]] {
+            assert!(read(broken).is_err(), "{} bytes", broken.len());
+        }
+    }
+}
