@@ -53,14 +53,30 @@ pub use celeriac_runtime::{App, Handle};
 
 /// What most programs need: `use celeriac::prelude::*`.
 pub mod prelude {
-    pub use celeriac_dsl::{Flow, State, Task, TaskContext, canvas, chain, chord, group, task, tasks};
-    pub use celeriac_primitives::{
-        Canvas, Entry, Failure, OnFailure, Options, Signature, TaskError, TaskState,
+    pub use celeriac_dsl::{
+        Flow, Ignore, Reject, Retry, State, Task, TaskContext, canvas, chain, chord, group, task, tasks,
     };
-    pub use celeriac_runtime::{App, CoordinatorOptions, GetError, Handle, WorkerOptions};
+    pub use celeriac_primitives::{
+        Canvas, Compression, Entry, Failure, OnFailure, Options, RetryPolicy, Signature, TaskError, TaskState,
+    };
+    pub use celeriac_runtime::{App, Apply, CoordinatorOptions, GetError, Handle, WorkerOptions};
 }
 
-/// The code of the README, compiled and run.
+/// The code of the README and of the guide, compiled and run.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-pub struct Readme;
+mod guide {
+    macro_rules! pages {
+        ($($name:ident $file:literal)*) => {
+            $(#[doc = include_str!(concat!("../", $file))] mod $name {})*
+        };
+    }
+    pages! {
+        readme "README.md"
+        first_steps "docs/first-steps.md"
+        tasks "docs/tasks.md"
+        calling "docs/calling.md"
+        canvas "docs/canvas.md"
+        workers "docs/workers.md"
+        routing "docs/routing.md"
+    }
+}

@@ -388,7 +388,9 @@ async fn lane(
         run = run.wrapping_add(1);
         let TaskMessage { task_id, attempt, .. } = *message;
         let (run, node) = (task_id.run(), task_id.node());
-        tracing::debug!(%run, %node, task = %message.task, attempt, deliveries, "a leaf starts");
+        let shadow = message.options.as_ref().and_then(|options| options.shadow.as_deref());
+        let task = shadow.unwrap_or(message.task.as_str());
+        tracing::debug!(%run, %node, task, attempt, deliveries, "a leaf starts");
         let outcome = match bench.run(&*backend, &id, &message, deliveries, &stopping).await {
             Ok(outcome) | Err(Some(outcome)) => outcome,
             Err(None) => {
@@ -401,13 +403,13 @@ async fn lane(
         took = start.map(|start| start.elapsed());
         match outcome.state() {
             TaskState::Success => {
-                tracing::debug!(%run, %node, task = %message.task, attempt, "a leaf has succeeded");
+                tracing::debug!(%run, %node, task, attempt, "a leaf has succeeded");
             }
             TaskState::Started => {
-                tracing::debug!(%run, %node, task = %message.task, attempt, "a leaf asks for a canvas in its place");
+                tracing::debug!(%run, %node, task, attempt, "a leaf asks for a canvas in its place");
             }
             // What went wrong may hold arguments: it is for whoever reads the run.
-            state => tracing::info!(%run, %node, task = %message.task, attempt, %state, "a leaf has ended"),
+            state => tracing::info!(%run, %node, task, attempt, %state, "a leaf has ended"),
         }
         if reports.send((id, Completion { task_id, attempt, outcome })).is_err() {
             return;
