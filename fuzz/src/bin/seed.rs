@@ -7,7 +7,9 @@ use std::fs;
 
 use celeriac_engine::{Plan, text};
 use celeriac_fuzz::corpus_dir;
-use celeriac_primitives::{Call, Completion, Json, NodeNo, Outcome, Piece, RunId, TaskError, TaskMessage, TaskName};
+use celeriac_primitives::{
+    Call, Completion, Json, NodeNo, Outcome, Piece, RunId, TaskError, TaskMessage, TaskName,
+};
 
 /// Texts of all forms; their JSON and their plans are seeds too.
 const TEXTS: &[(&str, &str)] = &[
@@ -107,7 +109,8 @@ fn write_messages() -> Result<(), Box<dyn Error>> {
     let task_id = RunId::from_parts(1_700_000_000_000, 7).task(NodeNo::from_index(0));
     let add = TaskName::new("proj.tasks.add")?;
     let mut whole = Vec::new();
-    let by_reference = [Piece::Text("[".into()), Piece::Result(NodeNo::from_index(1)), Piece::Text("]".into())];
+    let by_reference =
+        [Piece::Text("[".into()), Piece::Result(NodeNo::from_index(1)), Piece::Text("]".into())];
     for (name, call, args, kwargs) in [
         ("message", Call::Once, "[4,4]", "{}"),
         ("message_without_arguments", Call::Once, "[]", "{}"),
@@ -119,7 +122,21 @@ fn write_messages() -> Result<(), Box<dyn Error>> {
     ] {
         let (args, kwargs) = (Json::parse(args)?, Json::parse(kwargs)?);
         let input = if name == "message_by_reference" { by_reference.to_vec() } else { Vec::new() };
-        whole = TaskMessage { task_id, attempt: 3, task: add.clone(), call, args, kwargs, input }.encode();
+        let task = add.clone();
+        let (options, replaced, unknown_since_ms) = (None, false, None);
+        whole = TaskMessage {
+            task_id,
+            attempt: 3,
+            task,
+            call,
+            args,
+            kwargs,
+            input,
+            options,
+            replaced,
+            unknown_since_ms,
+        }
+        .encode();
         write("message", name, &whole)?;
     }
     let error = || TaskError::new("ValueError", "boom");
