@@ -195,11 +195,10 @@ impl TaskContext {
 
     /// How the attempt ended when its function ended thus: for workers.
     pub fn outcome(&self, outcome: Outcome) -> Outcome {
-        match (outcome, self.replacement()) {
-            (Outcome::Failed(error), Some(canvas)) if is_replaced(&error) => {
-                Outcome::Replace(Json::from_compact(canvas.to_json()))
-            }
-            (outcome, _) => outcome,
+        let Outcome::Failed(error) = outcome else { return outcome };
+        match self.replacement() {
+            Some(canvas) if is_replaced(&error) => Outcome::Replace(Json::from_compact(canvas.to_json())),
+            _ => Outcome::Failed(error),
         }
     }
 

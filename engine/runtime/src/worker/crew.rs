@@ -102,6 +102,8 @@ struct Hands {
     held: HashSet<DeliveryId>,
     /// How long a leaf ran lately, on average.
     pace: Option<Duration>,
+    /// How many leaves were begun.
+    begun: usize,
 }
 
 impl Hands {
@@ -268,14 +270,18 @@ impl Bench {
 
     /// The next leaf for a lane. `None` ends the lane: it is counted out under the same lock, so that a leaf put in
     /// hand right afterwards finds a free place for a new one.
-    fn next(&self, took: Option<Duration>) -> Option<Delivery> {
+    ///
+    /// Also whether to time it: one in eight tells the pace, and the first few.
+    fn next(&self, took: Option<Duration>) -> Option<(Delivery, bool)> {
         let mut hands = self.hands();
         took.into_iter().for_each(|took| hands.note_pace(took));
         let next = hands.waiting.pop_front();
         if next.is_none() {
             hands.lanes -= 1;
         }
-        next
+        hands.begun += 1;
+        let is_timed = hands.begun.is_multiple_of(8) || hands.begun < 8;
+        next.map(|next| (next, is_timed))
     }
 
     fn take_waiting(&self) -> Vec<DeliveryId> {
@@ -298,18 +304,18 @@ impl Bench {
         deliveries: u32,
         stopping: &CancellationToken,
     ) -> Result<Outcome, Option<Outcome>> {
-        if !self.executor.knows(&message.task) {
+        let Some(task) = self.executor.task(&message.task) else {
             return Err(Box::pin(self.let_wait(backend, id, message, stopping)).await);
-        }
+        };
         let options = self.executor.options(message);
         if let Some(options) = options.as_deref() {
             Box::pin(may_start(backend, id, message, options, deliveries, stopping)).await?;
         }
         if message.input.is_empty() {
-            return Ok(self.executor.execute(message, options).await);
+            return Ok(self.executor.execute(task, message, options).await);
         }
         let whole = Box::pin(with_input(backend, message, stopping)).await?;
-        Ok(self.executor.execute(&whole, options).await)
+        Ok(self.executor.execute(task, &whole, options).await)
     }
 
     /// Lets a leaf whose task nobody here knows wait for another worker; how it ends when it has waited for long.
@@ -381,11 +387,9 @@ async fn lane(
     reports: mpsc::UnboundedSender<Report>,
     stopping: CancellationToken,
 ) {
-    let (mut took, mut run) = (None, 0_u32);
-    while let Some(Delivery { id, message, deliveries }) = bench.next(took.take()) {
-        // One leaf in eight tells the pace.
-        let start = run.is_multiple_of(8).then(Instant::now);
-        run = run.wrapping_add(1);
+    let mut took = None;
+    while let Some((Delivery { id, message, deliveries }, is_timed)) = bench.next(took.take()) {
+        let start = is_timed.then(Instant::now);
         let TaskMessage { task_id, attempt, .. } = *message;
         let (run, node) = (task_id.run(), task_id.node());
         let shadow = message.options.as_ref().and_then(|options| options.shadow.as_deref());

@@ -31,9 +31,9 @@ impl Executor {
         Self { registry, surroundings: Arc::new(Surroundings { cancellation, states, reporter }) }
     }
 
-    /// Whether there is a task of this name.
-    pub(super) fn knows(&self, task: &TaskName) -> bool {
-        self.registry.task(task).is_some()
+    /// The task of this name.
+    pub(super) fn task(&self, name: &TaskName) -> Option<&TaskDef> {
+        self.registry.task(name)
     }
 
     /// Tells the running tasks that they will be cut off.
@@ -52,8 +52,12 @@ impl Executor {
     }
 
     /// Runs a leaf to its end. Whatever the task does, there is an outcome.
-    pub(super) async fn execute(&self, message: &TaskMessage, options: Option<Arc<LeafOptions>>) -> Outcome {
-        let Some(task) = self.registry.task(&message.task) else { return Outcome::UnknownTask };
+    pub(super) async fn execute(
+        &self,
+        task: &TaskDef,
+        message: &TaskMessage,
+        options: Option<Arc<LeafOptions>>,
+    ) -> Outcome {
         match options {
             None => {
                 let context = self.context(message, None, None);
