@@ -121,6 +121,13 @@ async fn deaf(ms: u64) -> String {
     "slept".to_owned()
 }
 
+/// The same, and notes that it has begun.
+#[task(crate = celeriac_dsl, name = "life.nap_deaf")]
+async fn nap_deaf(ms: u64, calls: State<Arc<Calls>>) {
+    calls.note("deaf");
+    sleep(Duration::from_millis(ms)).await;
+}
+
 #[task(crate = celeriac_dsl, name = "life.errback")]
 async fn errback(failure: celeriac_primitives::Failure, calls: State<Arc<Calls>>) {
     calls.note(format!("errback {}", failure.error));
@@ -172,7 +179,7 @@ impl Life {
     ) -> Self {
         let calls = Arc::new(Calls::default());
         let mut all = tasks![add, sum, flaky, declared, count_down, again, reject, ignore];
-        all.extend(tasks![count_some, nap, deaf, errback, request, become_request, echo, steps]);
+        all.extend(tasks![count_some, nap, deaf, nap_deaf, errback, request, become_request, echo, steps]);
         let builder = App::builder("life").tasks(all).state(calls.clone());
         let app = change(builder).build().expect("the tasks fit together").on(subject.shared());
         let options = CoordinatorOptions { sweep_every: LEASE / 4, ..CoordinatorOptions::default() };
@@ -389,6 +396,20 @@ pub async fn a_leaf_that_is_acknowledged_early_runs_at_most_once(subject: &dyn S
     let life = life.working();
     assert_eq!(error(&run).await.kind, "WorkerLostError");
     assert!(life.calls.names().is_empty(), "{:?}", life.calls.names());
+}
+
+pub async fn a_leaf_that_runs_at_most_once_is_lost_when_its_worker_cuts_it_off(subject: &dyn Subject) {
+    let mut life = Life::start(subject);
+    let once = nap_deaf.s(60_000).set(Options::new().with_acks_late(false));
+    let run = life.app.submit(once).await.unwrap();
+    let until = Instant::now() + ms(5000);
+    while life.calls.names().is_empty() && Instant::now() < until {
+        sleep(ms(20)).await;
+    }
+    assert_eq!(life.workers.remove(0).shutdown(Duration::ZERO).await, 1, "it was cut off");
+    let life = life.working();
+    assert_eq!(error(&run).await.kind, "WorkerLostError");
+    assert_eq!(life.calls.names(), ["deaf"]);
 }
 
 pub async fn an_ignored_result_is_not_kept_unless_somebody_takes_it(subject: &dyn Subject) {

@@ -1,13 +1,13 @@
 //! Who works in a worker, and what they hand each other.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use celeriac_backends::{
     Backend, BackendError, DEFAULT_QUEUE, Delivery, DeliveryId, LaneOrder, Progress, WorkerId,
 };
-use celeriac_primitives::{Completion, Json, LeafOptions, Outcome, TaskMessage, TaskState};
+use celeriac_primitives::{Completion, Json, LeafOptions, Outcome, TaskId, TaskMessage, TaskState};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -100,6 +100,8 @@ struct Hands {
     lanes: usize,
     /// Taken and not finished: waiting, running, or waiting to be reported.
     held: HashSet<DeliveryId>,
+    /// Those among them that have begun and must not begin again: at most once was asked for.
+    once: HashMap<DeliveryId, (TaskId, u32)>,
     /// How long a leaf ran lately, on average.
     pace: Option<Duration>,
     /// How many leaves were begun.
@@ -110,6 +112,7 @@ impl Hands {
     fn release(&mut self, deliveries: &[DeliveryId]) {
         for id in deliveries {
             self.held.remove(id);
+            self.once.remove(id);
         }
     }
 
@@ -220,13 +223,21 @@ impl Crew {
             stopping.cancel();
             reporter.abort();
         }
-        let cut_off = bench.held();
+        let (lost, cut_off) = bench.cut_off();
+        let count = lost.len() + cut_off.len();
+        let reported = tokio::time::timeout(BACKEND_GRACE, backend.finish(&lost)).await;
+        if !matches!(reported, Ok(Ok(()))) {
+            tracing::warn!(
+                leaves = lost.len(),
+                "could not report leaves as lost; others will when their leases pass"
+            );
+        }
         give_back(&*backend, &id, &cut_off).await;
         // What was taken for the fetch that stopping interrupted.
         let _ = tokio::time::timeout(BACKEND_GRACE, backend.quiesce()).await;
         // Should this fail, the backend forgets the worker when it has not heard of it for long.
         let _ = tokio::time::timeout(BACKEND_GRACE, backend.retire(&id, &queues.names())).await;
-        cut_off.len()
+        count
     }
 }
 
@@ -291,6 +302,18 @@ impl Bench {
         waiting
     }
 
+    /// What is held when the worker stops: reports of leaves that are lost with it, and what others may run.
+    fn cut_off(&self) -> (Vec<Report>, Vec<DeliveryId>) {
+        let hands = self.hands();
+        let (lost, back): (Vec<_>, Vec<_>) =
+            hands.held.iter().cloned().partition(|id| hands.once.contains_key(id));
+        let report = |id: DeliveryId| {
+            let (task_id, attempt) = hands.once[&id];
+            (id, Completion { task_id, attempt, outcome: Outcome::WorkerLost { deliveries: 1 } })
+        };
+        (lost.into_iter().map(report).collect(), back)
+    }
+
     fn held(&self) -> Vec<DeliveryId> {
         self.hands().held.iter().cloned().collect()
     }
@@ -310,6 +333,9 @@ impl Bench {
         let options = self.executor.options(message);
         if let Some(options) = options.as_deref() {
             Box::pin(may_start(backend, id, message, options, deliveries, stopping)).await?;
+            if options.acks_late == Some(false) {
+                self.hands().once.insert(id.clone(), (message.task_id, message.attempt));
+            }
         }
         if message.input.is_empty() {
             return Ok(self.executor.execute(task, message, options).await);
