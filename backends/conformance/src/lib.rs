@@ -138,6 +138,7 @@ macro_rules! suite {
                 a_late_report_of_a_reclaimed_leaf_changes_nothing
                 a_leaf_that_is_reported_while_it_waits_to_come_again_does_not_come_again
                 what_comes_again_comes_before_all_that_is_new
+                whoever_held_them_all_leaves_come_again_in_one_sweep
                 leaves_of_a_higher_priority_go_first_and_bulk_goes_last
                 a_lane_that_never_empties_does_not_hold_up_the_others_for_ever
                 a_leaf_that_kills_its_workers_ends_as_worker_lost

@@ -207,12 +207,16 @@ impl Queue for Memory {
     async fn fire(&self) -> Result<Option<Duration>, BackendError> {
         let now_ms = self.0.clock.now_ms();
         let mut leaves = lock(&self.0.leaves);
+        let waiting = leaves.next;
         let expired = leaves.fire(now_ms).into_iter();
         let completion = |(task_id, attempt)| Completion { task_id, attempt, outcome: Outcome::Expired };
         self.append(expired.map(|leaf| Event::Completed(completion(leaf))));
         let next = leaves.next_timer().map(|due| Duration::from_millis(due.saturating_sub(now_ms)));
+        let has_come = leaves.next > waiting;
         drop(leaves);
-        self.0.leaves_came.notify_waiters();
+        if has_come {
+            self.0.leaves_came.notify_waiters();
+        }
         Ok(next)
     }
 

@@ -162,7 +162,7 @@ impl Driver {
             let next = match self.backend.fire().await {
                 Ok(next) => next.map_or(TIMERS_EVERY, |next| next.min(TIMERS_EVERY)),
                 Err(error) => {
-                    tracing::debug!(%error, "timers cannot be looked at");
+                    self.stop.run_until_cancelled(pause(&error)).await;
                     TIMERS_EVERY
                 }
             };

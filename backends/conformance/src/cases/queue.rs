@@ -175,6 +175,20 @@ pub async fn what_comes_again_comes_before_all_that_is_new(subject: &dyn Subject
     assert_eq!(tasks, ["b", "c", "d"]);
 }
 
+pub async fn whoever_held_them_all_leaves_come_again_in_one_sweep(subject: &dyn Subject) {
+    let names: Vec<String> = (0..900).map(|number| format!("t{number}")).collect();
+    let bench = queued(subject, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    for name in ["u", "v", "w"] {
+        assert_eq!(bench.receive(name, 300).await.len(), 300);
+    }
+    subject.pass(LEASE * 2).await;
+    assert_eq!(subject.backend().sweep(5).await.unwrap().redelivered, 900);
+    let mut again: Vec<_> = bench.receive("x", 1000).await.iter().map(|d| d.message.task_id).collect();
+    again.sort_unstable();
+    again.dedup();
+    assert_eq!(again.len(), 900);
+}
+
 pub async fn leaves_of_a_higher_priority_go_first_and_bulk_goes_last(subject: &dyn Subject) {
     let bench = Bench::submit(subject, Canvas::group(sigs(&["a", "b", "c", "d", "e"]))).await;
     let lanes = [(0, true), (0, false), (9, true), (3, false), (9, false)];

@@ -8,9 +8,9 @@
 --       outcomes, prepared leaves as node and place of its queue, one after the other (empty: none), their messages,
 --       how many events, place of the line and id of each event
 -- A completion is {node, attempt, kind, is output, who waits}, kinds: 0 success, 1 failure, 2 retry, 3 not a leaf, 4
--- replace; of a failure, who waits is a list of scopes {scope, does it go on, who waits for it}. Nodes that wait are written {first,
--- how many, initial counter, is join}, one after the other: neighbours that wait for one thing each are released
--- together. Who does not know the plan leaves out all after the kind.
+-- replace; of a failure, who waits is a list of scopes {scope, does it go on, who waits for it}. Nodes that wait are
+-- written {first, how many, initial counter, is join}, one after the other: neighbours that wait for one thing each are
+-- released together. Who does not know the plan leaves out all after the kind.
 -- Returns for each run what became of it: see `settle.rs`.
 local META = '>BI4I4I4I4I4I4I4I4I8I8c16'
 local WINDOW = 16384

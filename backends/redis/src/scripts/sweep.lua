@@ -22,19 +22,19 @@ for _, consumer in ipairs(consumers.err and {} or consumers) do
     for _, entry in ipairs(redis.call('XPENDING', stream, group, 'IDLE', long, '-', '+', 100, name)) do
       if not redis.call('LPOS', again, entry[1]) then astray[#astray + 1] = entry[1] end
     end
-  else
-    local lease = string.match(name, '#(%d+)$') or ARGV[6]
-    for _, entry in ipairs(redis.call('XPENDING', stream, group, 'IDLE', lease, '-', '+', slice, name)) do
+  elseif #passed < slice then
+    local lease, room = string.match(name, '#(%d+)$') or ARGV[6], slice - #passed
+    for _, entry in ipairs(redis.call('XPENDING', stream, group, 'IDLE', lease, '-', '+', room, name)) do
       local ms, seq = string.match(entry[1], '^(%d+)-(%d+)$')
       passed[#passed + 1] = { tonumber(ms), tonumber(seq), entry[1], entry[4] }
     end
   end
 end
 table.sort(passed, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
-local redelivered, lost, seen = #astray, 0, math.min(#passed, slice)
+local redelivered, lost = #astray, 0
 for _, id in ipairs(astray) do redis.call('LPUSH', again, id) end
 -- Backwards, so that the oldest is at the head.
-for i = seen, 1, -1 do
+for i = #passed, 1, -1 do
   local id, deliveries = passed[i][3], passed[i][4]
   local entry = redis.call('XRANGE', stream, id, id)[1]
   if not entry then
@@ -54,4 +54,4 @@ for i = seen, 1, -1 do
 end
 if redelivered > 0 then redis.pcall('PUBLISH', channel_of(stream), '') end
 if lost > 0 then redis.pcall('PUBLISH', ARGV[2], '') end
-return { redelivered, lost, seen }
+return { redelivered, lost, #passed }
