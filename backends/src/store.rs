@@ -274,6 +274,14 @@ pub struct Known {
     pub closed: HashMap<ScopeNo, NodeNo>,
 }
 
+impl Known {
+    /// Adds what is known besides.
+    pub fn extend(&mut self, other: Known) {
+        self.outcomes.extend(other.outcomes);
+        self.closed.extend(other.closed);
+    }
+}
+
 impl Results for Known {
     fn outcome(&self, node: NodeNo) -> Option<&Outcome> {
         self.outcomes.get(&node)

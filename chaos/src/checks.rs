@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use celeriac::App;
-use celeriac::backends::BackendError;
 use celeriac::engine::Plan;
 use celeriac::engine::plan::{Edge, NodeKind, ScopeNo};
 use celeriac::engine::view::Standing;
-use celeriac::primitives::{Call as How, Json, NodeNo, Outcome, Segment, TaskId};
+use celeriac::primitives::{Call as How, Json, NodeNo, Outcome, Path as Place, TaskId};
 use celeriac::redis::RedisBackend;
 use celeriac::runtime::{GetError, Handle};
-use celeriac_conformance::tasks;
+use celeriac_conformance::{tasks, whole};
 use celeriac_testkit::{Fsync, Server};
 use futures::stream::{self, StreamExt};
 
@@ -373,31 +372,28 @@ pub(crate) fn i12_no_process_panics(logs: &Path, report: &mut Report) {
 /// A run, or a segment of one.
 struct Part {
     /// Where it stands in the outermost canvas.
-    place: celeriac::primitives::Path,
+    place: Place,
     run: Run,
     /// The leaf that a segment stands for.
     leaf: Option<TaskId>,
 }
 
-/// A run and its segments.
+/// A run and its segments, and the run alone when it is not there.
 async fn parts_of(app: &App, run: &Run) -> Result<Vec<Part>, String> {
-    let text = |error: BackendError| error.to_string();
-    let mut parts = vec![Part { place: Default::default(), run: run.clone(), leaf: None }];
-    let Some(handle) = app.run::<Json>(run.id).await.map_err(text)? else { return Ok(parts) };
-    let mut segments = handle.segments().await.map_err(text)?;
-    let mut next = 0;
-    while let Some(around) = parts.get(next) {
-        let (place, plan, id) = (around.place.clone(), around.run.plan.clone(), around.run.id);
-        let (inside, others): (Vec<_>, Vec<_>) = segments.into_iter().partition(|(leaf, _)| leaf.run() == id);
-        segments = others;
-        for (leaf, segment) in inside {
-            let place = place.join(&plan.path(leaf.node())).child(Segment::Replacement);
-            let run = Run { id: segment.id(), plan: Arc::new(segment.plan().clone()), ..run.clone() };
-            parts.push(Part { place, run, leaf: Some(leaf) });
-        }
-        next += 1;
-    }
-    Ok(parts)
+    let found = whole::parts(app, run.id).await.map_err(|error| error.to_string())?;
+    let part = |whole::Part { place, run: segment, leaf }| {
+        let run = match leaf {
+            Some(_) => Run { id: segment.id(), plan: Arc::new(segment.plan().clone()), ..run.clone() },
+            None => run.clone(),
+        };
+        Part { place, run, leaf }
+    };
+    let parts: Vec<Part> = found.into_iter().map(part).collect();
+    Ok(if parts.is_empty() {
+        vec![Part { place: Place::root(), run: run.clone(), leaf: None }]
+    } else {
+        parts
+    })
 }
 
 /// What the store says of a run.
@@ -442,7 +438,7 @@ async fn observe(app: &App, run: &Run, parts: &[Part]) -> Result<Observed, Strin
     Ok(observed)
 }
 
-fn is_callback(path: &celeriac::primitives::Path) -> bool {
+fn is_callback(path: &Place) -> bool {
     path.segments().iter().any(|segment| segment.is_callback())
 }
 

@@ -46,6 +46,22 @@ pub enum Piece {
 }
 
 impl TaskMessage {
+    /// A message with all its arguments in it, and of whose running nothing was said.
+    pub fn new(task_id: TaskId, attempt: u32, task: TaskName, call: Call, args: Json, kwargs: Json) -> Self {
+        Self {
+            task_id,
+            attempt,
+            task,
+            call,
+            args,
+            kwargs,
+            input: Vec::new(),
+            options: None,
+            replaced: false,
+            unknown_since_ms: None,
+        }
+    }
+
     /// The leaves whose results the worker has to fetch, each once.
     pub fn references(&self) -> Vec<NodeNo> {
         let result = |piece: &Piece| match piece {
@@ -99,17 +115,11 @@ mod tests {
     fn an_input_by_reference_comes_before_the_arguments() {
         let [one, two] = [0, 1].map(NodeNo::from_index);
         let text = |text: &str| Piece::Text(text.into());
+        let (leaf, task) = (RunId::from_parts(1, 2).task(two), TaskName::new("body").unwrap());
+        let [args, kwargs] = ["[8]", "{}"].map(|text| Json::parse(text).unwrap());
         let message = TaskMessage {
-            task_id: RunId::from_parts(1, 2).task(two),
-            attempt: 1,
-            task: TaskName::new("body").unwrap(),
-            call: Call::Once,
-            args: Json::parse("[8]").unwrap(),
-            kwargs: Json::parse("{}").unwrap(),
             input: vec![text("["), Piece::Result(one), text(",7,"), Piece::Result(one), text("]")],
-            options: None,
-            replaced: false,
-            unknown_since_ms: None,
+            ..TaskMessage::new(leaf, 1, task, Call::Once, args, kwargs)
         };
         assert_eq!(message.references(), [one]);
         let outcome = Outcome::Success(Json::parse("[1]").unwrap());

@@ -78,18 +78,10 @@ mod tests {
     use crate::{Call, Json, NodeNo, Outcome, RunId, TaskError, TaskName};
 
     fn message(args: &str) -> TaskMessage {
-        TaskMessage {
-            task_id: RunId::from_parts(7, 7).task(NodeNo::from_index(0)),
-            attempt: 1,
-            task: TaskName::new("proj.tasks.add").unwrap(),
-            call: Call::Once,
-            args: Json::parse(args).unwrap(),
-            kwargs: Json::parse("{}").unwrap(),
-            input: Vec::new(),
-            options: None,
-            replaced: false,
-            unknown_since_ms: None,
-        }
+        let leaf = RunId::from_parts(7, 7).task(NodeNo::from_index(0));
+        let task = TaskName::new("proj.tasks.add").unwrap();
+        let [args, kwargs] = [args, "{}"].map(|text| Json::parse(text).unwrap());
+        TaskMessage::new(leaf, 1, task, Call::Once, args, kwargs)
     }
 
     #[test]

@@ -199,6 +199,20 @@ pub async fn events(subject: &dyn Subject) -> Vec<EventDelivery> {
     subject.backend().events(10_000, LEASE, SOON).await.expect("events work")
 }
 
+/// Every way in which a leaf can fail.
+pub fn ways_to_fail() -> [Outcome; 8] {
+    [
+        boom(),
+        Outcome::Rejected("no".into()),
+        Outcome::Revoked("revoked".into()),
+        Outcome::Expired,
+        Outcome::TimedOut { limit_ms: 5 },
+        Outcome::WorkerLost { deliveries: 5 },
+        Outcome::UnknownTask,
+        Outcome::Undecodable("not JSON".into()),
+    ]
+}
+
 /// Acknowledges everything that has happened so far.
 pub async fn clear_events(subject: &dyn Subject) -> Vec<Event> {
     let (ids, events): (Vec<_>, Vec<_>) = events(subject).await.into_iter().map(|e| (e.id, e.event)).unzip();

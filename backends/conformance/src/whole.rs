@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use celeriac_backends::Backend;
+use celeriac_backends::{Backend, BackendError};
 use celeriac_dsl::{Arguments, Handler, TaskContext, TaskDef};
 use celeriac_engine::eager::{Evaluation, Leaf, Returned, eager};
 use celeriac_engine::view::Standing;
@@ -15,7 +15,6 @@ use celeriac_primitives::{
 use celeriac_runtime::{App, Coordinator, CoordinatorOptions, GetError, Handle, Worker, WorkerOptions};
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
-use serde_json::Value;
 
 use crate::random::{self, Shape};
 use crate::table::{self, Failed, Seen};
@@ -195,7 +194,7 @@ impl Crew {
         run.ended().await.map_err(|error| text(&error))?;
         let mut seen = Seen { result: Some(result.clone()), ..Seen::default() };
         let (mut ran, mut leaves_run) = (Vec::new(), 0);
-        for (place, part) in parts(&self.app, &run).await? {
+        for Part { place, run: part, .. } in parts(&self.app, run.id()).await.map_err(|error| text(&error))? {
             let place = |node| place.join(&part.plan().path(node));
             for node in part.nodes().await.map_err(|error| text(&error))? {
                 if part.plan().leaf(node.node).is_none()
@@ -208,7 +207,7 @@ impl Crew {
                 // The failures of what ran in its place are there.
                 if let Some(error) = outcome.as_ref().and_then(Outcome::error)
                     && !matches!(outcome, Some(Outcome::ReplacementFailed(_)))
-                    && !place(node.node).segments().iter().any(is_callback)
+                    && !place(node.node).segments().iter().any(|segment| segment.is_callback())
                 {
                     seen.failures.push(Failed { node: place(node.node).to_string(), kind: error.kind });
                 }
@@ -236,28 +235,35 @@ impl Crew {
     }
 }
 
-/// A run and all its segments, each with its place in the outermost canvas.
-async fn parts(app: &App, run: &Handle<Value>) -> Result<Vec<(Path, Handle<Json>)>, String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let whole = app.run(run.id()).await.map_err(|error| text(&error))?;
-    let mut known = vec![(Path::root(), whole.ok_or("the run is gone")?)];
-    let mut segments = run.segments().await.map_err(|error| text(&error))?;
-    let mut next = 0;
-    while let Some((place, around)) = known.get(next).cloned() {
-        let (inside, others) = segments.into_iter().partition(|(leaf, _)| leaf.run() == around.id());
-        segments = others;
-        let inside: Vec<(TaskId, Handle<Json>)> = inside;
-        known.extend(inside.into_iter().map(|(leaf, segment)| {
-            let leaf = place.join(&around.plan().path(leaf.node()));
-            (leaf.child(Segment::Replacement), segment)
-        }));
-        next += 1;
-    }
-    Ok(known)
+/// A run, or a segment of one.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Where it stands in the outermost canvas.
+    pub place: Path,
+    /// The run.
+    pub run: Handle<Json>,
+    /// The leaf that a segment stands for.
+    pub leaf: Option<TaskId>,
 }
 
-fn is_callback(segment: &Segment) -> bool {
-    segment.is_callback()
+/// A run and all its segments; none when it is not there.
+///
+/// # Errors
+/// When the backend does not answer.
+pub async fn parts(app: &App, run: RunId) -> Result<Vec<Part>, BackendError> {
+    let Some(run) = app.run(run).await? else { return Ok(Vec::new()) };
+    let mut segments = run.segments().await?;
+    let mut parts = vec![Part { place: Path::root(), run, leaf: None }];
+    let mut next = 0;
+    while let Some(around) = parts.get(next).cloned() {
+        let is_inside = |(leaf, _): &(TaskId, Handle<Json>)| leaf.run() == around.run.id();
+        for (leaf, run) in segments.extract_if(.., |segment| is_inside(segment)) {
+            let place = around.place.join(&around.run.plan().path(leaf.node())).child(Segment::Replacement);
+            parts.push(Part { place, run, leaf: Some(leaf) });
+        }
+        next += 1;
+    }
+    Ok(parts)
 }
 
 /// Runs a leaf as a worker does, noting each of its calls.

@@ -83,18 +83,11 @@ mod tests {
     use super::*;
 
     fn message(argument: &str, compression: Option<Compression>) -> TaskMessage {
-        TaskMessage {
-            task_id: RunId::from_parts(1, 1).task(NodeNo::from_index(0)),
-            attempt: 1,
-            task: TaskName::new("add").unwrap(),
-            call: Call::Once,
-            args: Json::new(&[argument]).unwrap(),
-            kwargs: Json::parse("{}").unwrap(),
-            input: Vec::new(),
-            options: Some(Arc::new(LeafOptions { compression, ..LeafOptions::default() })),
-            replaced: false,
-            unknown_since_ms: None,
-        }
+        let leaf = RunId::from_parts(1, 1).task(NodeNo::from_index(0));
+        let task = TaskName::new("add").unwrap();
+        let (args, kwargs) = (Json::new(&[argument]).unwrap(), Json::parse("{}").unwrap());
+        let options = Some(Arc::new(LeafOptions { compression, ..LeafOptions::default() }));
+        TaskMessage { options, ..TaskMessage::new(leaf, 1, task, Call::Once, args, kwargs) }
     }
 
     #[test]

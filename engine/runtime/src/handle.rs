@@ -167,9 +167,7 @@ impl<T> Handle<T> {
             return Err(outlast!(OUTAGE_MAX, self.failure(node))?.into());
         }
         if !scopes.is_empty() {
-            let failed = outlast!(OUTAGE_MAX, self.backend().known(self.id, &[], &scopes))?;
-            known.outcomes.extend(failed.outcomes);
-            known.closed = failed.closed;
+            known.extend(outlast!(OUTAGE_MAX, self.backend().known(self.id, &[], &scopes))?);
         }
         let value = self.plan.output_value(self.id, &known);
         Ok(value.ok_or_else(|| self.corrupt())?)

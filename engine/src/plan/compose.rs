@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use celeriac_primitives::{
-    Failure, Json, LeafOptions, NodeNo, Outcome, Path, Piece, Retry, RunId, Segment, TaskMessage, TaskName,
+    Failure, Json, LeafOptions, NodeNo, Outcome, Path, Piece, Retry, RunId, Segment, TaskMessage,
 };
 
-use super::{Edge, NodeKind, Plan, ScopeNo, Value};
+use super::{Edge, Leaf, NodeKind, Plan, ScopeNo, Value};
 use crate::advance::Release;
 
 /// What is known of a run: where composing finds results.
@@ -169,21 +169,9 @@ impl Composer<'_> {
     pub fn message(&mut self, run: RunId, release: Release, results: &impl Results) -> Option<TaskMessage> {
         let node = self.plan.node(release.node)?;
         let NodeKind::Leaf(leaf) = &node.kind else { return None };
-        let task: &TaskName = self.plan.task(release.node)?;
-        let message = |args, kwargs, replaced| TaskMessage {
-            task_id: run.task(release.node),
-            attempt: release.attempt,
-            task: task.clone(),
-            call: leaf.call,
-            args,
-            kwargs,
-            input: Vec::new(),
-            options: self.plan.message_options(release.node),
-            replaced,
-            unknown_since_ms: None,
-        };
         if let Some((args, kwargs)) = retry_of(release, results).and_then(|retry| retry.arguments.as_ref()) {
-            return Some(message(args.clone(), kwargs.clone(), true));
+            let message = self.called(run, release, leaf, args.clone(), kwargs.clone())?;
+            return Some(TaskMessage { replaced: true, ..message });
         }
         let mut args = String::with_capacity(leaf.args.len() + 16);
         args.push('[');
@@ -195,7 +183,7 @@ impl Composer<'_> {
         }
         args.push_str(&leaf.args);
         args.push(']');
-        Some(message(Json::from_compact(args), Json::from_compact(leaf.kwargs.clone()), false))
+        self.called(run, release, leaf, Json::from_compact(args), Json::from_compact(leaf.kwargs.clone()))
     }
 
     /// The message for a leaf whose input is large: the worker fetches the results that it takes. Of `results` it asks
@@ -213,18 +201,25 @@ impl Composer<'_> {
         if !text.is_empty() {
             pieces.push(Piece::Text(text.into()));
         }
-        Some(TaskMessage {
-            task_id: run.task(release.node),
-            attempt: release.attempt,
-            task: self.plan.task(release.node)?.clone(),
-            call: leaf.call,
-            args: Json::from_compact(format!("[{}]", leaf.args)),
-            kwargs: Json::from_compact(leaf.kwargs.clone()),
-            input: pieces,
-            options: self.plan.message_options(release.node),
-            replaced: false,
-            unknown_since_ms: None,
-        })
+        let (args, kwargs) = (format!("[{}]", leaf.args), leaf.kwargs.clone());
+        let message =
+            self.called(run, release, leaf, Json::from_compact(args), Json::from_compact(kwargs))?;
+        Some(TaskMessage { input: pieces, ..message })
+    }
+
+    /// The message of a leaf with these arguments.
+    fn called(
+        &self,
+        run: RunId,
+        release: Release,
+        leaf: &Leaf,
+        args: Json,
+        kwargs: Json,
+    ) -> Option<TaskMessage> {
+        let Release { node, attempt } = release;
+        let task = self.plan.task(node)?.clone();
+        let message = TaskMessage::new(run.task(node), attempt, task, leaf.call, args, kwargs);
+        Some(TaskMessage { options: self.plan.message_options(node), ..message })
     }
 
     /// Adds the pieces of a value; the text is the piece that is being written.

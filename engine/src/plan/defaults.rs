@@ -1,5 +1,7 @@
 //! Options for leaves that do not set their own.
 
+use std::sync::LazyLock;
+
 use celeriac_primitives::{LeafOptions, OptionError, Options, TaskName};
 
 /// Where a leaf's options come from when they are set neither on it nor on a canvas around it.
@@ -23,28 +25,12 @@ pub struct RunOptions {
 impl Defaults<'_> {
     /// None.
     pub fn none() -> Self {
-        const NONE: &RunOptions = &RunOptions { queue: None, leaf: RunOptions::NO_LEAF };
-        Self { run: NONE, task: &|_| RunOptions::default() }
+        static NONE: LazyLock<RunOptions> = LazyLock::new(RunOptions::default);
+        Self { run: &NONE, task: &|_| RunOptions::default() }
     }
 }
 
 impl RunOptions {
-    const NO_LEAF: LeafOptions = LeafOptions {
-        start: None,
-        expires: None,
-        priority: None,
-        retry: None,
-        time_limit_ms: None,
-        soft_time_limit_ms: None,
-        heartbeat_ms: None,
-        acks_late: None,
-        ignore_result: None,
-        headers: None,
-        compression: None,
-        shadow: None,
-        stamps: None,
-    };
-
     /// Reads options.
     ///
     /// # Errors

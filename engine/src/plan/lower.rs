@@ -125,9 +125,12 @@ impl<'d> Lowering<'d> {
         let outside = &At { list: None, ..self.with_options(at, canvas.options())? };
         let policy = self.policy(outside, canvas)?.or(list).unwrap_or_default();
         let finally = canvas.options().finally();
-        let at = &match finally {
-            [] => outside.clone(),
-            _ => At { scope: self.scope(outside.scope, ScopeKind::Finally), ..outside.clone() },
+        let inside;
+        let at = if finally.is_empty() {
+            outside
+        } else {
+            inside = At { scope: self.scope(outside.scope, ScopeKind::Finally), ..outside.clone() };
+            &inside
         };
         let own = canvas.options().link_error();
         let own = Some((at.place, own)).filter(|_| !own.is_empty());

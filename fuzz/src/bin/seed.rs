@@ -122,21 +122,8 @@ fn write_messages() -> Result<(), Box<dyn Error>> {
     ] {
         let (args, kwargs) = (Json::parse(args)?, Json::parse(kwargs)?);
         let input = if name == "message_by_reference" { by_reference.to_vec() } else { Vec::new() };
-        let task = add.clone();
-        let (options, replaced, unknown_since_ms) = (None, false, None);
-        whole = TaskMessage {
-            task_id,
-            attempt: 3,
-            task,
-            call,
-            args,
-            kwargs,
-            input,
-            options,
-            replaced,
-            unknown_since_ms,
-        }
-        .encode();
+        let message = TaskMessage::new(task_id, 3, add.clone(), call, args, kwargs);
+        whole = TaskMessage { input, ..message }.encode();
         write("message", name, &whole)?;
     }
     let error = || TaskError::new("ValueError", "boom");

@@ -1,11 +1,11 @@
 //! Members whose failure is tolerated, and what runs in either case.
 
 use celeriac_engine::{RunOutcome, Verdict};
-use celeriac_primitives::{Canvas, Entry, NodeNo, OnFailure, Outcome};
+use celeriac_primitives::{Canvas, Entry, NodeNo, OnFailure};
 use futures::future::join_all;
 
 use crate::Subject;
-use crate::bench::{Bench, boom, json, sig, sigs};
+use crate::bench::{Bench, boom, json, sig, sigs, ways_to_fail};
 
 fn chord(names: &[&str], policy: OnFailure) -> Canvas {
     let mut chord = Canvas::chord(sigs(names), sig("body"));
@@ -20,17 +20,7 @@ fn places(bench: &Bench<'_>, task: &str) -> Vec<usize> {
 }
 
 pub async fn whatever_ends_a_member_counts_for_its_list(subject: &dyn Subject) {
-    let ways = [
-        boom(),
-        Outcome::Rejected("no".into()),
-        Outcome::Revoked("revoked".into()),
-        Outcome::Expired,
-        Outcome::TimedOut { limit_ms: 5 },
-        Outcome::WorkerLost { deliveries: 5 },
-        Outcome::UnknownTask,
-        Outcome::Undecodable("no".into()),
-    ];
-    for (number, way) in ways.into_iter().enumerate() {
+    for (number, way) in ways_to_fail().into_iter().enumerate() {
         for policy in [OnFailure::Drop, OnFailure::Collect] {
             let number = 2 * number as u64 + u64::from(policy == OnFailure::Drop);
             let bench = Bench::submit_as(subject, number, chord(&["a", "b"], policy)).await;

@@ -6,7 +6,7 @@ use celeriac_primitives::{Canvas, Completion, Failure, Json, NodeNo, Outcome, Ta
 use futures::future::join_all;
 
 use crate::Subject;
-use crate::bench::{Bench, boom, json, sig, sigs};
+use crate::bench::{Bench, boom, json, sig, sigs, ways_to_fail};
 
 fn chord(names: &[&str]) -> Canvas {
     Canvas::chord(sigs(names), sig("body"))
@@ -132,17 +132,7 @@ pub async fn a_revoked_member_ends_its_chord(subject: &dyn Subject) {
 }
 
 pub async fn every_way_to_fail_ends_the_run(subject: &dyn Subject) {
-    let ways = [
-        boom(),
-        Outcome::Rejected("no".into()),
-        Outcome::Revoked("revoked".into()),
-        Outcome::Expired,
-        Outcome::TimedOut { limit_ms: 5 },
-        Outcome::WorkerLost { deliveries: 5 },
-        Outcome::UnknownTask,
-        Outcome::Undecodable("not JSON".into()),
-    ];
-    for (number, way) in ways.into_iter().enumerate() {
+    for (number, way) in ways_to_fail().into_iter().enumerate() {
         let mut canvas = chord(&["a", "b"]);
         canvas.link_error(sig("errback"));
         let bench = Bench::submit_as(subject, number as u64, canvas).await;

@@ -510,18 +510,10 @@ fn lane_of(node: NodeNo) -> Lane {
 }
 
 fn fake(run: RunId, release: Release, rng: &mut Rng) -> Dispatch {
-    let message = TaskMessage {
-        task_id: run.task(release.node),
-        attempt: release.attempt,
-        task: TaskName::new("fake").expect("a good name"),
-        call: Call::Once,
-        args: Json::list([Json::from_compact(rng.below(1000).to_string())]),
-        kwargs: Json::from_compact("{}"),
-        input: Vec::new(),
-        options: None,
-        replaced: false,
-        unknown_since_ms: None,
-    };
+    let (leaf, task) = (run.task(release.node), TaskName::new("fake").expect("a good name"));
+    let args = Json::list([Json::from_compact(rng.below(1000).to_string())]);
+    let kwargs = Json::from_compact("{}");
+    let message = TaskMessage::new(leaf, release.attempt, task, Call::Once, args, kwargs);
     Dispatch {
         release,
         queue: queue_of(release.node).into(),

@@ -168,9 +168,7 @@ impl Driver {
         let decided = insist!(self.stop, self.backend.decided(segment, &nodes, Duration::ZERO))?;
         let Some((status, mut known)) = decided else { return Ok(None) };
         if status.outcome == RunOutcome::Succeeded && !scopes.is_empty() {
-            let failed = insist!(self.stop, self.backend.known(segment, &[], &scopes))?;
-            known.outcomes.extend(failed.outcomes);
-            known.closed = failed.closed;
+            known.extend(insist!(self.stop, self.backend.known(segment, &[], &scopes))?);
         }
         let outcome = match status.outcome {
             RunOutcome::Undecided => return Ok(None),
