@@ -13,8 +13,12 @@ pub struct Origin {
     pub attempt: u32,
     /// The outermost run.
     pub root: RunId,
-    /// How many leaves in a row were replaced, this one included.
+    /// How many leaves in a row were replaced or added something, this one included.
     pub depth: u32,
+    /// Whether the leaf adds something to the list that its value goes into: then the segment yields a list, of the leaf's
+    /// own value and of what it adds.
+    #[serde(default)]
+    pub adds: bool,
 }
 
 /// What became of a segment that was to be noted.

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use celeriac::App;
 use celeriac::dsl::{Arguments, Handler, TaskContext, TaskDef};
-use celeriac::engine::eager::Returned;
 use celeriac::primitives::{Call, Json, Kwargs, Options, Outcome, Retry, TaskError, TaskId, TaskName, When};
 use celeriac_conformance::tasks;
 use futures::future::BoxFuture;
@@ -57,7 +56,7 @@ fn definitions() -> Vec<TaskDef> {
             [$(Handler::Async(entry::<$place>)),*]
         };
     }
-    let handlers = definition!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+    let handlers = definition!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17);
     assert_eq!(handlers.len(), tasks::NAMES.len(), "one handler for each task");
     let define = |(handler, name): (Handler, &&str)| TaskDef {
         name: TaskName::new(*name).expect("the suite's names are good"),
@@ -84,7 +83,7 @@ fn entry<const PLACE: usize>(context: TaskContext, arguments: Arguments) -> BoxF
             _ => call(tasks::NAMES[PLACE], &arguments),
         };
         let end = match &outcome {
-            Outcome::Success(_) | Outcome::Replace(_) => End::Ok,
+            Outcome::Success(_) | Outcome::Replace(_) | Outcome::Add(_) => End::Ok,
             Outcome::Retry(_) => End::Retry,
             Outcome::Failed(error) if error.kind == tasks::FLAKY => End::Retry,
             _ => End::Failed,
@@ -96,11 +95,7 @@ fn entry<const PLACE: usize>(context: TaskContext, arguments: Arguments) -> BoxF
 
 fn call(name: &str, arguments: &Arguments) -> Outcome {
     match (arguments.args().to::<Vec<Json>>(), arguments.kwargs().to::<Kwargs>()) {
-        (Ok(args), Ok(kwargs)) => match tasks::run(name, Call::Once, &args, &kwargs) {
-            Ok(Returned::Value(value)) => Outcome::Success(value),
-            Ok(Returned::Replace(canvas)) => Outcome::Replace(Json::from_compact(canvas.to_json())),
-            Err(error) => Outcome::Failed(error),
-        },
+        (Ok(args), Ok(kwargs)) => tasks::outcome(tasks::run(name, Call::Once, &args, &kwargs)),
         _ => Outcome::Undecodable(format!("{arguments:?}")),
     }
 }

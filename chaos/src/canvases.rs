@@ -36,6 +36,8 @@ pub(crate) fn canvas(seed: u64, place: u64) -> Canvas {
         16 | 17 => Canvas::chord((0..3).map(large), tag(0)),
         // Leaves that are replaced by canvases whose leaves are, too.
         21..24 => Canvas::chord((0..4 + rng.below(8)).map(down), tag(0)),
+        // Leaves that add others, which add others.
+        24 | 25 => Canvas::chord((0..3 + rng.below(6)).map(adding), tag(0)),
         18..21 => Canvas::chain([wide(10 + rng.below(30)).then(tag(1000)), wide(20), tag(2000)]),
         _ => random::canvas(rng.next_u64(), &Shape { depth_max: 5, ..Shape::default() }),
     }
@@ -57,6 +59,20 @@ fn down(number: u32) -> Canvas {
     let mut signature = signature("down");
     signature.args.push(Json::from_compact((number % 4).to_string()));
     signature.into()
+}
+
+/// A leaf that adds one that adds one, so often, and every other one that fails besides.
+fn adding(number: u32) -> Canvas {
+    (0..number % 3).fold(tag(number), |inner, level| {
+        let mut signature = signature("adds");
+        let mut added = vec![Json::from_compact(inner.to_json())];
+        added.extend(
+            (number % 5 == 4).then(|| Json::from_compact(Canvas::from(self::signature("fail")).to_json())),
+        );
+        signature.kwargs.insert("canvases".to_owned(), Json::list(&added));
+        signature.kwargs.insert("tag".to_owned(), Json::from_compact((100 * level + number).to_string()));
+        signature.into()
+    })
 }
 
 /// A leaf that hands on 100 KB.

@@ -3,9 +3,12 @@
 use std::any::type_name;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use celeriac_primitives::{Canvas, Json, LeafOptions, NodeNo, Outcome, RunId, TaskError, TaskId};
+use celeriac_primitives::{
+    Addition, Canvas, Json, LeafOptions, NodeNo, NotAMember, Outcome, Own, RunId, TaskError, TaskId,
+    TaskMessage,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
@@ -27,8 +30,17 @@ struct Attempt {
     options: Option<Arc<LeafOptions>>,
     /// Its own, when it has limits of its own.
     cancellation: Option<CancellationToken>,
-    replacement: Mutex<Option<Canvas>>,
+    /// Whether it may add members to a list.
+    member: bool,
+    asked: Mutex<Asked>,
     beats: AtomicU32,
+}
+
+/// The canvases that a task has asked to be run.
+#[derive(Debug, Default)]
+struct Asked {
+    replacement: Option<Canvas>,
+    added: Vec<Canvas>,
 }
 
 /// What all attempts of a worker share.
@@ -49,7 +61,7 @@ pub trait Reporter: std::fmt::Debug + Send + Sync {
 }
 
 impl TaskContext {
-    /// The context of one attempt. Workers make it; in a unit test do the same.
+    /// The context of one attempt, for unit tests of a task: its value is an item of a list.
     pub fn new(
         task_id: TaskId,
         attempt: u32,
@@ -57,20 +69,37 @@ impl TaskContext {
         states: impl Into<Arc<States>>,
     ) -> Self {
         let surroundings = Surroundings { cancellation, states: states.into(), reporter: None };
-        Self::within(Arc::new(surroundings), task_id, attempt, None, None)
+        Self::of(Arc::new(surroundings), (task_id, attempt, true), None, None)
     }
 
-    /// The same in the surroundings of a worker, with the options of its leaf, and, when it has limits of its own, with a
-    /// token that they fire.
+    /// The context in the surroundings of a worker, with the options of its leaf, and, when it has limits of its own, with
+    /// a token that they fire.
     pub fn within(
         surroundings: Arc<Surroundings>,
-        task_id: TaskId,
-        attempt: u32,
+        message: &TaskMessage,
         options: Option<Arc<LeafOptions>>,
         cancellation: Option<CancellationToken>,
     ) -> Self {
-        let (replacement, beats) = (Mutex::default(), AtomicU32::new(0));
-        Self(Arc::new(Attempt { task_id, attempt, surroundings, options, cancellation, replacement, beats }))
+        let TaskMessage { task_id, attempt, member, .. } = *message;
+        Self::of(surroundings, (task_id, attempt, member), options, cancellation)
+    }
+
+    fn of(
+        surroundings: Arc<Surroundings>,
+        (task_id, attempt, member): (TaskId, u32, bool),
+        options: Option<Arc<LeafOptions>>,
+        cancellation: Option<CancellationToken>,
+    ) -> Self {
+        Self(Arc::new(Attempt {
+            task_id,
+            attempt,
+            surroundings,
+            options,
+            cancellation,
+            member,
+            asked: Mutex::default(),
+            beats: AtomicU32::new(0),
+        }))
     }
 
     /// The leaf's id.
@@ -183,23 +212,75 @@ impl TaskContext {
     /// else after all, that counts, and the canvas is dropped. A canvas with an argument that has no JSON form fails
     /// the task.
     pub fn replace<C: IntoCanvas>(&self, canvas: C) -> Result<C::Output, TaskError> {
-        let canvas = canvas.into_canvas().map_err(|error| TaskError::new("FlowError", error.to_string()))?;
-        *self.0.replacement.lock().unwrap_or_else(PoisonError::into_inner) = Some(canvas);
+        let canvas = into_canvas(canvas)?;
+        self.asked().replacement = Some(canvas);
         Err(replaced())
+    }
+
+    /// Adds a canvas to the chord in whose header the task is, or to its group (Celery's `self.add_to_chord`):
+    ///
+    /// ```
+    /// # extern crate celeriac_dsl as celeriac;
+    /// # use celeriac::{TaskContext, task};
+    /// # use celeriac_primitives::TaskError;
+    /// # #[task] async fn add(x: i64, y: i64) -> i64 { x + y }
+    /// #[task]
+    /// async fn add_each(ctx: TaskContext, numbers: Vec<i64>, y: i64) -> Result<i64, TaskError> {
+    ///     for x in numbers {
+    ///         ctx.add_to_chord(add.s((x, y)))?;
+    ///     }
+    ///     Ok(0)
+    /// }
+    /// ```
+    ///
+    /// In the list, the values of what is added follow the task's own, in the order in which they were added; whoever
+    /// takes the list waits for them. A group that is added brings its members. What was added may add more, and follows
+    /// the policy of the list (`on_failure`); where that is `fail`, a failure there is the task's.
+    ///
+    /// Nothing is added before the task has ended with a value or a replacement, and nothing at all when it fails or
+    /// asks to run again. So, unlike in Celery, a task that is run twice adds once. The compiler does not know in which
+    /// list the task will be: add what yields the task's own type.
+    ///
+    /// # Errors
+    /// `ValueError` when the task's value is no item of a list: see [`NotAMember`]. A canvas with an argument that has
+    /// no JSON form.
+    pub fn add_to_chord<C: IntoCanvas>(&self, canvas: C) -> Result<(), TaskError> {
+        if !self.0.member {
+            return Err(NotAMember.into());
+        }
+        let canvas = into_canvas(canvas)?;
+        self.asked().added.push(canvas);
+        Ok(())
     }
 
     /// The canvas that the task asked for with [`TaskContext::replace`]: for unit tests of a task.
     pub fn replacement(&self) -> Option<Canvas> {
-        self.0.replacement.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.asked().replacement.clone()
+    }
+
+    /// The canvases that the task added with [`TaskContext::add_to_chord`]: for unit tests of a task.
+    pub fn added(&self) -> Vec<Canvas> {
+        self.asked().added.clone()
     }
 
     /// How the attempt ended when its function ended thus: for workers.
     pub fn outcome(&self, outcome: Outcome) -> Outcome {
-        let Outcome::Failed(error) = outcome else { return outcome };
-        match self.replacement() {
-            Some(canvas) if is_replaced(&error) => Outcome::Replace(Json::from_compact(canvas.to_json())),
-            _ => Outcome::Failed(error),
+        let Asked { replacement, added } = &*self.asked();
+        let own = match (outcome, replacement) {
+            (Outcome::Failed(error), Some(canvas)) if is_replaced(&error) => Own::Canvas(json(canvas)),
+            (outcome, _) if added.is_empty() => return outcome,
+            (Outcome::Success(value), _) => Own::Value(value),
+            (Outcome::Ignored, _) => Own::Value(Json::null()),
+            (outcome, _) => return outcome,
+        };
+        match own {
+            Own::Canvas(canvas) if added.is_empty() => Outcome::Replace(canvas),
+            own => Outcome::Add(Box::new(Addition { own, added: added.iter().map(json).collect() })),
         }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.0.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A state of the program.
@@ -218,6 +299,14 @@ impl TaskContext {
 fn member<T: DeserializeOwned>(object: &Json, name: &str) -> Option<T> {
     let members: BTreeMap<String, Json> = object.to().ok()?;
     members.get(name)?.to().ok()
+}
+
+fn into_canvas(canvas: impl IntoCanvas) -> Result<Canvas, TaskError> {
+    canvas.into_canvas().map_err(|error| TaskError::new("FlowError", error.to_string()))
+}
+
+fn json(canvas: &Canvas) -> Json {
+    Json::from_compact(canvas.to_json())
 }
 
 /// What tells a worker that the canvas is to run.
@@ -272,6 +361,35 @@ mod tests {
         }
         let fresh = TaskContext::new(id, 1, CancellationToken::new(), States::new());
         assert_eq!(fresh.outcome(Outcome::Failed(error.clone())), Outcome::Failed(error));
+    }
+
+    #[test]
+    fn canvases_are_added_when_the_task_has_returned() {
+        let id = RunId::from_parts(1, 2).task(NodeNo::from_index(0));
+        let canvas = Canvas::from(Signature::new("add").unwrap());
+        let flow = || Flow::<(), i64>::assume(canvas.clone());
+        let context = TaskContext::new(id, 1, CancellationToken::new(), States::new());
+        context.add_to_chord(flow()).unwrap();
+        context.add_to_chord(flow()).unwrap();
+        assert_eq!(context.added(), [canvas.clone(), canvas.clone()]);
+        let added = vec![json(&canvas), json(&canvas)];
+        let adds = |own| Outcome::Add(Box::new(Addition { own, added: added.clone() }));
+        let value = Json::new(&7).unwrap();
+        assert_eq!(context.outcome(Outcome::Success(value.clone())), adds(Own::Value(value)));
+        assert_eq!(context.outcome(Outcome::Ignored), adds(Own::Value(Json::null())));
+        for other in [Outcome::Expired, Outcome::Failed(TaskError::new("ValueError", "boom"))] {
+            assert_eq!(context.outcome(other.clone()), other);
+        }
+        let error = context.replace(flow()).unwrap_err();
+        assert_eq!(context.outcome(Outcome::Failed(error)), adds(Own::Canvas(json(&canvas))));
+
+        let kwargs = Json::parse("{}").unwrap();
+        let task = Signature::new("add").unwrap().task;
+        let message = TaskMessage::new(id, 1, task, celeriac_primitives::Call::Once, Json::list(&[]), kwargs);
+        let alone = TaskContext::within(context.0.surroundings.clone(), &message, None, None);
+        let error = alone.add_to_chord(flow()).unwrap_err();
+        assert!(error.to_string().starts_with("ValueError: the task is no member of a group"), "{error}");
+        assert_eq!(alone.outcome(Outcome::Ignored), Outcome::Ignored);
     }
 
     #[test]

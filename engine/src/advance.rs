@@ -14,8 +14,8 @@
 //! | replaced, the next     | → succeeded, successors count  | → failed, scopes close | refused                 | refused        |
 //! | succeeded, failed      | duplicate                      | duplicate              | duplicate               | duplicate      |
 //!
-//! A leaf that was replaced by a canvas hears of no worker any more: how the canvas ended comes as a report on the next
-//! attempt, which no worker has.
+//! A leaf that was replaced by a canvas, or that waits for canvases which it added (*replace* stands for both), hears of no
+//! worker any more: how they ended comes as a report on the next attempt, which no worker has.
 //!
 //! Refused, stale and duplicate completions change nothing. *Successors count*: the counter of every successor falls
 //! by one per edge; at zero a leaf is released and a join succeeds in the same step. *Scopes close*: from the node's

@@ -33,6 +33,12 @@
 //! **Replacement.** A leaf may return a canvas in place of a value ([`Returned::Replace`]). It runs there with no input
 //! and no error callbacks but its own; its value is the leaf's, and of its failures the first is the leaf's.
 //!
+//! **Adding members.** A leaf whose value is an item of a list may add canvases ([`Returned::Add`]): as if they stood
+//! behind it in its group or header, with its policy, but with no input and no error callbacks but their own. Whose value
+//! is an item: a member; of a member that is a chain the last step, of a chord the body; and the same of a canvas that
+//! runs in the place of such a leaf, or that one added. Where a failure is not tolerated, one of theirs is the leaf's. The
+//! list alone gets their values; callbacks get the leaf's own.
+//!
 //! ```
 //! use celeriac_engine::eager::eager;
 //! use celeriac_primitives::{Canvas, Json, Signature};
@@ -80,6 +86,8 @@ pub enum Returned {
     Value(Json),
     /// A canvas to run in its place.
     Replace(Canvas),
+    /// One of the two, and canvases for the list that its value goes into.
+    Add(Box<Returned>, Vec<Canvas>),
 }
 
 impl From<Json> for Returned {
@@ -144,8 +152,8 @@ pub fn eager<R: Into<Returned>>(
 ) -> Result<Evaluation, EagerError> {
     check(canvas, &Path::root())?;
     let execute = &mut |leaf: &Leaf<'_>| execute(leaf).map(Into::into);
-    let mut eager = Eager { execute, failures: Vec::new() };
-    let result = eager.run(canvas, &Path::root(), None, &[], OnFailure::Fail);
+    let mut eager = Eager { execute, failures: Vec::new(), added: Vec::new() };
+    let result = eager.run(canvas, &Path::root(), None, &[], Place::Alone);
     // What hands on its input, and got none, has nothing to hand on: null.
     Ok(Evaluation { result: result.map(|value| value.unwrap_or_else(Json::null)), failures: eager.failures })
 }
@@ -195,22 +203,35 @@ fn together<'a>(covers: &Covers<'a>) -> Vec<Cover<'a>> {
 struct Eager<'e> {
     execute: &'e mut dyn FnMut(&Leaf<'_>) -> Result<Returned, TaskError>,
     failures: Vec<EagerFailure>,
+    /// Items for the list that is being put together, besides the value of the member that is being run: what the policy
+    /// of the list makes of values and failures.
+    added: Vec<Json>,
+}
+
+/// Where the value of a canvas goes.
+#[derive(Clone, Copy)]
+enum Place {
+    /// It is no item of a list.
+    Alone,
+    /// It is an item of a list with this policy.
+    Item(OnFailure),
+    /// It is the value of a group, and its items are those of a list with this policy.
+    Spliced(OnFailure),
 }
 
 /// A value; `None` is that of an empty chain without input.
 type Value = Result<Option<Json>, EagerFailure>;
 
 impl Eager<'_> {
-    /// `list` is the policy of the list that a group is spliced into.
     fn run(
         &mut self,
         canvas: &Canvas,
         path: &Path,
         input: Option<&Json>,
         covers: &Covers<'_>,
-        list: OnFailure,
+        place: Place,
     ) -> Value {
-        let value = self.succeed(canvas, path, input, covers, list);
+        let value = self.succeed(canvas, path, input, covers, place);
         for (last, i) in canvas.options().finally().iter().zip(0..) {
             let entry = entry(value.as_ref().map(Option::as_ref));
             self.call(last, &path.child(Segment::Finally(i)), &entry);
@@ -225,7 +246,7 @@ impl Eager<'_> {
         path: &Path,
         input: Option<&Json>,
         covers: &Covers<'_>,
-        list: OnFailure,
+        place: Place,
     ) -> Value {
         let mut covers = covers.to_vec();
         covers.push(Cover { errbacks: canvas.options().link_error(), path: path.clone(), together: None });
@@ -235,7 +256,8 @@ impl Eager<'_> {
                 let input = input.filter(|_| !signature.immutable);
                 let args = input.into_iter().chain(&signature.args).cloned().collect();
                 let (task, kwargs) = (&signature.task, &signature.kwargs);
-                Some(self.leaf(Leaf { path: path.clone(), task, call: Call::Once, args, kwargs }, &covers)?)
+                let leaf = Leaf { path: path.clone(), task, call: Call::Once, args, kwargs };
+                Some(self.leaf(leaf, &covers, place)?)
             }
             Canvas::Map(map) => {
                 let call = match map.kind {
@@ -252,9 +274,10 @@ impl Eager<'_> {
                 let parts: Vec<_> = parts.collect();
                 Some(Json::list(parts.into_iter().collect::<Result<Vec<_>, _>>()?))
             }
-            Canvas::Chain(chain) => self.chain(chain, path, input, &covers)?,
+            Canvas::Chain(chain) => self.chain(chain, path, input, &covers, place)?,
             Canvas::Group(group) => {
-                let policy = policy.unwrap_or(list);
+                let around = if let Place::Spliced(policy) = place { policy } else { OnFailure::Fail };
+                let policy = policy.unwrap_or(around);
                 Some(self.members(&group.members, path, Segment::Group, input, &covers, policy)?)
             }
             Canvas::Chord(chord) => {
@@ -267,7 +290,7 @@ impl Eager<'_> {
                 let policy = policy.unwrap_or_default();
                 let list =
                     self.members(&chord.header, path, Segment::Header, input, &header_covers, policy)?;
-                self.run(body, &body_path, Some(&list), &covers, OnFailure::Fail)?
+                self.run(body, &body_path, Some(&list), &covers, place)?
             }
         };
         for (callback, i) in canvas.options().link().iter().zip(0..) {
@@ -277,7 +300,14 @@ impl Eager<'_> {
     }
 
     /// Steps, each fed with the value of the one before.
-    fn chain(&mut self, chain: &Chain, path: &Path, input: Option<&Json>, covers: &Covers<'_>) -> Value {
+    fn chain(
+        &mut self,
+        chain: &Chain,
+        path: &Path,
+        input: Option<&Json>,
+        covers: &Covers<'_>,
+        place: Place,
+    ) -> Value {
         let mut value = input.filter(|_| !chain.immutable).cloned();
         let before_last = together(covers);
         // Empty chains after it do not make a step less the last.
@@ -285,7 +315,8 @@ impl Eager<'_> {
         for (i, step) in chain.steps.iter().enumerate() {
             let covers = if i < last { &before_last } else { covers };
             let path = path.child(Segment::Chain(i as u32));
-            value = self.run(step, &path, value.as_ref(), covers, OnFailure::Fail)?;
+            let place = if i == last { place } else { Place::Alone };
+            value = self.run(step, &path, value.as_ref(), covers, place)?;
         }
         Ok(value)
     }
@@ -300,25 +331,31 @@ impl Eager<'_> {
         covers: &Covers<'_>,
         policy: OnFailure,
     ) -> Result<Json, EagerFailure> {
+        // These are for another list.
+        let outside = std::mem::take(&mut self.added);
         let mut list = Ok(Vec::new());
         for (member, i) in members.iter().zip(0..) {
             let is_group = matches!(member, Canvas::Group(_));
             // Where a failure is tolerated, nothing around the list has failed.
             let covers = if policy.tolerates() && !is_group { &[] } else { covers };
-            let value = self.run(member, &path.child(segment(i)), input, covers, policy);
+            let place = if is_group { Place::Spliced(policy) } else { Place::Item(policy) };
+            let value = self.run(member, &path.child(segment(i)), input, covers, place);
+            let added = std::mem::take(&mut self.added);
             match (&mut list, value.map(|value| value.unwrap_or_else(Json::null))) {
                 (Ok(list), Ok(value)) if is_group => {
                     list.extend(value.to::<Vec<Json>>().expect("the value of a group is a list"));
                 }
                 (Ok(list), value) if policy == OnFailure::Collect && !is_group => {
                     list.push(entry(value.as_ref().map(Some)));
+                    list.extend(added.into_iter().filter(|_| value.is_ok()));
                 }
                 (Ok(_), Err(_)) if policy == OnFailure::Drop && !is_group => {}
-                (Ok(list), Ok(value)) => list.push(value),
+                (Ok(list), Ok(value)) => list.extend(std::iter::once(value).chain(added)),
                 (Ok(_), Err(failure)) => list = Err(failure),
                 (Err(_), _) => {}
             }
         }
+        self.added = outside;
         list.map(Json::list)
     }
 
@@ -330,14 +367,14 @@ impl Eager<'_> {
         items: &[Json],
         covers: &Covers<'_>,
     ) -> Result<Json, EagerFailure> {
-        self.leaf(Leaf { path, task, call, args: items.to_vec(), kwargs: &Kwargs::new() }, covers)
+        let leaf = Leaf { path, task, call, args: items.to_vec(), kwargs: &Kwargs::new() };
+        self.leaf(leaf, covers, Place::Alone)
     }
 
     /// Runs a leaf; when it fails, every cover's error callbacks, the innermost first.
-    fn leaf(&mut self, leaf: Leaf<'_>, covers: &Covers<'_>) -> Result<Json, EagerFailure> {
+    fn leaf(&mut self, leaf: Leaf<'_>, covers: &Covers<'_>, place: Place) -> Result<Json, EagerFailure> {
         let ended = match (self.execute)(&leaf) {
-            Ok(Returned::Value(value)) => Ok(value),
-            Ok(Returned::Replace(canvas)) => self.replacement(&canvas, &leaf),
+            Ok(returned) => self.returned(returned, &leaf, place),
             Err(error) => Err(self.fail(&leaf, error)),
         };
         let failure = match ended {
@@ -355,19 +392,52 @@ impl Eager<'_> {
         Err(failure)
     }
 
+    /// What a leaf's value is, by what its task returned.
+    fn returned(&mut self, returned: Returned, leaf: &Leaf<'_>, place: Place) -> Result<Json, EagerFailure> {
+        match returned {
+            Returned::Value(value) => Ok(value),
+            Returned::Replace(canvas) => self.replacement(&canvas, leaf, place),
+            Returned::Add(own, canvases) => self.addition(*own, &canvases, leaf, place),
+        }
+    }
+
     /// Runs a canvas in the place of a leaf.
-    fn replacement(&mut self, canvas: &Canvas, leaf: &Leaf<'_>) -> Result<Json, EagerFailure> {
+    fn replacement(&mut self, canvas: &Canvas, leaf: &Leaf<'_>, place: Place) -> Result<Json, EagerFailure> {
         if leaf.call != Call::Once {
             return Err(
                 self.fail(leaf, TaskError::new("ReplaceError", "an item of a map cannot be replaced"))
             );
         }
-        if let Err(error) = check(canvas, &Path::root()) {
-            return Err(self.fail(leaf, TaskError::new("CompileError", error.to_string())));
-        }
+        self.check(canvas, leaf)?;
         let path = leaf.path.child(Segment::Replacement);
-        let value = self.run(canvas, &path, None, &[], OnFailure::Fail)?;
+        let value = self.run(canvas, &path, None, &[], place)?;
         Ok(value.unwrap_or_else(Json::null))
+    }
+
+    /// Runs canvases beside a leaf, as members of the list that its value goes into.
+    fn addition(
+        &mut self,
+        own: Returned,
+        canvases: &[Canvas],
+        leaf: &Leaf<'_>,
+        place: Place,
+    ) -> Result<Json, EagerFailure> {
+        let Place::Item(policy) = place else {
+            return Err(self.fail(leaf, TaskError::new("ValueError", "its value is no item of a list")));
+        };
+        let replacing = if let Returned::Replace(canvas) = &own { Some(canvas) } else { None };
+        replacing.into_iter().chain(canvases).try_for_each(|canvas| self.check(canvas, leaf))?;
+        let own = self.returned(own, leaf, place);
+        let path = leaf.path.child(Segment::Replacement);
+        let added = self.members(canvases, &path, Segment::Added, None, &[], policy);
+        let (own, added) = (own?, added?);
+        self.added.extend(added.to::<Vec<Json>>().expect("members come as a list"));
+        Ok(own)
+    }
+
+    fn check(&mut self, canvas: &Canvas, leaf: &Leaf<'_>) -> Result<(), EagerFailure> {
+        check(canvas, &Path::root())
+            .map_err(|error| self.fail(leaf, TaskError::new("CompileError", error.to_string())))
     }
 
     fn fail(&mut self, leaf: &Leaf<'_>, error: TaskError) -> EagerFailure {
@@ -379,7 +449,7 @@ impl Eager<'_> {
     /// Runs a callback of either kind. It has its own callbacks only, and how it ends changes nothing.
     fn call(&mut self, callback: &Canvas, path: &Path, argument: &Json) {
         let failures = self.failures.len();
-        let _dropped = self.run(callback, path, Some(argument), &[], OnFailure::Fail);
+        let _dropped = self.run(callback, path, Some(argument), &[], Place::Alone);
         self.failures.truncate(failures);
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Json, TaskId, TaskName, TaskState, When};
+use crate::{Addition, Entry, Item, Json, Members, TaskId, TaskName, TaskState, When};
 
 /// A report on one delivery: this attempt at this leaf ended thus.
 ///
@@ -19,7 +19,7 @@ pub struct Completion {
     pub outcome: Outcome,
 }
 
-/// How an attempt ended. All but [`Outcome::Retry`] and [`Outcome::Replace`] end the leaf.
+/// How an attempt ended. All but [`Outcome::Retry`], [`Outcome::Replace`] and [`Outcome::Add`] end the leaf.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -53,8 +53,12 @@ pub enum Outcome {
     Undecodable(String),
     /// The task returned a canvas, in Celery's JSON, which runs in its place: how that ends is how the leaf ends.
     Replace(Json),
-    /// The canvas that ran in the leaf's place failed, at this leaf of its own.
+    /// The canvas that ran in the leaf's place failed, or one that it had added, at this leaf of its own.
     ReplacementFailed(Box<Failure>),
+    /// The task returned, and added canvases to the list that its value goes into: when they have ended, the leaf has.
+    Add(Box<Addition>),
+    /// A success of which the list that takes the value gets more than the value: what the task had added.
+    Members(Box<Members>),
 }
 
 /// How a leaf runs again.
@@ -104,9 +108,9 @@ impl Outcome {
     /// The state of a leaf whose attempt ended thus.
     pub fn state(&self) -> TaskState {
         match self {
-            Self::Success(_) | Self::Ignored => TaskState::Success,
+            Self::Success(_) | Self::Ignored | Self::Members(_) => TaskState::Success,
             Self::Retry(_) => TaskState::Retry,
-            Self::Replace(_) => TaskState::Started,
+            Self::Replace(_) | Self::Add(_) => TaskState::Started,
             Self::ReplacementFailed(failure) => failure.state,
             Self::Revoked(_) | Self::Expired => TaskState::Revoked,
             Self::Failed(_)
@@ -128,14 +132,58 @@ impl Outcome {
         match self {
             Self::Success(value) => Some(value.clone()),
             Self::Ignored => Some(Json::null()),
+            Self::Members(members) => Some(members.value.clone()),
             _ => None,
+        }
+    }
+
+    /// The text of the value; `None` when there is none.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Success(value) => Some(value.as_str()),
+            Self::Ignored => Some("null"),
+            Self::Members(members) => Some(members.value.as_str()),
+            _ => None,
+        }
+    }
+
+    /// Writes what a list gets of it: the value, and what was added beside it. `None` when there is no value.
+    pub fn write_items(&self, out: &mut String) -> Option<()> {
+        out.push_str(self.text()?);
+        self.write_added(out);
+        Some(())
+    }
+
+    /// The same for a list that collects failures.
+    pub fn write_entries(&self, out: &mut String) -> Option<()> {
+        out.push_str(Entry::OK);
+        out.push_str(self.text()?);
+        out.push('}');
+        self.write_added(out);
+        Some(())
+    }
+
+    fn write_added(&self, out: &mut String) {
+        for item in self.added() {
+            out.push(',');
+            item.write(out);
+        }
+    }
+
+    /// What the task added to the list that the value goes into.
+    pub fn added(&self) -> &[Item] {
+        match self {
+            Self::Members(members) => &members.added,
+            _ => &[],
         }
     }
 
     /// What went wrong, in the words of Celery's exceptions; `None` when nothing did.
     pub fn error(&self) -> Option<TaskError> {
         let (kind, message) = match self {
-            Self::Success(_) | Self::Ignored | Self::Replace(_) => return None,
+            Self::Success(_) | Self::Ignored | Self::Members(_) | Self::Replace(_) | Self::Add(_) => {
+                return None;
+            }
             Self::ReplacementFailed(failure) => return Some(failure.error.clone()),
             Self::Failed(error) => return Some(error.clone()),
             Self::Retry(retry) => return Some(retry.error.clone()),

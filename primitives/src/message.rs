@@ -34,6 +34,9 @@ pub struct TaskMessage {
     /// Since when workers that do not know the task have let it wait for others, in milliseconds since 1970.
     #[serde(default)]
     pub unknown_since_ms: Option<u64>,
+    /// Whether its value is an item of a list, so that the task may add others.
+    #[serde(default)]
+    pub member: bool,
 }
 
 /// A piece of a value's JSON text.
@@ -43,6 +46,10 @@ pub enum Piece {
     Text(Arc<str>),
     /// The result of another leaf of the same run.
     Result(NodeNo),
+    /// The same as an item of a list, with those that it has added.
+    Item(NodeNo),
+    /// The same as an item of a list that collects failures.
+    Entry(NodeNo),
 }
 
 impl TaskMessage {
@@ -59,13 +66,14 @@ impl TaskMessage {
             options: None,
             replaced: false,
             unknown_since_ms: None,
+            member: false,
         }
     }
 
     /// The leaves whose results the worker has to fetch, each once.
     pub fn references(&self) -> Vec<NodeNo> {
         let result = |piece: &Piece| match piece {
-            Piece::Result(node) => Some(*node),
+            Piece::Result(node) | Piece::Item(node) | Piece::Entry(node) => Some(*node),
             Piece::Text(_) => None,
         };
         let mut nodes: Vec<NodeNo> = self.input.iter().filter_map(result).collect();
@@ -80,10 +88,9 @@ impl TaskMessage {
         for piece in &self.input {
             match piece {
                 Piece::Text(text) => args.push_str(text),
-                Piece::Result(node) => match result(*node)? {
-                    Outcome::Success(value) => args.push_str(value.as_str()),
-                    other => args.push_str(other.value()?.as_str()),
-                },
+                Piece::Result(node) => args.push_str(result(*node)?.text()?),
+                Piece::Item(node) => result(*node)?.write_items(&mut args)?,
+                Piece::Entry(node) => result(*node)?.write_entries(&mut args)?,
             }
         }
         let bound = self.args.as_str().strip_prefix('[').unwrap_or("]");
@@ -109,7 +116,7 @@ pub enum Call {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::RunId;
+    use crate::{Failure, Item, Members, RunId, TaskError, TaskState};
 
     #[test]
     fn an_input_by_reference_comes_before_the_arguments() {
@@ -128,5 +135,35 @@ mod tests {
         let bare = TaskMessage { args: Json::parse("[]").unwrap(), ..message.clone() };
         assert_eq!(bare.resolve(|_| Some(&Outcome::Ignored)).unwrap().args.as_str(), "[[null,7,null]]");
         assert_eq!(message.resolve(|_| None), None);
+    }
+
+    #[test]
+    fn an_item_of_a_list_brings_those_that_it_has_added() {
+        let node = NodeNo::from_index(0);
+        let (leaf, task) = (RunId::from_parts(1, 2).task(node), TaskName::new("body").unwrap());
+        let [args, kwargs, value, one] = ["[]", "{}", "[1]", "1"].map(|text| Json::parse(text).unwrap());
+        let failure = Failure {
+            task_id: leaf,
+            node: "header[0]".to_owned(),
+            task: task.clone(),
+            state: TaskState::Failure,
+            error: TaskError::new("ValueError", "boom"),
+        };
+        let added = vec![Item::Value(one), Item::Failure(Box::new(failure)), Item::Value(Json::null())];
+        let outcome = Outcome::Members(Box::new(Members { value, added }));
+        let resolve = |piece: Piece| {
+            let input = vec![Piece::Text("[".into()), piece, Piece::Text("]".into())];
+            let message = TaskMessage::new(leaf, 1, task.clone(), Call::Once, args.clone(), kwargs.clone());
+            let message = TaskMessage { input, ..message };
+            message.resolve(|_| Some(&outcome)).unwrap().args.to_string()
+        };
+        assert_eq!(resolve(Piece::Result(node)), "[[[1]]]");
+        for (piece, start) in [
+            (Piece::Item(node), r#"[[[1],1,{"error":{"task_id":"#),
+            (Piece::Entry(node), r#"[[{"ok":[1]},1,{"error":{"task_id":"#),
+        ] {
+            let items = resolve(piece);
+            assert!(items.starts_with(start) && items.ends_with("},null]]"), "{items}");
+        }
     }
 }

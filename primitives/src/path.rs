@@ -27,6 +27,8 @@ pub enum Segment {
     Finally(u32),
     /// What runs in the place of a leaf that was replaced.
     Replacement,
+    /// One of the canvases that a leaf added to the list that its value goes into.
+    Added(u32),
 }
 
 impl fmt::Display for Segment {
@@ -42,6 +44,7 @@ impl fmt::Display for Segment {
             Self::Mapped => f.write_str("task"),
             Self::Finally(i) => write!(f, "finally[{i}]"),
             Self::Replacement => f.write_str("replacement"),
+            Self::Added(i) => write!(f, "added[{i}]"),
         }
     }
 }

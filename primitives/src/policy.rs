@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Failure;
+use crate::{Failure, Json};
 
 /// What becomes of a group, or of a chord because of its header, when a member fails: the option `on_failure`.
 ///
@@ -85,6 +85,26 @@ impl<T> Entry<T> {
     }
 }
 
+impl Entry<Json> {
+    /// How the text of an entry begins whose part has succeeded; its value follows, and a brace.
+    pub const OK: &str = "{\"ok\":";
+
+    /// Writes the text of the entry.
+    pub fn write(&self, out: &mut String) {
+        match self {
+            Self::Ok(value) => {
+                out.push_str(Self::OK);
+                out.push_str(value.as_str());
+            }
+            Self::Error(failure) => {
+                out.push_str("{\"error\":");
+                out.push_str(Json::new(failure).expect("a failure has a JSON form").as_str());
+            }
+        }
+        out.push('}');
+    }
+}
+
 impl<T> From<Entry<T>> for Result<T, Box<Failure>> {
     fn from(entry: Entry<T>) -> Self {
         entry.into_result()
@@ -94,7 +114,7 @@ impl<T> From<Entry<T>> for Result<T, Box<Failure>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Json, TaskError, TaskId, TaskName, TaskState};
+    use crate::{TaskError, TaskId, TaskName, TaskState};
 
     #[test]
     fn policies_are_words() {
@@ -120,6 +140,11 @@ mod tests {
         }
         assert_eq!(Json::new(&ok).unwrap().as_str(), r#"{"ok":[4]}"#);
         assert!(Json::new(&error).unwrap().as_str().starts_with(r#"{"error":{"task_id":"#));
+        for entry in [&Entry::Ok(Json::new(&[4]).unwrap()), &Entry::Error(Box::new(failure.clone()))] {
+            let mut text = String::new();
+            entry.write(&mut text);
+            assert_eq!(text, Json::new(entry).unwrap().as_str());
+        }
         assert_eq!((ok.ok(), ok.error()), (Some(&vec![4]), None));
         assert_eq!((error.ok(), error.error()), (None, Some(&failure)));
         assert_eq!(error.into_result(), Err(Box::new(failure)));

@@ -75,7 +75,10 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Call, Json, NodeNo, Outcome, RunId, TaskError, TaskName};
+    use crate::{
+        Addition, Call, Failure, Item, Json, Members, NodeNo, Outcome, Own, RunId, TaskError, TaskName,
+        TaskState,
+    };
 
     fn message(args: &str) -> TaskMessage {
         let leaf = RunId::from_parts(7, 7).task(NodeNo::from_index(0));
@@ -88,6 +91,15 @@ mod tests {
     fn messages_and_completions_come_back_as_they_were() {
         let message = message("[4,\"ü\",1180591620717411303424]");
         assert_eq!(TaskMessage::decode(&message.encode()).unwrap(), message);
+        let value = || Json::parse("[1]").unwrap();
+        let failure = Failure {
+            task_id: message.task_id,
+            node: "replacement.added[0]".to_owned(),
+            task: message.task.clone(),
+            state: TaskState::Failure,
+            error: TaskError::new("ValueError", "boom"),
+        };
+        let added = vec![Item::Value(value()), Item::Failure(Box::new(failure.clone()))];
         for outcome in [
             Outcome::Success(Json::parse("[1]").unwrap()),
             Outcome::Ignored,
@@ -100,6 +112,11 @@ mod tests {
             Outcome::WorkerLost { deliveries: 3 },
             Outcome::UnknownTask,
             Outcome::Undecodable("x".into()),
+            Outcome::Replace(value()),
+            Outcome::ReplacementFailed(Box::new(failure)),
+            Outcome::Add(Box::new(Addition { own: Own::Value(value()), added: vec![value()] })),
+            Outcome::Add(Box::new(Addition { own: Own::Canvas(value()), added: vec![] })),
+            Outcome::Members(Box::new(Members { value: value(), added })),
         ] {
             let completion = Completion { task_id: message.task_id, attempt: 2, outcome };
             assert_eq!(Completion::decode(&completion.encode()).unwrap(), completion);

@@ -93,6 +93,44 @@ async fn changes_its_mind(ctx: TaskContext, x: i64) -> Result<i64, TaskError> {
     Ok(x)
 }
 
+/// A list and its sum, however many numbers there are.
+#[task(name = "growth.halves")]
+async fn halves(ctx: TaskContext, n: i64) -> Result<i64, TaskError> {
+    if n > 1 {
+        ctx.add_to_chord(halves.s(n / 2))?;
+    }
+    Ok(n)
+}
+
+#[task(name = "growth.adds_what_fails")]
+fn adds_what_fails(ctx: TaskContext, x: i64) -> Result<i64, TaskError> {
+    ctx.add_to_chord(fail.s(x))?;
+    Ok(x)
+}
+
+/// Its first attempt leaves nothing behind.
+#[task(name = "growth.adds_and_retries")]
+fn adds_and_retries(ctx: TaskContext, x: i64) -> Result<i64, Box<dyn std::error::Error + Send + Sync>> {
+    ctx.add_to_chord(add.s((x, 1)))?;
+    if ctx.attempt() == 1 { Err(Retry::now().into()) } else { Ok(x) }
+}
+
+/// Asks whether it can, and does without.
+#[task(name = "growth.adds_if_it_can")]
+async fn adds_if_it_can(ctx: TaskContext, x: i64) -> i64 {
+    match ctx.add_to_chord(add.s((x, 1))) {
+        Ok(()) => x,
+        Err(error) if error.kind == "ValueError" => -1,
+        Err(_) => -2,
+    }
+}
+
+#[task(name = "growth.adds_and_is_replaced")]
+async fn adds_and_is_replaced(ctx: TaskContext, x: i64) -> Result<i64, TaskError> {
+    ctx.add_to_chord(add.s((x, 1)))?;
+    ctx.replace(add.s((x, 10)))
+}
+
 fn app_on(memory: &Memory, gate: &Arc<Semaphore>, heard_count: &Arc<Heard>) -> App {
     let all = tasks![
         add,
@@ -107,7 +145,12 @@ fn app_on(memory: &Memory, gate: &Arc<Semaphore>, heard_count: &Arc<Heard>) -> A
         fails_inside,
         waits_inside,
         elsewhere,
-        changes_its_mind
+        changes_its_mind,
+        halves,
+        adds_what_fails,
+        adds_and_retries,
+        adds_if_it_can,
+        adds_and_is_replaced
     ];
     let app = App::embedded().tasks(all).state(gate.clone()).state(heard_count.clone());
     app.backend(memory.clone()).build().unwrap()
@@ -181,6 +224,37 @@ async fn a_run_shows_what_runs_in_the_place_of_a_leaf_and_takes_it_along_when_it
     });
     run.forget().await.unwrap();
     assert_eq!(memory.census()["runs"], 0);
+}
+
+#[tokio::test]
+async fn a_task_adds_to_the_list_that_its_value_goes_into() {
+    check!(group([halves.s(5), halves.s(1), halves.s(2)]), [5, 2, 1, 1, 2, 1]);
+    check!(chord([halves.s(8), add.s((1, 1))], sum.s(())), 8 + 4 + 2 + 1 + 2);
+    check!(group([adds_and_retries.s(5), adds_and_is_replaced.s(1)]), [5, 6, 11, 2]);
+    check!(group([adds_what_fails.s(5), add.s((1, 1))]).drop_failures(), [5, 2]);
+    check!(adds_if_it_can.s(5), -1);
+    check!(group([adds_if_it_can.s(5) | add.s(1), adds_if_it_can.s(5)]), [0, 5, 6]);
+    check!(group([adds_if_it_can.map([1, 2])]), [[-1, -1]]);
+}
+
+#[tokio::test]
+async fn what_was_added_comes_with_its_member_and_as_an_entry_where_failures_are_collected() {
+    use futures::StreamExt;
+
+    let run = app().submit(group([halves.s(5), halves.s(1)])).await.unwrap();
+    let mut members: Vec<(usize, i64)> =
+        run.members().map(|(place, value)| (place, value.unwrap())).collect().await;
+    members.sort_by_key(|(place, _)| *place);
+    assert_eq!(members, [(0, 5), (0, 2), (0, 1), (1, 1)]);
+
+    let run = app().submit(group([adds_what_fails.s(5), add.s((1, 1))]).collect_failures()).await.unwrap();
+    let entries = run.get().await.unwrap();
+    assert_eq!((entries[0].ok(), entries[2].ok(), entries.len()), (Some(&5), Some(&2), 3));
+    let failure = entries[1].error().unwrap();
+    assert_eq!(failure.node, "group[0].replacement.added[0]");
+    assert_eq!((&*failure.error.message, failure.task.as_str()), ("boom", "growth.fail"));
+    let places: Vec<usize> = run.members().map(|(place, _)| place).collect().await;
+    assert_eq!(places.iter().filter(|place| **place == 0).count(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backends::{Backend, DEFAULT_QUEUE, Delivery, WorkerId};
-use celeriac_engine::eager::Returned;
 use celeriac_engine::text;
-use celeriac_primitives::{Canvas, Completion, Json, Kwargs, Limits, Outcome, TaskId, TaskMessage};
+use celeriac_primitives::{
+    Canvas, Completion, Json, Kwargs, Limits, Outcome, Signature, TaskId, TaskMessage, TaskName,
+};
 use celeriac_runtime::{App, CoordinatorOptions, GetError};
 
 use crate::tasks;
@@ -41,10 +42,27 @@ pub async fn check(backend: impl Backend + Clone, runs: Runs) {
     gives("chord([down.s(2), add_replaced.s(1, 1)], tsum.s()) | add.s(1)", "5").await;
     gives("become.s(text='group()') | identity.s()", "[]").await;
     fails("fail_replaced.s().link_error(echo.s())", "replacement (fail) failed: ValueError: boom").await;
+    gives("chord([adds.s(1, canvases=['add.s(1, 1)', 'add.s(1, 2)']), add.s(2, 2)], echo.s())", "[1,2,3,4]")
+        .await;
+    gives("group(adds.s(1, canvases=['fail.s()', 'add.s(1, 1)'])).set(on_failure='drop')", "[1,2]").await;
+    fails(
+        "add.s(1, 1) | adds.s(canvases=['add.s(1, 1)'])",
+        "chain[1] (adds) failed: ValueError: the task is no member",
+    )
+    .await;
+    fails(
+        "group(adds.s(1, canvases=['add.s(1, 1)', 'fail.s()'])).link_error(echo.s())",
+        "group[0].replacement.added[1] (fail) failed: ValueError: boom",
+    )
+    .await;
     gives("down.s(3)", "3").await;
-    let deep = "replacement.chain[0].replacement.chain[0].replacement.chain[0] (down) failed: LimitError: a leaf was \
-                replaced more than 3 times in a row (replacements_max); let one task loop";
+    let deep = "replacement.chain[0].replacement.chain[0].replacement.chain[0] (down) failed: LimitError: leaves \
+                were replaced, or added others, more than 3 times in a row (replacements_max); let one task loop";
     fails("down.s(4)", deep).await;
+    let deep = "group[0].replacement.added[0].replacement.added[0].replacement.added[0] (adds) failed: LimitError: leaves \
+                were replaced, or added others, more than 3 times in a row";
+    gives(&adding(3), "[1,1,1,3]").await;
+    fails(&adding(4), deep).await;
     let full = "chain[1] (add_to_all) failed: LimitError: the run would have more than 12 nodes with its replacements \
                 (run_nodes_max); use chunks";
     gives("identity.s([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]) | add_to_all.s(1)", "[2,3,4,5,6,7,8,9,10,11]").await;
@@ -55,6 +73,18 @@ pub async fn check(backend: impl Backend + Clone, runs: Runs) {
         "canvas (become) failed: CompileError: the canvas that was returned cannot run: canvas: this chord has no body",
     )
     .await;
+}
+
+/// A group of a leaf that adds one that adds one, so often.
+fn adding(times: u32) -> String {
+    let innermost = text::parse("add.s(1, 2)").expect("the canvas is well written");
+    let adds = |inner: Canvas, _| {
+        let canvases = Json::list([Json::from_compact(inner.to_json())]);
+        let kwargs = Kwargs::from([("canvases".to_owned(), canvases)]);
+        let signature = Signature::of(TaskName::new("adds").expect("a good name"));
+        Canvas::from(Signature { args: vec![Json::from_compact("1")], kwargs, ..signature })
+    };
+    Canvas::group([(0..times).fold(innermost, adds)]).to_string()
 }
 
 /// Runs a canvas to its end: its value, or why there is none.
@@ -112,9 +142,5 @@ async fn work(backend: &Arc<dyn Backend>, called: &mut BTreeMap<TaskId, u32>) {
 fn execute(message: &TaskMessage) -> Outcome {
     let args: Vec<Json> = message.args.to().expect("arguments are a list");
     let kwargs: Kwargs = message.kwargs.to().expect("keyword arguments are an object");
-    match tasks::run(message.task.as_str(), message.call, &args, &kwargs) {
-        Ok(Returned::Value(value)) => Outcome::Success(value),
-        Ok(Returned::Replace(canvas)) => Outcome::Replace(Json::from_compact(canvas.to_json())),
-        Err(error) => Outcome::Failed(error),
-    }
+    tasks::outcome(tasks::run(message.task.as_str(), message.call, &args, &kwargs))
 }

@@ -20,6 +20,7 @@ pub mod growth;
 mod prepared;
 pub mod random;
 pub mod table;
+mod table_added;
 mod table_catalogue;
 mod table_errors;
 mod table_policies;

@@ -34,6 +34,8 @@ pub struct Shape {
     pub policy_percent: u32,
     /// How many leaves in a hundred are replaced by a canvas when they run.
     pub replace_percent: u32,
+    /// How many members of groups and headers in a hundred add others when they run.
+    pub add_percent: u32,
     /// How many canvases in a hundred wait before they start, how many have a priority, and how many fail at first and are
     /// tried again: their leaves have a header that says how often ([`tasks::FAILS`](crate::tasks::FAILS)).
     pub option_percent: u32,
@@ -48,6 +50,7 @@ impl Default for Shape {
             callback_percent: 8,
             policy_percent: 40,
             replace_percent: 6,
+            add_percent: 8,
             option_percent: 5,
         }
     }
@@ -107,7 +110,7 @@ impl Generator<'_> {
             30..38 => self.map(),
             38..46 => self.chunks(),
             46..66 => self.chain(depth - 1),
-            66..84 => Canvas::group(self.parts(depth - 1)),
+            66..84 => Canvas::group(self.members(depth - 1)),
             _ => self.chord(depth - 1),
         };
         if self.leaves > 0 && self.rng.percent(self.shape.callback_percent) {
@@ -160,8 +163,45 @@ impl Generator<'_> {
 
     /// None, one, or a few.
     fn parts(&mut self, depth: u32) -> Vec<Canvas> {
-        let count = [0, 1, 1, 2, 2, 2, 3, 3, 4, 5][self.rng.below(10) as usize];
-        (0..count).map(|_| self.canvas(depth)).collect()
+        (0..self.count()).map(|_| self.canvas(depth)).collect()
+    }
+
+    /// The same, of which some add others.
+    fn members(&mut self, depth: u32) -> Vec<Canvas> {
+        (0..self.count()).map(|_| self.member(depth)).collect()
+    }
+
+    fn count(&mut self) -> u32 {
+        [0, 1, 1, 2, 2, 2, 3, 3, 4, 5][self.rng.below(10) as usize]
+    }
+
+    fn member(&mut self, depth: u32) -> Canvas {
+        if self.leaves == 0 || !self.rng.percent(self.shape.add_percent) {
+            return self.canvas(depth);
+        }
+        let adder = self.adder(depth);
+        // The last step is as much a member as the whole.
+        if depth > 0 && self.rng.percent(30) { self.canvas(depth - 1).then(adder) } else { adder }
+    }
+
+    /// A leaf that adds canvases to the list that its value goes into; now and then it is replaced besides.
+    fn adder(&mut self, depth: u32) -> Canvas {
+        let tag = self.next_tag(1);
+        let mut signature = Signature::of(name("adds"));
+        if self.leaves > 0 && self.rng.percent(25) {
+            signature = Signature::of(name("become"));
+            signature.kwargs.insert("canvas".to_owned(), self.grown(depth));
+        } else {
+            signature.kwargs.insert("tag".to_owned(), number(tag));
+        }
+        let added: Vec<Json> = (0..1 + self.rng.below(2)).map(|_| self.grown(depth)).collect();
+        signature.kwargs.insert("canvases".to_owned(), Json::list(&added));
+        signature.into()
+    }
+
+    /// A canvas that a leaf comes up with.
+    fn grown(&mut self, depth: u32) -> Json {
+        Json::from_compact(self.canvas(depth.min(3).saturating_sub(1)).to_json())
     }
 
     fn chain(&mut self, depth: u32) -> Canvas {
@@ -173,8 +213,8 @@ impl Generator<'_> {
         // The body first: its leaves are spent on something that waits.
         let body = self.canvas(depth);
         let header = match self.rng.below(4) {
-            0 if depth > 0 => vec![Canvas::group(self.parts(depth - 1))],
-            _ => self.parts(depth),
+            0 if depth > 0 => vec![Canvas::group(self.members(depth - 1))],
+            _ => self.members(depth),
         };
         Canvas::chord(header, body)
     }
@@ -183,8 +223,7 @@ impl Generator<'_> {
         let tag = self.next_tag(1);
         let mut signature = if self.leaves > 0 && self.rng.percent(self.shape.replace_percent) {
             let mut signature = Signature::of(name("become"));
-            let canvas = self.canvas(depth.min(3).saturating_sub(1)).to_json();
-            signature.kwargs.insert("canvas".to_owned(), Json::from_compact(canvas));
+            signature.kwargs.insert("canvas".to_owned(), self.grown(depth));
             signature
         } else {
             let mut signature = Signature::of(name(if self.fails() { "fail" } else { "tag" }));

@@ -24,7 +24,9 @@ use celeriac_engine::eager::Evaluation;
 use celeriac_engine::text;
 use celeriac_primitives::{Canvas, Json, Kwargs, Path, Segment};
 
-use crate::{table_catalogue, table_errors, table_policies, table_replaced, table_values, tasks};
+use crate::{
+    table_added, table_catalogue, table_errors, table_policies, table_replaced, table_values, tasks,
+};
 
 /// A canvas and what must come out of it.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +92,8 @@ pub struct Failed {
 /// Every row of every table.
 pub fn all() -> impl Iterator<Item = &'static Row> {
     let rows = table_values::ROWS.iter().chain(table_errors::ROWS).chain(table_catalogue::ROWS);
-    rows.chain(table_policies::ROWS.iter()).chain(table_replaced::ROWS)
+    let rows = rows.chain(table_policies::ROWS.iter()).chain(table_replaced::ROWS);
+    rows.chain(table_added::ROWS)
 }
 
 /// A row that succeeds: its text, and its value as JSON.

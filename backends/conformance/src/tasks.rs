@@ -17,6 +17,8 @@
 //! | `add_to_all(numbers, y)` | in its place `group(add(x, y) for x in numbers)` |
 //! | `replace_with_chain(*args)` | in its place `identity(*args) \| identity()` |
 //! | `fail_replaced(*args)` | in its place `fail(*args)` |
+//! | `adds(*args, canvases, **kwargs)` | `echo(*args)`, with a `tag` that of `tag`; adds canvases (texts or Celery's JSON) to its list; `become` can, too |
+//! | `add_to_all_to_chord(numbers, y)` | 0, and adds `add(x, y)` for x in numbers |
 //! | `down(n)` | 0, or in its place `down(n - 1) \| add(1)`: `n` in the end |
 //!
 //! Names are matched by their last word, so `proj.tasks.add` is `add`. What Python's interpreter would refuse is a
@@ -25,14 +27,16 @@
 use celeriac_dsl::TaskContext;
 use celeriac_engine::eager::{Leaf, Returned};
 use celeriac_engine::text;
-use celeriac_primitives::{Call, Canvas, Json, Kwargs, Signature, TaskError};
+use celeriac_primitives::{
+    Addition, Call, Canvas, Json, Kwargs, NotAMember, Outcome, Own, Signature, TaskError,
+};
 use serde_json::Value;
 
 /// All tasks, by the names that [`call`] knows.
 #[rustfmt::skip]
 pub const NAMES: &[&str] = &[
     "add", "mul", "tsum", "xsum", "identity", "echo", "ids", "noargs", "fail", "tag", "become", "add_replaced",
-    "add_to_all", "replace_with_chain", "fail_replaced", "down",
+    "add_to_all", "replace_with_chain", "fail_replaced", "down", "adds", "add_to_all_to_chord",
 ];
 
 /// The header that says how many attempts at a leaf fail before its task is called, and the type of their error.
@@ -88,6 +92,7 @@ fn value(returned: Returned) -> Result<Json> {
     match returned {
         Returned::Value(value) => Ok(value),
         Returned::Replace(_) => Err(TaskError::new("ReplaceError", "an item of a map cannot be replaced")),
+        Returned::Add(..) => Err(NotAMember.into()),
     }
 }
 
@@ -118,27 +123,72 @@ pub fn run(task: &str, how: Call, args: &[Json], kwargs: &Kwargs) -> Result<Retu
 /// What the task raises.
 pub fn call(task: &str, args: &[Json], kwargs: &Kwargs) -> Result<Returned> {
     let short = task.rsplit('.').next().unwrap_or(task);
-    match replacement(short, args, kwargs)? {
-        Some(canvas) => Ok(Returned::Replace(canvas)),
-        None => compute(task, short, args, kwargs).map(Returned::Value),
+    let added = added(short, args, kwargs)?;
+    let own = match replacement(short, args, kwargs)? {
+        Some(canvas) => Returned::Replace(canvas),
+        None => Returned::Value(compute(task, short, args, kwargs)?),
+    };
+    Ok(if added.is_empty() { own } else { Returned::Add(Box::new(own), added) })
+}
+
+/// How a leaf of these tasks ends, for workers.
+///
+/// # Panics
+/// When what is returned is an addition to an addition.
+pub fn outcome(returned: Result<Returned>) -> Outcome {
+    let json = |canvas: &Canvas| Json::from_compact(canvas.to_json());
+    match returned {
+        Ok(Returned::Value(value)) => Outcome::Success(value),
+        Ok(Returned::Replace(canvas)) => Outcome::Replace(json(&canvas)),
+        Ok(Returned::Add(own, added)) => {
+            let own = match *own {
+                Returned::Value(value) => Own::Value(value),
+                Returned::Replace(canvas) => Own::Canvas(json(&canvas)),
+                Returned::Add(..) => panic!("no task of the suite adds twice"),
+            };
+            Outcome::Add(Box::new(Addition { own, added: added.iter().map(json).collect() }))
+        }
+        Err(error) => Outcome::Failed(error),
+    }
+}
+
+fn sig(task: &str, args: &[Json]) -> Canvas {
+    let task = Signature::new(task).expect("the suite's tasks have proper names");
+    Signature { args: args.to_vec(), ..task }.into()
+}
+
+/// A canvas from its operator text, or from Celery's JSON.
+fn written(canvas: &Json) -> Result<Canvas> {
+    let broken = |error: &dyn std::fmt::Display| TaskError::new("ValueError", error.to_string());
+    match canvas.to::<String>() {
+        Ok(text) => text::parse(&text).map_err(|error| broken(&error)),
+        Err(_) => Canvas::from_json(canvas.as_str()).map_err(|error| broken(&error)),
+    }
+}
+
+/// What a task asks to add to the list that its value goes into.
+fn added(short: &str, args: &[Json], kwargs: &Kwargs) -> Result<Vec<Canvas>> {
+    match (short, args, kwargs.get("canvases")) {
+        ("adds" | "become", _, Some(canvases)) => {
+            let canvases: Vec<Json> = canvases.to().map_err(|error| type_error(error.to_string()))?;
+            canvases.iter().map(written).collect()
+        }
+        ("adds", _, None) => Err(type_error("adds() misses the keyword argument canvases")),
+        ("add_to_all_to_chord", [numbers, y], _) => {
+            let numbers: Vec<Json> = numbers.to().map_err(|error| type_error(error.to_string()))?;
+            Ok(numbers.into_iter().map(|x| sig("add", &[x, y.clone()])).collect())
+        }
+        ("add_to_all_to_chord", ..) => Err(type_error("add_to_all_to_chord() takes numbers and y")),
+        _ => Ok(Vec::new()),
     }
 }
 
 /// What a task asks to run in its place, when it does.
 fn replacement(short: &str, args: &[Json], kwargs: &Kwargs) -> Result<Option<Canvas>> {
-    let sig = |task: &str, args: &[Json]| {
-        let task = Signature::new(task).expect("the suite's tasks have proper names");
-        Canvas::from(Signature { args: args.to_vec(), ..task })
-    };
     Ok(Some(match short {
         "become" => {
-            let broken = |error: &dyn std::fmt::Display| TaskError::new("ValueError", error.to_string());
             let mut canvas = match (kwargs.get("text"), kwargs.get("canvas")) {
-                (Some(text), None) => {
-                    let text: String = text.to().map_err(|error| broken(&error))?;
-                    text::parse(&text).map_err(|error| broken(&error))?
-                }
-                (None, Some(canvas)) => Canvas::from_json(canvas.as_str()).map_err(|error| broken(&error))?,
+                (Some(canvas), None) | (None, Some(canvas)) => written(canvas)?,
                 _ => return Err(type_error("become() takes text or canvas")),
             };
             canvas.bind(args, &Kwargs::new());
@@ -196,6 +246,12 @@ fn compute(task: &str, short: &str, args: &[Json], kwargs: &Kwargs) -> Result<Js
         "ids" => kwargs.get("i").cloned().ok_or_else(|| type_error("ids() misses the keyword argument i")),
         "fail" => Err(TaskError::new("ValueError", "boom")),
         "tag" => tag(args, kwargs),
+        "adds" if !kwargs.contains_key("tag") => compute(task, "echo", args, kwargs),
+        "adds" => {
+            let kwargs = kwargs.iter().filter(|(name, _)| *name != "canvases");
+            tag(args, &kwargs.map(|(name, value)| (name.clone(), value.clone())).collect())
+        }
+        "add_to_all_to_chord" => Ok(json(&0)),
         "down" => Ok(json(&0)),
         _ => Err(TaskError::new("NotRegistered", task)),
     }
@@ -314,6 +370,10 @@ mod tests {
         match returned {
             Returned::Value(value) => value.to_string(),
             Returned::Replace(canvas) => canvas.to_string(),
+            Returned::Add(own, added) => {
+                let added: Vec<String> = added.iter().map(ToString::to_string).collect();
+                format!("{} and {}", text_of(*own), added.join(", "))
+            }
         }
     }
 
@@ -351,6 +411,22 @@ mod tests {
         check("add_replaced", "[1,2]", "{}", "add.s(1, 2)");
         check("add_to_all", "[[1,2],3]", "{}", "group(add.s(1, 3), add.s(2, 3))");
         check("replace_with_chain", "[1]", "{}", "identity.s(1) | identity.s()");
+        check(
+            "adds",
+            "[1]",
+            r#"{"canvases":["add.s(1, 2)",{"task":"fail"}]}"#,
+            "1 and add.s(1, 2), fail.s()",
+        );
+        check("adds", "[1]", r#"{"canvases":["fail.s()"],"tag":7}"#, "[7,1] and fail.s()");
+        check("adds", "[1]", r#"{"canvases":[]}"#, "1");
+        check(
+            "become",
+            "[]",
+            r#"{"text":"fail.s()","canvases":["add.s(1, 2)"]}"#,
+            "fail.s() and add.s(1, 2)",
+        );
+        check("add_to_all_to_chord", "[[1,2],3]", "{}", "0 and add.s(1, 3), add.s(2, 3)");
+        check("adds", "[]", "{}", "TypeError");
         check("fail_replaced", "[]", "{}", "fail.s()");
         check("down", "[2]", "{}", "down.s(1) | add.s(1)");
         check("down", "[0]", "{}", "0");

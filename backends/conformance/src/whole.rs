@@ -304,7 +304,7 @@ fn definitions() -> Vec<TaskDef> {
             [$(Handler::Async(entry::<$place>)),*]
         };
     }
-    let handlers = definition!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+    let handlers = definition!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17);
     assert_eq!(handlers.len(), tasks::NAMES.len(), "one handler for each task");
     let define = |(handler, name): (Handler, &&str)| TaskDef {
         name: TaskName::new(*name).expect("the suite's names are good"),
@@ -328,10 +328,6 @@ fn entry<const PLACE: usize>(context: TaskContext, arguments: Arguments) -> BoxF
         let (Ok(args), Ok(kwargs)) = (args, kwargs) else {
             return Outcome::Undecodable(format!("{arguments:?}"));
         };
-        match tasks::run(tasks::NAMES[PLACE], Call::Once, &args, &kwargs) {
-            Ok(Returned::Value(value)) => Outcome::Success(value),
-            Ok(Returned::Replace(canvas)) => Outcome::Replace(Json::from_compact(canvas.to_json())),
-            Err(error) => Outcome::Failed(error),
-        }
+        tasks::outcome(tasks::run(tasks::NAMES[PLACE], Call::Once, &args, &kwargs))
     })
 }

@@ -129,12 +129,15 @@ impl Watch {
             scopes.extend(more_scopes);
         }
         let known = self.run.backend().known(*id, &leaves, &scopes).await?;
-        let mut composer = plan.composer();
-        let member = |place: &usize| {
-            let value = composer.value(*id, &items[*place], &known);
-            (*place, value.ok_or_else(|| GetError::from(self.run.corrupt())))
-        };
-        Ok(places.iter().map(member).collect())
+        let (mut composer, mut members) = (plan.composer(), Vec::with_capacity(places.len()));
+        for place in places {
+            let mut values = Vec::with_capacity(1);
+            match composer.item(&mut values, *id, &items[*place], &known) {
+                Some(()) => members.extend(values.into_iter().map(|value| (*place, Ok(value.into())))),
+                None => members.push((*place, Err(self.run.corrupt().into()))),
+            }
+        }
+        Ok(members)
     }
 }
 

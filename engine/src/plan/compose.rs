@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use celeriac_primitives::{
-    Failure, Json, LeafOptions, NodeNo, Outcome, Path, Piece, Retry, RunId, Segment, TaskMessage,
+    Entry, Failure, Item, Json, LeafOptions, Members, NodeNo, Outcome, Path, Piece, Retry, RunId, Segment,
+    TaskMessage,
 };
 
 use super::{Edge, Leaf, NodeKind, Plan, ScopeNo, Value};
@@ -109,11 +110,34 @@ impl Plan {
         }
     }
 
-    /// The failure that closed a scope, as JSON.
-    fn failure_of(&self, run: RunId, scope: ScopeNo, results: &impl Results) -> Option<Json> {
+    /// The failure that closed a scope.
+    fn failure_of(&self, run: RunId, scope: ScopeNo, results: &impl Results) -> Option<Failure> {
         let node = results.closed_by(scope)?;
-        let failure = self.failure(run, node, results.outcome(node)?)?;
-        Some(Json::new(&failure).expect("a failure has a JSON form"))
+        self.failure(run, node, results.outcome(node)?)
+    }
+
+    /// How the leaf has ended in whose place the run succeeded: its value, and, when it had added something
+    /// ([`Plan::compile_expansion`]), that beside it. `None` when a part of it is not there.
+    pub fn expanded(&self, run: RunId, adds: bool, results: &impl Results) -> Option<Outcome> {
+        let items = if adds { self.list(self.output())? } else { std::slice::from_ref(self.output()) };
+        let (own, others) = items.split_first()?;
+        let mut composer = self.composer();
+        let value = composer.value(run, own, results)?;
+        let mut added = self.added(own, results).to_vec();
+        for item in others {
+            composer.item(&mut added, run, item, results)?;
+        }
+        Some(match added.as_slice() {
+            [] => Outcome::Success(value),
+            _ => Outcome::Members(Box::new(Members { value, added })),
+        })
+    }
+
+    /// What was added beside an item of a list.
+    fn added<'r>(&self, item: &Value, results: &'r impl Results) -> &'r [Item] {
+        let (Value::Node(node) | Value::Kept(node, _) | Value::Entry(node, _)) = item else { return &[] };
+        let outcome = self.leaf(*node).and_then(|_| results.outcome(*node));
+        outcome.map_or(&[], Outcome::added)
     }
 
     /// The options that a worker gets. A value that another node takes is kept, whatever was said about ignoring it.
@@ -128,21 +152,25 @@ impl Plan {
 
     /// A leaf's failure as data, when it has failed. When a canvas ran in its place, that of the leaf which failed there.
     pub fn failure(&self, run: RunId, node: NodeNo, outcome: &Outcome) -> Option<Failure> {
-        let path = self.path(node);
         if let Outcome::ReplacementFailed(inner) = outcome {
-            let path = path.child(Segment::Replacement).to_string();
-            // The outermost canvas has no path of its own.
-            let is_whole = inner.node == Path::root().to_string();
-            let node = if is_whole { path } else { format!("{path}.{}", inner.node) };
-            return Some(Failure { node, ..Failure::clone(inner) });
+            return Some(self.failure_inside(node, inner));
         }
         Some(Failure {
             task_id: run.task(node),
-            node: path.to_string(),
+            node: self.path(node).to_string(),
             task: self.task(node)?.clone(),
             state: outcome.state(),
             error: outcome.error()?,
         })
+    }
+
+    /// A failure of what ran in the place of a leaf, as it is told here: the path of its node begins with the leaf's.
+    pub fn failure_inside(&self, leaf: NodeNo, inner: &Failure) -> Failure {
+        let path = self.path(leaf).child(Segment::Replacement).to_string();
+        // The outermost canvas has no path of its own.
+        let is_whole = inner.node == Path::root().to_string();
+        let node = if is_whole { path } else { format!("{path}.{}", inner.node) };
+        Failure { node, ..inner.clone() }
     }
 }
 
@@ -219,7 +247,8 @@ impl Composer<'_> {
         let Release { node, attempt } = release;
         let task = self.plan.task(node)?.clone();
         let message = TaskMessage::new(run.task(node), attempt, task, leaf.call, args, kwargs);
-        Some(TaskMessage { options: self.plan.message_options(node), ..message })
+        let member = leaf.member.is_some();
+        Some(TaskMessage { options: self.plan.message_options(node), member, ..message })
     }
 
     /// Adds the pieces of a value; the text is the piece that is being written.
@@ -238,7 +267,17 @@ impl Composer<'_> {
                     if i > 0 {
                         out.1.push(',');
                     }
-                    self.refer(out, run, item, results)?;
+                    match item {
+                        Value::Node(node) | Value::Kept(node, _) if self.adds(*node) => {
+                            piece(out, Piece::Item(*node));
+                        }
+                        Value::Entry(node, scope)
+                            if results.closed_by(*scope).is_none() && self.adds(*node) =>
+                        {
+                            piece(out, Piece::Entry(*node));
+                        }
+                        item => self.refer(out, run, item, results)?,
+                    }
                 }
                 out.1.push(']');
             }
@@ -246,23 +285,56 @@ impl Composer<'_> {
                 super::Node { kind: NodeKind::Join, input: Some(input), .. } => {
                     self.refer(out, run, input, results)?;
                 }
-                _ => {
-                    if !out.1.is_empty() {
-                        out.0.push(Piece::Text(std::mem::take(out.1).into()));
-                    }
-                    out.0.push(Piece::Result(*number));
-                }
+                _ => piece(out, Piece::Result(*number)),
             },
             Value::Kept(node, _) => self.refer(out, run, &Value::Node(*node), results)?,
+            Value::Entry(node, scope) => match results.closed_by(*scope) {
+                Some(_) => self.error(run, *scope, results)?.write(out.1),
+                None => {
+                    out.1.push_str(Entry::OK);
+                    self.refer(out, run, &Value::Node(*node), results)?;
+                    out.1.push('}');
+                }
+            },
+            Value::Failure(scope) => out.1.push_str(self.failure(run, *scope, results)?.as_str()),
+        }
+        Some(())
+    }
+
+    /// Whether a node may bring more items than its value.
+    fn adds(&self, node: NodeNo) -> bool {
+        self.plan.leaf(node).is_some_and(|leaf| leaf.member.is_some())
+    }
+
+    /// The entry of a part that has failed.
+    fn error(&self, run: RunId, scope: ScopeNo, results: &impl Results) -> Option<Entry<Json>> {
+        Some(Entry::Error(Box::new(self.plan.failure_of(run, scope, results)?)))
+    }
+
+    /// The failure that closed a scope, as JSON.
+    fn failure(&self, run: RunId, scope: ScopeNo, results: &impl Results) -> Option<Json> {
+        let failure = self.plan.failure_of(run, scope, results)?;
+        Some(Json::new(&failure).expect("a failure has a JSON form"))
+    }
+
+    /// An item as it stands in its list, and what was added beside it; nothing of one that is left out. `None` when a part
+    /// of it is not there.
+    pub fn item(
+        &mut self,
+        out: &mut Vec<Item>,
+        run: RunId,
+        item: &Value,
+        results: &impl Results,
+    ) -> Option<()> {
+        match item {
             Value::Entry(_, scope) if results.closed_by(*scope).is_some() => {
-                write_error(out.1, &self.plan.failure_of(run, *scope, results)?);
+                out.push(Item::Failure(Box::new(self.plan.failure_of(run, *scope, results)?)));
             }
-            Value::Entry(node, _) => {
-                out.1.push_str(OK);
-                self.refer(out, run, &Value::Node(*node), results)?;
-                out.1.push('}');
+            Value::Kept(_, scope) if results.closed_by(*scope).is_some() => {}
+            item => {
+                out.push(Item::Value(self.value(run, item, results)?));
+                out.extend_from_slice(self.plan.added(item, results));
             }
-            Value::Failure(scope) => out.1.push_str(self.plan.failure_of(run, *scope, results)?.as_str()),
         }
         Some(())
     }
@@ -288,29 +360,45 @@ impl Composer<'_> {
                     if i > 0 {
                         out.push(',');
                     }
-                    self.write(out, run, item, results)?;
+                    self.write_item(out, run, item, results)?;
                 }
                 out.push(']');
             }
             Value::Node(number) => match &self.plan.node(*number)?.kind {
-                NodeKind::Leaf(_) => match results.outcome(*number)? {
-                    Outcome::Success(value) => out.push_str(value.as_str()),
-                    outcome => out.push_str(outcome.value()?.as_str()),
-                },
+                NodeKind::Leaf(_) => out.push_str(results.outcome(*number)?.text()?),
                 NodeKind::Join => out.push_str(self.join(run, *number, results)?.as_str()),
             },
             Value::Kept(node, _) => self.write(out, run, &Value::Node(*node), results)?,
-            Value::Entry(_, scope) if results.closed_by(*scope).is_some() => {
-                write_error(out, &self.plan.failure_of(run, *scope, results)?);
-            }
-            Value::Entry(node, _) => {
-                out.push_str(OK);
-                self.write(out, run, &Value::Node(*node), results)?;
-                out.push('}');
-            }
-            Value::Failure(scope) => out.push_str(self.plan.failure_of(run, *scope, results)?.as_str()),
+            Value::Entry(node, scope) => match results.closed_by(*scope) {
+                Some(_) => self.error(run, *scope, results)?.write(out),
+                None => {
+                    out.push_str(Entry::OK);
+                    self.write(out, run, &Value::Node(*node), results)?;
+                    out.push('}');
+                }
+            },
+            Value::Failure(scope) => out.push_str(self.failure(run, *scope, results)?.as_str()),
         }
         Some(())
+    }
+
+    /// Writes an item of a list, and what was added beside it.
+    fn write_item(
+        &mut self,
+        out: &mut String,
+        run: RunId,
+        item: &Value,
+        results: &impl Results,
+    ) -> Option<()> {
+        match item {
+            Value::Node(node) | Value::Kept(node, _) if self.adds(*node) => {
+                results.outcome(*node)?.write_items(out)
+            }
+            Value::Entry(node, scope) if self.adds(*node) && results.closed_by(*scope).is_none() => {
+                results.outcome(*node)?.write_entries(out)
+            }
+            item => self.write(out, run, item, results),
+        }
     }
 
     fn join(&mut self, run: RunId, number: NodeNo, results: &impl Results) -> Option<Json> {
@@ -326,14 +414,12 @@ impl Composer<'_> {
     }
 }
 
-/// How the entry of a part begins that has succeeded; it ends with a brace.
-const OK: &str = "{\"ok\":";
-
-/// The entry of a part that has failed.
-fn write_error(out: &mut String, failure: &Json) {
-    out.push_str("{\"error\":");
-    out.push_str(failure.as_str());
-    out.push('}');
+/// Adds a piece after the text before it.
+fn piece(out: &mut (&mut Vec<Piece>, &mut String), piece: Piece) {
+    if !out.1.is_empty() {
+        out.0.push(Piece::Text(std::mem::take(out.1).into()));
+    }
+    out.0.push(piece);
 }
 
 /// The items of a list but those that are left out, because their part has failed.

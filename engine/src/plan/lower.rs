@@ -27,18 +27,18 @@ use celeriac_primitives::{
 };
 
 use super::{
-    After, CompileError, Defaults, Leaf, Node, NodeKind, Parts, Place, RunOptions, Scope, ScopeKind, ScopeNo,
-    Value, is_inside,
+    After, CompileError, Defaults, Expansion, Leaf, Node, NodeKind, Parts, Place, RunOptions, Scope,
+    ScopeKind, ScopeNo, Source, Value, is_inside,
 };
 
-/// Compiles a canvas that is within its limits.
+/// Compiles canvases that are within their limits.
 pub(super) fn lower(
-    canvas: &Canvas,
+    expansion: Expansion<'_>,
     nodes_max: usize,
     defaults: Defaults<'_>,
 ) -> Result<Parts, CompileError> {
     let mut lowering = Lowering::new(nodes_max, defaults);
-    let output = lowering.canvas(canvas, Input::Nothing, &At::root(), &[])?.value();
+    let output = lowering.expansion(expansion)?;
     let Lowering { tasks, queues, options, nodes, scopes, places, .. } = lowering;
     Ok(Parts { tasks, queues, options, nodes, scopes, places, output })
 }
@@ -64,6 +64,8 @@ struct At {
     options: Option<Rc<LeafOptions>>,
     /// For a group that is flattened into a list: the policy of that list.
     list: Option<OnFailure>,
+    /// The policy of the list of which this yields an item, when it does.
+    member: Option<OnFailure>,
 }
 
 /// Error callbacks that a canvas inherits from those around it: the place they were attached to, and the canvases.
@@ -106,6 +108,25 @@ impl<'d> Lowering<'d> {
             no_args: "".into(),
             no_kwargs: "{}".into(),
         }
+    }
+
+    /// What runs in the place of a leaf. The leaf's own value is needed, whatever the policy of the list.
+    fn expansion(&mut self, expansion: Expansion<'_>) -> Result<Value, CompileError> {
+        let Expansion { own, added, member } = expansion;
+        let root = At::root();
+        let own = match own {
+            Source::Value(value) => Value::Const(value.clone(), After::default()),
+            Source::Canvas(canvas) => {
+                self.canvas(canvas, Input::Nothing, &At { member, ..root.clone() }, &[])?.value()
+            }
+        };
+        if added.is_empty() {
+            return Ok(own);
+        }
+        let policy = member.unwrap_or_default();
+        let added = self.members(added, (Segment::Added, policy), Input::Nothing, &root, &[])?;
+        let items = std::iter::once(own).chain(self.items_of(added)).collect();
+        Ok(self.gathered(Value::List(items), &root))
     }
 
     /// Adds what a canvas needs and returns what comes after it. `inherited` are the error callbacks of canvases around
@@ -231,8 +252,10 @@ impl<'d> Lowering<'d> {
     ) -> Result<Value, CompileError> {
         let input = self.share(input, members.len(), at);
         let mut values = Vec::with_capacity(members.len());
+        let at = &At { member: Some(policy), ..at.clone() };
         for (i, member) in members.iter().enumerate() {
             let at = self.down(at, segment(i as u32));
+            let before = self.nodes.len();
             if let Canvas::Group(_) = member {
                 let at = At { list: Some(policy), ..at };
                 let value = self.canvas(member, input.clone(), &at, errbacks)?.value();
@@ -240,10 +263,22 @@ impl<'d> Lowering<'d> {
             } else if policy.tolerates() {
                 values.push(self.tolerated(member, policy, input.clone(), &at)?);
             } else {
-                values.push(self.canvas(member, input.clone(), &at, errbacks)?.value());
+                let value = self.canvas(member, input.clone(), &at, errbacks)?.value();
+                values.push(match value {
+                    // An empty chain hands on what stands in another list, but not what was added there.
+                    Value::Node(node) if node.index() < before && self.adds(node) => {
+                        Value::Node(self.join(Some(value), After::default(), &at))
+                    }
+                    value => value,
+                });
             }
         }
         Ok(list(values, &input))
+    }
+
+    fn adds(&self, node: NodeNo) -> bool {
+        let kind = &self.nodes[node.index()].kind;
+        matches!(kind, NodeKind::Leaf(leaf) if leaf.member.is_some())
     }
 
     /// A member whose failure ends with it.
@@ -332,7 +367,8 @@ impl<'d> Lowering<'d> {
             let around = if is_covered { &together } else { at };
             // What is set on a chain is for its first step.
             let (queue, options) = if i == 0 { (at.queue, at.options.clone()) } else { (None, None) };
-            let at = At { queue, options, ..around.clone() };
+            let member = at.member.filter(|_| i == last);
+            let at = At { queue, options, member, ..around.clone() };
             let at = self.down(&at, Segment::Chain(i as u32));
             output = self.canvas(step, output, &at, if is_covered { &[] } else { errbacks })?;
         }
@@ -416,7 +452,7 @@ impl<'d> Lowering<'d> {
 
     fn detached(&mut self, at: &At, segment: Segment) -> At {
         let scope = self.scope(at.scope, ScopeKind::Detached);
-        self.down(&At { scope, queue: None, options: None, ..at.clone() }, segment)
+        self.down(&At { scope, queue: None, options: None, member: None, ..at.clone() }, segment)
     }
 
     /// An input for several consumers: what refers to more than one node passes through one join, so that k values
@@ -468,7 +504,9 @@ impl<'d> Lowering<'d> {
         };
         let is_first = input.is_none() && after.nodes.is_empty() && after.gate.is_none();
         let (queue, options) = self.defaults_for(task, is_first, at);
-        let kind = NodeKind::Leaf(Leaf { task, queue, options, call, args, kwargs });
+        // An item of a map is only a part of a leaf.
+        let member = at.member.filter(|_| call == Call::Once);
+        let kind = NodeKind::Leaf(Leaf { task, queue, options, call, args, kwargs, member });
         Value::Node(self.node(Node { kind, input, after, scope: at.scope, place: at.place }))
     }
 
@@ -568,7 +606,7 @@ impl<'d> Lowering<'d> {
 
 impl At {
     fn root() -> Self {
-        Self { place: 0, scope: ScopeNo::ROOT, queue: None, options: None, list: None }
+        Self { place: 0, scope: ScopeNo::ROOT, queue: None, options: None, list: None, member: None }
     }
 }
 

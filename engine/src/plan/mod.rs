@@ -15,7 +15,8 @@ mod value;
 use std::sync::Arc;
 
 use celeriac_primitives::{
-    Call, LeafOptions, LimitError, Limits, NodeNo, OptionError, Path, Segment, TaskName,
+    Call, Canvas, Json, LeafOptions, LimitError, Limits, NodeNo, OnFailure, OptionError, Path, Segment,
+    TaskName,
 };
 use petgraph::graph::DiGraph;
 use serde::{Deserialize, Serialize};
@@ -96,6 +97,9 @@ pub struct Leaf {
     pub args: Arc<str>,
     /// The keyword arguments, a JSON object.
     pub kwargs: Arc<str>,
+    /// The policy of the list of which its value is an item, when it is one. Then its task may add others.
+    #[serde(default)]
+    pub member: Option<OnFailure>,
 }
 
 /// What a failure inside closes.
@@ -126,6 +130,27 @@ pub enum ScopeKind {
 struct Place {
     parent: u32,
     segment: Option<Segment>,
+}
+
+/// What runs in the place of a leaf: a canvas, or the leaf's own value, and the canvases that it adds to the list which
+/// its value goes into.
+#[derive(Clone, Copy, Debug)]
+pub struct Expansion<'c> {
+    /// What the leaf's own value comes from.
+    pub own: Source<'c>,
+    /// What it adds.
+    pub added: &'c [Canvas],
+    /// The policy of that list.
+    pub member: Option<OnFailure>,
+}
+
+/// What a leaf's own value comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'c> {
+    /// It is this.
+    Value(&'c Json),
+    /// This canvas yields it.
+    Canvas(&'c Canvas),
 }
 
 /// A canvas that cannot be compiled.
@@ -193,7 +218,7 @@ impl Plan {
     ///
     /// # Errors
     /// See [`CompileError`]; every error names the path of what is wrong.
-    pub fn compile(canvas: &celeriac_primitives::Canvas) -> Result<Plan, CompileError> {
+    pub fn compile(canvas: &Canvas) -> Result<Plan, CompileError> {
         Self::compile_within(canvas, &Limits::default())
     }
 
@@ -201,10 +226,7 @@ impl Plan {
     ///
     /// # Errors
     /// See [`CompileError`].
-    pub fn compile_within(
-        canvas: &celeriac_primitives::Canvas,
-        limits: &Limits,
-    ) -> Result<Plan, CompileError> {
+    pub fn compile_within(canvas: &Canvas, limits: &Limits) -> Result<Plan, CompileError> {
         Self::compile_with(canvas, limits, Defaults::none())
     }
 
@@ -213,12 +235,30 @@ impl Plan {
     /// # Errors
     /// See [`CompileError`].
     pub fn compile_with(
-        canvas: &celeriac_primitives::Canvas,
+        canvas: &Canvas,
         limits: &Limits,
         defaults: Defaults<'_>,
     ) -> Result<Plan, CompileError> {
-        limits.check(canvas)?;
-        let parts = lower::lower(canvas, limits.nodes_max, defaults)?;
+        let own = Source::Canvas(canvas);
+        let alone = Expansion { own, added: &[], member: None };
+        Self::compile_expansion(alone, limits, defaults)
+    }
+
+    /// Compiles what runs in the place of a leaf. When something is added, the value is the list of the leaf's own value
+    /// and of what is added: see [`Plan::expanded`].
+    ///
+    /// # Errors
+    /// See [`CompileError`].
+    pub fn compile_expansion(
+        expansion: Expansion<'_>,
+        limits: &Limits,
+        defaults: Defaults<'_>,
+    ) -> Result<Plan, CompileError> {
+        if let Source::Canvas(canvas) = expansion.own {
+            limits.check(canvas)?;
+        }
+        expansion.added.iter().try_for_each(|canvas| limits.check(canvas))?;
+        let parts = lower::lower(expansion, limits.nodes_max, defaults)?;
         Plan::build(parts, limits.nodes_max)
     }
 

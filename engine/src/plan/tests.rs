@@ -1,9 +1,10 @@
 //! What canvases compile to.
 
-use celeriac_primitives::{Canvas, Json, NodeNo, OnFailure, Signature};
+use celeriac_primitives::{Canvas, Item, Json, Members, NodeNo, OnFailure, Outcome, Piece, RunId, Signature};
 use insta::{allow_duplicates, assert_snapshot};
 
 use super::*;
+use crate::advance::Release;
 
 fn sig(name: &str) -> Canvas {
     Signature::new(name).unwrap().into()
@@ -406,9 +407,101 @@ fn a_cycle_or_a_dangling_reference_is_refused() {
 /// A plan of leaves that only wait for each other: `edges` holds (from, to) with from < to.
 pub(crate) fn dag(nodes: usize, edges: &[(usize, usize)]) -> Plan {
     let members = (0..nodes).map(|_| sig("a"));
-    let mut parts = lower::lower(&Canvas::group(members), nodes, Defaults::none()).unwrap();
+    let group = Canvas::group(members);
+    let own = Source::Canvas(&group);
+    let alone = Expansion { own, added: &[], member: None };
+    let mut parts = lower::lower(alone, nodes, Defaults::none()).unwrap();
     for (from, to) in edges {
         parts.nodes[*to].after.nodes.push(NodeNo::from_index(*from));
     }
     Plan::build(parts, nodes).unwrap()
+}
+
+#[test]
+fn what_is_added_stands_in_a_list_behind_the_leafs_own_value() {
+    let added = [sig("a"), group(&["b", "c"])];
+    let own = Json::parse("7").unwrap();
+    let expand = |own, member| {
+        let expansion = Expansion { own, added: &added, member };
+        let plan = Plan::compile_expansion(expansion, &Limits::default(), Defaults::none()).unwrap();
+        assert_eq!(Plan::decode(&plan.encode()).unwrap(), plan, "the encoding gives the plan back");
+        plan.to_string()
+    };
+    assert_snapshot!(expand(Source::Value(&own), Some(OnFailure::Fail)), @r"
+    n1 = a()  # added[0]
+    n2 = b()  # added[1].group[0]
+    n3 = c()  # added[1].group[1]
+    => [7, n1, n2, n3]
+    ");
+    let canvas = sig("x").then(sig("y"));
+    assert_snapshot!(expand(Source::Canvas(&canvas), Some(OnFailure::Collect)), @r"
+    n1 = x()  # chain[0]
+    n2 = y(n1)  # chain[1]
+    n3 = a() in s1  # added[0]
+    n4 = b() in s2  # added[1].group[0]
+    n5 = c() in s3  # added[1].group[1]
+    n6 = join [n2, entry of n3 or s1, entry of n4 or s2, entry of n5 or s3]  # canvas
+    s1 = absorb in s0
+    s2 = absorb in s0
+    s3 = absorb in s0
+    => n6
+    ");
+}
+
+/// Leaves that have succeeded, by their places, and what they added.
+struct Succeeded(Vec<Outcome>);
+
+impl Results for Succeeded {
+    fn outcome(&self, node: NodeNo) -> Option<&Outcome> {
+        self.0.get(node.index())
+    }
+
+    fn closed_by(&self, _: ScopeNo) -> Option<NodeNo> {
+        None
+    }
+}
+
+#[test]
+fn what_was_added_goes_to_the_list_and_to_nobody_else() {
+    let run = RunId::from_parts(1, 2);
+    let json = |text: &str| Json::parse(text).unwrap();
+    let added = vec![Item::Value(json("8")), Item::Value(json("9"))];
+    let results = Succeeded(vec![
+        Outcome::Members(Box::new(Members { value: json("7"), added })),
+        Outcome::Success(json("1")),
+    ]);
+    let check = |canvas: &Canvas, leaf: &str, args: &str, pieces: &[Piece]| {
+        let plan = Plan::compile(canvas).unwrap();
+        let node =
+            plan.nodes().map(|(node, _)| node).find(|node| plan.path(*node).to_string() == leaf).unwrap();
+        let release = Release { node, attempt: 1 };
+        assert_eq!(plan.message(run, release, &results).unwrap().args.as_str(), args, "{canvas}");
+        let message = plan.composer().message_by_reference(run, release, &results).unwrap();
+        assert_eq!(message.input, pieces, "{canvas}");
+        let whole = message.resolve(|node| results.outcome(node)).unwrap();
+        assert_eq!(whole.args.as_str(), args, "{canvas}");
+    };
+    let [a, b] = [0, 1].map(NodeNo::from_index);
+    let text = |text: &str| Piece::Text(text.into());
+    let header = || Canvas::chord([sig("a"), sig("b")], sig("body"));
+    check(
+        &header(),
+        "body",
+        "[[7,8,9,1]]",
+        &[text("["), Piece::Item(a), text(","), Piece::Item(b), text("]")],
+    );
+    let entries = [text("["), Piece::Entry(a), text(","), Piece::Entry(b), text("]")];
+    check(&policy(header(), OnFailure::Collect), "body", r#"[[{"ok":7},8,9,{"ok":1}]]"#, &entries);
+    let mut linked = sig("a");
+    linked.link(sig("callback"));
+    linked.finally(sig("last"));
+    let linked = Canvas::group([linked]);
+    check(&linked, "group[0].link[0]", "[7]", &[Piece::Result(a)]);
+    let entry = [text("{\"ok\":"), Piece::Result(a), text("}")];
+    check(&linked, "group[0].finally[0]", r#"[{"ok":7}]"#, &entry);
+    // An empty chain hands on the value alone.
+    let mut linked = sig("a");
+    linked.link(Canvas::group([Canvas::chain([])]).then(sig("callback")));
+    let alone = [text("["), Piece::Result(a), text("]")];
+    check(&Canvas::group([linked]), "group[0].link[0].chain[1]", "[[7]]", &alone);
 }

@@ -168,6 +168,7 @@ impl Drawing<'_> {
                 Some(Segment::Group(_)) => "group".to_owned(),
                 Some(Segment::Header(_) | Segment::Body) => "chord".to_owned(),
                 Some(Segment::Chunk(_)) => "chunks".to_owned(),
+                Some(Segment::Added(_)) => "added".to_owned(),
                 // Several nodes of one place: an error callback that covers each member of a group.
                 Some(
                     Segment::Link(_)

@@ -8,7 +8,8 @@ use std::fs;
 use celeriac_engine::{Plan, text};
 use celeriac_fuzz::corpus_dir;
 use celeriac_primitives::{
-    Call, Completion, Json, NodeNo, Outcome, Piece, RunId, TaskError, TaskMessage, TaskName,
+    Addition, Call, Completion, Item, Json, Members, NodeNo, Outcome, Own, Piece, RunId, TaskError,
+    TaskMessage, TaskName,
 };
 
 /// Texts of all forms; their JSON and their plans are seeds too.
@@ -109,8 +110,14 @@ fn write_messages() -> Result<(), Box<dyn Error>> {
     let task_id = RunId::from_parts(1_700_000_000_000, 7).task(NodeNo::from_index(0));
     let add = TaskName::new("proj.tasks.add")?;
     let mut whole = Vec::new();
-    let by_reference =
-        [Piece::Text("[".into()), Piece::Result(NodeNo::from_index(1)), Piece::Text("]".into())];
+    let [one, two, three] = [1, 2, 3].map(NodeNo::from_index);
+    let by_reference = [
+        Piece::Text("[".into()),
+        Piece::Result(one),
+        Piece::Item(two),
+        Piece::Entry(three),
+        Piece::Text("]".into()),
+    ];
     for (name, call, args, kwargs) in [
         ("message", Call::Once, "[4,4]", "{}"),
         ("message_without_arguments", Call::Once, "[]", "{}"),
@@ -123,7 +130,7 @@ fn write_messages() -> Result<(), Box<dyn Error>> {
         let (args, kwargs) = (Json::parse(args)?, Json::parse(kwargs)?);
         let input = if name == "message_by_reference" { by_reference.to_vec() } else { Vec::new() };
         let message = TaskMessage::new(task_id, 3, add.clone(), call, args, kwargs);
-        whole = TaskMessage { input, ..message }.encode();
+        whole = TaskMessage { input, member: call == Call::Once, ..message }.encode();
         write("message", name, &whole)?;
     }
     let error = || TaskError::new("ValueError", "boom");
@@ -142,6 +149,17 @@ fn write_messages() -> Result<(), Box<dyn Error>> {
         ("completion_worker_lost", Outcome::WorkerLost { deliveries: 3 }),
         ("completion_unknown_task", Outcome::UnknownTask),
         ("completion_undecodable", Outcome::Undecodable("broken".to_owned())),
+        (
+            "completion_add",
+            Outcome::Add(Box::new(Addition { own: Own::Value(Json::null()), added: vec![Json::null()] })),
+        ),
+        (
+            "completion_members",
+            Outcome::Members(Box::new(Members {
+                value: Json::null(),
+                added: vec![Item::Value(Json::null())],
+            })),
+        ),
     ] {
         write("message", name, &Completion { task_id, attempt: 1, outcome }.encode())?;
     }

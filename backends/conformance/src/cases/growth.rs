@@ -20,8 +20,8 @@ async fn grown(subject: &dyn Subject) -> (Bench<'_>, Bench<'_>) {
     bench.dispatch_outbox().await;
     bench.settle([replace(&bench)]).await;
     let plan = Arc::new(Plan::compile(&Canvas::group(sigs(&["c", "d"]))).unwrap());
-    let origin =
-        Origin { leaf: bench.run.task(bench.release(0).node), attempt: 1, root: bench.run, depth: 1 };
+    let leaf = bench.run.task(bench.release(0).node);
+    let origin = Origin { leaf, attempt: 1, root: bench.run, depth: 1, adds: true };
     let segment = RunId::segment(origin.leaf, 1);
     assert_eq!(subject.backend().grow(bench.run, segment, 2, 100).await.unwrap(), Grown::Noted);
     let new = NewRun { origin: Some(origin), ..NewRun::new(segment, plan.clone()) };
@@ -118,6 +118,7 @@ pub async fn a_segment_knows_its_leaf_and_is_not_listed(subject: &dyn Subject) {
     let backend = subject.backend();
     let origin = backend.origin(segment.run).await.unwrap().unwrap();
     assert_eq!((origin.leaf.run(), origin.root, origin.reports_as()), (bench.run, bench.run, 2));
+    assert!(origin.adds);
     assert_eq!(backend.origin(bench.run).await.unwrap(), None);
     assert_eq!(backend.list(None, 9).await.unwrap(), [bench.run]);
     // Like any run it may be announced, or have started with its submission.

@@ -9,7 +9,8 @@ use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::{Results, ScopeNo};
 use celeriac_engine::{Plan, Release, RunState};
 use celeriac_primitives::{
-    Call, Canvas, Completion, Json, NodeNo, Outcome, RunId, Signature, TaskError, TaskMessage, TaskName,
+    Addition, Call, Canvas, Completion, Item, Json, Members, NodeNo, Outcome, Own, RunId, Signature,
+    TaskError, TaskMessage, TaskName,
 };
 
 use super::model::{Model, Tracked};
@@ -189,6 +190,7 @@ impl Chooser {
             callback_percent: 25,
             policy_percent: 50,
             replace_percent: 0,
+            add_percent: 0,
             option_percent: 0,
         };
         let medium = Shape { fail_percent: 0, callback_percent: 12, option_percent: 0, ..Shape::default() };
@@ -225,6 +227,7 @@ impl Chooser {
             callback_percent: 30,
             policy_percent: 50,
             replace_percent: 0,
+            add_percent: 0,
             option_percent: 0,
         };
         let part = random::canvas(seed, &shape);
@@ -308,7 +311,7 @@ impl Chooser {
     /// Any way to end.
     fn outcome(&mut self) -> Outcome {
         let text = format!("because {} ✗", self.rng.below(1000));
-        match self.rng.below(18) {
+        match self.rng.below(20) {
             0 => Outcome::Ignored,
             1 => Outcome::Rejected(text),
             2 => Outcome::Revoked(text),
@@ -321,6 +324,16 @@ impl Chooser {
             9..12 => Outcome::retry(TaskError::new("IOError", text)),
             12 => Outcome::Success(Json::string(&text)),
             13 | 14 => Outcome::Replace(Json::string(&text)),
+            15 => {
+                let value = Json::string(&text);
+                Outcome::Add(Box::new(Addition { own: Own::Value(value.clone()), added: vec![value] }))
+            }
+            16 | 17 => {
+                let added =
+                    (0..self.rng.below(3)).map(|i| Item::Value(Json::new(&i).expect("a number is JSON")));
+                let added = added.collect();
+                Outcome::Members(Box::new(Members { value: Json::string(&text), added }))
+            }
             _ => self.success(),
         }
     }

@@ -54,6 +54,8 @@ const CANVASES: &[(&str, &str)] = &[
     ("replaced leaves", "chord([add_replaced.s(1, 1), down.s(2), add.s(3, 3)], tsum.s()) | add.s(1)"),
     ("replaced, and failing inside", "chain(add.s(1, 2), fail_replaced.s(), add.s(1)).on_error(echo.s())"),
     ("replaced by nothing", "become.s(text='group()') | echo.s() | become.s(text='identity.s().link(echo.s())')"),
+    ("added members", "chord([adds.s(1, canvases=[\"adds.s(2, canvases=['add.s(1, 1)'])\", 'fail.s()']), add.s(3, 3)], echo.s()).set(on_failure='drop') | tsum.s()"),
+    ("added, and failing", "chord([become.s(text='add.s(1, 1)', canvases=['fail.s()']), add.s(3, 3)], tsum.s()).on_error(echo.s())"),
     ("delayed, expiring, dropped", "chord([add.s(1, 1).set(countdown=0.02), add.s(2, 2).set(expires=60), fail.s()], tsum.s()).set(on_failure='drop')"),
     ("empty header", "add.s(1, 1) | chord([], identity.s()) | echo.s()"),
 ];

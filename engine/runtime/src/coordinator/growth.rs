@@ -1,7 +1,8 @@
-//! Growing: a leaf that returned a canvas is replaced by a segment, and a segment that is decided ends its leaf.
+//! Growing: a leaf that returned a canvas, or added some to its list, is replaced by a segment, and a segment that is
+//! decided ends its leaf.
 //!
 //! ```text
-//! report "replace" ─► settle: the leaf is replaced ─► note the segment at the outermost run ─► submit it ─► acknowledge
+//! report "replace" or "add" ─► settle: the leaf is replaced ─► note the segment at the outermost run ─► submit it ─► acknowledge
 //! a segment's last report ─► settle: decided ─► settle its leaf ─► and so on upwards ─► acknowledge
 //! ```
 //!
@@ -12,10 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backends::{Advance, BackendError, ErrorKind, Grown, NewRun, Origin};
-use celeriac_engine::plan::{Defaults, RunOptions};
+use celeriac_engine::plan::{Defaults, Expansion, RunOptions, Source};
 use celeriac_engine::{Plan, Release, RunOutcome, RunState, Settled, Verdict};
 use celeriac_primitives::{
-    Canvas, Completion, Json, LeafOptions, LimitError, Outcome, RunId, TaskError, TaskId,
+    Canvas, Completion, Item, Json, LeafOptions, LimitError, Members, NodeNo, NotAMember, Outcome, Own,
+    RunId, TaskError, TaskState,
 };
 
 use futures::future::BoxFuture;
@@ -37,7 +39,7 @@ pub(super) struct Step {
 
 /// What follows from a step besides leaves to dispatch.
 pub(super) struct Growth {
-    /// Leaves that a canvas is to replace.
+    /// Leaves that canvases are to replace.
     replaced: Vec<Completion>,
     /// Whether the run may be a segment that has to report to its leaf.
     reports: bool,
@@ -46,7 +48,7 @@ pub(super) struct Growth {
 /// Whether something may follow from these completions for which the store must not acknowledge them itself.
 pub(super) fn may_grow(advance: &Advance) -> bool {
     advance.run.is_segment()
-        || advance.completions.iter().any(|done| matches!(done.outcome, Outcome::Replace(_)))
+        || advance.completions.iter().any(|done| done.outcome.state() == TaskState::Started)
 }
 
 impl Step {
@@ -96,14 +98,16 @@ impl Driver {
         })
     }
 
-    /// Lets a canvas run in the place of its leaf; a step when that ended the leaf at once.
+    /// Lets canvases run in the place of their leaf; a step when that ended the leaf at once.
     async fn replace(&self, done: &Completion) -> Result<Option<Step>, BackendError> {
-        let Outcome::Replace(canvas) = &done.outcome else { return Ok(None) };
+        let adds = matches!(done.outcome, Outcome::Add(_));
         let Completion { task_id: leaf, attempt, .. } = *done;
         let around = self.origin(leaf.run()).await?;
         let (root, depth) = around.map_or((leaf.run(), 1), |around| (around.root, around.depth + 1));
-        let origin = Origin { leaf, attempt, root, depth };
-        let plan = match self.compile(canvas, depth, self.stamps_of(leaf).await?) {
+        let origin = Origin { leaf, attempt, root, depth, adds };
+        // Forgotten meanwhile.
+        let Some(plan) = insist!(self.stop, self.backend.plan(leaf.run()))? else { return Ok(None) };
+        let plan = match self.compile(&done.outcome, depth, leaf.node(), &plan) {
             Ok(plan) => Arc::new(plan),
             Err(error) => return self.report(&origin, Outcome::Failed(error)).await,
         };
@@ -139,25 +143,42 @@ impl Driver {
         Ok(None)
     }
 
-    /// The stamps of a leaf: what runs in its place carries them, too.
-    async fn stamps_of(&self, leaf: TaskId) -> Result<Option<Json>, BackendError> {
-        let plan = insist!(self.stop, self.backend.plan(leaf.run()))?;
-        Ok(plan.and_then(|plan| plan.options(leaf.node())?.stamps.clone()))
-    }
-
-    fn compile(&self, canvas: &Json, depth: u32, stamps: Option<Json>) -> Result<Plan, TaskError> {
+    /// The plan of what runs in the place of a leaf of the plan `around`. It carries the leaf's stamps.
+    fn compile(&self, outcome: &Outcome, depth: u32, leaf: NodeNo, around: &Plan) -> Result<Plan, TaskError> {
         let max = self.limits.replacements_max;
         if depth as usize > max {
             return Err(limit(&LimitError::Replacements { max }));
         }
-        let refused = |error: &dyn std::error::Error| {
-            TaskError::new("CompileError", format!("the canvas that was returned cannot run: {error}"))
+        let read =
+            |canvas: &Json| Canvas::from_json(canvas.as_str()).map_err(|error| refused(outcome, &error));
+        let member = around.leaf(leaf).and_then(|leaf| leaf.member);
+        let canvas;
+        let (own, added) = match outcome {
+            Outcome::Replace(own) => {
+                canvas = read(own)?;
+                (Source::Canvas(&canvas), &[][..])
+            }
+            // Whoever asks its context to add is told so at once.
+            Outcome::Add(_) if member.is_none() => return Err(NotAMember.into()),
+            Outcome::Add(addition) => {
+                let own = match &addition.own {
+                    Own::Value(value) => Source::Value(value),
+                    Own::Canvas(own) => {
+                        canvas = read(own)?;
+                        Source::Canvas(&canvas)
+                    }
+                };
+                (own, addition.added.as_slice())
+            }
+            other => unreachable!("{} lets nothing grow", other.state()),
         };
-        let canvas = Canvas::from_json(canvas.as_str()).map_err(|error| refused(&error))?;
+        let added: Vec<Canvas> = added.iter().map(read).collect::<Result<_, _>>()?;
+        let stamps = around.options(leaf).and_then(|options| options.stamps.clone());
         let run =
             RunOptions { leaf: LeafOptions { stamps, ..LeafOptions::default() }, ..RunOptions::default() };
         let defaults = Defaults { run: &run, task: &|_| RunOptions::default() };
-        Plan::compile_with(&canvas, &self.limits, defaults).map_err(|error| refused(&error))
+        let expansion = Expansion { own, added: &added, member };
+        Plan::compile_expansion(expansion, &self.limits, defaults).map_err(|error| refused(outcome, &error))
     }
 
     /// Reports to its leaf how a segment was decided, if it was.
@@ -172,7 +193,17 @@ impl Driver {
         }
         let outcome = match status.outcome {
             RunOutcome::Undecided => return Ok(None),
-            RunOutcome::Succeeded => plan.output_value(segment, &known).map(Outcome::Success),
+            RunOutcome::Succeeded => match plan.expanded(segment, origin.adds, &known) {
+                Some(Outcome::Members(members)) => {
+                    let around = insist!(self.stop, self.backend.plan(origin.leaf.run()))?;
+                    let members = match around {
+                        Some(around) => seen_from(&around, origin.leaf.node(), *members),
+                        None => *members,
+                    };
+                    Some(Outcome::Members(Box::new(members)))
+                }
+                outcome => outcome,
+            },
             RunOutcome::Failed(node) => {
                 let known = insist!(self.stop, self.backend.known(segment, &[node], &[]))?;
                 let failure =
@@ -207,6 +238,23 @@ impl Driver {
         }
         insist!(self.stop, self.backend.origin(run))
     }
+}
+
+/// The failures of what a leaf had added, told from the run of the leaf.
+fn seen_from(around: &Plan, leaf: NodeNo, members: Members) -> Members {
+    let added = members.added.into_iter().map(|item| match item {
+        Item::Failure(failure) => Item::Failure(Box::new(around.failure_inside(leaf, &failure))),
+        value => value,
+    });
+    Members { value: members.value, added: added.collect() }
+}
+
+fn refused(outcome: &Outcome, error: &dyn std::error::Error) -> TaskError {
+    let which = match outcome {
+        Outcome::Replace(_) => "the canvas that was returned",
+        _ => "a canvas that was added",
+    };
+    TaskError::new("CompileError", format!("{which} cannot run: {error}"))
 }
 
 fn limit(error: &LimitError) -> TaskError {

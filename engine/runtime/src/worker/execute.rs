@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use celeriac_dsl::{Arguments, Handler, Reporter, States, Surroundings, TaskContext, TaskDef};
 use celeriac_primitives::{
-    Call, Json, LeafOptions, Outcome, Retry, RetryPolicy, TaskError, TaskMessage, TaskName, When,
+    Call, Json, LeafOptions, NotAMember, Outcome, Own, Retry, RetryPolicy, TaskError, TaskMessage, TaskName,
+    When,
 };
 use futures::FutureExt;
 use serde_json::value::RawValue;
@@ -83,7 +84,7 @@ impl Executor {
         let alive = alive(context.clone(), options.heartbeat_ms);
         let outcome = limited(run(task, message, context), alive, &options, &cancellation).await;
         match retried(outcome, message, &options) {
-            Outcome::Success(_) if options.ignore_result == Some(true) => Outcome::Success(Json::null()),
+            outcome if options.ignore_result == Some(true) => without_value(outcome),
             outcome => outcome,
         }
     }
@@ -95,7 +96,7 @@ impl Executor {
         cancellation: Option<CancellationToken>,
     ) -> TaskContext {
         let surroundings = self.surroundings.clone();
-        TaskContext::within(surroundings, message.task_id, message.attempt, options, cancellation)
+        TaskContext::within(surroundings, message, options, cancellation)
     }
 }
 
@@ -119,6 +120,7 @@ async fn map(task: &TaskDef, message: &TaskMessage, context: TaskContext) -> Out
         match call(task, context.clone(), args, message.kwargs.clone()).await {
             Outcome::Success(value) => values.push(value),
             Outcome::Replace(_) => return in_a_map(),
+            Outcome::Add(_) => return Outcome::Failed(NotAMember.into()),
             other => return other,
         }
     }
@@ -243,6 +245,20 @@ fn chance(message: &TaskMessage) -> f64 {
     let mut hasher = DefaultHasher::new();
     (message.task_id, message.attempt).hash(&mut hasher);
     (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// The same, with nothing to keep.
+fn without_value(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Success(_) => Outcome::Success(Json::null()),
+        Outcome::Add(mut addition) => {
+            if let Own::Value(value) = &mut addition.own {
+                *value = Json::null();
+            }
+            Outcome::Add(addition)
+        }
+        outcome => outcome,
+    }
 }
 
 /// A canvas stands for a whole leaf, and an item is only a part of one.
