@@ -3,7 +3,7 @@
 use std::any::type_name;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use celeriac_primitives::{
     Addition, Canvas, Json, LeafOptions, NodeNo, NotAMember, Outcome, Own, RunId, TaskError, TaskId,
@@ -32,7 +32,8 @@ struct Attempt {
     cancellation: Option<CancellationToken>,
     /// Whether it may add members to a list.
     member: bool,
-    asked: Mutex<Asked>,
+    /// Made by the first that asks: most tasks do not.
+    asked: OnceLock<Box<Mutex<Asked>>>,
     beats: AtomicU32,
 }
 
@@ -97,7 +98,7 @@ impl TaskContext {
             options,
             cancellation,
             member,
-            asked: Mutex::default(),
+            asked: OnceLock::new(),
             beats: AtomicU32::new(0),
         }))
     }
@@ -265,6 +266,9 @@ impl TaskContext {
 
     /// How the attempt ended when its function ended thus: for workers.
     pub fn outcome(&self, outcome: Outcome) -> Outcome {
+        if self.0.asked.get().is_none() {
+            return outcome;
+        }
         let Asked { replacement, added } = &*self.asked();
         let own = match (outcome, replacement) {
             (Outcome::Failed(error), Some(canvas)) if is_replaced(&error) => Own::Canvas(json(canvas)),
@@ -280,7 +284,7 @@ impl TaskContext {
     }
 
     fn asked(&self) -> MutexGuard<'_, Asked> {
-        self.0.asked.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.asked.get_or_init(Box::default).lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A state of the program.
