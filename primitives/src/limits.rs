@@ -14,7 +14,8 @@ pub struct Limits {
     pub nodes_max: usize,
     /// How many bytes the arguments of one leaf may have, as JSON.
     pub argument_bytes_max: usize,
-    /// How many times in a row a leaf may be replaced, or add to its list: by or with a canvas whose leaf does so, and so on.
+    /// How many times in a row leaves may be replaced, or add to their list: by or with a canvas of which a leaf does so,
+    /// and so on.
     pub replacements_max: usize,
     /// How many nodes a run may have together with all canvases that run in the place of its leaves.
     pub run_nodes_max: usize,
@@ -68,8 +69,8 @@ pub enum LimitError {
     },
     /// Replaced too often in a row.
     #[error(
-        "leaves were replaced, or added others, more than {max} times in a row (replacements_max); let one task loop, or raise the limit \
-         in the app's Limits"
+        "leaves were replaced, or added others, more than {max} times in a row (replacements_max); let one task loop, \
+         or raise the limit in the app's Limits"
     )]
     Replacements {
         /// The limit.

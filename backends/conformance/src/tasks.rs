@@ -17,7 +17,7 @@
 //! | `add_to_all(numbers, y)` | in its place `group(add(x, y) for x in numbers)` |
 //! | `replace_with_chain(*args)` | in its place `identity(*args) \| identity()` |
 //! | `fail_replaced(*args)` | in its place `fail(*args)` |
-//! | `adds(*args, canvases, **kwargs)` | `echo(*args)`, with a `tag` that of `tag`; adds canvases (texts or Celery's JSON) to its list; `become` can, too |
+//! | `adds(*args, canvases)` | `echo(*args)`, or what `tag` gives; adds canvases (text or JSON), as `become` may, too |
 //! | `add_to_all_to_chord(numbers, y)` | 0, and adds `add(x, y)` for x in numbers |
 //! | `down(n)` | 0, or in its place `down(n - 1) \| add(1)`: `n` in the end |
 //!
