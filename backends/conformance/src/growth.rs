@@ -1,4 +1,4 @@
-//! Whole runs that grow, worked off by hand: what a worker reports comes three times.
+//! Whole runs that grow, worked off by hand: what a worker reports comes several times.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,13 +29,13 @@ pub async fn check(backend: impl Backend + Clone, runs: Runs) {
     let _coordinators = [0, 1].map(|_| app.coordinator(CoordinatorOptions::default()));
     let gives = async |canvas: &str, expect: &str| {
         assert_eq!(
-            run(&app, canvas, runs).await.map(|value| value.to_string()),
+            run(&app, canvas, runs, thrice).await.map(|value| value.to_string()),
             Ok(expect.to_owned()),
             "{canvas}"
         );
     };
     let fails = async |canvas: &str, expect: &str| {
-        let error = run(&app, canvas, runs).await.expect_err(canvas);
+        let error = run(&app, canvas, runs, thrice).await.expect_err(canvas);
         assert!(error.starts_with(expect), "{canvas}: {error}");
     };
     gives("add_replaced.s(1, 2) | add.s(3)", "6").await;
@@ -75,6 +75,24 @@ pub async fn check(backend: impl Backend + Clone, runs: Runs) {
     .await;
 }
 
+/// A leaf that comes several times may return something else each time, also what cannot run: the first counts.
+///
+/// # Panics
+/// When another one does.
+pub async fn check_that_the_first_counts(backend: impl Backend + Clone) {
+    fn another(message: &TaskMessage) -> Vec<Outcome> {
+        let replaced = matches!(execute(message), Outcome::Replace(_));
+        let others = [Outcome::Replace(Json::null()), Outcome::Success(Json::null())];
+        std::iter::once(execute(message)).chain(others.into_iter().filter(|_| replaced)).collect()
+    }
+    let app = App::builder("growth").backend(backend).build().expect("it has no tasks");
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    for canvas in ["become.s(text='add.s(1, 2)') | add.s(3)", "become.s(text='down.s(3)') | add.s(3)"] {
+        let value = run(&app, canvas, Runs::AtLeastOnce, another).await.map(|value| value.to_string());
+        assert_eq!(value, Ok("6".to_owned()), "{canvas}");
+    }
+}
+
 /// A group of a leaf that adds one that adds one, so often.
 fn adding(times: u32) -> String {
     let innermost = text::parse("add.s(1, 2)").expect("the canvas is well written");
@@ -87,8 +105,16 @@ fn adding(times: u32) -> String {
     Canvas::group([(0..times).fold(innermost, adds)]).to_string()
 }
 
+/// What a worker reports of a leaf.
+type Reports = fn(&TaskMessage) -> Vec<Outcome>;
+
+/// The same three times.
+fn thrice(message: &TaskMessage) -> Vec<Outcome> {
+    vec![execute(message); 3]
+}
+
 /// Runs a canvas to its end: its value, or why there is none.
-async fn run(app: &App, canvas: &str, runs: Runs) -> Result<Json, String> {
+async fn run(app: &App, canvas: &str, runs: Runs, reports: Reports) -> Result<Json, String> {
     let canvas: Canvas = text::parse(canvas).expect("the canvas is well written");
     let run = app.submit(canvas).await.expect("the canvas is accepted");
     let mut called: BTreeMap<TaskId, u32> = BTreeMap::new();
@@ -99,7 +125,7 @@ async fn run(app: &App, canvas: &str, runs: Runs) -> Result<Json, String> {
             tokio::select! {
                 biased;
                 ended = &mut ended => return ended.expect("the run is known"),
-                () = work(app.backend(), &mut called) => {}
+                () = work(app.backend(), &mut called, reports) => {}
             }
         }
     };
@@ -120,8 +146,8 @@ async fn run(app: &App, canvas: &str, runs: Runs) -> Result<Json, String> {
     value
 }
 
-/// Takes leaves and reports each three times.
-async fn work(backend: &Arc<dyn Backend>, called: &mut BTreeMap<TaskId, u32>) {
+/// Takes leaves and reports them.
+async fn work(backend: &Arc<dyn Backend>, called: &mut BTreeMap<TaskId, u32>, reports: Reports) {
     let (worker, queues) = (WorkerId::new("w"), [DEFAULT_QUEUE.into()]);
     let taken = backend
         .receive(&worker, &queues, 10, LEASE, SOON, celeriac_backends::LaneOrder::default())
@@ -130,9 +156,8 @@ async fn work(backend: &Arc<dyn Backend>, called: &mut BTreeMap<TaskId, u32>) {
     let mut done = Vec::new();
     for Delivery { id, message, .. } in taken {
         *called.entry(message.task_id).or_default() += 1;
-        let completion =
-            Completion { task_id: message.task_id, attempt: message.attempt, outcome: execute(&message) };
-        done.extend((0..3).map(|_| (id.clone(), completion.clone())));
+        let report = |outcome| Completion { task_id: message.task_id, attempt: message.attempt, outcome };
+        done.extend(reports(&message).into_iter().map(|outcome| (id.clone(), report(outcome))));
     }
     if !done.is_empty() {
         backend.finish(&done).await.expect("finish works");

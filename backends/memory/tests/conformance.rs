@@ -42,6 +42,11 @@ async fn runs_grow_also_when_every_report_comes_three_times() {
     celeriac_conformance::growth::check(Memory::new(), Runs::Once).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_canvases_that_a_leaf_returned_in_several_deliveries_the_first_counts() {
+    celeriac_conformance::growth::check_that_the_first_counts(Memory::new()).await;
+}
+
 /// The differential test finds nothing between the reference and itself: what it finds elsewhere is a difference.
 #[tokio::test(start_paused = true)]
 async fn any_operations_have_the_same_effect_on_two_memories() {

@@ -25,6 +25,12 @@ async fn runs_grow_also_when_every_report_comes_three_times() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_the_canvases_that_a_leaf_returned_in_several_deliveries_the_first_counts() {
+    let backend = Server::shared().backend().await;
+    celeriac_conformance::growth::check_that_the_first_counts(backend).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn runs_grow_also_when_every_report_comes_three_times_on_a_cluster() {
     celeriac_conformance::growth::check(Cluster::shared().backend().await, Runs::AtLeastOnce).await;
 }

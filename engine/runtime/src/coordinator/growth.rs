@@ -9,6 +9,7 @@
 //! Every step may be repeated: the segment's id depends on the leaf and the attempt alone, and a leaf ends once. So
 //! whoever dies in between leaves the event to another coordinator, which does all of it again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,8 +68,11 @@ impl Growth {
     fn of(advance: &Advance, settled: &Settled) -> Option<Self> {
         let done = advance.completions.iter().zip(&settled.verdicts);
         let is_replaced = |verdict: &Verdict| matches!(verdict, Verdict::Replaced | Verdict::ReplacedBefore);
-        let replaced: Vec<Completion> =
+        let mut replaced: Vec<Completion> =
             done.filter(|(_, verdict)| is_replaced(verdict)).map(|(done, _)| done.clone()).collect();
+        // Of what a leaf returned in several deliveries the first counts.
+        let mut seen = HashSet::new();
+        replaced.retain(|done| seen.insert(done.task_id));
         // After a duplicate the run may have been decided by somebody who died before the report.
         let reports = advance.run.is_segment() && (settled.decided || settled.repairs());
         (reports || !replaced.is_empty()).then_some(Self { replaced, reports })
@@ -109,14 +113,13 @@ impl Driver {
         let Some(plan) = insist!(self.stop, self.backend.plan(leaf.run()))? else { return Ok(None) };
         let plan = match self.compile(&done.outcome, depth, leaf.node(), &plan) {
             Ok(plan) => Arc::new(plan),
-            Err(error) => return self.report(&origin, Outcome::Failed(error)).await,
+            Err(error) => return self.refuse(&origin, error).await,
         };
         let (id, max) = (RunId::segment(leaf, attempt), self.limits.run_nodes_max);
         match insist!(self.stop, self.backend.grow(root, id, plan.len(), max))? {
             Grown::Noted => {}
             Grown::Full => {
-                let full = limit(&LimitError::RunNodes { max });
-                return self.report(&origin, Outcome::Failed(full)).await;
+                return self.refuse(&origin, limit(&LimitError::RunNodes { max })).await;
             }
             // Forgotten meanwhile.
             Grown::Unknown => return Ok(None),
@@ -141,6 +144,15 @@ impl Driver {
             return self.report_of(id).await;
         }
         Ok(None)
+    }
+
+    /// Ends a leaf whose canvases cannot run, but not one in whose place those of an earlier delivery do.
+    async fn refuse(&self, origin: &Origin, error: TaskError) -> Result<Option<Step>, BackendError> {
+        let segment = RunId::segment(origin.leaf, origin.attempt);
+        if insist!(self.stop, self.backend.status(segment))?.is_some() {
+            return Ok(None);
+        }
+        self.report(origin, Outcome::Failed(error)).await
     }
 
     /// The plan of what runs in the place of a leaf of the plan `around`. It carries the leaf's stamps.
