@@ -54,7 +54,7 @@ async fn pump(
     let to_server = Pump {
         read: client_read,
         write: server_write,
-        filter: Commands::new(rules, expected),
+        filter: Commands::new(rules, expected, number),
         direction: Direction::ToServer,
         number,
         rules,

@@ -74,6 +74,8 @@ impl Expected {
 pub(super) struct Commands<'a> {
     pub(super) rules: &'a watch::Sender<Rules>,
     pub(super) expected: &'a Expected,
+    /// The number of the connection.
+    number: u64,
     requests: Requests,
     /// The command so far, when it is to be sent twice.
     copy: Option<BytesMut>,
@@ -84,8 +86,9 @@ pub(super) struct Commands<'a> {
 }
 
 impl<'a> Commands<'a> {
-    pub(super) fn new(rules: &'a watch::Sender<Rules>, expected: &'a Expected) -> Self {
-        Self { rules, expected, requests: Requests::default(), copy: None, withheld: false, foreign: false }
+    pub(super) fn new(rules: &'a watch::Sender<Rules>, expected: &'a Expected, number: u64) -> Self {
+        let requests = Requests::default();
+        Self { rules, expected, number, requests, copy: None, withheld: false, foreign: false }
     }
 
     /// One head, or some of the arguments.
@@ -131,7 +134,7 @@ impl<'a> Commands<'a> {
         let mut passage = Passage::Wait;
         self.rules.send_if_modified(|rules| {
             let changed;
-            (passage, changed) = rules.handle_command(name);
+            (passage, changed) = rules.handle_command(self.number, name);
             changed
         });
         passage

@@ -171,8 +171,12 @@ impl Rules {
         }
     }
 
-    /// What happens to a command of this name; true when the rules changed by that.
-    pub(super) fn handle_command(&mut self, name: &str) -> (Passage, bool) {
+    /// What happens to a command of this name on this connection; true when the rules changed by that.
+    pub(super) fn handle_command(&mut self, connection: u64, name: &str) -> (Passage, bool) {
+        // Its pump has not noticed yet.
+        if self.cuts(connection) {
+            return (Passage::Dead, false);
+        }
         if self.last.is_some() {
             return (Passage::Wait, false);
         }

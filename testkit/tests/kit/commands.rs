@@ -103,11 +103,10 @@ async fn a_trap_after_one_command_passes_the_replies_before_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_count_is_exact_over_many_connections() {
-    let server = Server::start();
-    let proxy = Proxy::start(server.address()).await;
     for trap in [Trap::Before, Trap::After] {
-        proxy.heal().await;
-        let before = items(&server).len();
+        // A server for each: what was on its way to this one may be executed much later.
+        let server = Server::start();
+        let proxy = Proxy::start(server.address()).await;
         let mut connections = Vec::new();
         for _ in 0..8 {
             connections.push(connect(&proxy.url()).await.unwrap());
@@ -127,7 +126,7 @@ async fn the_count_is_exact_over_many_connections() {
             answered += one.await.unwrap();
         }
         // What was on its way in the eight connections may have been executed without an answer.
-        let pushed = items(&server).len() - before;
+        let pushed = items(&server).len();
         let last = if trap == Trap::Before { 499 } else { 500 };
         assert!((answered..=last).contains(&pushed), "{trap:?}: {answered} answered, {pushed} pushed");
         assert!(answered > last - 8 * 3 - 1, "{trap:?}: {answered} answered");
