@@ -246,9 +246,10 @@ impl Composer<'_> {
     ) -> Option<TaskMessage> {
         let Release { node, attempt } = release;
         let task = self.plan.task(node)?.clone();
-        let message = TaskMessage::new(run.task(node), attempt, task, leaf.call, args, kwargs);
-        let member = leaf.member.is_some();
-        Some(TaskMessage { options: self.plan.message_options(node), member, ..message })
+        let mut message = TaskMessage::new(run.task(node), attempt, task, leaf.call, args, kwargs);
+        message.options = self.plan.message_options(node);
+        message.member = leaf.member.is_some();
+        Some(message)
     }
 
     /// Adds the pieces of a value; the text is the piece that is being written.

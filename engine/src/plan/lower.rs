@@ -142,6 +142,13 @@ impl<'d> Lowering<'d> {
         if self.nodes.len() > 2 * self.nodes_max || self.places.len() > 4 * self.nodes_max.max(16) {
             return Err(LimitError::Nodes { max: self.nodes_max }.into());
         }
+        // A task of which nothing else is said, as most are.
+        if let Canvas::Signature(signature) = canvas
+            && inherited.is_empty()
+            && signature.options.is_empty()
+        {
+            return Ok(Input::Fed(self.signature(signature, input, at)));
+        }
         let list = at.list;
         let outside = &At { list: None, ..self.with_options(at, canvas.options())? };
         let policy = self.policy(outside, canvas)?.or(list).unwrap_or_default();
