@@ -52,6 +52,31 @@ pub enum Piece {
     Entry(NodeNo),
 }
 
+impl Piece {
+    /// The leaf whose result it is.
+    fn leaf(&self) -> Option<NodeNo> {
+        match self {
+            Self::Text(_) => None,
+            Self::Result(node) | Self::Item(node) | Self::Entry(node) => Some(*node),
+        }
+    }
+
+    /// Writes it; `None` when the result is not there.
+    pub fn write<'r>(
+        &self,
+        out: &mut String,
+        result: impl FnOnce(NodeNo) -> Option<&'r Outcome>,
+    ) -> Option<()> {
+        match self {
+            Self::Text(text) => out.push_str(text),
+            Self::Result(node) => out.push_str(result(*node)?.text()?),
+            Self::Item(node) => result(*node)?.write_items(out)?,
+            Self::Entry(node) => result(*node)?.write_entries(out)?,
+        }
+        Some(())
+    }
+}
+
 impl TaskMessage {
     /// A message with all its arguments in it, and of whose running nothing was said.
     pub fn new(task_id: TaskId, attempt: u32, task: TaskName, call: Call, args: Json, kwargs: Json) -> Self {
@@ -72,11 +97,7 @@ impl TaskMessage {
 
     /// The leaves whose results the worker has to fetch, each once.
     pub fn references(&self) -> Vec<NodeNo> {
-        let result = |piece: &Piece| match piece {
-            Piece::Result(node) | Piece::Item(node) | Piece::Entry(node) => Some(*node),
-            Piece::Text(_) => None,
-        };
-        let mut nodes: Vec<NodeNo> = self.input.iter().filter_map(result).collect();
+        let mut nodes: Vec<NodeNo> = self.input.iter().filter_map(Piece::leaf).collect();
         nodes.sort_unstable();
         nodes.dedup();
         nodes
@@ -85,14 +106,7 @@ impl TaskMessage {
     /// The message with its input among its arguments; `None` when a result is not there.
     pub fn resolve<'r>(&self, result: impl Fn(NodeNo) -> Option<&'r Outcome>) -> Option<TaskMessage> {
         let mut args = String::from("[");
-        for piece in &self.input {
-            match piece {
-                Piece::Text(text) => args.push_str(text),
-                Piece::Result(node) => args.push_str(result(*node)?.text()?),
-                Piece::Item(node) => result(*node)?.write_items(&mut args)?,
-                Piece::Entry(node) => result(*node)?.write_entries(&mut args)?,
-            }
-        }
+        self.input.iter().try_for_each(|piece| piece.write(&mut args, &result))?;
         let bound = self.args.as_str().strip_prefix('[').unwrap_or("]");
         if bound != "]" {
             args.push(',');

@@ -268,16 +268,9 @@ impl Composer<'_> {
                     if i > 0 {
                         out.1.push(',');
                     }
-                    match item {
-                        Value::Node(node) | Value::Kept(node, _) if self.adds(*node) => {
-                            piece(out, Piece::Item(*node));
-                        }
-                        Value::Entry(node, scope)
-                            if results.closed_by(*scope).is_none() && self.adds(*node) =>
-                        {
-                            piece(out, Piece::Entry(*node));
-                        }
-                        item => self.refer(out, run, item, results)?,
+                    match self.adding(item, results) {
+                        Some(adding) => piece(out, adding),
+                        None => self.refer(out, run, item, results)?,
                     }
                 }
                 out.1.push(']');
@@ -302,9 +295,16 @@ impl Composer<'_> {
         Some(())
     }
 
-    /// Whether a node may bring more items than its value.
-    fn adds(&self, node: NodeNo) -> bool {
-        self.plan.leaf(node).is_some_and(|leaf| leaf.member.is_some())
+    /// An item of a list that may bring others.
+    fn adding(&self, item: &Value, results: &impl Results) -> Option<Piece> {
+        let adds = |node| self.plan.leaf(node).is_some_and(|leaf| leaf.member.is_some());
+        match item {
+            Value::Node(node) | Value::Kept(node, _) if adds(*node) => Some(Piece::Item(*node)),
+            Value::Entry(node, scope) if adds(*node) && results.closed_by(*scope).is_none() => {
+                Some(Piece::Entry(*node))
+            }
+            _ => None,
+        }
     }
 
     /// The entry of a part that has failed.
@@ -361,7 +361,10 @@ impl Composer<'_> {
                     if i > 0 {
                         out.push(',');
                     }
-                    self.write_item(out, run, item, results)?;
+                    match self.adding(item, results) {
+                        Some(adding) => adding.write(out, |node| results.outcome(node))?,
+                        None => self.write(out, run, item, results)?,
+                    }
                 }
                 out.push(']');
             }
@@ -381,25 +384,6 @@ impl Composer<'_> {
             Value::Failure(scope) => out.push_str(self.failure(run, *scope, results)?.as_str()),
         }
         Some(())
-    }
-
-    /// Writes an item of a list, and what was added beside it.
-    fn write_item(
-        &mut self,
-        out: &mut String,
-        run: RunId,
-        item: &Value,
-        results: &impl Results,
-    ) -> Option<()> {
-        match item {
-            Value::Node(node) | Value::Kept(node, _) if self.adds(*node) => {
-                results.outcome(*node)?.write_items(out)
-            }
-            Value::Entry(node, scope) if self.adds(*node) && results.closed_by(*scope).is_none() => {
-                results.outcome(*node)?.write_entries(out)
-            }
-            item => self.write(out, run, item, results),
-        }
     }
 
     fn join(&mut self, run: RunId, number: NodeNo, results: &impl Results) -> Option<Json> {
