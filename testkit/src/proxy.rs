@@ -134,7 +134,7 @@ impl Proxy {
 
     /// Goes dead at the `nth` command that is counted from now on, the first being 1: all connections are closed, new
     /// ones refused, until the network is healed. No command that comes later reaches the server, on whichever connection.
-    /// Those that came before do, perhaps a little later, as when a process dies.
+    /// Those of other connections that are on their way at that moment may reach it or not, as when a process dies.
     ///
     /// With [`Trap::After`], nothing passes to the server while it executes the command; one that waits for others,
     /// like `BLPOP`, waits in vain. If the server dies meanwhile, or the client gives up, the proxy goes dead too.
