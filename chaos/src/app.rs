@@ -1,5 +1,5 @@
 //! The app that the processes are: the suite's tasks, which note what they do in the ledger, take a while, and now and
-//! then ask to run again.
+//! then ask to run again; and the [`rogues`].
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,9 +14,13 @@ use futures::future::BoxFuture;
 
 use crate::ledger::{End, Writer, digest};
 use crate::options::LEASE;
+use crate::rogues;
 
 /// Where a process of the crew writes its part of the ledger.
 pub(crate) const LEDGER: &str = "CELERIAC_CHAOS_LEDGER";
+
+/// The header of leaves whose run will be forgotten.
+pub(crate) const FORGOTTEN: &str = "forgotten";
 
 /// Does what the program's arguments say, as the app.
 pub(crate) fn play(ledger: PathBuf) -> ExitCode {
@@ -58,52 +62,85 @@ fn definitions() -> Vec<TaskDef> {
     }
     let handlers = definition!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17);
     assert_eq!(handlers.len(), tasks::NAMES.len(), "one handler for each task");
-    let define = |(handler, name): (Handler, &&str)| TaskDef {
-        name: TaskName::new(*name).expect("the suite's names are good"),
+    let suite = handlers.into_iter().zip(tasks::NAMES).map(|(handler, name)| definition(name, handler));
+    suite.chain(rogues::definitions()).collect()
+}
+
+pub(crate) fn definition(name: &str, handler: Handler) -> TaskDef {
+    TaskDef {
+        name: TaskName::new(name).expect("the suite's names are good"),
         params: &[],
         states: Vec::new(),
         options: Options::new(),
         handler,
         description: "a task of the suite",
-    };
-    handlers.into_iter().zip(tasks::NAMES).map(define).collect()
+    }
 }
 
 fn entry<const PLACE: usize>(context: TaskContext, arguments: Arguments) -> BoxFuture<'static, Outcome> {
     Box::pin(async move {
-        let ledger = context.state::<Arc<Writer>>().expect("the app has a ledger");
-        let (task, attempt) = (context.task_id(), context.attempt());
-        let hash = digest(tasks::without_failures(arguments.args()).as_str());
-        ledger.begins(task, attempt, hash);
-        tokio::time::sleep(takes(task)).await;
-        let outcome = match (attempt, tries_again(task), tasks::flaky(&context)) {
+        let (_, hash) = begins(&context, &arguments);
+        let task = context.task_id();
+        tokio::time::sleep(takes(&context)).await;
+        let outcome = match (context.attempt(), tries_again(task), tasks::flaky(&context)) {
             // Its policy has it run again.
             (_, _, Some(error)) => Outcome::Failed(error),
             (1, true, None) => again(task),
             _ => call(tasks::NAMES[PLACE], &arguments),
         };
-        let end = match &outcome {
-            Outcome::Success(_) | Outcome::Replace(_) | Outcome::Add(_) => End::Ok,
-            Outcome::Retry(_) => End::Retry,
-            Outcome::Failed(error) if error.kind == tasks::FLAKY => End::Retry,
-            _ => End::Failed,
-        };
-        ledger.ends(task, attempt, hash, end);
-        outcome
+        ends(&context, hash, outcome)
     })
 }
 
-fn call(name: &str, arguments: &Arguments) -> Outcome {
+/// Notes that a call begins; its ledger, and the digest of its arguments.
+pub(crate) fn begins(context: &TaskContext, arguments: &Arguments) -> (Arc<Writer>, u64) {
+    let ledger = ledger(context);
+    let hash = digest(tasks::without_failures(arguments.args()).as_str());
+    if is_forgotten(context) {
+        ledger.begins_forgotten(context.task_id());
+    } else {
+        ledger.begins(context.task_id(), context.attempt(), hash);
+    }
+    (ledger, hash)
+}
+
+/// Notes how a call ends.
+pub(crate) fn ends(context: &TaskContext, hash: u64, outcome: Outcome) -> Outcome {
+    let end = match &outcome {
+        Outcome::Success(_) | Outcome::Replace(_) | Outcome::Add(_) => End::Ok,
+        Outcome::Retry(_) => End::Retry,
+        Outcome::Failed(error) if error.kind == tasks::FLAKY => End::Retry,
+        _ => End::Failed,
+    };
+    if !is_forgotten(context) {
+        ledger(context).ends(context.task_id(), context.attempt(), hash, end);
+    }
+    outcome
+}
+
+fn ledger(context: &TaskContext) -> Arc<Writer> {
+    let ledger = context.state::<Arc<Writer>>().expect("the app has a ledger");
+    Arc::clone(&ledger)
+}
+
+fn is_forgotten(context: &TaskContext) -> bool {
+    context.header(FORGOTTEN) == Some(true)
+}
+
+pub(crate) fn call(name: &str, arguments: &Arguments) -> Outcome {
     match (arguments.args().to::<Vec<Json>>(), arguments.kwargs().to::<Kwargs>()) {
         (Ok(args), Ok(kwargs)) => tasks::outcome(tasks::run(name, Call::Once, &args, &kwargs)),
         _ => Outcome::Undecodable(format!("{arguments:?}")),
     }
 }
 
-/// How long a leaf takes; a few take longer than a lease.
-fn takes(task: TaskId) -> Duration {
-    match chance(task, 1) % 1000 {
+/// How long a leaf takes; a few take longer than a lease. Those that must not run twice take longer than
+/// others, so that more befalls them.
+fn takes(context: &TaskContext) -> Duration {
+    let once = context.options().is_some_and(|options| options.acks_late == Some(false));
+    match chance(context.task_id(), 1) % 1000 {
         0..2 => LEASE * 3 / 2,
+        more if once => Duration::from_millis(more % 400),
         more => Duration::from_millis(more % 40),
     }
 }

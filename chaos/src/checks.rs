@@ -9,7 +9,7 @@ use celeriac::App;
 use celeriac::engine::Plan;
 use celeriac::engine::plan::{Edge, NodeKind, ScopeNo};
 use celeriac::engine::view::Standing;
-use celeriac::primitives::{Call as How, Json, NodeNo, Outcome, Path as Place, TaskId};
+use celeriac::primitives::{Call as How, Json, NodeNo, Outcome, Path as Place, RunId, TaskId};
 use celeriac::redis::RedisBackend;
 use celeriac::runtime::{GetError, Handle};
 use celeriac_conformance::{tasks, whole};
@@ -17,20 +17,25 @@ use celeriac_testkit::{Fsync, Server};
 use futures::stream::{self, StreamExt};
 
 use crate::canvases::{self, Calls, Expected};
-use crate::client::{Fate, Run};
+use crate::client::{Fate, Forgotten, Run};
 use crate::crew::Crew;
-use crate::faults::Excuses;
+use crate::faults::{Cause, Excuses};
 use crate::keys::{self, Dump};
 use crate::ledger::{Call, End, Ledger, now_us};
-use crate::options::{LEASE, SWEEP};
+use crate::options::{Ingredients, LEASE, SWEEP};
 use crate::report::Report;
+use crate::rogues;
 use crate::sampler::Seen;
 
 /// What is known when everything has settled.
 pub(crate) struct Evidence<'a> {
     pub(crate) seed: u64,
+    pub(crate) with: Ingredients,
+    /// After how many deliveries a leaf may fail.
+    pub(crate) deliveries_max: usize,
     pub(crate) fsync: Fsync,
     pub(crate) runs: Vec<Run>,
+    pub(crate) forgotten: Vec<Forgotten>,
     pub(crate) ledger: Ledger,
     pub(crate) excuses: Excuses,
     pub(crate) backend: RedisBackend,
@@ -43,12 +48,25 @@ struct Observed {
     result: Result<Json, (String, String)>,
     /// All failures outside callbacks, likewise.
     failures: Vec<(String, String)>,
+    /// The leaves that were lost with their workers.
+    lost: Vec<Lost>,
     wrong: Vec<String>,
+}
+
+/// A leaf that was lost with its worker.
+struct Lost {
+    path: Place,
+    task: TaskId,
+    /// Whether it is to run at most once.
+    once: bool,
+    /// Whether it kills its workers.
+    kills: bool,
 }
 
 /// Everything.
 pub(crate) async fn all(evidence: Evidence<'_>, seen: &mut Seen, report: &mut Report) {
-    let Evidence { seed, fsync, runs, ledger, excuses, backend, server } = evidence;
+    let Evidence { seed, with, deliveries_max, fsync, runs, forgotten, ledger, excuses, backend, server } =
+        evidence;
     report.runs = runs.len();
     report.wrong.extend(ledger.unreadable.iter().map(|line| format!("the ledger has the line {line:?}")));
     let app = App::builder("chaos").backend(backend).build().expect("an app without tasks fits together");
@@ -78,8 +96,9 @@ pub(crate) async fn all(evidence: Evidence<'_>, seen: &mut Seen, report: &mut Re
         }
         i5_first_starts_in_order(run, ready_us, &ledger, report);
         i7_an_attempt_follows_a_retry(run, &ledger, report);
-        leaves_run_twice_only_for_a_reason(run, &ledger, &excuses, report);
+        leaves_run_twice_only_for_a_reason(run, &ledger, &excuses, fsync, report);
     }
+    nothing_of_a_forgotten_run_begins(&forgotten, &ledger, &excuses, fsync, report);
     report.looks = seen.looks;
     report.wrong.append(&mut seen.wrong);
     for (before_us, after_us, wrong) in seen.went_back.drain(..) {
@@ -102,12 +121,20 @@ pub(crate) async fn all(evidence: Evidence<'_>, seen: &mut Seen, report: &mut Re
         match observed {
             Err(error) => report.wrong.push(at(run, &error)),
             Ok(observed) => {
-                let canvas = canvases::canvas(seed, run.place);
-                match canvases::expect(&canvas) {
+                let canvas = canvases::canvas(seed, run.place, &with);
+                let lost = i13_no_leaf_is_lost_for_another(
+                    run,
+                    &ledger,
+                    &excuses,
+                    deliveries_max,
+                    &observed.lost,
+                    report,
+                );
+                match canvases::expect(&canvas, &lost) {
                     Err(error) => report.wrong.push(at(run, &format!("eager refuses it: {error}"))),
                     Ok(expected) => {
                         i4_values_and_inputs_are_the_evaluator_s(
-                            run, parts, &ledger, &expected, &observed, report,
+                            run, parts, &ledger, &lost, &expected, &observed, report,
                         );
                     }
                 }
@@ -184,6 +211,7 @@ fn i4_values_and_inputs_are_the_evaluator_s(
     run: &Run,
     parts: &[Part],
     ledger: &Ledger,
+    lost: &BTreeSet<Place>,
     expected: &Expected,
     observed: &Observed,
     report: &mut Report,
@@ -208,6 +236,9 @@ fn i4_values_and_inputs_are_the_evaluator_s(
     for Part { place, run, .. } in parts {
         for (task, made) in ledger.run(run.id) {
             let path = place.join(&run.plan.path(task.node()));
+            if lost.contains(&path) {
+                continue;
+            }
             let hashes: BTreeSet<u64> = made.iter().map(|call| call.hash).collect();
             hashes.into_iter().for_each(|hash| *calls.entry(canvases::key(&path, hash)).or_default() += 1);
         }
@@ -277,9 +308,90 @@ fn i7_an_attempt_follows_a_retry(run: &Run, ledger: &Ledger, report: &mut Report
     }
 }
 
+/// I13: a leaf is lost with its worker when it kills whoever runs it; when it runs at most once and something
+/// befell the worker that had begun it; and when that has happened to it as often as it may. No other leaf is.
+/// Those that the canvas does not know of, by their paths.
+fn i13_no_leaf_is_lost_for_another(
+    run: &Run,
+    ledger: &Ledger,
+    excuses: &Excuses,
+    deliveries_max: usize,
+    lost: &[Lost],
+    report: &mut Report,
+) -> BTreeSet<Place> {
+    let lost = lost.iter().filter(|leaf| leaf.once || !leaf.kills);
+    lost.map(|Lost { path, task, once, .. }| {
+        let calls = ledger.run(task.run()).find(|(begun, _)| begun == task);
+        let calls = calls.map_or(&[][..], |(_, calls)| calls);
+        let is_for_a_reason = match (once, calls.last()) {
+            // Between saying that it begins and beginning.
+            (true, None) => excuses.someone_died(),
+            (true, Some(last)) => excuses.may_be_lost(&ledger.processes, last),
+            (false, _) => calls.len() >= deliveries_max,
+        };
+        match (is_for_a_reason, once) {
+            (true, true) => report.lost_once += 1,
+            (true, false) => report.given_up += 1,
+            (false, _) => {
+                report.innocent += 1;
+                let what = format!("I13: {path} was lost with a worker, begun {} times", calls.len());
+                report.wrong.push(at(run, &what));
+            }
+        }
+        path.clone()
+    })
+    .collect()
+}
+
+/// How long after a run was forgotten its leaves may begin that a worker had taken before: what runs before
+/// them ends.
+const IN_HAND: Duration = Duration::from_secs(3);
+
+/// When it is confirmed that a run was forgotten, nothing of it begins any more but what was in a worker's
+/// hands.
+fn nothing_of_a_forgotten_run_begins(
+    forgotten: &[Forgotten],
+    ledger: &Ledger,
+    excuses: &Excuses,
+    fsync: Fsync,
+    report: &mut Report,
+) {
+    let mut at: BTreeMap<RunId, &Forgotten> = BTreeMap::new();
+    for run in forgotten {
+        at.entry(run.id).or_insert(run);
+        if run.came_back && fsync == Fsync::Always {
+            report.wrong.push(format!("I1: run {} was forgotten, and came back", run.id));
+        }
+    }
+    report.forgotten = at.len();
+    // A leaf of a segment belongs to the run of the leaf that the segment stands for.
+    let roots: BTreeMap<RunId, RunId> = ledger
+        .forgotten
+        .iter()
+        .flat_map(|(_, task, _)| (1..=3).map(|attempt| (RunId::segment(*task, attempt), task.run())))
+        .collect();
+    for (process, task, us) in &ledger.forgotten {
+        let run = task.run();
+        let Some(run) = at.get(roots.get(&run).unwrap_or(&run)) else { continue };
+        let late_us = us.saturating_sub(run.at_us);
+        report.forgotten_leaves += usize::from(late_us > 0);
+        let was_in_hand = Duration::from_micros(late_us) <= IN_HAND
+            || excuses.stood_still(&ledger.processes[*process], run.at_us, *us);
+        if !was_in_hand && !run.came_back {
+            report.wrong.push(format!("a leaf of run {} began {late_us} µs after it was forgotten", run.id));
+        }
+    }
+}
+
 /// Nothing is doubled: a call is made again only when something befell its worker or Redis, and with the same
-/// arguments.
-fn leaves_run_twice_only_for_a_reason(run: &Run, ledger: &Ledger, excuses: &Excuses, report: &mut Report) {
+/// arguments; and that of a leaf that runs at most once, never, unless Redis has lost what it had said.
+fn leaves_run_twice_only_for_a_reason(
+    run: &Run,
+    ledger: &Ledger,
+    excuses: &Excuses,
+    fsync: Fsync,
+    report: &mut Report,
+) {
     for (task, calls) in ledger.run(run.id) {
         report.leaves += 1;
         let mut same: BTreeMap<(u32, u64), Vec<&Call>> = BTreeMap::new();
@@ -291,8 +403,15 @@ fn leaves_run_twice_only_for_a_reason(run: &Run, ledger: &Ledger, excuses: &Excu
                 .wrong
                 .push(at(run, &format!("doubled: {} got several inputs", run.plan.path(task.node()))));
         }
+        let once = is_once(&run.plan, task.node());
+        report.once += usize::from(once);
         for pair in same.values().flat_map(|calls| calls.windows(2)) {
-            match excuses.cause(&ledger.processes, pair[0], pair[1]) {
+            let cause = match once {
+                true if fsync == Fsync::Always => None,
+                true => excuses.redis_was_killed(pair[0].begun_us, pair[1].begun_us).then_some(Cause::Redis),
+                false => excuses.cause(&ledger.processes, pair[0], pair[1]),
+            };
+            match cause {
                 Some(cause) => *report.again.entry(cause).or_default() += 1,
                 None => {
                     report.doubled += 1;
@@ -306,6 +425,11 @@ fn leaves_run_twice_only_for_a_reason(run: &Run, ledger: &Ledger, excuses: &Excu
             }
         }
     }
+}
+
+/// Whether a leaf runs at most once.
+fn is_once(plan: &Plan, node: NodeNo) -> bool {
+    plan.options(node).is_some_and(|options| options.acks_late == Some(false))
 }
 
 fn calls_once(plan: &Plan, task: TaskId) -> bool {
@@ -364,7 +488,9 @@ pub(crate) fn i12_no_process_panics(logs: &Path, report: &mut Report) {
     for file in files {
         let text = std::fs::read(file.path()).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
-        let panics = text.lines().filter(|line| line.contains("panicked at"));
+        // The tasks that panic do so in one file.
+        let is_wrong = |line: &&str| line.contains("panicked at") && !line.contains("chaos/src/rogues.rs");
+        let panics = text.lines().filter(is_wrong);
         report.wrong.extend(panics.map(|line| format!("I12: {}: {line}", file.path().display())));
     }
 }
@@ -406,7 +532,7 @@ async fn observe(app: &App, run: &Run, parts: &[Part]) -> Result<Observed, Strin
         Err(GetError::Failed(failure)) => Err((failure.node.clone(), failure.error.kind.clone())),
         Err(error) => return Err(format!("I8: it has ended and has no result: {error}")),
     };
-    let mut observed = Observed { result, failures: Vec::new(), wrong: Vec::new() };
+    let mut observed = Observed { result, failures: Vec::new(), lost: Vec::new(), wrong: Vec::new() };
     for Part { place, run, .. } in parts {
         let handle: Handle<Json> = app
             .run(run.id)
@@ -420,6 +546,16 @@ async fn observe(app: &App, run: &Run, parts: &[Part]) -> Result<Observed, Strin
             let outcome = handle.outcome_of(node.node).await.map_err(|error| text(&error))?;
             // The failures of what ran in its place are there.
             let is_replaced = matches!(outcome, Some(Outcome::ReplacementFailed(_)));
+            let path = place.join(&handle.plan().path(node.node));
+            if matches!(outcome, Some(Outcome::WorkerLost { .. })) {
+                let plan = handle.plan();
+                let (task, leaf) = (plan.task(node.node), plan.leaf(node.node));
+                let kills = task
+                    .zip(leaf)
+                    .is_some_and(|(task, leaf)| rogues::always_kills(task.as_str(), &leaf.kwargs));
+                let (task, once) = (run.id.task(node.node), is_once(plan, node.node));
+                observed.lost.push(Lost { path: path.clone(), task, once, kills });
+            }
             let failure = outcome.and_then(|outcome| handle.plan().failure(run.id, node.node, &outcome));
             let Some(failure) = failure else {
                 observed.wrong.push(format!("I11: {} failed for no reason", node.path));
@@ -428,7 +564,6 @@ async fn observe(app: &App, run: &Run, parts: &[Part]) -> Result<Observed, Strin
             if failure.error.kind.is_empty() || failure.node != node.path && !is_replaced {
                 observed.wrong.push(format!("I11: {} failed with {failure:?}", node.path));
             }
-            let path = place.join(&handle.plan().path(node.node));
             if !is_replaced && !is_callback(&path) {
                 observed.failures.push((path.to_string(), failure.error.kind));
             }

@@ -14,6 +14,7 @@ use celeriac_conformance::random::Rng;
 
 use crate::canvases;
 use crate::ledger::now_us;
+use crate::options::{Ingredient, Ingredients};
 
 /// A run that was accepted.
 #[derive(Clone, Debug)]
@@ -43,7 +44,18 @@ pub(crate) struct Client {
     pub(crate) stop: AtomicBool,
     /// No more waiting.
     pub(crate) give_up: AtomicBool,
+    forgotten: Mutex<Vec<Forgotten>>,
     wrong: Mutex<Vec<String>>,
+}
+
+/// A run that was forgotten, and its key used again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forgotten {
+    pub(crate) id: RunId,
+    /// When that was confirmed.
+    pub(crate) at_us: u64,
+    /// Whether it was there again: Redis had lost that it was forgotten.
+    pub(crate) came_back: bool,
 }
 
 /// After an error that another attempt may mend.
@@ -51,18 +63,25 @@ const AGAIN: Duration = Duration::from_millis(50);
 
 impl Client {
     /// Submits and waits, `at_once` canvases at a time, until it is told to stop and all have ended, or to give up.
-    pub(crate) async fn work(&self, backend: RedisBackend, seed: u64, at_once: usize) {
+    pub(crate) async fn work(&self, backend: RedisBackend, seed: u64, at_once: usize, with: &Ingredients) {
         let app = App::builder("chaos").backend(backend).build().expect("an app without tasks fits together");
-        futures::future::join_all((0..at_once).map(|_| self.drive(&app, seed))).await;
+        futures::future::join_all((0..at_once).map(|_| self.drive(&app, seed, with))).await;
     }
 
-    async fn drive(&self, app: &App, seed: u64) {
+    async fn drive(&self, app: &App, seed: u64, with: &Ingredients) {
         while !self.stop.load(Ordering::Relaxed) {
             let place = self.next.fetch_add(1, Ordering::Relaxed);
             // What cannot be compiled, the evaluator refuses as well; that is not a matter of faults.
-            let Ok(plan) = Plan::compile(&canvases::canvas(seed, place)) else { continue };
-            let id = RunId::from_parts(now_us() / 1000, Rng::new(seed ^ place).next_u64());
+            let Ok(plan) = Plan::compile(&canvases::canvas(seed, place, with)) else { continue };
+            let is_keyed = with.has(Ingredient::Keys) && place % 8 == 5;
+            let id = match is_keyed {
+                true => RunId::from_key(&format!("chaos-{place}")),
+                false => RunId::from_parts(now_us() / 1000, Rng::new(seed ^ place).next_u64()),
+            };
             let run = Run { place, id, plan: Arc::new(plan), fate: Fate::Open };
+            if is_keyed && !self.use_key(app, seed, &run).await {
+                return;
+            }
             if self.submit(app, &run).await {
                 self.all().insert(place, run.clone());
                 let fate = self.wait(app, &run).await;
@@ -71,12 +90,57 @@ impl Client {
         }
     }
 
+    /// Lets another canvas run under the id, and forgets it: at its end, or while it is under way.
+    async fn use_key(&self, app: &App, seed: u64, run: &Run) -> bool {
+        let plan = Plan::compile(&canvases::first_under_a_key(seed, run.place)).expect("it is a good canvas");
+        let first = Run { plan: Arc::new(plan), ..run.clone() };
+        if !self.submit(app, &first).await {
+            return false;
+        }
+        let mut rng = Rng::new(seed ^ run.place);
+        match rng.percent(40) {
+            true => drop(self.wait(app, &first).await),
+            false => tokio::time::sleep(Duration::from_millis(u64::from(20 + rng.below(600)))).await,
+        }
+        self.forget(app, &first).await
+    }
+
+    async fn forget(&self, app: &App, run: &Run) -> bool {
+        while !self.give_up.load(Ordering::Relaxed) {
+            match app.backend().forget(run.id).await {
+                Ok(_) => {
+                    let forgotten = Forgotten { id: run.id, at_us: now_us(), came_back: false };
+                    self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).push(forgotten);
+                    return true;
+                }
+                Err(error) if error.may_retry() => tokio::time::sleep(AGAIN).await,
+                Err(error) => {
+                    self.complain(run, "cannot be forgotten", &error);
+                    return false;
+                }
+            }
+        }
+        false
+    }
+
+    /// Notes that a run is there that was forgotten; `false` when none was.
+    fn came_back(&self, id: RunId) -> bool {
+        let mut all = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = all.iter_mut().rev().find(|forgotten| forgotten.id == id);
+        last.map(|forgotten| forgotten.came_back = true).is_some()
+    }
+
     /// Submits under the same id until it is accepted.
     async fn submit(&self, app: &App, run: &Run) -> bool {
         while !self.give_up.load(Ordering::Relaxed) {
             match app.submit_plan_as::<Json>(run.id, run.plan.clone()).await {
                 Ok(_) => return true,
                 Err(error) if error.may_retry() => tokio::time::sleep(AGAIN).await,
+                Err(error) if error.kind == ErrorKind::Conflict && self.came_back(run.id) => {
+                    if !Box::pin(self.forget(app, run)).await {
+                        return false;
+                    }
+                }
                 Err(error) => {
                     self.complain(run, "was not accepted", &error);
                     return false;
@@ -133,6 +197,11 @@ impl Client {
         let all = self.all();
         let open: Vec<&Run> = all.values().rev().take(100).filter(|run| run.fate == Fate::Open).collect();
         open.get(rng.below(open.len() as u32) as usize).copied().cloned()
+    }
+
+    /// The runs that were forgotten.
+    pub(crate) fn forgotten(&self) -> Vec<Forgotten> {
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn wrong(&self) -> Vec<String> {

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::app;
 use crate::faults::{Fault, Faults, Kind};
 use crate::ledger::now_us;
-use crate::options::{GRACE, LEASE, Options, SWEEP, Victim};
+use crate::options::{GRACE, Ingredient, LEASE, Options, SWEEP, Victim};
 
 /// How long an orderly stop may take: what runs finishes, and then Redis may be away.
 const STOP_MAX: Duration = Duration::from_secs(GRACE.as_secs() + 12);
@@ -25,7 +25,12 @@ pub(crate) struct Crew {
     directory: PathBuf,
     members: Vec<Member>,
     redis: State,
+    /// Until when Redis has no room for anything.
+    full: Option<Instant>,
+    deliveries_max: String,
     pub(crate) faults: Faults,
+    /// Who was aborted, by one of the tasks as it should be.
+    pub(crate) aborted: Vec<String>,
     /// What no process should do.
     pub(crate) wrong: Vec<String>,
     /// How often a process ended with 1 because it found no Redis.
@@ -41,6 +46,8 @@ struct Member {
     child: Option<Child>,
     started_us: u64,
     state: State,
+    /// When it is told to stop once more.
+    told_again: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,14 +70,25 @@ impl Crew {
             child: None,
             started_us: 0,
             state: State::Down(Instant::now()),
+            told_again: None,
         };
         let coordinators = (1..=options.coordinators).map(|i| member(Victim::Coordinators, "coordinator", i));
         let workers = (1..=options.workers).map(|i| member(Victim::Workers, "worker", i));
         let members = coordinators.chain(workers).collect();
-        let (faults, wrong) = (Faults::default(), Vec::new());
-        let directory = directory.to_owned();
-        let mut crew =
-            Self { server, directory, members, redis: State::Runs, faults, wrong, without_redis: 0 };
+        // Without tasks that kill it, a worker that goes away was killed by somebody else.
+        let is_their_fault = options.with().has(Ingredient::Killers);
+        let mut crew = Self {
+            server,
+            directory: directory.to_owned(),
+            members,
+            redis: State::Runs,
+            full: None,
+            deliveries_max: if is_their_fault { options.deliveries_max } else { 1000 }.to_string(),
+            faults: Faults::default(),
+            aborted: Vec::new(),
+            wrong: Vec::new(),
+            without_redis: 0,
+        };
         crew.tend();
         crew
     }
@@ -94,6 +112,8 @@ impl Crew {
         let Some(place) = target else {
             self.note(Kind::Kill, None);
             self.server.kill();
+            // It is as large as before when it starts again.
+            self.full = None;
             self.redis = State::Down(until);
             return;
         };
@@ -127,11 +147,23 @@ impl Crew {
         }
     }
 
-    /// Asks a process to stop.
-    pub(crate) fn stop(&mut self, place: usize) {
+    /// Asks a process to stop, and once more after this time.
+    pub(crate) fn stop(&mut self, place: usize, again: Option<Duration>) {
         self.note(Kind::Stop, Some(place));
-        self.members[place].signal(Signal::TERM);
-        self.members[place].state = State::Stops(Instant::now());
+        let member = &mut self.members[place];
+        member.signal(Signal::TERM);
+        member.state = State::Stops(Instant::now());
+        member.told_again = again.map(|time| Instant::now() + time);
+    }
+
+    /// Leaves Redis no room for this time.
+    pub(crate) fn fill(&mut self, time: Duration) {
+        if matches!(self.redis, State::Runs) && self.full.is_none() {
+            self.note(Kind::Full, None);
+            // Less than it uses; not nothing, which would be no limit.
+            self.server.config_set("maxmemory", "1mb");
+            self.full = Some(Instant::now() + time);
+        }
     }
 
     /// Whether the process is paused.
@@ -156,6 +188,11 @@ impl Crew {
             }
             _ => {}
         }
+        if self.full.is_some_and(|until| now >= until) && matches!(self.redis, State::Runs) {
+            self.server.config_set("maxmemory", 0);
+            self.full = None;
+            self.close_redis();
+        }
         for place in 0..self.members.len() {
             self.tend_member(place, now);
         }
@@ -166,7 +203,7 @@ impl Crew {
         match member.state {
             State::Down(until) => {
                 if now >= until {
-                    member.start(&self.server.url(), &self.directory);
+                    member.start(&self.server.url(), &self.directory, &self.deliveries_max);
                 }
                 return;
             }
@@ -181,6 +218,11 @@ impl Crew {
             State::Stops(since) if now > since + STOP_MAX => {
                 self.wrong.push(format!("{} has not stopped {STOP_MAX:?} after SIGTERM", member.process()));
                 member.signal(Signal::KILL);
+            }
+            State::Stops(_) if member.told_again.is_some_and(|at| now >= at) => {
+                member.told_again = None;
+                member.signal(Signal::TERM);
+                self.note(Kind::Cut, Some(place));
             }
             State::Runs | State::Stops(_) => {}
         }
@@ -203,6 +245,8 @@ impl Crew {
             // There was no Redis when it started.
             (Some(1), _) if self.faults.redis_failed_since(member.started_us) => self.without_redis += 1,
             (_, Some(9)) if stops => {}
+            // Whether a task did that, the ledger says.
+            (_, Some(6)) if member.kind == Victim::Workers => self.aborted.push(member.process()),
             _ => self.wrong.push(format!("I12: {} ended with {status}", member.process())),
         }
     }
@@ -214,8 +258,10 @@ impl Crew {
             State::Runs | State::Stops(_) => {}
         };
         due(&mut self.redis);
+        self.full = self.full.map(|_| Instant::now());
         self.members.iter_mut().for_each(|member| due(&mut member.state));
         while !matches!(self.redis, State::Runs)
+            || self.full.is_some()
             || self.members.iter().any(|member| !matches!(member.state, State::Runs))
         {
             self.tend();
@@ -262,13 +308,13 @@ impl Member {
         format!("{}.{}", self.name, self.generation)
     }
 
-    fn start(&mut self, url: &str, directory: &Path) {
+    fn start(&mut self, url: &str, directory: &Path, deliveries_max: &str) {
         self.generation += 1;
         let time = |time: Duration| format!("{}ms", time.as_millis());
         let mut command = Command::new(std::env::current_exe().expect("this program has a place"));
         match self.kind {
             Victim::Coordinators => {
-                command.args(["coordinator", "--sweep", &time(SWEEP), "--deliveries-max", "1000"]);
+                command.args(["coordinator", "--sweep", &time(SWEEP), "--deliveries-max", deliveries_max]);
             }
             _ => drop(command.args(["worker", "--concurrency", "4", "--prefetch", "3"])),
         }

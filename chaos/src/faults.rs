@@ -25,6 +25,12 @@ pub(crate) enum Kind {
     Pause,
     /// SIGTERM.
     Stop,
+    /// Another one.
+    Cut,
+    /// By one of its tasks.
+    Abort,
+    /// No room.
+    Full,
     /// Nobody did anything to it, and it stood still.
     Stall,
 }
@@ -60,7 +66,13 @@ impl Faults {
 
     /// Whether Redis could not answer at some time after this.
     pub(crate) fn redis_failed_since(&self, us: u64) -> bool {
-        self.0.iter().any(|fault| fault.victim == Victim::Redis && fault.until_us >= us)
+        let redis = |fault: &&Fault| fault.victim == Victim::Redis && fault.kind != Kind::Full;
+        self.0.iter().filter(redis).any(|fault| fault.until_us >= us)
+    }
+
+    /// Whether one of its tasks has aborted a process.
+    pub(crate) fn aborted(&self, process: &str) -> bool {
+        self.0.iter().any(|fault| fault.kind == Kind::Abort && fault.process == process)
     }
 
     pub(crate) fn excuses(&self) -> Excuses {
@@ -71,14 +83,19 @@ impl Faults {
         let mut excuses = Excuses { kills, pauses, redis, redis_kills };
         for fault in &self.0 {
             match (fault.victim, fault.kind) {
+                // What runs is let through.
+                (Victim::Redis, Kind::Full) => {}
                 (Victim::Redis, _) => excuses.redis.push((fault.from_us, fault.until_us)),
-                (_, Kind::Kill) => drop(excuses.kills.insert(fault.process.clone(), fault.from_us)),
+                (_, Kind::Kill | Kind::Cut | Kind::Abort) => {
+                    let earliest = excuses.kills.entry(fault.process.clone()).or_insert(fault.from_us);
+                    *earliest = fault.from_us.min(*earliest);
+                }
                 (_, Kind::Pause | Kind::Stall) => {
                     let pauses = excuses.pauses.entry(fault.process.clone()).or_default();
                     pauses.push((fault.from_us, fault.until_us));
                 }
                 // Whoever stops in order finishes what it has begun: that excuses nothing.
-                (_, Kind::Stop) => {}
+                (_, Kind::Stop | Kind::Full) => {}
             }
         }
         excuses
@@ -91,14 +108,38 @@ impl Excuses {
         self.redis_kills.iter().any(|(killed, up)| *killed <= until_us && *up >= from_us)
     }
 
+    /// When the process of a call went away, if it did so after its beginning.
+    fn died_in(&self, processes: &[String], call: &Call) -> Option<u64> {
+        let at = self.kills.get(&processes[call.process]).copied();
+        at.filter(|at| *at >= call.begun_us)
+    }
+
+    /// Whether the process of a call went away, or stood still for long, after the call began: its leaf may be
+    /// lost.
+    pub(crate) fn may_be_lost(&self, processes: &[String], call: &Call) -> bool {
+        let pauses = self.pauses.get(&processes[call.process]);
+        self.died_in(processes, call).is_some()
+            || pauses.is_some_and(|pauses| pauses.iter().any(|(_, until)| *until >= call.begun_us))
+    }
+
+    /// Whether any process went away.
+    pub(crate) fn someone_died(&self) -> bool {
+        !self.kills.is_empty()
+    }
+
+    /// Whether a process stood still at some time between these.
+    pub(crate) fn stood_still(&self, process: &str, from_us: u64, until_us: u64) -> bool {
+        let pauses = self.pauses.get(process);
+        pauses.is_some_and(|pauses| pauses.iter().any(|(paused, on)| *paused <= until_us && *on >= from_us))
+    }
+
     /// Why the second of two calls was made, with the same arguments for the same attempt; `None` when nothing
     /// happened that would let a leaf come again.
     pub(crate) fn cause(&self, processes: &[String], first: &Call, second: &Call) -> Option<Cause> {
-        let lease_us = LEASE.as_micros() as u64;
-        let killed = |call: &Call| self.kills.get(&processes[call.process]);
-        if killed(first).is_some_and(|at| (first.begun_us..=second.begun_us).contains(at)) {
+        if self.died_in(processes, first).is_some_and(|at| at <= second.begun_us) {
             return Some(Cause::WorkerKilled);
         }
+        let lease_us = LEASE.as_micros() as u64;
         // Who stood still with a leaf that it had not begun, begins when it goes on, and the leaf is elsewhere.
         let meets = |from: u64, until: u64| from <= second.begun_us && until + lease_us >= first.begun_us;
         let paused = |call: &Call| {
@@ -147,6 +188,9 @@ mod tests {
         check(Kind::Kill, Victim::Workers, "worker-1.1", (9_000_000, 9_100_000), None);
         check(Kind::Kill, Victim::Workers, "worker-2.1", at, None);
         check(Kind::Stop, Victim::Workers, "worker-1.1", at, None);
+        check(Kind::Cut, Victim::Workers, "worker-1.1", at, Some(Cause::WorkerKilled));
+        check(Kind::Abort, Victim::Workers, "worker-1.1", at, Some(Cause::WorkerKilled));
+        check(Kind::Full, Victim::Redis, "redis", at, None);
         check(Kind::Kill, Victim::Coordinators, "coordinator-1.1", at, None);
         check(Kind::Pause, Victim::Workers, "worker-1.1", at, Some(Cause::WorkerStoodStill));
         check(Kind::Kill, Victim::Redis, "redis", at, Some(Cause::Redis));

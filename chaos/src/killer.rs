@@ -6,7 +6,7 @@ use celeriac_conformance::random::Rng;
 
 use crate::crew::Crew;
 use crate::faults::Kind;
-use crate::options::{LEASE, Options, Victim};
+use crate::options::{Ingredient, LEASE, Options, Victim};
 
 /// The share of the kills, in a hundred, in which only victims of one kind are chosen, for each kind. Alone, they show
 /// what would be excused by the others: a coordinator that dies must not make a leaf run twice.
@@ -33,11 +33,21 @@ pub(crate) fn run(crew: &mut Crew, options: &Options) -> bool {
 }
 
 fn strike(crew: &mut Crew, options: &Options, rng: &mut Rng, kills: usize) {
-    let how = rng.below(100);
+    let (how, with) = (rng.below(100), options.with());
     let alone = options.victims.get(kills * 100 / (options.kills * ALONE_PERCENT).max(1));
     let kinds = alone.map_or(options.victims.as_slice(), std::slice::from_ref);
-    let Some((kind, target)) = choose(crew, rng, kinds) else { return };
+    // Once at least, in a short trial as well.
+    let is_due =
+        |kind, ingredient, from| with.has(ingredient) && kills >= from && crew.faults.count(kind, None) == 0;
+    let (cut, fill) = (is_due(Kind::Cut, Ingredient::Terms, 2), is_due(Kind::Full, Ingredient::Full, 4));
+    let Some((kind, target)) = choose(crew, rng, if cut { &[Victim::Workers] } else { kinds }) else {
+        return;
+    };
     match how {
+        _ if fill => crew.fill(Duration::from_millis(1500)),
+        _ if cut && !crew.is_paused(target) => {
+            crew.stop(target.expect("only Redis has no place"), Some(Duration::from_millis(50)));
+        }
         0..12 if !crew.is_paused(target) => {
             let time = match kind {
                 Victim::Redis => Duration::from_millis(u64::from(100 + rng.below(700))),
@@ -47,7 +57,12 @@ fn strike(crew: &mut Crew, options: &Options, rng: &mut Rng, kills: usize) {
             crew.pause(target, time);
         }
         12..22 if kind != Victim::Redis && !crew.is_paused(target) => {
-            crew.stop(target.expect("only Redis has no place"));
+            let again = with.has(Ingredient::Terms) && rng.percent(50);
+            let again = again.then(|| Duration::from_millis(u64::from(20 + rng.below(400))));
+            crew.stop(target.expect("only Redis has no place"), again);
+        }
+        22..28 if kind == Victim::Redis && with.has(Ingredient::Full) => {
+            crew.fill(Duration::from_millis(u64::from(500 + rng.below(2000))));
         }
         _ => {
             crew.kill(target, Duration::from_millis(u64::from(rng.below(400))));

@@ -3,6 +3,8 @@
 //! ```text
 //! S <task id> <attempt> <µs> <digest of the arguments>          a call begins
 //! E <task id> <attempt> <µs> <digest> <o, f or r>               it returns a value, fails, or asks to run again
+//! F <task id> <µs>                                              a call begins in a run that is to be forgotten
+//! K <task id> <µs>                                              a task is about to abort the process
 //! P <µs> <µs>                                                   the process stood still
 //! ```
 //!
@@ -13,14 +15,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use celeriac::primitives::{RunId, TaskId};
 
 /// The part of one process.
 #[derive(Debug)]
-pub(crate) struct Writer(File);
+pub(crate) struct Writer {
+    file: File,
+    /// Where it is noted which tasks have killed a process, for all of them.
+    deaths: PathBuf,
+}
+
+/// Beside the directory of the ledger.
+pub(crate) const DEATHS: &str = "deaths";
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,13 +60,18 @@ pub(crate) struct Ledger {
     pub(crate) processes: Vec<String>,
     /// When a process stood still.
     pub(crate) stalls: Vec<(usize, u64, u64)>,
+    /// When a task aborted its process.
+    pub(crate) deaths: Vec<(usize, u64)>,
+    /// When leaves began whose run was to be forgotten, and where.
+    pub(crate) forgotten: Vec<(usize, TaskId, u64)>,
     /// Lines that cannot be read, but for the last of a file.
     pub(crate) unreadable: Vec<String>,
 }
 
 impl Writer {
     pub(crate) fn create(path: &Path) -> Self {
-        Self(File::options().create(true).append(true).open(path).expect("the ledger can be written"))
+        let file = File::options().create(true).append(true).open(path).expect("the ledger can be written");
+        Self { file, deaths: path.parent().unwrap_or(path).with_file_name(DEATHS) }
     }
 
     pub(crate) fn begins(&self, task: TaskId, attempt: u32, hash: u64) {
@@ -73,12 +87,25 @@ impl Writer {
         self.write(format_args!("E {task} {attempt} {} {hash:016x} {how}\n", now_us()));
     }
 
+    pub(crate) fn begins_forgotten(&self, task: TaskId) {
+        self.write(format_args!("F {task} {}\n", now_us()));
+    }
+
+    pub(crate) fn dies(&self, task: TaskId) {
+        self.write(format_args!("K {task} {}\n", now_us()));
+    }
+
+    /// Whether no process has asked this for the task before.
+    pub(crate) fn is_first_death(&self, task: TaskId) -> bool {
+        File::create_new(self.deaths.join(task.to_string())).is_ok()
+    }
+
     pub(crate) fn stalled(&self, from_us: u64, until_us: u64) {
         self.write(format_args!("P {from_us} {until_us}\n"));
     }
 
     fn write(&self, line: fmt::Arguments<'_>) {
-        (&self.0).write_all(line.to_string().as_bytes()).expect("the ledger can be written");
+        (&self.file).write_all(line.to_string().as_bytes()).expect("the ledger can be written");
     }
 }
 
@@ -108,6 +135,14 @@ impl Ledger {
         let words: Vec<&str> = line.split(' ').collect();
         if let ["P", from, until] = words[..] {
             self.stalls.push((process, from.parse().ok()?, until.parse().ok()?));
+            return Some(());
+        }
+        if let ["F" | "K", task, us] = words[..] {
+            let (task, us) = (task.parse().ok()?, us.parse().ok()?);
+            match words[0] {
+                "F" => self.forgotten.push((process, task, us)),
+                _ => self.deaths.push((process, us)),
+            }
             return Some(());
         }
         let [kind, task, attempt, us, hash, ..] = words[..] else { return None };
@@ -159,18 +194,25 @@ mod tests {
     #[test]
     fn what_was_written_is_read_and_a_torn_last_line_is_no_matter() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("worker-1.1");
+        let parts = directory.path().join("ledger");
+        std::fs::create_dir(&parts).unwrap();
+        std::fs::create_dir(directory.path().join(DEATHS)).unwrap();
+        let path = parts.join("worker-1.1");
         let task = RunId::from_parts(1, 2).task(NodeNo::from_index(0));
         let writer = Writer::create(&path);
         writer.begins(task, 1, 0xabc);
         writer.ends(task, 1, 0xabc, End::Retry);
         writer.begins(task, 2, 0xabc);
         writer.stalled(5, 9);
+        writer.begins_forgotten(task);
+        writer.dies(task);
         writer.write(format_args!("E {task} 2 17"));
-        let ledger = Ledger::read(directory.path()).unwrap();
+        assert_eq!([1, 2].map(|_| writer.is_first_death(task)), [true, false]);
+        let ledger = Ledger::read(&parts).unwrap();
         let (_, calls) = ledger.run(task.run()).next().unwrap();
         let seen: Vec<_> = calls.iter().map(|call| (call.attempt, call.ended.map(|(_, end)| end))).collect();
         assert_eq!(seen, [(1, Some(End::Retry)), (2, None)]);
         assert_eq!((ledger.stalls, ledger.unreadable.len()), (vec![(0, 5, 9)], 0));
+        assert_eq!((ledger.forgotten.len(), ledger.deaths.len()), (1, 1));
     }
 }

@@ -19,6 +19,11 @@
 //! ```
 //!
 //! A seed repeats the canvases and the order of the faults, not their timing to the millisecond.
+//!
+//! Besides, tasks abort their workers, hang, and panic where none is expected ([`rogues`]), leaves run at most
+//! once, keys are used again, and Redis is full for a while: `--with` chooses. Every failure must be one that
+//! the canvas was written to have, but for leaves that run at most once and were lost with the worker that had
+//! begun them.
 
 mod app;
 mod canvases;
@@ -31,6 +36,7 @@ mod killer;
 mod ledger;
 mod options;
 mod report;
+mod rogues;
 mod sampler;
 mod trial;
 

@@ -15,11 +15,14 @@ pub(crate) const SWEEP: Duration = Duration::from_millis(500);
 pub(crate) const GRACE: Duration = Duration::from_secs(8);
 
 /// After the last fault a run has to reach its end within this time, and the next one again: lease and sweep, and what
-/// has to be run.
-pub(crate) const SETTLE: Duration = Duration::from_secs(15);
+/// has to be run. For a task that kills its workers that often over.
+const SETTLE: Duration = Duration::from_secs(15);
 
-/// All of them within this time.
-pub(crate) const SETTLE_MAX: Duration = Duration::from_secs(60);
+/// All of them within four times that.
+const SETTLE_MAX: u32 = 4;
+
+/// How long a task that kills its workers may take for one of them: lease and sweep, and what runs beside it.
+const DEATH: Duration = Duration::from_secs(5);
 
 /// Kills and restarts coordinators, workers and Redis under random canvases, and counts what was lost, doubled or stuck.
 #[derive(Clone, Debug, Parser)]
@@ -37,6 +40,12 @@ pub(crate) struct Options {
     /// Who is killed, with commas.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "coordinators,workers,redis")]
     pub(crate) victims: Vec<Victim>,
+    /// What there is besides kills and pauses, with commas.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Ingredient::ALL)]
+    pub(crate) with: Vec<Ingredient>,
+    /// After how many deliveries that were begun a leaf fails whose workers go away.
+    #[arg(long, default_value_t = 6)]
+    pub(crate) deliveries_max: u32,
     /// No more kills after so many minutes, for each appendfsync; too few of them are a failure.
     #[arg(long, default_value_t = 8.0)]
     pub(crate) minutes: f64,
@@ -74,11 +83,57 @@ pub(crate) enum Victim {
     Redis,
 }
 
+/// What makes it harder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Ingredient {
+    /// Tasks that abort their process, once or always.
+    Killers,
+    /// Tasks that block their thread past their time limit, and some that block for a moment.
+    Hung,
+    /// Tasks whose futures panic when they are dropped, at the time limit or after returning.
+    Drops,
+    /// Leaves that run at most once.
+    Once,
+    /// Keys that are used again while leaves of the first run are under way.
+    Keys,
+    /// A second SIGTERM.
+    Terms,
+    /// A Redis that is full, and then is not.
+    Full,
+    /// Results of megabytes.
+    Large,
+    /// Nothing.
+    None,
+}
+
+/// A choice of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Ingredients(Vec<Ingredient>);
+
+impl Ingredient {
+    const ALL: [Self; 8] = [
+        Self::Killers,
+        Self::Hung,
+        Self::Drops,
+        Self::Once,
+        Self::Keys,
+        Self::Terms,
+        Self::Full,
+        Self::Large,
+    ];
+}
+
+impl Ingredients {
+    pub(crate) fn has(&self, ingredient: Ingredient) -> bool {
+        self.0.contains(&ingredient)
+    }
+}
+
 impl Options {
     /// With what was left open.
     pub(crate) fn completed(mut self) -> Self {
         if self.short {
-            self.kills = 9;
+            (self.kills, self.deliveries_max) = (9, 3);
         }
         let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         self.seed.get_or_insert_with(|| since_1970.unwrap_or_default().as_millis() as u64 % 1_000_000);
@@ -90,16 +145,36 @@ impl Options {
         self.seed.expect("completed() has chosen one")
     }
 
+    pub(crate) fn with(&self) -> Ingredients {
+        Ingredients(self.with.clone())
+    }
+
+    /// How long nothing may end after the last fault.
+    pub(crate) fn settle(&self) -> Duration {
+        match self.with.contains(&Ingredient::Killers) {
+            true => SETTLE + DEATH * self.deliveries_max,
+            false => SETTLE,
+        }
+    }
+
+    /// How long something may not have ended after the last fault.
+    pub(crate) fn settle_max(&self) -> Duration {
+        self.settle() * SETTLE_MAX
+    }
+
     /// The line that repeats this trial.
     pub(crate) fn replay(&self, fsync: Fsync) -> String {
-        let victims: Vec<String> =
-            self.victims.iter().map(|victim| format!("{victim:?}").to_lowercase()).collect();
+        let list =
+            |words: &mut dyn Iterator<Item = String>| words.collect::<Vec<_>>().join(",").to_lowercase();
         format!(
-            "scripts/chaos --seed {} --kills {} --fsync {} --victims {} --canvases {} --every-ms {}",
+            "scripts/chaos --seed {} --kills {} --fsync {} --victims {} --with {} --deliveries-max {} --canvases {} \
+             --every-ms {}",
             self.seed(),
             self.kills,
             word(fsync),
-            victims.join(","),
+            list(&mut self.victims.iter().map(|victim| format!("{victim:?}"))),
+            list(&mut self.with.iter().map(|ingredient| format!("{ingredient:?}"))),
+            self.deliveries_max,
             self.canvases,
             self.every_ms
         )

@@ -18,6 +18,16 @@ pub(crate) struct Report {
     pub(crate) retried: usize,
     /// Calls that were made again, by what excuses them.
     pub(crate) again: BTreeMap<Cause, usize>,
+    /// Leaves that run at most once, and those of them that were lost.
+    pub(crate) once: usize,
+    pub(crate) lost_once: usize,
+    /// Leaves that failed because their workers were killed too often.
+    pub(crate) given_up: usize,
+    /// Leaves that failed for another.
+    pub(crate) innocent: usize,
+    /// Runs that were forgotten and their keys used again, and their leaves that began afterwards.
+    pub(crate) forgotten: usize,
+    pub(crate) forgotten_leaves: usize,
     pub(crate) lost: usize,
     pub(crate) doubled: usize,
     pub(crate) stuck: usize,
@@ -43,8 +53,8 @@ impl fmt::Display for Report {
         write!(
             f,
             "{}: {}; {} runs ({} failed as written), {} leaves, {} retried, {} looks; {} calls made again (worker \
-             killed {}, stood still {}, Redis {}); {} lost, {} doubled, {} stuck, {} rolled back; {} dead consumers; \
-             settled in {:.1} s; {:.0} s",
+             killed {}, stood still {}, Redis {}); {} at most once ({} lost), {} given up; {} forgotten ({} leaves in \
+             hand); {} lost, {} doubled, {} stuck, {} innocent failed, {} rolled back; {} dead consumers; settled in {:.1} s; {:.0} s",
             self.head,
             self.faults,
             self.runs,
@@ -56,9 +66,15 @@ impl fmt::Display for Report {
             again(Cause::WorkerKilled),
             again(Cause::WorkerStoodStill),
             again(Cause::Redis),
+            self.once,
+            self.lost_once,
+            self.given_up,
+            self.forgotten,
+            self.forgotten_leaves,
             self.lost,
             self.doubled,
             self.stuck,
+            self.innocent,
             self.rolled_back,
             self.dead_consumers,
             self.settled_in.as_secs_f64(),

@@ -13,8 +13,8 @@ use crate::client::Client;
 use crate::crew::Crew;
 use crate::faults::{Fault, Kind};
 use crate::killer;
-use crate::ledger::Ledger;
-use crate::options::{Options, SETTLE, SETTLE_MAX, Victim, word};
+use crate::ledger::{DEATHS, Ledger};
+use crate::options::{Options, Victim, word};
 use crate::report::Report;
 use crate::sampler;
 
@@ -22,7 +22,7 @@ use crate::sampler;
 pub(crate) fn run(options: &Options, fsync: Fsync) -> bool {
     let directory = tempfile::Builder::new().prefix("celeriac-chaos-").tempdir();
     let directory = directory.expect("the temporary directory is writable");
-    for part in ["ledger", "logs"] {
+    for part in ["ledger", "logs", DEATHS] {
         std::fs::create_dir(directory.path().join(part)).expect("the temporary directory is writable");
     }
     let server = Arc::new(Server::builder().appendfsync(fsync).start());
@@ -60,8 +60,8 @@ fn observe(options: &Options, fsync: Fsync, server: &Arc<Server>, directory: &Pa
     let client = Arc::new(Client::default());
     let work = {
         let (client, backend) = (client.clone(), backend.clone());
-        let (seed, at_once) = (options.seed(), options.canvases);
-        runtime.spawn(async move { client.work(backend, seed, at_once).await })
+        let (seed, at_once, with) = (options.seed(), options.canvases, options.with());
+        runtime.spawn(async move { client.work(backend, seed, at_once, &with).await })
     };
     let end = Arc::new(AtomicBool::new(false));
     let looking = {
@@ -74,7 +74,8 @@ fn observe(options: &Options, fsync: Fsync, server: &Arc<Server>, directory: &Pa
     crew.heal();
     let healed = Instant::now();
     let (mut open, mut since) = (usize::MAX, Instant::now());
-    while !work.is_finished() && since.elapsed() < SETTLE && healed.elapsed() < SETTLE_MAX {
+    let (settle, settle_max) = (options.settle(), options.settle_max());
+    while !work.is_finished() && since.elapsed() < settle && healed.elapsed() < settle_max {
         crew.tend();
         if client.open() < open {
             (open, since) = (client.open(), Instant::now());
@@ -97,7 +98,6 @@ fn observe(options: &Options, fsync: Fsync, server: &Arc<Server>, directory: &Pa
         report.wrong.push(format!("the time was over before {} were killed", options.kills));
     }
     report.head = format!("chaos seed {} appendfsync {}", options.seed(), word(fsync));
-    report.faults = faults(&crew);
 
     // The processes still run: what they owe, they do.
     checks::until_idle(server, &mut crew, &mut report);
@@ -109,13 +109,31 @@ fn observe(options: &Options, fsync: Fsync, server: &Arc<Server>, directory: &Pa
         from_us: *from_us,
         until_us: *until_us,
     });
-    crew.faults.0.extend(stalls.chain(seen.stalls.drain(..)));
+    let aborts = ledger.deaths.iter().map(|(process, at_us)| Fault {
+        kind: Kind::Abort,
+        victim: Victim::Workers,
+        process: ledger.processes[*process].clone(),
+        from_us: *at_us,
+        until_us: *at_us,
+    });
+    crew.faults.0.extend(stalls.chain(aborts).chain(seen.stalls.drain(..)));
+    let is_written = |process: &String| crew.faults.aborted(process);
+    report.wrong.extend(
+        crew.aborted
+            .iter()
+            .filter(|process| !is_written(process))
+            .map(|process| format!("I12: {process} was aborted, and by none of the tasks that do so")),
+    );
+    report.faults = faults(&crew);
     let log: Vec<String> = crew.faults.0.iter().map(ToString::to_string).collect();
     std::fs::write(directory.join("faults"), log.join("\n")).expect("the directory is writable");
     let evidence = Evidence {
         seed: options.seed(),
+        with: options.with(),
+        deliveries_max: options.deliveries_max as usize,
         fsync,
         runs: client.runs(),
+        forgotten: client.forgotten(),
         ledger,
         excuses: crew.faults.excuses(),
         backend,
@@ -131,14 +149,18 @@ fn observe(options: &Options, fsync: Fsync, server: &Arc<Server>, directory: &Pa
 fn faults(crew: &Crew) -> String {
     let count = |kind, victim| crew.faults.count(kind, victim);
     format!(
-        "{} kills ({} coordinators, {} workers, {} Redis), {} pauses ({} Redis), {} stops, {} starts without Redis",
+        "{} kills ({} coordinators, {} workers, {} Redis), {} aborts, {} pauses ({} Redis), {} stops ({} at once), \
+         {} times full, {} starts without Redis",
         count(Kind::Kill, None),
         count(Kind::Kill, Some(Victim::Coordinators)),
         count(Kind::Kill, Some(Victim::Workers)),
         count(Kind::Kill, Some(Victim::Redis)),
+        count(Kind::Abort, None),
         count(Kind::Pause, None),
         count(Kind::Pause, Some(Victim::Redis)),
         count(Kind::Stop, None),
+        count(Kind::Cut, None),
+        count(Kind::Full, None),
         crew.without_redis,
     )
 }
