@@ -21,6 +21,10 @@ pub trait Events {
         wait: Duration,
     ) -> Result<Vec<EventDelivery>, BackendError>;
 
+    /// Prolongs the leases of these events by `lease` from now: whoever works on them longer than he thought says so.
+    /// What is acknowledged, or was given to another coordinator meanwhile, is left as it is.
+    async fn renew_events(&self, events: &[EventId], lease: Duration) -> Result<(), BackendError>;
+
     /// Notes that all that follows from these events is done.
     async fn acknowledge(&self, events: &[EventId]) -> Result<(), BackendError>;
 }

@@ -50,6 +50,21 @@ pub trait Store {
     /// left out. Returns how many were queued.
     async fn dispatch(&self, run: RunId, leaves: &[Dispatch]) -> Result<usize, BackendError>;
 
+    /// Says that `holder`, a number that no other dispatcher has, is going to empty the outbox of a run slice by slice, and does so no longer
+    /// than `lease` from now unless it says so again; `false` while another does. What a backend dispatches in one step needs no
+    /// such word, and always agrees: it is there for those that queue a slice first and note it then, so that two do not
+    /// queue all of it twice.
+    async fn claim_outbox(&self, run: RunId, holder: u64, lease: Duration) -> Result<bool, BackendError> {
+        let _ = (run, holder, lease);
+        Ok(true)
+    }
+
+    /// Says that `holder` does so no longer.
+    async fn free_outbox(&self, run: RunId, holder: u64) -> Result<(), BackendError> {
+        let _ = (run, holder);
+        Ok(())
+    }
+
     /// Notes how far running leaves are; of runs that are not there nothing is kept.
     async fn note_progress(&self, reports: &[Progress]) -> Result<(), BackendError>;
 

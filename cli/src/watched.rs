@@ -117,6 +117,8 @@ watched!(Store {
     owing(max: usize) -> Vec<RunId>;
     known(run: RunId, nodes: &[NodeNo], scopes: &[ScopeNo]) -> Known;
     dispatch(run: RunId, leaves: &[Dispatch]) -> usize;
+    claim_outbox(run: RunId, holder: u64, lease: Duration) -> bool;
+    free_outbox(run: RunId, holder: u64) -> ();
     note_progress(reports: &[Progress]) -> ();
     progress(run: RunId, nodes: &[NodeNo]) -> Vec<Progress>;
     now() -> u64;
@@ -133,6 +135,7 @@ watched!(Store {
 
 watched!(Events {} and {
     events(max: usize, lease: Duration, wait: Duration) -> Vec<EventDelivery>;
+    renew_events(events: &[EventId], lease: Duration) -> ();
     acknowledge(events: &[EventId]) -> ();
 });
 

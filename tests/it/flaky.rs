@@ -207,6 +207,9 @@ impl Events for Flaky {
     ) -> Result<Vec<EventDelivery>, BackendError> {
         self.inner.events(max, lease, wait).await
     }
+    async fn renew_events(&self, events: &[EventId], lease: Duration) -> Result<(), BackendError> {
+        self.inner.renew_events(events, lease).await
+    }
     async fn acknowledge(&self, events: &[EventId]) -> Result<(), BackendError> {
         self.call(self.inner.acknowledge(events)).await
     }

@@ -1,6 +1,7 @@
 //! Black-box tests, through the facade only.
 
 mod app;
+mod coordinator;
 mod flaky;
 mod growth;
 mod random;

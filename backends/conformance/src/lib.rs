@@ -176,6 +176,7 @@ macro_rules! suite {
                 an_event_is_with_one_coordinator_at_a_time
                 an_event_that_is_not_acknowledged_comes_again
                 an_acknowledged_event_never_comes_again
+                a_renewed_event_is_with_nobody_else
                 a_coordinator_that_waits_is_woken_by_an_event
             }
         );

@@ -69,6 +69,17 @@ impl Events for Memory {
         Ok(wait_for(&self.0.events_came, wait, || lock(&self.0.events).take(max, lease)).await)
     }
 
+    async fn renew_events(&self, events: &[EventId], lease: Duration) -> Result<(), BackendError> {
+        let until = after(lease);
+        let mut log = lock(&self.0.events);
+        for event in events {
+            if let Some((held_until, _)) = log.held.get_mut(&event.entry.1) {
+                *held_until = until;
+            }
+        }
+        Ok(())
+    }
+
     async fn acknowledge(&self, events: &[EventId]) -> Result<(), BackendError> {
         self.acknowledge_now(events);
         Ok(())

@@ -2,9 +2,11 @@
 //!
 //! On one Redis that is one step. On a Cluster it is three: look which leaves are still in the outbox, queue them, and
 //! note that they are queued. Whoever dies in between leaves them in the outbox, and the event that released them, or
-//! the sweep, brings another coordinator here: such leaves are queued twice.
+//! the repair, brings another coordinator here: such leaves are queued twice, a slice at most, since who dispatches more than
+//! that claims the outbox first.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use celeriac_backends::{BackendError, Dispatch, ErrorKind, Lane, Store as _};
 use celeriac_engine::Release;
@@ -14,7 +16,7 @@ use redis::Script;
 use crate::RedisBackend;
 use crate::meta::Digest;
 use crate::queue::write_message;
-use crate::scripts::{DISPATCH, ENQUEUE, SLICE};
+use crate::scripts::{CLAIM, DISPATCH, ENQUEUE, SLICE};
 use crate::settle::place_of;
 
 /// Times in scripts are floating point numbers, which are exact up to here; it is far off.
@@ -51,6 +53,22 @@ impl RedisBackend {
             };
         }
         Ok(queued)
+    }
+
+    /// Claims the outbox of a run, or, with no time, frees it. One server queues and notes in one step: there nobody can
+    /// be in the way.
+    pub(crate) async fn claim(&self, run: RunId, holder: u64, lease: Duration) -> Result<bool, BackendError> {
+        if !self.link().is_cluster() {
+            return Ok(true);
+        }
+        let ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX).min(LATEST_MS / 2);
+        let claimed: u8 = self
+            .link()
+            .run("dispatch", &CLAIM, |script| {
+                script.key(self.link().keys.run(run).hash).arg(holder).arg(ms);
+            })
+            .await?;
+        Ok(claimed == 1)
     }
 
     /// The digest of the plan from which the leaves were composed.

@@ -54,6 +54,16 @@ impl Events for RedisBackend {
         }
     }
 
+    async fn renew_events(&self, events: &[EventId], lease: Duration) -> Result<(), BackendError> {
+        let sources = self.queues().sources(self.link());
+        for (source, line) in sources.iter().enumerate() {
+            let here = events.iter().filter(|event| event.source as usize == source);
+            let ids: Vec<_> = here.map(|event| event.entry).collect();
+            lines::renew(self.link(), "renew_events", line, COORDINATORS, &ids, lease).await?;
+        }
+        Ok(())
+    }
+
     async fn acknowledge(&self, events: &[EventId]) -> Result<(), BackendError> {
         let sources = self.queues().sources(self.link());
         for (source, line) in sources.iter().enumerate() {

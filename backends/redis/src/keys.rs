@@ -33,6 +33,7 @@
 //! a<node>    the current attempt, where it is not the first
 //! x<scope>   the node whose failure closed the scope
 //! j<node>    whom a join counts down
+//! d          on a Cluster, who empties the outbox, and until when nobody else does
 //! u          of a segment, the leaf it stands for and the outermost run
 //! ```
 //!

@@ -15,7 +15,7 @@ use crate::connection::{GROUP, Link, line_keys};
 use crate::error::corrupt;
 use crate::hints::Count;
 use crate::keys::Line;
-use crate::scripts::{ACKNOWLEDGE, HAND_BACK, SLICE, SWEEP, TAKE};
+use crate::scripts::{ACKNOWLEDGE, HAND_BACK, RENEW, SLICE, SWEEP, TAKE};
 
 /// Leases are not longer than this.
 const LEASE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -172,6 +172,27 @@ pub(crate) async fn hand_back(
             })
             .await?;
         }
+    }
+    Ok(())
+}
+
+/// Prolongs the leases that their owner still holds.
+pub(crate) async fn renew(
+    link: &Link,
+    operation: &'static str,
+    line: &Line,
+    owner: &str,
+    entries: &[(u64, u64)],
+    lease: Duration,
+) -> Result<(), BackendError> {
+    for slice in entries.chunks(SLICE) {
+        link.run::<()>(operation, &RENEW, |script| {
+            script.key(&line.stream).arg(GROUP).arg(owner).arg(consumer(owner, lease));
+            for id in slice {
+                script.arg(print_id(*id));
+            }
+        })
+        .await?;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::envelope;
 use crate::hints::Wait;
 use crate::keys::Line;
 use crate::lines::{self, Entry, print_id};
-use crate::scripts::{BEGIN, FINISH, FIRE, POSTPONE, RENEW, RETIRE, SLICE};
+use crate::scripts::{BEGIN, FINISH, FIRE, POSTPONE, RETIRE, SLICE};
 use crate::settle::place_of;
 
 const HEAD: usize = 16 + 4;
@@ -169,15 +169,8 @@ impl Queue for RedisBackend {
         for (place, (queue, lane)) in all.iter().enumerate() {
             let line = self.link().keys.queue(queue, *lane);
             let here = deliveries.iter().zip(&places).filter(|(_, at)| **at == place);
-            let ids: Vec<String> = here.map(|(id, _)| print_id(id.entry)).collect();
-            for slice in ids.chunks(SLICE) {
-                self.link()
-                    .run::<()>("renew", &RENEW, |script| {
-                        script.key(&line.stream).arg(GROUP).arg(&owner).arg(lines::consumer(&owner, lease));
-                        script.arg(slice);
-                    })
-                    .await?;
-            }
+            let ids: Vec<_> = here.map(|(id, _)| id.entry).collect();
+            lines::renew(self.link(), "renew", &line, &owner, &ids, lease).await?;
         }
         Ok(())
     }

@@ -32,6 +32,7 @@ scripts! {
     OVERDUE "overdue.lua"
     SETTLE "settle.lua" + "remove.lua" + "channel.lua"
     DISPATCH "dispatch.lua" + "put.lua" + "channel.lua"
+    CLAIM "claim.lua"
     ENQUEUE "enqueue.lua" + "put.lua" + "channel.lua"
     BEGIN "begin.lua"
     POSTPONE "postpone.lua"

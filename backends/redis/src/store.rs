@@ -152,6 +152,14 @@ impl Store for RedisBackend {
         self.dispatch_leaves(run, leaves).await
     }
 
+    async fn claim_outbox(&self, run: RunId, holder: u64, lease: Duration) -> Result<bool, BackendError> {
+        self.claim(run, holder, lease.max(Duration::from_millis(1))).await
+    }
+
+    async fn free_outbox(&self, run: RunId, holder: u64) -> Result<(), BackendError> {
+        self.claim(run, holder, Duration::ZERO).await.map(drop)
+    }
+
     async fn note_progress(&self, reports: &[Progress]) -> Result<(), BackendError> {
         let mut runs: BTreeMap<RunId, Vec<&Progress>> = BTreeMap::new();
         for report in reports {

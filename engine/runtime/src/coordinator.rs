@@ -5,35 +5,44 @@
 //! and only then acknowledge.
 
 mod growth;
+mod held;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use celeriac_backends::{
-    Advance, Advanced, Backend, BackendError, DEFAULT_QUEUE, Dispatch, Event, EventDelivery, EventId, Known,
-    Lane,
+    Advance, Advanced, Backend, BackendError, DEFAULT_QUEUE, Dispatch, ErrorKind, Event, EventDelivery,
+    EventId, Known, Lane,
 };
 use celeriac_engine::plan::{Composer, Results, ScopeNo, retry_of};
 use celeriac_engine::{Plan, Release};
 use celeriac_primitives::{
     Completion, LeafOptions, Limits, NodeNo, Outcome, RunId, TaskMessage, TaskState, When,
 };
-use futures::stream::{self, StreamExt};
-use tokio::sync::Notify;
+use futures::stream::{self, BoxStream, StreamExt};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use crate::patience::{insist, pause};
 use crate::worker::Queues;
 use growth::Step;
+use held::{Alone, Held, Holding, Outboxes};
 
 /// A coordinator that runs in the background. Dropping it stops it; what it has not acknowledged goes to another.
 #[derive(Debug)]
 pub struct Coordinator {
     backend: Arc<dyn Backend>,
     stop: DropGuard,
-    tasks: [JoinHandle<()>; 3],
+    tasks: [JoinHandle<()>; 4],
+    renewer: JoinHandle<()>,
+    /// Until this is dropped, what is worked on is renewed.
+    renewing: DropGuard,
+    beside: TaskTracker,
 }
 
 /// How a coordinator works.
@@ -71,15 +80,32 @@ impl Coordinator {
         served: Option<Arc<Queues>>,
     ) -> Self {
         let stop = CancellationToken::new();
-        let timer_set = Arc::new(Notify::new());
-        let driver =
-            Driver { backend: backend.clone(), options, limits, served, stop: stop.clone(), timer_set };
+        let beside = TaskTracker::new();
+        let driver = Driver {
+            backend: backend.clone(),
+            options,
+            limits,
+            served,
+            stop: stop.clone(),
+            timer_set: Arc::default(),
+            held: Arc::default(),
+            outboxes: Arc::default(),
+            beside: beside.clone(),
+            beside_room: Arc::new(Semaphore::new(BESIDE_MAX)),
+            bulk_room: Arc::new(Semaphore::new(BULK_AT_ONCE)),
+            holder: RandomState::new().build_hasher().finish(),
+        };
+        // None of them waits for another: a long sweep delays no timer, and a long batch no lease.
+        let renewing = CancellationToken::new();
+        let renewer = tokio::spawn(driver.clone().renew_held(renewing.clone()));
         let tasks = [
             tokio::spawn(driver.clone().follow_events()),
             tokio::spawn(driver.clone().fire_timers()),
+            tokio::spawn(driver.clone().repair_often()),
             tokio::spawn(driver.sweep_often()),
         ];
-        Self { backend, stop: stop.drop_guard(), tasks }
+        let (stop, renewing) = (stop.drop_guard(), renewing.drop_guard());
+        Self { backend, stop, tasks, renewer, renewing, beside }
     }
 
     /// Finishes the batch at hand and stops. A backend that does not answer is not waited for.
@@ -89,13 +115,16 @@ impl Coordinator {
             // A panic of the driver was reported where it happened.
             let _ = task.await;
         }
+        self.beside.close();
+        self.beside.wait().await;
+        drop(self.renewing);
         // What was taken for the wait that stopping interrupted.
         let _ = tokio::time::timeout(QUIESCE, self.backend.quiesce()).await;
     }
 
     /// Whether a part of it has ended without being told to: its runtime is gone, or it panicked.
     pub(crate) fn is_broken(&self) -> bool {
-        self.tasks.iter().any(JoinHandle::is_finished)
+        self.renewer.is_finished() || self.tasks.iter().any(JoinHandle::is_finished)
     }
 }
 
@@ -112,10 +141,28 @@ const ARGS_MAX: usize = 64 * 1024;
 /// Of leaves that are released together, those after so many are bulk: others go before them.
 const EXPRESS_MAX: usize = 100;
 
-/// How many runs are dispatched at the same time.
+/// How many runs of a batch are dispatched at the same time.
 const RUNS_AT_ONCE: usize = 64;
 
-/// A sweep dispatches what has been in an outbox for so long.
+/// What follows from a batch of events and takes longer goes on beside the next ones.
+const BATCH_PATIENCE: Duration = Duration::from_millis(20);
+
+/// So many runs go on beside at most; those after them are waited for.
+const BESIDE_MAX: usize = 4096;
+
+/// So many slices of large dispatches are on their way at the same time: others pass in between.
+const BULK_AT_ONCE: usize = 2;
+
+/// A dispatch that waits for nobody lets others go on after so long.
+const TURN: Duration = Duration::from_millis(2);
+
+/// A claim to an outbox is good for a lease, and no less than this: it is not lost to a moment in which nothing moves.
+const CLAIM_MIN: Duration = Duration::from_secs(3);
+
+/// Who waits for one looks so often.
+const CLAIMED_AGAIN: Duration = Duration::from_millis(100);
+
+/// A repair dispatches what has been in an outbox for so long.
 const OWED_FOR: Duration = Duration::from_secs(1);
 
 /// How long a coordinator that stops waits for its backend to give back what it took.
@@ -136,6 +183,14 @@ struct Driver {
     stop: CancellationToken,
     /// A leaf with a timer was dispatched: it may be the next to fire.
     timer_set: Arc<Notify>,
+    held: Arc<Held>,
+    outboxes: Arc<Outboxes>,
+    /// What goes on beside the events.
+    beside: TaskTracker,
+    beside_room: Arc<Semaphore>,
+    bulk_room: Arc<Semaphore>,
+    /// As which it claims outboxes.
+    holder: u64,
 }
 
 impl Driver {
@@ -178,11 +233,33 @@ impl Driver {
         }
     }
 
+    /// Renews the events that take long. After the stop, too, as long as somebody waits for it.
+    async fn renew_held(self, until: CancellationToken) {
+        let third = self.options.lease / 3;
+        let mut often = every(third);
+        while until.run_until_cancelled(often.tick()).await.is_some() {
+            let events = self.held.longer_than(third / 2);
+            if !events.is_empty()
+                && let Err(error) = self.backend.renew_events(&events, self.options.lease).await
+            {
+                tracing::warn!(%error, "events were not renewed");
+            }
+        }
+    }
+
     async fn sweep_often(self) {
-        let mut often = tokio::time::interval(self.options.sweep_every.max(Duration::from_millis(1)));
-        often.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut often = every(self.options.sweep_every);
         while self.stop.run_until_cancelled(often.tick()).await.is_some() {
             if let Err(error) = self.sweep().await {
+                self.stop.run_until_cancelled(pause(&error)).await;
+            }
+        }
+    }
+
+    async fn repair_often(self) {
+        let mut often = every(self.options.sweep_every);
+        while self.stop.run_until_cancelled(often.tick()).await.is_some() {
+            if let Err(error) = self.dispatch_owed().await {
                 self.stop.run_until_cancelled(pause(&error)).await;
             }
         }
@@ -191,15 +268,16 @@ impl Driver {
     /// Settles and dispatches what follows from a batch of events, then acknowledges those for which all is done and
     /// the store has not done so. A run that cannot be advanced keeps its events, and holds up no other.
     async fn handle(&self, events: Vec<EventDelivery>) -> Result<(), BackendError> {
+        let _holding = self.held.hold(events.iter().map(|delivery| delivery.id).collect());
         let mut runs = by_run(events);
         self.prepare(&mut runs);
         let mut settle: Vec<Advance> = Vec::with_capacity(runs.len());
         // Events that the store must not acknowledge itself.
         let mut kept: Vec<Vec<EventId>> = Vec::with_capacity(runs.len());
-        let mut owed: Vec<(RunId, Owed, Vec<EventId>)> = Vec::new();
+        let mut owed: Vec<(Step, Vec<EventId>)> = Vec::new();
         for (run, submitted, mut advance) in runs {
             if !submitted.is_empty() {
-                owed.push((run, Owed::Outbox, submitted));
+                owed.push((Step::outbox(run), submitted));
             }
             if !advance.completions.is_empty() {
                 let may_grow = growth::may_grow(&advance);
@@ -219,7 +297,7 @@ impl Driver {
                     }
                     let step = Step::of(&advance, settled);
                     if !step.is_done() {
-                        owed.push((run, Owed::Step(step), events));
+                        owed.push((step, events));
                     } else if !acknowledged {
                         done.extend(events);
                     }
@@ -233,27 +311,80 @@ impl Driver {
                 }
             }
         }
-        let dispatched = stream::iter(owed).map(|(run, owed, events)| async move {
-            let dispatched = match owed {
-                Owed::Step(step) => self.follow(step).await,
-                Owed::Outbox => self.dispatch_outbox(run).await,
-            };
-            match dispatched {
-                Ok(()) => events,
-                Err(error) => {
-                    tracing::error!(%run, %error, source = ?error.source, "a run cannot be advanced");
-                    Vec::new()
+        done.extend(self.carry_out(owed).await);
+        self.acknowledge(&done).await
+    }
+
+    /// Does what is owed, and returns the events that are done with then. What takes long goes on beside the next
+    /// events, which are as important.
+    async fn carry_out(&self, owed: Vec<(Step, Vec<EventId>)>) -> Vec<EventId> {
+        let (mut done, mut left) = (Vec::new(), owed.len());
+        if owed.is_empty() {
+            return done;
+        }
+        let all: Vec<EventId> = owed.iter().flat_map(|(_, events)| events.iter().copied()).collect();
+        let driver = self.clone();
+        let work = stream::iter(owed).map(move |(step, events)| {
+            let driver = driver.clone();
+            async move {
+                let run = step.run();
+                match driver.follow(step).await {
+                    Ok(()) => events,
+                    Err(error) => {
+                        tracing::error!(%run, %error, source = ?error.source, "a run cannot be advanced");
+                        Vec::new()
+                    }
                 }
             }
         });
-        let mut dispatched = std::pin::pin!(dispatched.buffer_unordered(RUNS_AT_ONCE));
-        while let Some(events) = dispatched.next().await {
-            done.extend(events);
+        let mut work = work.buffer_unordered(RUNS_AT_ONCE).boxed();
+        let mut patience = std::pin::pin!(tokio::time::sleep(BATCH_PATIENCE));
+        loop {
+            let (room, wanted) = (&self.beside_room, left as u32);
+            let beside = async {
+                patience.as_mut().await;
+                room.clone().acquire_many_owned(wanted.min(BESIDE_MAX as u32)).await
+            };
+            tokio::select! {
+                biased;
+                events = work.next() => match events {
+                    Some(events) => {
+                        left -= 1;
+                        done.extend(events);
+                    }
+                    None => return done,
+                },
+                Ok(room) = beside => {
+                    let known: BTreeSet<EventId> = done.iter().copied().collect();
+                    let rest = all.into_iter().filter(|event| !known.contains(event)).collect();
+                    let holding = self.held.hold(rest);
+                    self.beside.spawn(self.clone().go_on(work, holding, room));
+                    return done;
+                }
+            }
         }
+    }
+
+    /// Does the rest of it.
+    async fn go_on(
+        self,
+        mut work: BoxStream<'static, Vec<EventId>>,
+        _holding: Holding,
+        mut room: OwnedSemaphorePermit,
+    ) {
+        while let Some(done) = work.next().await {
+            drop(room.split(1));
+            if let Err(error) = self.acknowledge(&done).await {
+                tracing::warn!(%error, "events that are done with come again");
+            }
+        }
+    }
+
+    async fn acknowledge(&self, done: &[EventId]) -> Result<(), BackendError> {
         if done.is_empty() {
             return Ok(());
         }
-        insist!(self.stop, self.backend.acknowledge(&done))
+        insist!(self.stop, self.backend.acknowledge(done))
     }
 
     /// Composes what the completions are going to release when their outcomes are all that it takes: the next step of
@@ -266,18 +397,83 @@ impl Driver {
         }
     }
 
-    async fn dispatch_outbox(&self, run: RunId) -> Result<(), BackendError> {
+    /// Queues what a step released; returns steps that were taken because that could not be.
+    pub(crate) async fn dispatch(&self, dispatching: &Dispatching) -> Result<Vec<Step>, BackendError> {
+        match dispatching {
+            Dispatching::Released(run, released) if released.len() <= SLICE => {
+                self.dispatch_slices(*run, released, None).await
+            }
+            Dispatching::Released(run, released) => {
+                let mut emptying = self.empty(*run, self.outboxes.alone(*run).await).await?;
+                let steps = self.dispatch_slices(*run, released, Some(&mut emptying)).await;
+                self.leave(emptying).await;
+                steps
+            }
+            Dispatching::Outbox(run) => {
+                let mut emptying = self.empty(*run, self.outboxes.alone(*run).await).await?;
+                let steps = self.dispatch_outbox(&mut emptying).await;
+                self.leave(emptying).await;
+                steps
+            }
+        }
+    }
+
+    async fn dispatch_outbox(&self, emptying: &mut Emptying) -> Result<Vec<Step>, BackendError> {
+        let run = emptying.run;
         let outbox = insist!(self.stop, self.backend.outbox(run))?;
-        self.dispatch(run, &outbox).await
+        self.dispatch_slices(run, &outbox, Some(emptying)).await
+    }
+
+    /// Waits until no other coordinator empties the outbox of this run.
+    async fn empty(&self, run: RunId, alone: Alone) -> Result<Emptying, BackendError> {
+        let mut emptying = Emptying { run, claimed: None, _alone: alone };
+        self.claim(&mut emptying).await?;
+        Ok(emptying)
+    }
+
+    /// Claims it, again when a part of the time is over.
+    async fn claim(&self, emptying: &mut Emptying) -> Result<(), BackendError> {
+        let lease = self.options.lease.max(CLAIM_MIN);
+        if emptying.claimed.is_some_and(|claimed| claimed.elapsed() < lease / 3) {
+            return Ok(());
+        }
+        let run = emptying.run;
+        loop {
+            emptying.claimed = Some(Instant::now());
+            if insist!(self.stop, self.backend.claim_outbox(run, self.holder, lease))? {
+                return Ok(());
+            }
+            if self.stop.run_until_cancelled(tokio::time::sleep(CLAIMED_AGAIN)).await.is_none() {
+                let context = format!("another coordinator dispatches {run}, and this one stops");
+                return Err(BackendError::new(ErrorKind::Unavailable, "dispatch").context(context));
+            }
+        }
+    }
+
+    async fn leave(&self, emptying: Emptying) {
+        if let Err(error) = self.backend.free_outbox(emptying.run, self.holder).await {
+            tracing::debug!(run = %emptying.run, %error, "others wait until the claim has passed");
+        }
     }
 
     /// Composes and queues released leaves, a slice at a time.
-    async fn dispatch(&self, run: RunId, released: &[Release]) -> Result<(), BackendError> {
+    async fn dispatch_slices(
+        &self,
+        run: RunId,
+        released: &[Release],
+        mut emptying: Option<&mut Emptying>,
+    ) -> Result<Vec<Step>, BackendError> {
+        let (mut steps, mut since) = (Vec::new(), Instant::now());
         if released.is_empty() {
-            return Ok(());
+            return Ok(steps);
         }
-        let Some(plan) = insist!(self.stop, self.backend.plan(run))? else { return Ok(()) };
+        let Some(plan) = insist!(self.stop, self.backend.plan(run))? else { return Ok(steps) };
         for (number, slice) in released.chunks(SLICE).enumerate() {
+            // Large dispatches take turns, and let pass what is small.
+            let _turn = if number > 0 { self.bulk_room.acquire().await.ok() } else { None };
+            if let Some(emptying) = &mut emptying {
+                self.claim(emptying).await?;
+            }
             // Who takes very much fetches it: then it need not be read here, nor sent twice. Who runs again may have
             // been given other arguments: that is seen with all it takes at hand.
             let (large, small): (Vec<Release>, Vec<Release>) =
@@ -323,11 +519,16 @@ impl Driver {
                 let answers = insist!(self.stop, self.backend.settle(&batch))?;
                 for (advance, answer) in batch.iter().zip(answers) {
                     let Some(settled) = answer?.settled() else { continue };
-                    self.follow(Step::of(advance, settled)).await?;
+                    steps.push(Step::of(advance, settled));
                 }
             }
+            // A backend that answers at once would let nobody else have a turn.
+            if since.elapsed() > TURN {
+                tokio::task::yield_now().await;
+                since = Instant::now();
+            }
         }
-        Ok(())
+        Ok(steps)
     }
 
     /// Turns times from now after which leaves expire into moments.
@@ -347,7 +548,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Takes up what nobody renews, and dispatches what a coordinator that went away still owed.
+    /// Takes up what nobody renews.
     async fn sweep(&self) -> Result<(), BackendError> {
         let swept = self.backend.sweep(self.options.deliveries_max).await?;
         if swept.redelivered + swept.lost > 0 {
@@ -356,40 +557,73 @@ impl Driver {
         if swept.forgotten > 0 {
             tracing::debug!(runs = swept.forgotten, "runs were forgotten, their time is over");
         }
-        self.dispatch_owed().await
+        Ok(())
     }
 
-    /// Dispatches what has been owed for a while. What is owed for a moment is being dispatched right now, by whoever
-    /// released it.
+    /// Dispatches what a coordinator that went away still owes. What is owed for a moment is being dispatched right now,
+    /// by whoever released it.
     async fn dispatch_owed(&self) -> Result<(), BackendError> {
         let mut owed = Vec::new();
         for run in self.backend.owing(self.options.batch_max.max(1)).await? {
-            owed.push((run, self.backend.outbox(run).await));
+            if let Some(alone) = self.outboxes.at_once(run) {
+                drop(alone);
+                owed.push((run, self.backend.outbox(run).await));
+            }
         }
         if owed.is_empty() {
             return Ok(());
         }
         self.stop.run_until_cancelled(tokio::time::sleep(OWED_FOR)).await;
-        for (run, before) in owed {
-            let dispatched = match (before, self.backend.outbox(run).await) {
-                (Ok(before), Ok(now)) if before == now => self.dispatch(run, &now).await,
-                (Ok(_), Ok(_)) => Ok(()),
-                (Err(error), _) | (_, Err(error)) => Err(error),
-            };
-            if let Err(error) = dispatched {
+        let repairs = stream::iter(owed).map(async |(run, before)| {
+            if let Err(error) = self.repair(run, before).await {
                 tracing::error!(%run, %error, source = ?error.source, "a run cannot be advanced");
             }
+        });
+        repairs.buffer_unordered(RUNS_AT_ONCE).collect::<()>().await;
+        Ok(())
+    }
+
+    /// Dispatches a run's outbox, unless it has changed or somebody is about to empty it.
+    async fn repair(
+        &self,
+        run: RunId,
+        before: Result<Vec<Release>, BackendError>,
+    ) -> Result<(), BackendError> {
+        let Some(alone) = self.outboxes.at_once(run) else { return Ok(()) };
+        if before? != self.backend.outbox(run).await?
+            || !self.backend.claim_outbox(run, self.holder, self.options.lease.max(CLAIM_MIN)).await?
+        {
+            return Ok(());
+        }
+        let mut emptying = Emptying { run, claimed: Some(Instant::now()), _alone: alone };
+        let steps = self.dispatch_outbox(&mut emptying).await;
+        self.leave(emptying).await;
+        for step in steps? {
+            self.follow(step).await?;
         }
         Ok(())
     }
 }
 
-/// What a run still has to be given to workers.
-enum Owed {
-    /// All there is: it was just submitted.
-    Outbox,
-    /// What follows from a step.
-    Step(Step),
+/// What is to be given to workers.
+pub(crate) enum Dispatching {
+    /// What a step released.
+    Released(RunId, Vec<Release>),
+    /// All that a run owes: it was just submitted, or somebody who released a part of it has died.
+    Outbox(RunId),
+}
+
+/// A run whose outbox nobody else empties.
+struct Emptying {
+    run: RunId,
+    claimed: Option<Instant>,
+    _alone: Alone,
+}
+
+fn every(time: Duration) -> Interval {
+    let mut interval = tokio::time::interval(time.max(Duration::from_millis(1)));
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 /// Sorts events by run, in the order in which the runs come up, each with those that say that it was just submitted.

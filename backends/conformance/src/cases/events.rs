@@ -43,3 +43,24 @@ pub async fn a_coordinator_that_waits_is_woken_by_an_event(subject: &dyn Subject
     let (received, _) = tokio::join!(waiting, Bench::submit(subject, sig("a")));
     assert_eq!(received.unwrap().len(), 1);
 }
+
+/// Whoever works on an event for longer than its lease keeps it, however often the others sweep.
+pub async fn a_renewed_event_is_with_nobody_else(subject: &dyn Subject) {
+    for number in 0..3 {
+        Bench::submit_as(subject, number, sig("a")).await;
+    }
+    let held: Vec<EventId> = events(subject).await.into_iter().map(|event| event.id).collect();
+    let (kept, left) = held.split_at(2);
+    for _ in 0..3 {
+        subject.pass(LEASE / 2).await;
+        subject.backend().renew_events(kept, LEASE).await.unwrap();
+        subject.backend().sweep(5).await.unwrap();
+    }
+    let again: Vec<Event> = events(subject).await.into_iter().map(|delivery| delivery.event).collect();
+    assert_eq!(again, [Event::Submitted(crate::bench::run_id(2))]);
+    subject.backend().acknowledge(kept).await.unwrap();
+    subject.backend().renew_events(&[kept, left].concat(), LEASE).await.unwrap();
+    subject.pass(LEASE * 2).await;
+    subject.backend().sweep(5).await.unwrap();
+    assert_eq!(events(subject).await.len(), 1, "renewing brings nothing back");
+}

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use celeriac_backends::{Advance, BackendError, ErrorKind, Grown, NewRun, Origin};
 use celeriac_engine::plan::{Defaults, Expansion, RunOptions, Source};
-use celeriac_engine::{Plan, Release, RunOutcome, RunState, Settled, Verdict};
+use celeriac_engine::{Plan, RunOutcome, RunState, Settled, Verdict};
 use celeriac_primitives::{
     Canvas, Completion, Item, Json, LeafOptions, LimitError, Members, NodeNo, NotAMember, Outcome, Own,
     RunId, TaskError, TaskState,
@@ -24,7 +24,7 @@ use celeriac_primitives::{
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 
-use super::Driver;
+use super::{Dispatching, Driver, SLICE};
 use crate::app::first_leaves;
 use crate::patience::insist;
 
@@ -34,7 +34,7 @@ const REPLACED_AT_ONCE: usize = 64;
 /// A step that was taken, and what follows from it.
 pub(super) struct Step {
     run: RunId,
-    released: Vec<Release>,
+    dispatching: Option<Dispatching>,
     growth: Option<Growth>,
 }
 
@@ -54,13 +54,28 @@ pub(super) fn may_grow(advance: &Advance) -> bool {
 
 impl Step {
     pub(super) fn of(advance: &Advance, settled: Settled) -> Self {
-        let growth = Growth::of(advance, &settled);
-        Self { run: advance.run, released: settled.released, growth }
+        let (run, growth, is_repair) = (advance.run, Growth::of(advance, &settled), settled.repairs());
+        let dispatching = match settled.released {
+            released if released.is_empty() => None,
+            // Many are handed out again: perhaps somebody is just about to queue them.
+            released if released.len() > SLICE && is_repair => Some(Dispatching::Outbox(run)),
+            released => Some(Dispatching::Released(run, released)),
+        };
+        Self { run, dispatching, growth }
+    }
+
+    /// That a run was submitted: all it owes follows.
+    pub(super) fn outbox(run: RunId) -> Self {
+        Self { run, dispatching: Some(Dispatching::Outbox(run)), growth: None }
+    }
+
+    pub(super) fn run(&self) -> RunId {
+        self.run
     }
 
     /// Whether nothing follows.
     pub(super) fn is_done(&self) -> bool {
-        self.released.is_empty() && self.growth.is_none()
+        self.dispatching.is_none() && self.growth.is_none()
     }
 }
 
@@ -86,8 +101,10 @@ impl Driver {
         Box::pin(async move {
             // A list and not a recursion: what is decided may stand for a leaf that stands for a leaf, a hundred times.
             let mut steps = vec![step];
-            while let Some(Step { run, released, growth }) = steps.pop() {
-                self.dispatch(run, &released).await?;
+            while let Some(Step { run, dispatching, growth }) = steps.pop() {
+                if let Some(dispatching) = dispatching {
+                    steps.extend(self.dispatch(&dispatching).await?);
+                }
                 let Some(Growth { replaced, reports }) = growth else { continue };
                 let replacing = stream::iter(replaced).map(|done| async move { self.replace(&done).await });
                 let mut replacing = std::pin::pin!(replacing.buffer_unordered(REPLACED_AT_ONCE));

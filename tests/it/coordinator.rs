@@ -1,0 +1,98 @@
+//! A coordinator that has much to do: it keeps what it works on, and does small things meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use celeriac::backends::{Backend, Events, LaneOrder, Queue, WorkerId};
+use celeriac::memory::Memory;
+use celeriac::prelude::*;
+use tokio::time::{Instant, timeout};
+
+const LEASE: Duration = Duration::from_millis(100);
+
+#[task(name = "coordinator.one")]
+async fn one(calls: State<Calls>) -> i64 {
+    calls.fetch_add(1, Ordering::SeqCst);
+    1
+}
+
+#[task(name = "coordinator.plus")]
+async fn plus(x: i64) -> i64 {
+    x + 1
+}
+
+type Calls = Arc<AtomicUsize>;
+
+fn app(memory: &Memory, calls: &Calls) -> App {
+    let tasks = tasks![one, plus];
+    App::builder("coordinator").tasks(tasks).state(calls.clone()).backend(memory.clone()).build().unwrap()
+}
+
+fn options() -> CoordinatorOptions {
+    CoordinatorOptions { lease: LEASE, sweep_every: LEASE / 5, ..CoordinatorOptions::default() }
+}
+
+/// What a submission brings to do takes many leases; the others sweep all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dispatch_longer_than_its_lease_is_done_once() {
+    let (memory, calls) = (Memory::new(), Calls::default());
+    let app = app(&memory, &calls);
+    let _coordinators: Vec<_> = (0..3).map(|_| app.coordinator(options())).collect();
+    let _worker = app.worker(WorkerOptions::default());
+    let run = app.submit(group((0..20_000).map(|_| one.s(())))).await.unwrap();
+    assert_eq!(run.get().await.unwrap().len(), 20_000);
+    run.ended().await.unwrap();
+    assert_eq!(calls.load(Ordering::SeqCst), 20_000);
+}
+
+/// A run of very many leaves is dispatched in slices; a chain that is submitted afterwards runs meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn small_runs_pass_a_huge_one_that_is_being_dispatched() {
+    let (memory, calls) = (Memory::new(), Calls::default());
+    let app = app(&memory, &calls);
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    let _worker = app.worker(WorkerOptions::default());
+    let huge = group((0..200_000).map(|_| one.s(()).set(Options::new().with_queue("nobody").unwrap())));
+    let huge = app.submit(huge).await.unwrap();
+    let small = || one.s(()) | chain([(); 9].map(|()| plus.s(())));
+    let mut slowest = Duration::ZERO;
+    let mut ran = 0;
+    while dispatched(&memory) < 200_000 {
+        let start = Instant::now();
+        assert_eq!(app.submit(small()).await.unwrap().get().await.unwrap(), 10);
+        slowest = slowest.max(start.elapsed());
+        ran += 1;
+    }
+    println!("{ran} chains of ten meanwhile, the slowest in {slowest:?}");
+    assert!(ran > 3 && slowest < Duration::from_secs(1), "{ran} chains, the slowest took {slowest:?}");
+    huge.forget().await.unwrap();
+}
+
+fn dispatched(memory: &Memory) -> usize {
+    memory.census()["leaves waiting"]
+}
+
+/// What is taken, and never finished, is still somebody's: others are not told before its coordinator is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_kept_as_long_as_its_coordinator_works_on_it() {
+    let (memory, calls) = (Memory::new(), Calls::default());
+    let app = app(&memory, &calls);
+    let coordinator = app.coordinator(options());
+    // A wide run whose leaves nobody takes: its dispatch is what the coordinator works on.
+    let run = app.submit(group((0..100_000).map(|_| one.s(())))).await.unwrap();
+    while run.status().await.unwrap().open > 0 && dispatched(&memory) < 100_000 {
+        memory.sweep(5).await.unwrap();
+        let stolen = memory.events(10, LEASE, Duration::ZERO).await.unwrap();
+        assert!(stolen.is_empty(), "another coordinator gets {stolen:?}");
+        tokio::task::yield_now().await;
+    }
+    timeout(Duration::from_secs(20), coordinator.shutdown()).await.expect("it stops");
+    let queues = ["celery".into()];
+    let taken = memory
+        .receive(&WorkerId::new("w"), &queues, 200_000, LEASE, Duration::ZERO, LaneOrder::default())
+        .await
+        .unwrap();
+    assert_eq!(taken.len(), 100_000, "each leaf once");
+    let _: &dyn Backend = &memory;
+}
