@@ -21,6 +21,10 @@ random count="100000" seed="1":
 chaos *options:
     scripts/chaos {{options}}
 
+# Plants the bugs of tests/mutants one by one; the suite has to find each.
+mutants *options:
+    scripts/mutants {{options}}
+
 # Throughput of the embedded engine.
 bench:
     cargo bench --bench embedded

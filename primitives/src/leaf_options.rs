@@ -403,6 +403,15 @@ mod tests {
         assert_eq!(at("\"2026-11-25 02:00:00.25Z\""), at("\"2026-11-25T02:00:00.25\""));
     }
 
+    /// A clock that says 1,000 may be at 1,000.999.
+    #[test]
+    fn a_time_from_now_is_never_early() {
+        assert_eq!(When::After(5).at_ms(1000), 1006);
+        assert_eq!(When::After(0).at_ms(1000), 1001);
+        assert_eq!(When::after(Duration::from_micros(1500)), When::After(2));
+        assert_eq!(When::At(7).at_ms(1000), 7);
+    }
+
     #[test]
     fn what_is_set_inside_goes_before_what_is_set_around_it() {
         let inner = LeafOptions { priority: Some(1), ..LeafOptions::default() };
