@@ -9,7 +9,7 @@ use celeriac_backends::BackendError;
 use redis::aio::{ConnectionLike, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, Script, Value};
+use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, Script, ToRedisArgs, Value};
 
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +18,8 @@ use crate::error::refused;
 use crate::hints::Hints;
 use crate::keys::{Keys, Line};
 use crate::lines::Emptied;
+use crate::room::Room;
+use crate::scripts::WRITE;
 use crate::wire::Wire;
 
 /// On a Cluster, a reply that takes longer is given up; Redis may still do what it was asked to. One server's silence
@@ -76,10 +78,11 @@ pub(crate) struct Link {
     /// Steps that take something, and steps that give it back because nobody waits for it any more.
     pub(crate) takes: TaskTracker,
     pub(crate) emptied: Emptied,
+    pub(crate) room: Room,
 }
 
 impl Link {
-    pub(crate) async fn connect(address: Address, prefix: &str) -> Result<Self, BackendError> {
+    pub(crate) async fn connect(address: Address, prefix: &str, room: Room) -> Result<Self, BackendError> {
         let keys = Keys::new(prefix);
         let (connection, clients) = match address {
             Address::One(client) => (one(client.clone()).await, vec![*client]),
@@ -87,7 +90,8 @@ impl Link {
         };
         let connection = connection.map_err(refused("connect"))?;
         let hints = Hints::start(clients, keys.changes());
-        let link = Self { connection, hints, keys, takes: TaskTracker::new(), emptied: Emptied::default() };
+        let link =
+            Self { connection, hints, keys, takes: TaskTracker::new(), emptied: Emptied::default(), room };
         link.look_at_settings().await?;
         Ok(link)
     }
@@ -121,6 +125,20 @@ impl Link {
         cmd: &Cmd,
     ) -> Result<T, BackendError> {
         cmd.query_async(&mut self.connection()).await.map_err(refused(operation))
+    }
+
+    /// Sends a command that writes what an accepted run needs: also to a Redis that is full.
+    pub(crate) async fn write<T: FromRedisValue>(
+        &self,
+        operation: &'static str,
+        command: &str,
+        key: String,
+        args: impl ToRedisArgs,
+    ) -> Result<T, BackendError> {
+        self.run(operation, &WRITE, |script| {
+            script.key(key).arg(command).arg(args);
+        })
+        .await
     }
 
     /// Says how safe the data is, and warns when Redis may throw it away.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// An operation that Redis did not do.
 pub(crate) fn refused(operation: &'static str) -> impl Fn(RedisError) -> BackendError {
-    move |error| BackendError::new(kind(&error), operation).context(advice(&error)).source(error)
+    move |error| BackendError::new(kind(operation, &error), operation).context(advice(&error)).source(error)
 }
 
 /// Something stored that cannot be read.
@@ -14,8 +14,10 @@ pub(crate) fn corrupt(operation: &'static str, what: impl ToString) -> BackendEr
     BackendError::new(ErrorKind::Corrupt, operation).context(what)
 }
 
-fn kind(error: &RedisError) -> ErrorKind {
+fn kind(operation: &str, error: &RedisError) -> ErrorKind {
     match error.code() {
+        // New runs are refused; what belongs to those that are there may pass.
+        Some("OOM") if operation == "submit" => return ErrorKind::Full,
         Some("NOAUTH" | "WRONGPASS" | "NOPERM") => return ErrorKind::Denied,
         Some("WRONGTYPE" | "CORRUPT") => return ErrorKind::Corrupt,
         Some(_) | None => {}
@@ -94,6 +96,9 @@ mod tests {
         ] {
             check(reply, Unavailable);
         }
+        let error =
+            redis::parse_redis_value(b"-OOM command not allowed\r\n").and_then(|value| value.extract_error());
+        assert_eq!(refused("submit")(error.expect_err("it is an error")).kind, ErrorKind::Full);
         check("WRONGTYPE Operation against a key holding the wrong kind of value", Corrupt);
         check("CORRUPT the run has format 9 script: 1234", Corrupt);
         check("ERR user_script:7: attempt to index a nil value", Corrupt);

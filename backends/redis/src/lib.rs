@@ -16,7 +16,8 @@
 //!
 //! What Redis acknowledges is as durable as it is configured to be: with `appendonly yes` and `appendfsync always`
 //! all of it survives a crash of the server; with `everysec` the last second or two may be lost. A failover to a
-//! replica may lose acknowledged writes. `maxmemory-policy` has to be `noeviction`.
+//! replica may lose acknowledged writes. `maxmemory-policy` has to be `noeviction`. The last tenth of `maxmemory` is left to the
+//! runs that are there ([`RedisBuilder::headroom_percent`]); what brings them to their end may pass it.
 //!
 //! A Redis user needs the commands of the scripts, `EVALSHA`, `SCRIPT LOAD`, `INFO`, `PING`, and the reading ones, for
 //! the keys of the prefix; the channels (`&prefix:*`) and `CONFIG GET` make it quicker to react and to warn.
@@ -38,6 +39,7 @@ mod lines;
 mod meta;
 mod queue;
 mod queues;
+mod room;
 mod scripts;
 mod settle;
 mod store;
@@ -55,6 +57,7 @@ use address::{Address, Tls};
 use connection::Link;
 use fresh::Fresh;
 use queues::Queues;
+use room::{HEADROOM_PERCENT, Room};
 use submit::Desk;
 use wiring::Plans;
 
@@ -80,6 +83,7 @@ pub struct RedisBuilder {
     url: String,
     prefix: String,
     tls: Tls,
+    headroom_percent: u8,
 }
 
 impl RedisBackend {
@@ -101,7 +105,12 @@ impl RedisBackend {
 
     /// A backend with settings of its own.
     pub fn builder(url: impl Into<String>) -> RedisBuilder {
-        RedisBuilder { url: url.into(), prefix: "celeriac".to_owned(), tls: Tls::default() }
+        RedisBuilder {
+            url: url.into(),
+            prefix: "celeriac".to_owned(),
+            tls: Tls::default(),
+            headroom_percent: HEADROOM_PERCENT,
+        }
     }
 
     fn link(&self) -> &Link {
@@ -136,17 +145,24 @@ impl RedisBuilder {
         self
     }
 
+    /// How much of Redis' `maxmemory` is left to the runs that are there, in percent, 10 by default: when less is free, new ones are
+    /// refused with [`Full`](celeriac_backends::ErrorKind::Full).
+    pub fn headroom_percent(mut self, percent: u8) -> Self {
+        self.headroom_percent = percent;
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
     /// As [`RedisBackend::connect`]; `Denied` also when the prefix is empty or has a brace.
     pub async fn connect(self) -> Result<RedisBackend, BackendError> {
-        let Self { url, prefix, tls } = self;
+        let Self { url, prefix, tls, headroom_percent } = self;
         if prefix.is_empty() || prefix.contains(['{', '}']) {
             let context = format!("the prefix {prefix:?} is empty or has a brace: choose letters and digits");
             return Err(BackendError::new(ErrorKind::Denied, "connect").context(context));
         }
-        let link = Link::connect(Address::parse(&url, tls)?, &prefix).await?;
+        let link = Link::connect(Address::parse(&url, tls)?, &prefix, Room::new(headroom_percent)).await?;
         let (plans, queues) = (Plans::default(), Queues::default());
         let desk = Desk::open(link.clone());
         Ok(RedisBackend(Arc::new(Shared {

@@ -204,6 +204,8 @@ impl Queue for RedisBackend {
 
     async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError> {
         let link = self.link();
+        // Said once by whoever sweeps, also when nobody submits.
+        link.room.look(link).await;
         let (all, _) = self.queues().refresh(link, "sweep").await?;
         for line in self.queues().sources(link) {
             lines::sweep(link, &line, 0, &line.stream, &[]).await?;

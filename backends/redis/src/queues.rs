@@ -60,7 +60,7 @@ impl Queues {
             return Ok(());
         }
         let names: Vec<String> = new.iter().map(write).collect();
-        link.ask::<()>(operation, redis::cmd("SADD").arg(link.keys.queues()).arg(names)).await?;
+        link.write::<()>(operation, "SADD", link.keys.queues(), names).await?;
         self.state().noted.extend(new);
         Ok(())
     }

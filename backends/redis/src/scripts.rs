@@ -10,6 +10,12 @@ use redis::Script;
 /// How many entries one script handles at most: about 5 ms of work, during which Redis does nothing else.
 pub(crate) const SLICE: usize = 500;
 
+/// The same script for what belongs to an accepted run: it may pass `maxmemory`.
+fn allowed(text: &str, part: &str) -> Script {
+    let rest = text.strip_prefix("#!lua\n").expect("a script that may not has no flags");
+    Script::new(&format!("#!lua flags=allow-oom\n{part}{rest}"))
+}
+
 macro_rules! scripts {
     ($($name:ident $file:literal $(+ $part:literal)*)*) => {
         $(pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
@@ -28,6 +34,9 @@ scripts! {
     INTEND "intend.lua"
     SUBMIT "submit.lua" + "channel.lua"
     PUBLISH "publish.lua"
+    STATES "states.lua"
+    STAGE "stage.lua"
+    WRITE "write.lua"
     ANNOUNCE "announce.lua"
     OVERDUE "overdue.lua"
     SETTLE "settle.lua" + "remove.lua" + "channel.lua"
@@ -48,3 +57,11 @@ scripts! {
     RETIRE "retire.lua"
     SWEEP "sweep.lua" + "channel.lua"
 }
+
+/// Submitting what runs in the place of a leaf: that is a part of bringing an accepted run to its end.
+pub(crate) static SUBMIT_SEGMENT: LazyLock<Script> =
+    LazyLock::new(|| allowed(include_str!("scripts/submit.lua"), include_str!("scripts/channel.lua")));
+pub(crate) static STAGE_SEGMENT: LazyLock<Script> =
+    LazyLock::new(|| allowed(include_str!("scripts/stage.lua"), ""));
+pub(crate) static PUBLISH_SEGMENT: LazyLock<Script> =
+    LazyLock::new(|| allowed(include_str!("scripts/publish.lua"), ""));

@@ -19,7 +19,7 @@ use crate::error::{corrupt, refused};
 use crate::hints::Wait;
 use crate::keys::Keys;
 use crate::meta::{Digest, Meta};
-use crate::scripts::{FORGET, PROGRESS, SLICE};
+use crate::scripts::{FORGET, PROGRESS, SLICE, STATES};
 use crate::settle::{node_no, scope_field};
 
 /// So many outcomes are read along with a run's status.
@@ -316,16 +316,14 @@ impl RedisBackend {
         operation: &'static str,
     ) -> Result<Option<(Meta, Vec<u8>)>, BackendError> {
         let keys = self.link().keys.run(run);
-        type Stored = ((Option<Vec<u8>>, Option<Vec<u8>>), Option<Vec<u8>>);
-        let ((meta, inline), large): Stored = redis::pipe()
-            .atomic()
-            .hmget(&keys.hash, &["m", "s"][..])
-            .get(&keys.states)
-            .query_async(&mut self.link().connection())
-            .await
-            .map_err(refused(operation))?;
+        let (meta, states): (Option<Vec<u8>>, Option<Vec<u8>>) = self
+            .link()
+            .run(operation, &STATES, |script| {
+                script.key(&keys.hash).key(&keys.states);
+            })
+            .await?;
         let Some(meta) = meta else { return Ok(None) };
-        Ok(Some((Meta::unpack(operation, &meta)?, inline.or(large).unwrap_or_default())))
+        Ok(Some((Meta::unpack(operation, &meta)?, states.unwrap_or_default())))
     }
 
     /// Some fields of a run.
@@ -343,9 +341,7 @@ impl RedisBackend {
     pub(crate) async fn note_end(&self, run: RunId, retention_ms: u64) -> Result<(), BackendError> {
         let until = self.now_ms().await?.saturating_add(retention_ms);
         let key = self.link().keys.ended();
-        self.link()
-            .ask("settle", redis::cmd("ZADD").arg(key).arg(until).arg(&run.uuid().as_bytes()[..]))
-            .await
+        self.link().write("settle", "ZADD", key, (until, &run.uuid().as_bytes()[..])).await
     }
 
     /// Forgets the runs whose time after their end is over; returns how many.
@@ -369,8 +365,7 @@ impl RedisBackend {
             for (run, id) in kept {
                 let time_ms = self.meta(run, "sweep").await?.map_or(0, |meta| meta.retention_ms);
                 let again = now + time_ms.clamp(1, LOOK_AGAIN_MAX_MS);
-                let mut cmd = redis::cmd("ZADD");
-                link.ask::<()>("sweep", cmd.arg(link.keys.ended()).arg(again).arg(id)).await?;
+                link.write::<()>("sweep", "ZADD", link.keys.ended(), (again, id)).await?;
             }
             // Only now: who dies before this leaves them to the next sweep.
             if !due.is_empty() {

@@ -16,15 +16,17 @@ use celeriac_backends::{BackendError, Dispatch, ErrorKind, Lane, NewRun, Submitt
 use celeriac_engine::RunState;
 use celeriac_engine::advance::Phase;
 use celeriac_primitives::{NodeNo, RunId};
-use redis::Pipeline;
+use redis::Script;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::RedisBackend;
 use crate::connection::Link;
-use crate::error::{corrupt, refused};
+use crate::error::corrupt;
 use crate::meta::{Digest, Meta};
 use crate::queue::write_message;
-use crate::scripts::{ANNOUNCE, INTEND, OVERDUE, PUBLISH, SLICE, SUBMIT};
+use crate::scripts::{
+    ANNOUNCE, INTEND, OVERDUE, PUBLISH, PUBLISH_SEGMENT, SLICE, STAGE, STAGE_SEGMENT, SUBMIT, SUBMIT_SEGMENT,
+};
 use crate::settle::place_of;
 use crate::store::phase_byte;
 use crate::wiring::{counts, joins, whole};
@@ -159,7 +161,8 @@ async fn serve(link: Link, mut handed: mpsc::UnboundedReceiver<Handed>) {
             let (mut batch, mut bytes) = (Vec::new(), 0);
             while let Some((parts, _)) = rest.peek() {
                 bytes += parts.bytes();
-                if !batch.is_empty() && bytes > BYTES_AT_ONCE {
+                let is_of_a_kind = |(first, _): &Handed| first.is_listed == parts.is_listed;
+                if !batch.is_empty() && (bytes > BYTES_AT_ONCE || !batch.first().is_some_and(is_of_a_kind)) {
                     break;
                 }
                 batch.extend(rest.next());
@@ -192,8 +195,10 @@ async fn submit_small(
 ) -> Result<Vec<Result<bool, BackendError>>, BackendError> {
     let mut queues: Vec<(&Arc<str>, Lane)> = Vec::new();
     let is_cluster = link.is_cluster();
+    // Runs of clients do not come in one step with segments, for which a Redis that is full makes an exception.
+    let submit: &Script = if runs.iter().all(|parts| parts.is_listed) { &SUBMIT } else { &SUBMIT_SEGMENT };
     let reply: Vec<redis::Value> = link
-        .run("submit", &SUBMIT, |script| {
+        .run("submit", submit, |script| {
             for parts in runs {
                 script.key(link.keys.run(parts.id).hash);
             }
@@ -233,6 +238,18 @@ async fn submit_small(
 
 impl RedisBackend {
     pub(crate) async fn submit_run(&self, new: NewRun) -> Result<Submitted, BackendError> {
+        let (link, is_segment) = (self.link(), new.origin.is_some());
+        if is_segment {
+            return self.submit_now(new).await;
+        }
+        link.room.check(link).await?;
+        match self.submit_now(new).await {
+            Ok(submitted) => Ok(submitted),
+            Err(error) => Err(link.room.explain(link, error).await),
+        }
+    }
+
+    async fn submit_now(&self, new: NewRun) -> Result<Submitted, BackendError> {
         let parts = Parts::new(&new);
         // Nobody waits for a segment.
         let listener = parts.is_listed.then(|| self.link().hints.listen_from_the_start(new.id));
@@ -323,9 +340,15 @@ impl RedisBackend {
         if is_inline {
             fields.push(("s", &parts.states));
         }
-        self.stage(&staged, &parts.plan, &fields).await?;
+        let (stage, publish): (&Script, &Script) =
+            if parts.is_listed { (&STAGE, &PUBLISH) } else { (&STAGE_SEGMENT, &PUBLISH_SEGMENT) };
+        if let Err(error) = self.stage(stage, &staged, &parts.plan, &fields).await {
+            // It would expire, but a Redis that is full has no room for it.
+            let _ = link.ask::<()>("submit", redis::cmd("UNLINK").arg(&staged)).await;
+            return Err(error);
+        }
         let answer: String = link
-            .run("submit", &PUBLISH, |script| {
+            .run("submit", publish, |script| {
                 script.key(&keys.hash).key(&keys.states).key(&keys.plan).key(&staged[..]);
                 if !link.is_cluster() {
                     script.key(link.keys.runs()).key(link.keys.submissions().stream);
@@ -342,25 +365,31 @@ impl RedisBackend {
         }
     }
 
+    /// Stages it, each piece with its expiry in one step: a piece without one would stay for ever.
     async fn stage(
         &self,
+        script: &Script,
         [hash, plan]: &[String; 2],
         bytes: &[u8],
         fields: &[(&str, &[u8])],
     ) -> Result<(), BackendError> {
+        let link = self.link();
         for piece in bytes.chunks(PIECE_BYTES) {
-            self.send(redis::pipe().append(plan, piece).ignore().expire(plan, STAGED_SECONDS)).await?;
+            let add = link.run::<()>("submit", script, |script| {
+                script.key(plan).arg(STAGED_SECONDS).arg(piece);
+            });
+            add.await?;
         }
         for slice in fields.chunks(SLICE) {
-            let mut pipe = redis::pipe();
-            self.send(pipe.hset_multiple(hash, slice).ignore().expire(hash, STAGED_SECONDS)).await?;
+            let add = link.run::<()>("submit", script, |script| {
+                script.key(hash).arg(STAGED_SECONDS);
+                slice.iter().for_each(|(name, value)| {
+                    script.arg(name).arg(value);
+                });
+            });
+            add.await?;
         }
         Ok(())
-    }
-
-    /// Sends a piece and its expiry as one transaction: a piece without one would stay for ever.
-    async fn send(&self, pipe: &mut Pipeline) -> Result<(), BackendError> {
-        pipe.atomic().query_async(&mut self.link().connection()).await.map_err(refused("submit"))
     }
 }
 

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Announces on a Cluster a run that is stored.
 -- KEYS: intents submissions    ARGV: id in bytes
 redis.call('ZCARD', KEYS[1])

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Queues released leaves and notes that they are dispatched; leaves out what is not in the outbox (any more).
 -- KEYS: hash and states of the run, then stream, delayed and expiring of each queue
 -- ARGV: 'queue', or 'look' (which are in the outbox) and 'mark' (note only) where the queues are kept elsewhere; the

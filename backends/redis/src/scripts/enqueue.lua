@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Queues leaves of one queue, or sets their timers.
 -- KEYS: stream, delayed and expiring    ARGV: for each leaf its message, time as 0 1 2, ms, when it expires in ms
 redis.call('XLEN', KEYS[1])

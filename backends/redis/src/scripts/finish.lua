@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Reports how deliveries ended and acknowledges them.
 -- KEYS: stream and reports of each queue
 -- ARGV: group, channel of the hints, then for each delivery: place of its queue, id, report

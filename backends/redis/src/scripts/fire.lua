@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Queues the leaves whose time has come, and reports as expired those that have not begun in time.
 -- KEYS: stream, delayed, expiring and reports of each queue
 -- ARGV: slice, the channel of the reports' hints, the outcome of what has expired

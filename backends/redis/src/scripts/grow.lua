@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Notes a segment at the outermost run, unless the run would have too many nodes with it.
 -- KEYS: hash and segments of the run    ARGV: the segment's id in bytes, its nodes, how many nodes there may be in all
 -- Returns 1 when it is noted, now or before, 0 when there is no room, -1 when there is no such run.

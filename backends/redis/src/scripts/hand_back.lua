@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Gives entries back to the head of their line, not counted; only those that their owner still holds.
 -- KEYS: stream again    ARGV: group, owner, then the ids in the order in which they are to be taken again
 local stream, again = unpack(KEYS)

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Announces the runs on a Cluster whose clients have not done so for long: each is stored by now, or never will be.
 -- KEYS: intents submissions    ARGV: how long is long in ms, at most how many
 local time = redis.call('TIME')

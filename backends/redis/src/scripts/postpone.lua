@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Gives an entry back as another one that is queued later; only when its owner still holds it.
 -- KEYS: stream, delayed    ARGV: group, owner, id, message, after how many ms
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Notes how far leaves of a run are, unless there is no such run.
 -- KEYS: hash of the run    ARGV: channel of its hints, what is hinted, fields and values
 if redis.call('HEXISTS', KEYS[1], 'm') == 0 then return 0 end

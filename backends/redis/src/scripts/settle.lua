@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Applies completions to runs: the transition table of the engine's `advance`, on packed states. Each run is settled
 -- whole or, when something stored is broken, not at all; one that is broken does not hold up the others.
 -- KEYS: hash and states of each run | on one Redis also: ended, the stream of each line of events, the stream of each

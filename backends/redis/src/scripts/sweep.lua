@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Takes up entries of one line whose leases have passed: to the head of the line, or, after too many deliveries, out
 -- of it with a report. Consumers that hold nothing and were not heard of for long are removed.
 -- KEYS: stream again reports    ARGV: group, channel of the reports' hints, deliveries at most (0: any number), slice,

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Takes entries of lines, each leased to a consumer: first those that were given out before, then new ones.
 -- KEYS: stream and again of each line    ARGV: group, consumer, how many at most
 -- Returns, one after the other, the place of the line, id, deliveries, field and value of each entry.

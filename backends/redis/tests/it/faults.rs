@@ -243,19 +243,14 @@ async fn a_leaf_that_waits_nowhere_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_without_memory_changes_nothing_and_goes_on_later() {
+async fn a_redis_without_memory_settles_all_the_same() {
     let server = Server::start();
     let backend = server.backend().await;
     let run = RunId::from_parts(1, 1);
     queued(&backend, run, 1).await;
     let task_id = run.task(celeriac_primitives::NodeNo::from_index(0));
     let done = Completion { task_id, attempt: 1, outcome: Outcome::Ignored };
-    let before = backend.status(run).await.unwrap();
     server.config_set("maxmemory", 1);
-    let error = settle(&backend, run, vec![done.clone()]).await.unwrap_err();
-    assert!(error.may_retry() && error.to_string().contains("raise maxmemory"), "{error}");
-    assert_eq!(backend.status(run).await.unwrap(), before);
-    server.config_set("maxmemory", 0);
     assert!(settle(&backend, run, vec![done]).await.unwrap().ended);
 }
 

@@ -7,6 +7,7 @@ mod crash_points;
 mod differential;
 mod duplicates;
 mod faults;
+mod full;
 mod huge;
 mod leases;
 mod look;
