@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use celeriac_primitives::{Completion, RunId};
+use celeriac_primitives::{Completion, RunRef};
 
 use crate::BackendError;
 
@@ -33,7 +33,7 @@ pub trait Events {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A run was stored, and its first leaves are in its outbox.
-    Submitted(RunId),
+    Submitted(RunRef),
     /// A delivery ended.
     Completed(Completion),
 }

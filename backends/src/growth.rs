@@ -1,6 +1,6 @@
 //! Segments: canvases that run in the place of leaves.
 
-use celeriac_primitives::{RunId, TaskId};
+use celeriac_primitives::{Incarnation, RunId, RunRef, TaskId};
 use serde::{Deserialize, Serialize};
 
 /// Where a segment belongs. A segment is a run of its own that stands for a leaf of another run, which may be a segment
@@ -19,6 +19,9 @@ pub struct Origin {
     /// own value and of what it adds.
     #[serde(default)]
     pub adds: bool,
+    /// Which of the runs that ever had the ids of `leaf` and `root`; the segment's own, too.
+    #[serde(default)]
+    pub incarnation: Incarnation,
 }
 
 /// What became of a segment that was to be noted.
@@ -33,6 +36,16 @@ pub enum Grown {
 }
 
 impl Origin {
+    /// The run of the leaf.
+    pub fn around(&self) -> RunRef {
+        self.leaf.run().incarnation(self.incarnation)
+    }
+
+    /// The segment itself.
+    pub fn segment(&self) -> RunRef {
+        self.around().segment(self.leaf.node(), self.attempt)
+    }
+
     /// The attempt as which the segment reports to its leaf.
     pub fn reports_as(&self) -> u32 {
         self.attempt + 1

@@ -8,12 +8,17 @@ use async_trait::async_trait;
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::{Results, ScopeNo};
 use celeriac_engine::{Plan, Release, RunOutcome, Settled};
-use celeriac_primitives::{Completion, Json, NodeNo, Outcome, RunId, TaskId, TaskMessage, When};
+use celeriac_primitives::{
+    Completion, Incarnation, Json, NodeNo, Outcome, RunId, RunRef, TaskId, TaskMessage, When,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{BackendError, EventId, Grown, Lane, Origin};
 
 /// Keeps runs.
+///
+/// A run that was forgotten, and whose id another run has now, is as unknown as one that never was: nothing that was
+/// sent, stored or kept for it counts for the other.
 #[async_trait]
 pub trait Store {
     /// Stores a whole run, and queues its first leaves or announces it to the coordinators, in one step. When this
@@ -23,11 +28,14 @@ pub trait Store {
     /// [`Conflict`](crate::ErrorKind::Conflict) when the id is taken by another canvas; nothing is changed then.
     async fn submit(&self, run: NewRun) -> Result<Submitted, BackendError>;
 
+    /// The run that has this id now, and its plan; `None` when there is none.
+    async fn find(&self, id: RunId) -> Result<Option<(RunRef, Arc<Plan>)>, BackendError>;
+
     /// The plan of a run; `None` when there is no such run. Backends keep the plans of runs that were asked for lately.
-    async fn plan(&self, run: RunId) -> Result<Option<Arc<Plan>>, BackendError>;
+    async fn plan(&self, run: RunRef) -> Result<Option<Arc<Plan>>, BackendError>;
 
     /// The plan of a run when it is at hand without asking anybody.
-    fn plan_at_hand(&self, run: RunId) -> Option<Arc<Plan>>;
+    fn plan_at_hand(&self, run: RunRef) -> Option<Arc<Plan>>;
 
     /// Applies what has happened to runs, each run in one atomic step (see [`celeriac_engine::advance`]). One answer
     /// for each entry, in order: a run that cannot be settled holds up no other.
@@ -37,30 +45,36 @@ pub trait Store {
     async fn settle(&self, batch: &[Advance]) -> Result<Vec<Result<Advanced, BackendError>>, BackendError>;
 
     /// The leaves of a run that are released and not dispatched.
-    async fn outbox(&self, run: RunId) -> Result<Vec<Release>, BackendError>;
+    async fn outbox(&self, run: RunRef) -> Result<Vec<Release>, BackendError>;
 
     /// Runs whose outbox is not empty, at most `max`: what a sweep looks through after a crash. A backend may look at
     /// some of its runs only, at others the next time.
-    async fn owing(&self, max: usize) -> Result<Vec<RunId>, BackendError>;
+    async fn owing(&self, max: usize) -> Result<Vec<RunRef>, BackendError>;
 
-    /// What is needed to compose leaves: the outcomes of these nodes, also of attempts that ask for another, and, for scopes, who closed them and how.
-    async fn known(&self, run: RunId, nodes: &[NodeNo], scopes: &[ScopeNo]) -> Result<Known, BackendError>;
+    /// What is needed to compose leaves: the outcomes of these nodes, also of attempts that ask for another, and, for
+    /// scopes, who closed them and how. `None` when there is no such run.
+    async fn known(
+        &self,
+        run: RunRef,
+        nodes: &[NodeNo],
+        scopes: &[ScopeNo],
+    ) -> Result<Option<Known>, BackendError>;
 
     /// Queues leaves, or sets their timers, and notes that they are dispatched, in one step; a leaf that is not in the outbox (any more) is
     /// left out. Returns how many were queued.
-    async fn dispatch(&self, run: RunId, leaves: &[Dispatch]) -> Result<usize, BackendError>;
+    async fn dispatch(&self, run: RunRef, leaves: &[Dispatch]) -> Result<usize, BackendError>;
 
     /// Says that `holder`, a number that no other dispatcher has, is going to empty the outbox of a run slice by slice, and does so no longer
     /// than `lease` from now unless it says so again; `false` while another does. What a backend dispatches in one step needs no
     /// such word, and always agrees: it is there for those that queue a slice first and note it then, so that two do not
     /// queue all of it twice.
-    async fn claim_outbox(&self, run: RunId, holder: u64, lease: Duration) -> Result<bool, BackendError> {
+    async fn claim_outbox(&self, run: RunRef, holder: u64, lease: Duration) -> Result<bool, BackendError> {
         let _ = (run, holder, lease);
         Ok(true)
     }
 
     /// Says that `holder` does so no longer.
-    async fn free_outbox(&self, run: RunId, holder: u64) -> Result<(), BackendError> {
+    async fn free_outbox(&self, run: RunRef, holder: u64) -> Result<(), BackendError> {
         let _ = (run, holder);
         Ok(())
     }
@@ -69,19 +83,19 @@ pub trait Store {
     async fn note_progress(&self, reports: &[Progress]) -> Result<(), BackendError>;
 
     /// The last that was noted of these leaves.
-    async fn progress(&self, run: RunId, nodes: &[NodeNo]) -> Result<Vec<Progress>, BackendError>;
+    async fn progress(&self, run: RunRef, nodes: &[NodeNo]) -> Result<Vec<Progress>, BackendError>;
 
     /// What time it is by the clock that timers go by, in milliseconds since 1970.
     async fn now(&self) -> Result<u64, BackendError>;
 
-    /// How a run stands; `None` when there is no such run.
-    async fn status(&self, run: RunId) -> Result<Option<RunStatus>, BackendError>;
+    /// How the run stands that has this id now; `None` when there is none.
+    async fn status(&self, id: RunId) -> Result<Option<RunStatus>, BackendError>;
 
     /// Waits until a run has changed since the status with this version, but no longer than `timeout`, and returns
     /// its status.
     async fn changed(
         &self,
-        run: RunId,
+        run: RunRef,
         since: u64,
         timeout: Duration,
     ) -> Result<Option<RunStatus>, BackendError>;
@@ -90,43 +104,43 @@ pub trait Store {
     /// the outcomes of these nodes: all that a client needs for the run's value.
     async fn decided(
         &self,
-        run: RunId,
+        run: RunRef,
         nodes: &[NodeNo],
         timeout: Duration,
     ) -> Result<Option<(RunStatus, Known)>, BackendError>;
 
     /// How far each node of a run is, in the order of the plan; `None` when there is no such run.
-    async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError>;
+    async fn phases(&self, run: RunRef) -> Result<Option<Vec<Phase>>, BackendError>;
 
     /// Notes at the outermost run that one of its leaves is about to be replaced by this segment of so many nodes, so
     /// that the segment is forgotten with the run; unless the run would have more than `nodes_max` nodes in all.
     async fn grow(
         &self,
-        root: RunId,
+        root: RunRef,
         segment: RunId,
         nodes: usize,
         nodes_max: usize,
     ) -> Result<Grown, BackendError>;
 
     /// The segments that were noted at a run, in no particular order; some may not be stored yet.
-    async fn segments(&self, run: RunId) -> Result<Vec<RunId>, BackendError>;
+    async fn segments(&self, run: RunRef) -> Result<Vec<RunId>, BackendError>;
 
     /// What a segment stands for; `None` when the run is none, or unknown.
-    async fn origin(&self, run: RunId) -> Result<Option<Origin>, BackendError>;
+    async fn origin(&self, run: RunRef) -> Result<Option<Origin>, BackendError>;
 
     /// Runs by their ids, the newest first: at most `max`, and only those older than `before`, which pages on. Segments
     /// are not among them.
     async fn list(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunId>, BackendError>;
 
     /// Removes everything a run owns, its segments included. `false` when there was none.
-    async fn forget(&self, run: RunId) -> Result<bool, BackendError>;
+    async fn forget(&self, run: RunRef) -> Result<bool, BackendError>;
 }
 
 /// A run to be stored.
 #[derive(Clone, Debug)]
 pub struct NewRun {
-    /// Chosen by the client.
-    pub id: RunId,
+    /// Chosen by the client, the incarnation at random; of a segment it is that of the run it belongs to.
+    pub run: RunRef,
     /// What to run.
     pub plan: Arc<Plan>,
     /// Its first leaves, ready to be queued, none of them timed. A backend queues them in the step that stores the run, all or none; else,
@@ -141,8 +155,8 @@ pub struct NewRun {
 /// What has happened to one run.
 #[derive(Clone, Debug)]
 pub struct Advance {
-    /// The run.
-    pub run: RunId,
+    /// The run: what is reported to another that has, or had, its id changes nothing.
+    pub run: RunRef,
     /// Deliveries that have ended, in order.
     pub completions: Vec<Completion>,
     /// Leaves that these completions may release, ready to be queued and none of them timed, composed from the plan at hand: a backend that
@@ -171,8 +185,8 @@ pub enum Advanced {
 
 impl NewRun {
     /// A run without leaves that are ready, kept until it is forgotten.
-    pub fn new(id: RunId, plan: Arc<Plan>) -> Self {
-        Self { id, plan, starts: Vec::new(), retention: None, origin: None }
+    pub fn new(run: RunRef, plan: Arc<Plan>) -> Self {
+        Self { run, plan, starts: Vec::new(), retention: None, origin: None }
     }
 
     /// Whether the leaves that are ready are these, which the run starts with, each once and in any order. If not,
@@ -186,7 +200,7 @@ impl NewRun {
 
 impl Advance {
     /// Completions alone.
-    pub fn new(run: RunId, completions: Vec<Completion>) -> Self {
+    pub fn new(run: RunRef, completions: Vec<Completion>) -> Self {
         Self { run, completions, prepared: Vec::new(), events: Vec::new() }
     }
 }
@@ -206,8 +220,8 @@ impl Advanced {
 pub enum Submitted {
     /// A new run.
     Accepted,
-    /// The same run was there already.
-    Existing,
+    /// The same run was there already: this one.
+    Existing(RunRef),
 }
 
 /// A leaf to be queued.
@@ -251,11 +265,16 @@ pub struct Progress {
     pub state: String,
     /// What describes it.
     pub meta: Json,
+    /// Which of the runs that ever had the id in `task_id`.
+    #[serde(default)]
+    pub incarnation: Incarnation,
 }
 
 /// How a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunStatus {
+    /// Which of the runs that ever had the id.
+    pub incarnation: Incarnation,
     /// Decided, and how.
     pub outcome: RunOutcome,
     /// Leaves that are released and have not ended.

@@ -358,9 +358,9 @@ fn nothing_of_a_forgotten_run_begins(
 ) {
     let mut at: BTreeMap<RunId, &Forgotten> = BTreeMap::new();
     for run in forgotten {
-        at.entry(run.id).or_insert(run);
+        at.entry(run.run.id).or_insert(run);
         if run.came_back && fsync == Fsync::Always {
-            report.wrong.push(format!("I1: run {} was forgotten, and came back", run.id));
+            report.wrong.push(format!("I1: run {} was forgotten, and came back", run.run));
         }
     }
     report.forgotten = at.len();
@@ -368,7 +368,8 @@ fn nothing_of_a_forgotten_run_begins(
     let roots: BTreeMap<RunId, RunId> = ledger
         .forgotten
         .iter()
-        .flat_map(|(_, task, _)| (1..=3).map(|attempt| (RunId::segment(*task, attempt), task.run())))
+        .filter_map(|(_, task, _)| Some((at.get(&task.run())?.run, task.node())))
+        .flat_map(|(run, node)| (1..=3).map(move |attempt| (run.segment(node, attempt).id, run.id)))
         .collect();
     for (process, task, us) in &ledger.forgotten {
         let run = task.run();
@@ -378,7 +379,7 @@ fn nothing_of_a_forgotten_run_begins(
         let was_in_hand = Duration::from_micros(late_us) <= IN_HAND
             || excuses.stood_still(&ledger.processes[*process], run.at_us, *us);
         if !was_in_hand && !run.came_back {
-            report.wrong.push(format!("a leaf of run {} began {late_us} µs after it was forgotten", run.id));
+            report.wrong.push(format!("a leaf of run {} began {late_us} µs after it was forgotten", run.run));
         }
     }
 }
@@ -466,7 +467,12 @@ fn i8_every_run_has_ended(runs: &[Run], report: &mut Report) {
 /// dead until they were idle for an hour.
 async fn i9_nothing_is_left_of_forgotten_runs(app: &App, runs: &[Run], server: &Server, report: &mut Report) {
     for run in runs {
-        if let Err(error) = app.backend().forget(run.id).await {
+        let forgotten = match app.run::<Json>(run.id).await {
+            Ok(Some(handle)) => handle.forget().await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = forgotten {
             report.wrong.push(at(run, &format!("I9: {error}")));
         }
     }

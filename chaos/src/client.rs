@@ -8,7 +8,7 @@ use std::time::Duration;
 use celeriac::App;
 use celeriac::backends::{BackendError, ErrorKind};
 use celeriac::engine::Plan;
-use celeriac::primitives::{Json, RunId};
+use celeriac::primitives::{Incarnation, Json, RunId, RunRef};
 use celeriac::redis::RedisBackend;
 use celeriac_conformance::random::Rng;
 
@@ -51,7 +51,7 @@ pub(crate) struct Client {
 /// A run that was forgotten, and its key used again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Forgotten {
-    pub(crate) id: RunId,
+    pub(crate) run: RunRef,
     /// When that was confirmed.
     pub(crate) at_us: u64,
     /// Whether it was there again: Redis had lost that it was forgotten.
@@ -106,10 +106,17 @@ impl Client {
     }
 
     async fn forget(&self, app: &App, run: &Run) -> bool {
+        let mut stored = None;
         while !self.give_up.load(Ordering::Relaxed) {
-            match app.backend().forget(run.id).await {
-                Ok(_) => {
-                    let forgotten = Forgotten { id: run.id, at_us: now_us(), came_back: false };
+            let forgotten = async {
+                let found = app.backend().find(run.id).await?.map(|(run, _)| run);
+                let none = || run.id.incarnation(Incarnation::default());
+                let known = *stored.get_or_insert(found.unwrap_or_else(none));
+                app.backend().forget(known).await.map(|_| known)
+            };
+            match forgotten.await {
+                Ok(known) => {
+                    let forgotten = Forgotten { run: known, at_us: now_us(), came_back: false };
                     self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).push(forgotten);
                     return true;
                 }
@@ -126,7 +133,7 @@ impl Client {
     /// Notes that a run is there that was forgotten; `false` when none was.
     fn came_back(&self, id: RunId) -> bool {
         let mut all = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = all.iter_mut().rev().find(|forgotten| forgotten.id == id);
+        let last = all.iter_mut().rev().find(|forgotten| forgotten.run.id == id);
         last.map(|forgotten| forgotten.came_back = true).is_some()
     }
 

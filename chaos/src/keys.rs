@@ -44,7 +44,7 @@ pub(crate) fn dump(connection: &mut Connection, run: RunId) -> RedisResult<Optio
 
 impl Dump {
     fn read(hash: &BTreeMap<Vec<u8>, Vec<u8>>, states: Vec<u8>) -> Option<Self> {
-        let meta = hash.get(&b"m"[..]).filter(|meta| meta.len() == 65 && meta[0] == 1)?;
+        let meta = hash.get(&b"m"[..]).filter(|meta| meta.len() == 73 && meta[0] == 2)?;
         let number = |place: usize| {
             u32::from_be_bytes(meta[1 + 4 * place..5 + 4 * place].try_into().expect("four bytes"))
         };

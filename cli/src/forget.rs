@@ -15,7 +15,7 @@ pub(crate) async fn forget(
 ) -> Result<Exit, Stop> {
     let app = backend::shared(app, global).await?;
     let run = find::run(&app, &args.id).await?;
-    if let Some(origin) = app.backend().origin(run.id()).await? {
+    if let Some(origin) = app.backend().origin(run.run()).await? {
         // Its leaf would wait for ever.
         let message = format!("{} runs in the place of a leaf of {}; forget that run", run.id(), origin.root);
         return Err(Stop::new(Exit::Conflict, message));

@@ -15,7 +15,7 @@ use celeriac_backends::{
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::ScopeNo;
 use celeriac_engine::{Plan, Release};
-use celeriac_primitives::{Completion, NodeNo, RunId, TaskMessage};
+use celeriac_primitives::{Completion, NodeNo, RunId, RunRef, TaskMessage};
 use tokio::time::Instant;
 
 /// Passes everything on.
@@ -106,31 +106,32 @@ macro_rules! watched {
 }
 
 watched!(Store {
-    fn plan_at_hand(&self, run: RunId) -> Option<Arc<Plan>> {
+    fn plan_at_hand(&self, run: RunRef) -> Option<Arc<Plan>> {
         self.backend.plan_at_hand(run)
     }
 } and {
     submit(run: NewRun) -> Submitted;
-    plan(run: RunId) -> Option<Arc<Plan>>;
+    find(id: RunId) -> Option<(RunRef, Arc<Plan>)>;
+    plan(run: RunRef) -> Option<Arc<Plan>>;
     settle(batch: &[Advance]) -> Vec<Result<Advanced, BackendError>>;
-    outbox(run: RunId) -> Vec<Release>;
-    owing(max: usize) -> Vec<RunId>;
-    known(run: RunId, nodes: &[NodeNo], scopes: &[ScopeNo]) -> Known;
-    dispatch(run: RunId, leaves: &[Dispatch]) -> usize;
-    claim_outbox(run: RunId, holder: u64, lease: Duration) -> bool;
-    free_outbox(run: RunId, holder: u64) -> ();
+    outbox(run: RunRef) -> Vec<Release>;
+    owing(max: usize) -> Vec<RunRef>;
+    known(run: RunRef, nodes: &[NodeNo], scopes: &[ScopeNo]) -> Option<Known>;
+    dispatch(run: RunRef, leaves: &[Dispatch]) -> usize;
+    claim_outbox(run: RunRef, holder: u64, lease: Duration) -> bool;
+    free_outbox(run: RunRef, holder: u64) -> ();
     note_progress(reports: &[Progress]) -> ();
-    progress(run: RunId, nodes: &[NodeNo]) -> Vec<Progress>;
+    progress(run: RunRef, nodes: &[NodeNo]) -> Vec<Progress>;
     now() -> u64;
-    status(run: RunId) -> Option<RunStatus>;
-    changed(run: RunId, since: u64, timeout: Duration) -> Option<RunStatus>;
-    decided(run: RunId, nodes: &[NodeNo], timeout: Duration) -> Option<(RunStatus, Known)>;
-    phases(run: RunId) -> Option<Vec<Phase>>;
+    status(id: RunId) -> Option<RunStatus>;
+    changed(run: RunRef, since: u64, timeout: Duration) -> Option<RunStatus>;
+    decided(run: RunRef, nodes: &[NodeNo], timeout: Duration) -> Option<(RunStatus, Known)>;
+    phases(run: RunRef) -> Option<Vec<Phase>>;
     list(before: Option<RunId>, max: usize) -> Vec<RunId>;
-    grow(root: RunId, segment: RunId, nodes: usize, nodes_max: usize) -> Grown;
-    segments(run: RunId) -> Vec<RunId>;
-    origin(run: RunId) -> Option<Origin>;
-    forget(run: RunId) -> bool;
+    grow(root: RunRef, segment: RunId, nodes: usize, nodes_max: usize) -> Grown;
+    segments(run: RunRef) -> Vec<RunId>;
+    origin(run: RunRef) -> Option<Origin>;
+    forget(run: RunRef) -> bool;
 });
 
 watched!(Events {} and {

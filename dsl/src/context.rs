@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use celeriac_primitives::{
-    Addition, Canvas, Json, LeafOptions, NodeNo, NotAMember, Outcome, Own, RunId, TaskError, TaskId,
-    TaskMessage,
+    Addition, Canvas, Incarnation, Json, LeafOptions, NodeNo, NotAMember, Outcome, Own, RunId, RunRef,
+    TaskError, TaskId, TaskMessage,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,6 +25,7 @@ pub struct TaskContext(Arc<Attempt>);
 #[derive(Debug)]
 struct Attempt {
     task_id: TaskId,
+    incarnation: Incarnation,
     attempt: u32,
     surroundings: Arc<Surroundings>,
     options: Option<Arc<LeafOptions>>,
@@ -58,7 +59,7 @@ pub struct Surroundings {
 /// Where a running task's own reports go. Workers are it.
 pub trait Reporter: std::fmt::Debug + Send + Sync {
     /// Takes how far an attempt is: a state, and anything that describes it. Of several at hand the last counts.
-    fn progress(&self, task_id: TaskId, attempt: u32, state: &str, meta: Json);
+    fn progress(&self, run: RunRef, node: NodeNo, attempt: u32, state: &str, meta: Json);
 }
 
 impl TaskContext {
@@ -70,7 +71,8 @@ impl TaskContext {
         states: impl Into<Arc<States>>,
     ) -> Self {
         let surroundings = Surroundings { cancellation, states: states.into(), reporter: None };
-        Self::of(Arc::new(surroundings), (task_id, attempt, true), None, None)
+        let leaf = (task_id, Incarnation::default(), attempt, true);
+        Self::of(Arc::new(surroundings), leaf, None, None)
     }
 
     /// The context in the surroundings of a worker, with the options of its leaf, and, when it has limits of its own, with
@@ -81,18 +83,19 @@ impl TaskContext {
         options: Option<Arc<LeafOptions>>,
         cancellation: Option<CancellationToken>,
     ) -> Self {
-        let TaskMessage { task_id, attempt, member, .. } = *message;
-        Self::of(surroundings, (task_id, attempt, member), options, cancellation)
+        let TaskMessage { task_id, incarnation, attempt, member, .. } = *message;
+        Self::of(surroundings, (task_id, incarnation, attempt, member), options, cancellation)
     }
 
     fn of(
         surroundings: Arc<Surroundings>,
-        (task_id, attempt, member): (TaskId, u32, bool),
+        (task_id, incarnation, attempt, member): (TaskId, Incarnation, u32, bool),
         options: Option<Arc<LeafOptions>>,
         cancellation: Option<CancellationToken>,
     ) -> Self {
         Self(Arc::new(Attempt {
             task_id,
+            incarnation,
             attempt,
             surroundings,
             options,
@@ -167,7 +170,8 @@ impl TaskContext {
             Json::new(meta).map_err(|error| TaskError::new("EncodeError", format!("the meta is {error}")))?;
         self.heartbeat();
         if let Some(reporter) = &self.0.surroundings.reporter {
-            reporter.progress(self.0.task_id, self.0.attempt, state, meta);
+            let run = self.run_id().incarnation(self.0.incarnation);
+            reporter.progress(run, self.node(), self.0.attempt, state, meta);
         }
         Ok(())
     }

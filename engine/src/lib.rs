@@ -6,16 +6,16 @@
 //!
 //! ```
 //! use celeriac_engine::{Plan, RunState};
-//! use celeriac_primitives::{Canvas, Completion, Json, Outcome, RunId, Signature};
+//! use celeriac_primitives::{Canvas, Completion, Incarnation, Json, Outcome, RunId, Signature};
 //!
 //! let canvas = Canvas::from(Signature::new("add")?.arg(4)?.arg(4)?).then(Signature::new("mul")?.arg(8)?);
 //! let plan = Plan::compile(&canvas)?;
 //! let (mut state, first) = RunState::start(&plan);
 //! let add = first[0].node;
 //!
-//! let run = RunId::from_parts(0, 0);
+//! let run = RunId::from_parts(0, 0).incarnation(Incarnation::new(1));
 //! let outcome = Outcome::Success(Json::new(&8)?);
-//! let settled = state.settle(&plan, [Completion { task_id: run.task(add), attempt: 1, outcome }]);
+//! let settled = state.settle(&plan, [Completion { task_id: run.task(add), attempt: 1, outcome, incarnation: run.incarnation }]);
 //! let message = plan.message(run, settled.released[0], &state).unwrap();
 //! assert_eq!((message.task.as_str(), message.args.as_str()), ("mul", "[8,8]"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

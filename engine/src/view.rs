@@ -65,7 +65,7 @@ pub fn standings(plan: &Plan, phases: &[Phase], ended: bool) -> Vec<Standing> {
 
 #[cfg(test)]
 mod tests {
-    use celeriac_primitives::{Canvas, Completion, Json, Outcome, RunId, Signature, TaskError};
+    use celeriac_primitives::{Canvas, Completion, Incarnation, Json, Outcome, RunId, Signature, TaskError};
 
     use super::*;
     use crate::RunState;
@@ -81,7 +81,10 @@ mod tests {
         let ok = Outcome::Success(Json::null());
         let bad = Outcome::Failed(TaskError::new("E", "boom"));
         let mut settle = |task_id, outcome| {
-            state.settle(&plan, [Completion { task_id, attempt: 1, outcome }]);
+            state.settle(
+                &plan,
+                [Completion { task_id, attempt: 1, outcome, incarnation: Incarnation::default() }],
+            );
             standings(&plan, &state.phases().collect::<Vec<_>>(), state.ended())
         };
         let [waits, open] = [Standing::Waiting, Standing::Open];
@@ -97,7 +100,10 @@ mod tests {
             let (mut state, first) = RunState::start(&plan);
             let task_id = RunId::from_parts(0, 0).task(first[fails].node);
             let outcome = Outcome::Failed(TaskError::new("E", "boom"));
-            state.settle(&plan, [Completion { task_id, attempt: 1, outcome }]);
+            state.settle(
+                &plan,
+                [Completion { task_id, attempt: 1, outcome, incarnation: Incarnation::default() }],
+            );
             assert_eq!(
                 standings(&plan, &state.phases().collect::<Vec<_>>(), state.ended()),
                 expect,

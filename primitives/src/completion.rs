@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Addition, Entry, Item, Json, Members, TaskId, TaskName, TaskState, When};
+use crate::{Addition, Entry, Incarnation, Item, Json, Members, RunRef, TaskId, TaskName, TaskState, When};
 
 /// A report on one delivery: this attempt at this leaf ended thus.
 ///
@@ -17,6 +17,16 @@ pub struct Completion {
     pub attempt: u32,
     /// How it ended.
     pub outcome: Outcome,
+    /// Which of the runs that ever had the id in `task_id`.
+    #[serde(default)]
+    pub incarnation: Incarnation,
+}
+
+impl Completion {
+    /// The run this is a report to.
+    pub fn run(&self) -> RunRef {
+        self.task_id.run().incarnation(self.incarnation)
+    }
 }
 
 /// How an attempt ended. All but [`Outcome::Retry`], [`Outcome::Replace`] and [`Outcome::Add`] end the leaf.

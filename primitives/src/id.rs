@@ -14,8 +14,11 @@
 //!
 //! Its first byte is zero, as in no time since 2004: such runs sort before all others.
 //!
-//! What runs in the place of a leaf is a run, too, a *segment*: its id is a UUIDv5 that depends on the leaf and the attempt
-//! alone, so whoever expands the leaf a second time comes to the same run.
+//! What runs in the place of a leaf is a run, too, a *segment*: its id is a UUIDv5 that depends on the leaf, the attempt and
+//! the incarnation alone, so whoever expands the leaf a second time comes to the same run.
+//!
+//! An id may be used again when its run was forgotten, and then it is another run's. What tells the two apart is the
+//! *incarnation*, by which all that is sent, stored or kept for one of them is known: see [`RunRef`].
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -69,6 +72,21 @@ impl fmt::Display for NodeNo {
 #[serde(try_from = "Uuid", into = "Uuid")]
 pub struct RunId(Uuid);
 
+/// Which of the runs that ever had an id: a number by chance, chosen by whoever submits the run. What runs in the place
+/// of leaves has that of the run it belongs to. 0 stands for none: it was not said.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Incarnation(u64);
+
+/// One run: its id, and which of the runs that ever had the id it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RunRef {
+    /// The id.
+    pub id: RunId,
+    /// Which of its runs.
+    pub incarnation: Incarnation,
+}
+
 /// The id of one node of one run, as Celery's tools see it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "Uuid", into = "Uuid")]
@@ -117,13 +135,6 @@ impl RunId {
         Self(Uuid::from_u128((hash << 8 >> 8) & !NODE_BITS & !VERSION | (0x8 << 76)))
     }
 
-    /// The id of what runs in the place of a leaf that was replaced in this attempt.
-    pub fn segment(leaf: TaskId, attempt: u32) -> Self {
-        let mut name = leaf.0.as_bytes().to_vec();
-        name.extend_from_slice(&attempt.to_be_bytes());
-        Self(Uuid::from_u128(Uuid::new_v5(&SEGMENTS, &name).as_u128() & !NODE_BITS))
-    }
-
     /// Whether it may be the id of a segment. What somebody submits under a UUIDv5 of their own looks the same.
     pub fn is_segment(self) -> bool {
         self.0.get_version_num() == 5
@@ -145,6 +156,58 @@ impl RunId {
     /// The id as a UUID.
     pub fn uuid(self) -> Uuid {
         self.0
+    }
+
+    /// The run of this id and incarnation.
+    pub fn incarnation(self, incarnation: Incarnation) -> RunRef {
+        RunRef { id: self, incarnation }
+    }
+}
+
+impl Incarnation {
+    /// The incarnation with this number.
+    pub fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl RunRef {
+    /// The task id of one of the run's nodes.
+    pub fn task(self, node: NodeNo) -> TaskId {
+        self.id.task(node)
+    }
+
+    /// What runs in the place of a leaf of this run that was replaced in this attempt.
+    pub fn segment(self, node: NodeNo, attempt: u32) -> Self {
+        let mut name = self.task(node).0.as_bytes().to_vec();
+        name.extend_from_slice(&attempt.to_be_bytes());
+        name.extend_from_slice(&self.incarnation.0.to_be_bytes());
+        let id = RunId(Uuid::from_u128(Uuid::new_v5(&SEGMENTS, &name).as_u128() & !NODE_BITS));
+        Self { id, ..self }
+    }
+}
+
+impl fmt::Debug for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for RunRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}~{:?}", self.id, self.incarnation)
+    }
+}
+
+/// The id alone: that is what people know a run by.
+impl fmt::Display for RunRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.id.fmt(f)
     }
 }
 
@@ -272,13 +335,22 @@ mod tests {
 
     #[test]
     fn a_segment_has_an_id_of_its_own_for_each_leaf_and_attempt() {
-        let leaf = |number| RunId::from_parts(1, 2).task(NodeNo::new(number).unwrap());
-        let segment = RunId::segment(leaf(1), 1);
-        assert_eq!(segment, RunId::segment(leaf(1), 1));
-        assert_eq!(segment.to_string().parse(), Ok(segment));
-        assert!(segment.is_segment() && !leaf(1).run().is_segment() && !RunId::from_key("k").is_segment());
-        let others = [RunId::segment(leaf(2), 1), RunId::segment(leaf(1), 2)];
-        assert!(!others.contains(&segment));
+        let run = RunId::from_parts(1, 2).incarnation(Incarnation::new(3));
+        let segment = |number, attempt| run.segment(NodeNo::new(number).unwrap(), attempt).id;
+        assert_eq!(segment(1, 1), segment(1, 1));
+        assert_eq!(segment(1, 1).to_string().parse(), Ok(segment(1, 1)));
+        assert!(segment(1, 1).is_segment() && !run.id.is_segment() && !RunId::from_key("k").is_segment());
+        assert!(![segment(2, 1), segment(1, 2)].contains(&segment(1, 1)));
+    }
+
+    #[test]
+    fn runs_of_one_id_are_told_apart_and_have_the_same_task_ids() {
+        let id = RunId::from_key("order-4711");
+        let [one, two] = [1, 2].map(|number| id.incarnation(Incarnation::new(number)));
+        let node = NodeNo::from_index(0);
+        assert!(one != two && one.task(node) == two.task(node) && one.to_string() == id.to_string());
+        assert_eq!(one.segment(node, 1).incarnation, one.incarnation);
+        assert_ne!(one.segment(node, 1).id, two.segment(node, 1).id);
     }
 
     #[test]

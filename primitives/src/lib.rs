@@ -41,7 +41,7 @@ mod wire;
 pub use canvas::{Canvas, Chain, Chord, Chunks, Group, Map, MapKind};
 pub use celery::CeleryError;
 pub use completion::{Completion, Failure, Outcome, Retry, TaskError};
-pub use id::{IdError, NodeNo, RunId, TaskId};
+pub use id::{IdError, Incarnation, NodeNo, RunId, RunRef, TaskId};
 pub use json::{Json, JsonError};
 pub use leaf_options::{Compression, LeafOptions, RetryPolicy, When};
 pub use limits::{LimitError, Limits};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Json, LeafOptions, NodeNo, Outcome, TaskId, TaskName};
+use crate::{Completion, Incarnation, Json, LeafOptions, NodeNo, Outcome, RunRef, TaskId, TaskName};
 
 /// One attempt at one leaf, ready to run: name and arguments, and nothing of the graph.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub struct TaskMessage {
     /// Whether its value is an item of a list, so that the task may add others.
     #[serde(default)]
     pub member: bool,
+    /// Which of the runs that ever had the id in `task_id`.
+    #[serde(default)]
+    pub incarnation: Incarnation,
 }
 
 /// A piece of a value's JSON text.
@@ -92,7 +95,19 @@ impl TaskMessage {
             replaced: false,
             unknown_since_ms: None,
             member: false,
+            incarnation: Incarnation::default(),
         }
+    }
+
+    /// The run this is a leaf of.
+    pub fn run(&self) -> RunRef {
+        self.task_id.run().incarnation(self.incarnation)
+    }
+
+    /// A report that this attempt ended thus.
+    pub fn completion(&self, outcome: Outcome) -> Completion {
+        let Self { task_id, attempt, incarnation, .. } = *self;
+        Completion { task_id, attempt, outcome, incarnation }
     }
 
     /// The leaves whose results the worker has to fetch, each once.

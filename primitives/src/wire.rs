@@ -118,7 +118,7 @@ mod tests {
             Outcome::Add(Box::new(Addition { own: Own::Canvas(value()), added: vec![] })),
             Outcome::Members(Box::new(Members { value: value(), added })),
         ] {
-            let completion = Completion { task_id: message.task_id, attempt: 2, outcome };
+            let completion = Completion { attempt: 2, ..message.completion(outcome) };
             assert_eq!(Completion::decode(&completion.encode()).unwrap(), completion);
         }
     }

@@ -15,7 +15,7 @@ use celeriac::engine::plan::ScopeNo;
 use celeriac::engine::{Plan, Release};
 use celeriac::memory::Memory;
 use celeriac::prelude::*;
-use celeriac::primitives::{Completion, NodeNo, RunId, TaskMessage};
+use celeriac::primitives::{Completion, NodeNo, RunId, RunRef, TaskMessage};
 
 /// What happens at the call that is meant.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,34 +66,42 @@ impl Store for Flaky {
     async fn submit(&self, run: NewRun) -> Result<Submitted, BackendError> {
         self.inner.submit(run).await
     }
-    async fn plan(&self, run: RunId) -> Result<Option<Arc<Plan>>, BackendError> {
-        if self.corrupt == Some(run) {
+    async fn find(&self, id: RunId) -> Result<Option<(RunRef, Arc<Plan>)>, BackendError> {
+        self.call(self.inner.find(id)).await
+    }
+    async fn plan(&self, run: RunRef) -> Result<Option<Arc<Plan>>, BackendError> {
+        if self.corrupt == Some(run.id) {
             return Err(BackendError::new(ErrorKind::Corrupt, "plan"));
         }
         self.call(self.inner.plan(run)).await
     }
-    fn plan_at_hand(&self, run: RunId) -> Option<Arc<Plan>> {
-        self.inner.plan_at_hand(run).filter(|_| self.corrupt != Some(run))
+    fn plan_at_hand(&self, run: RunRef) -> Option<Arc<Plan>> {
+        self.inner.plan_at_hand(run).filter(|_| self.corrupt != Some(run.id))
     }
     async fn settle(&self, batch: &[Advance]) -> Result<Vec<Result<Advanced, BackendError>>, BackendError> {
         self.call(self.inner.settle(batch)).await
     }
-    async fn outbox(&self, run: RunId) -> Result<Vec<Release>, BackendError> {
+    async fn outbox(&self, run: RunRef) -> Result<Vec<Release>, BackendError> {
         self.call(self.inner.outbox(run)).await
     }
-    async fn owing(&self, max: usize) -> Result<Vec<RunId>, BackendError> {
+    async fn owing(&self, max: usize) -> Result<Vec<RunRef>, BackendError> {
         self.inner.owing(max).await
     }
-    async fn known(&self, run: RunId, nodes: &[NodeNo], scopes: &[ScopeNo]) -> Result<Known, BackendError> {
+    async fn known(
+        &self,
+        run: RunRef,
+        nodes: &[NodeNo],
+        scopes: &[ScopeNo],
+    ) -> Result<Option<Known>, BackendError> {
         self.call(self.inner.known(run, nodes, scopes)).await
     }
-    async fn dispatch(&self, run: RunId, leaves: &[Dispatch]) -> Result<usize, BackendError> {
+    async fn dispatch(&self, run: RunRef, leaves: &[Dispatch]) -> Result<usize, BackendError> {
         self.call(self.inner.dispatch(run, leaves)).await
     }
     async fn note_progress(&self, reports: &[Progress]) -> Result<(), BackendError> {
         self.inner.note_progress(reports).await
     }
-    async fn progress(&self, run: RunId, nodes: &[NodeNo]) -> Result<Vec<Progress>, BackendError> {
+    async fn progress(&self, run: RunRef, nodes: &[NodeNo]) -> Result<Vec<Progress>, BackendError> {
         self.inner.progress(run, nodes).await
     }
     async fn now(&self) -> Result<u64, BackendError> {
@@ -101,17 +109,17 @@ impl Store for Flaky {
     }
     async fn grow(
         &self,
-        root: RunId,
+        root: RunRef,
         segment: RunId,
         nodes: usize,
         max: usize,
     ) -> Result<Grown, BackendError> {
         self.call(self.inner.grow(root, segment, nodes, max)).await
     }
-    async fn segments(&self, run: RunId) -> Result<Vec<RunId>, BackendError> {
+    async fn segments(&self, run: RunRef) -> Result<Vec<RunId>, BackendError> {
         self.inner.segments(run).await
     }
-    async fn origin(&self, run: RunId) -> Result<Option<Origin>, BackendError> {
+    async fn origin(&self, run: RunRef) -> Result<Option<Origin>, BackendError> {
         self.call(self.inner.origin(run)).await
     }
     async fn status(&self, run: RunId) -> Result<Option<RunStatus>, BackendError> {
@@ -119,7 +127,7 @@ impl Store for Flaky {
     }
     async fn changed(
         &self,
-        run: RunId,
+        run: RunRef,
         since: u64,
         time: Duration,
     ) -> Result<Option<RunStatus>, BackendError> {
@@ -127,19 +135,19 @@ impl Store for Flaky {
     }
     async fn decided(
         &self,
-        run: RunId,
+        run: RunRef,
         nodes: &[NodeNo],
         time: Duration,
     ) -> Result<Option<(RunStatus, Known)>, BackendError> {
         self.inner.decided(run, nodes, time).await
     }
-    async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError> {
+    async fn phases(&self, run: RunRef) -> Result<Option<Vec<Phase>>, BackendError> {
         self.inner.phases(run).await
     }
     async fn list(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunId>, BackendError> {
         self.inner.list(before, max).await
     }
-    async fn forget(&self, run: RunId) -> Result<bool, BackendError> {
+    async fn forget(&self, run: RunRef) -> Result<bool, BackendError> {
         self.inner.forget(run).await
     }
 }

@@ -2,7 +2,7 @@
 
 use celeriac::engine::Plan;
 use celeriac::prelude::*;
-use celeriac::primitives::{Completion, Json, Outcome, TaskMessage};
+use celeriac::primitives::{Json, Outcome};
 
 #[task(name = "sizes.one")]
 async fn one() -> i64 {
@@ -91,8 +91,7 @@ async fn taken(canvas: impl Into<Canvas>, task: &str) -> (usize, usize) {
                 "sizes.text" => Outcome::Success(Json::string(&"x".repeat(200_000))),
                 _ => Outcome::Success(Json::parse("1").unwrap()),
             };
-            let TaskMessage { task_id, attempt, .. } = *delivery.message;
-            (delivery.id.clone(), Completion { task_id, attempt, outcome })
+            (delivery.id.clone(), delivery.message.completion(outcome))
         });
         memory.finish(&done.collect::<Vec<_>>()).await.unwrap();
         if let Some(last) = taken.iter().find(|delivery| delivery.message.task.as_str() == task) {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backends::{
-    Advance, Advanced, Backend, DEFAULT_QUEUE, Delivery, Dispatch, Event, EventDelivery, Lane, LaneOrder,
-    NewRun, WorkerId,
+    Advance, Advanced, Backend, DEFAULT_QUEUE, Delivery, Dispatch, Event, EventDelivery, Known, Lane,
+    LaneOrder, NewRun, WorkerId,
 };
+use celeriac_engine::plan::ScopeNo;
 use celeriac_engine::{Plan, Release, RunOutcome, Settled};
 use celeriac_primitives::{
-    Canvas, Completion, Json, NodeNo, Outcome, RunId, Signature, TaskError, TaskMessage,
+    Canvas, Completion, Incarnation, Json, NodeNo, Outcome, RunId, RunRef, Signature, TaskError, TaskMessage,
 };
 
 use crate::Subject;
@@ -25,7 +26,7 @@ pub struct Bench<'s> {
     /// The backend and its clock.
     pub subject: &'s dyn Subject,
     /// The run.
-    pub run: RunId,
+    pub run: RunRef,
     /// Its plan.
     pub plan: Arc<Plan>,
 }
@@ -62,8 +63,8 @@ pub fn worker(name: &str) -> WorkerId {
 }
 
 /// The run that a number stands for in the cases.
-pub fn run_id(number: u64) -> RunId {
-    RunId::from_parts(1_700_000_000_000 + number, number)
+pub fn run_id(number: u64) -> RunRef {
+    RunId::from_parts(1_700_000_000_000 + number, number).incarnation(Incarnation::new(number))
 }
 
 impl<'s> Bench<'s> {
@@ -93,7 +94,8 @@ impl<'s> Bench<'s> {
 
     /// A completion of the leaf at this place.
     pub fn completion(&self, index: usize, outcome: Outcome) -> Completion {
-        Completion { task_id: self.run.task(NodeNo::from_index(index)), attempt: 1, outcome }
+        let (task_id, incarnation) = (self.run.task(NodeNo::from_index(index)), self.run.incarnation);
+        Completion { task_id, attempt: 1, outcome, incarnation }
     }
 
     /// A success of the leaf at this place.
@@ -107,10 +109,16 @@ impl<'s> Bench<'s> {
         settle_one(self.backend(), advance).await.settled().expect("the run is known")
     }
 
+    /// What is known of these: nothing before the run is submitted.
+    pub async fn known(&self, nodes: &[NodeNo], scopes: &[ScopeNo]) -> Known {
+        let known = self.backend().known(self.run, nodes, scopes).await.expect("reading works");
+        known.unwrap_or_default()
+    }
+
     /// Composes released leaves.
     pub async fn messages(&self, released: &[Release]) -> Vec<TaskMessage> {
         let (nodes, scopes) = self.plan.inputs(released);
-        let known = self.backend().known(self.run, &nodes, &scopes).await.expect("reading works");
+        let known = self.known(&nodes, &scopes).await;
         let message = |release: &Release| self.plan.message(self.run, *release, &known);
         released.iter().map(|release| message(release).expect("all inputs are known")).collect()
     }
@@ -156,14 +164,14 @@ impl<'s> Bench<'s> {
 
     /// How the run stands.
     pub async fn outcome(&self) -> RunOutcome {
-        self.backend().status(self.run).await.expect("reading works").expect("the run is known").outcome
+        self.backend().status(self.run.id).await.expect("reading works").expect("the run is known").outcome
     }
 
     /// The run's value.
     pub async fn value(&self) -> Option<Json> {
         let (nodes, scopes) = self.plan.known_for(self.plan.output());
-        let known = self.backend().known(self.run, &nodes, &scopes).await.expect("reading works");
-        self.plan.output_value(self.run, &known)
+        let known = self.known(&nodes, &scopes).await;
+        self.plan.output_value(self.run.id, &known)
     }
 
     /// Settles successes one after the other, dispatching what they release, until nothing is open; a leaf yields its
@@ -175,11 +183,7 @@ impl<'s> Bench<'s> {
             let messages = self.messages(&released).await;
             self.dispatch(&released).await;
             ran.extend(messages.iter().map(|m| (m.task_id.node().index(), m.args.to_string())));
-            let done = messages.into_iter().map(|message| Completion {
-                task_id: message.task_id,
-                attempt: message.attempt,
-                outcome: Outcome::Success(message.args),
-            });
+            let done = messages.into_iter().map(|m| m.completion(Outcome::Success(m.args.clone())));
             released = self.settle(done).await.released;
         }
         ran.sort();

@@ -12,7 +12,7 @@ use celeriac_backends::{
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::Results;
 use celeriac_engine::{Plan, Release, RunOutcome, RunState, Verdict};
-use celeriac_primitives::{Canvas, Completion, Json, NodeNo, Outcome, RunId, TaskId};
+use celeriac_primitives::{Canvas, Json, NodeNo, Outcome, RunRef, TaskId};
 use futures::future::join_all;
 
 use crate::bench::{run_id, sig};
@@ -106,7 +106,7 @@ impl Run {
 struct Wave<'b> {
     backend: &'b dyn Backend,
     rng: &'b mut Rng,
-    runs: BTreeMap<RunId, Run>,
+    runs: BTreeMap<RunRef, Run>,
     /// Events that were taken and not settled.
     pool: Vec<EventDelivery>,
     /// Every completion has a value of its own.
@@ -141,14 +141,13 @@ impl Wave<'_> {
         let mut done = Vec::new();
         for Delivery { id, message, deliveries } in taken {
             assert_eq!(deliveries, 1);
-            let (run, node) = (message.task_id.run(), message.task_id.node());
+            let (run, node) = (message.run(), message.task_id.node());
             let run = self.runs.get_mut(&run).expect("a run of this wave");
             run.called.entry(node).or_default().push(message.args.clone());
             for _ in 0..TIMES {
                 self.values += 1;
                 let outcome = Outcome::Success(Json::from_compact(self.values.to_string()));
-                let completion = Completion { task_id: message.task_id, attempt: message.attempt, outcome };
-                done.push((id.clone(), completion));
+                done.push((id.clone(), message.completion(outcome)));
             }
         }
         shuffle(self.rng, &mut done);
@@ -166,12 +165,12 @@ impl Wave<'_> {
         shuffle(self.rng, &mut self.pool);
         // The rest comes later, often long after the run has gone on.
         let later = self.rng.below(self.pool.len() as u32) as usize;
-        let (mut runs, mut submitted) = (BTreeMap::<RunId, Advance>::new(), Vec::<(RunId, EventId)>::new());
+        let (mut runs, mut submitted) = (BTreeMap::<RunRef, Advance>::new(), Vec::<(RunRef, EventId)>::new());
         for EventDelivery { id, event } in self.pool.drain(later..) {
             match event {
                 Event::Submitted(run) => submitted.push((run, id)),
                 Event::Completed(completion) => {
-                    let run = completion.task_id.run();
+                    let run = completion.run();
                     let advance = runs.entry(run).or_insert_with(|| Advance::new(run, Vec::new()));
                     advance.completions.push(completion);
                     advance.events.push(id);
@@ -187,7 +186,7 @@ impl Wave<'_> {
         }
         let answers = self.backend.settle(&batch).await.expect("settle works");
         let mut done: Vec<EventId> = submitted.iter().map(|(_, id)| *id).collect();
-        let mut owed: Vec<(RunId, Vec<Release>)> = Vec::new();
+        let mut owed: Vec<(RunRef, Vec<Release>)> = Vec::new();
         for (run, _) in submitted {
             owed.push((run, self.backend.outbox(run).await.expect("reading works")));
         }
@@ -214,17 +213,18 @@ impl Wave<'_> {
         any
     }
 
-    async fn dispatch(&self, id: RunId, released: &[Release]) {
+    async fn dispatch(&self, id: RunRef, released: &[Release]) {
         let run = &self.runs[&id];
         let (nodes, scopes) = run.plan.inputs(released);
         let known = self.backend.known(id, &nodes, &scopes).await.expect("reading works");
+        let known = known.expect("the run is known");
         let leaves = compose(&run.plan, id, released, &known);
         assert_eq!(leaves.len(), released.len(), "all inputs are known");
         self.backend.dispatch(id, &leaves).await.expect("dispatch works");
     }
 
     /// The body waits exactly until all of its header have ended, and nothing else does when what it needs is there.
-    async fn check_counters(&self, id: RunId) {
+    async fn check_counters(&self, id: RunRef) {
         let run = &self.runs[&id];
         let phases = self.backend.phases(id).await.expect("reading works").expect("the run is known");
         for (node, _) in run.plan.nodes() {
@@ -249,10 +249,11 @@ impl Wave<'_> {
             let nodes: Vec<NodeNo> = run.plan.nodes().map(|(node, _)| node).collect();
             self.check_counters(*id).await;
             assert_eq!(self.backend.outbox(*id).await.expect("reading works"), []);
-            let status = self.backend.status(*id).await.expect("reading works").expect("the run is known");
+            let status = self.backend.status(id.id).await.expect("reading works").expect("the run is known");
             let counts = (status.outcome, status.open, status.done as usize);
             assert_eq!(counts, (RunOutcome::Succeeded, 0, nodes.len()), "{id}");
             let known = self.backend.known(*id, &nodes, &[]).await.expect("reading works");
+            let known = known.expect("the run is known");
             for node in nodes {
                 let task: TaskId = id.task(node);
                 assert_eq!(known.outcomes[&node], Outcome::Success(run.first[&node].clone()), "{task}");
@@ -264,7 +265,7 @@ impl Wave<'_> {
     }
 }
 
-fn compose(plan: &Plan, run: RunId, released: &[Release], results: &impl Results) -> Vec<Dispatch> {
+fn compose(plan: &Plan, run: RunRef, released: &[Release], results: &impl Results) -> Vec<Dispatch> {
     let leaf = |release: &Release| {
         let message = Arc::new(plan.message(run, *release, results)?);
         Some(Dispatch {

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use celeriac_backends::{Backend, DEFAULT_QUEUE, Delivery, WorkerId};
 use celeriac_engine::text;
-use celeriac_primitives::{
-    Canvas, Completion, Json, Kwargs, Limits, Outcome, Signature, TaskId, TaskMessage, TaskName,
-};
+use celeriac_primitives::{Canvas, Json, Kwargs, Limits, Outcome, Signature, TaskId, TaskMessage, TaskName};
 use celeriac_runtime::{App, CoordinatorOptions, GetError};
 
 use crate::tasks;
@@ -138,7 +136,8 @@ async fn run(app: &App, canvas: &str, runs: Runs, reports: Reports) -> Result<Js
         Err(error) => panic!("there is no value: {error}"),
     };
     let backend = app.backend();
-    let segments = backend.segments(run.id()).await.expect("reading works");
+    let (stored, _) = backend.find(run.id()).await.expect("reading works").expect("the run is known");
+    let segments = backend.segments(stored).await.expect("reading works");
     run.forget().await.expect("forgetting works");
     for segment in segments {
         assert!(backend.status(segment).await.expect("reading works").is_none(), "forgotten with its run");
@@ -156,8 +155,7 @@ async fn work(backend: &Arc<dyn Backend>, called: &mut BTreeMap<TaskId, u32>, re
     let mut done = Vec::new();
     for Delivery { id, message, .. } in taken {
         *called.entry(message.task_id).or_default() += 1;
-        let report = |outcome| Completion { task_id: message.task_id, attempt: message.attempt, outcome };
-        done.extend(reports(&message).into_iter().map(|outcome| (id.clone(), report(outcome))));
+        done.extend(reports(&message).into_iter().map(|outcome| (id.clone(), message.completion(outcome))));
     }
     if !done.is_empty() {
         backend.finish(&done).await.expect("finish works");

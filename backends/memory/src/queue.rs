@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use celeriac_backends::{
     BackendError, Delivery, DeliveryId, Dispatch, Event, Lane, LaneOrder, Queue, Swept, WorkerId,
 };
-use celeriac_primitives::{Completion, Outcome, TaskId, TaskMessage, When};
+use celeriac_primitives::{Completion, Incarnation, Outcome, TaskId, TaskMessage, When};
 use tokio::time::Instant;
 
 use crate::{Memory, after, lock};
@@ -22,8 +22,11 @@ pub(crate) struct Leaves {
     /// Leaves whose time has not come, by when it comes.
     delayed: BTreeMap<(u64, u64), Delayed>,
     /// Attempts at leaves that have not begun and expire, by when they do.
-    expiring: BTreeSet<(u64, TaskId, u32)>,
+    expiring: BTreeSet<(u64, Attempt)>,
 }
+
+/// An attempt at a leaf: the leaf, the incarnation of its run, and the number of the attempt.
+type Attempt = (TaskId, Incarnation, u32);
 
 type Delayed = (Arc<str>, Lane, Arc<TaskMessage>);
 
@@ -62,17 +65,15 @@ impl Leaves {
     }
 
     /// Takes the timers that are due: queues leaves, and returns what has expired.
-    fn fire(&mut self, now_ms: u64) -> Vec<(TaskId, u32)> {
+    fn fire(&mut self, now_ms: u64) -> Vec<Attempt> {
         while let Some(first) = self.delayed.first_entry().filter(|first| first.key().0 <= now_ms) {
             let (queue, lane, message) = first.remove();
             self.push(&queue, lane, message);
         }
         let mut expired = Vec::new();
-        while let Some((_, task_id, attempt)) =
-            self.expiring.first().copied().filter(|first| first.0 <= now_ms)
-        {
+        while let Some((_, attempt)) = self.expiring.first().copied().filter(|first| first.0 <= now_ms) {
             self.expiring.pop_first();
-            expired.push((task_id, attempt));
+            expired.push(attempt);
         }
         expired
     }
@@ -141,6 +142,10 @@ impl Leaves {
     }
 }
 
+fn attempt(leaf: &TaskMessage) -> Attempt {
+    (leaf.task_id, leaf.incarnation, leaf.attempt)
+}
+
 impl Memory {
     /// Queues leaves and wakes workers; returns how many.
     pub(crate) fn enqueue(&self, dispatched: impl Iterator<Item = Dispatch>) -> usize {
@@ -149,7 +154,7 @@ impl Memory {
         for leaf in dispatched {
             queued += 1;
             if let Some(expires_ms) = leaf.expires_ms() {
-                leaves.expiring.insert((expires_ms, leaf.message.task_id, leaf.message.attempt));
+                leaves.expiring.insert((expires_ms, attempt(&leaf.message)));
             }
             let Dispatch { queue, lane, message, start, .. } = leaf;
             let due = start.and_then(|start| {
@@ -200,7 +205,7 @@ impl Queue for Memory {
         let Some(When::At(expires_ms)) = leaf.options.as_ref().and_then(|options| options.expires) else {
             return Ok(true);
         };
-        lock(&self.0.leaves).expiring.remove(&(expires_ms, leaf.task_id, leaf.attempt));
+        lock(&self.0.leaves).expiring.remove(&(expires_ms, attempt(leaf)));
         Ok(self.0.clock.now_ms() < expires_ms)
     }
 
@@ -209,7 +214,13 @@ impl Queue for Memory {
         let mut leaves = lock(&self.0.leaves);
         let waiting = leaves.next;
         let expired = leaves.fire(now_ms).into_iter();
-        let completion = |(task_id, attempt)| Completion { task_id, attempt, outcome: Outcome::Expired };
+        let outcome = Outcome::Expired;
+        let completion = |(task_id, incarnation, attempt)| Completion {
+            task_id,
+            attempt,
+            outcome: outcome.clone(),
+            incarnation,
+        };
         self.append(expired.map(|leaf| Event::Completed(completion(leaf))));
         let next = leaves.next_timer().map(|due| Duration::from_millis(due.saturating_sub(now_ms)));
         let has_come = leaves.next > waiting;
@@ -293,8 +304,7 @@ impl Queue for Memory {
             } else {
                 swept.lost += 1;
                 let outcome = Outcome::WorkerLost { deliveries: held.deliveries };
-                let TaskMessage { task_id, attempt, .. } = *held.message;
-                self.append([Event::Completed(Completion { task_id, attempt, outcome })]);
+                self.append([Event::Completed(held.message.completion(outcome))]);
             }
         }
         drop(leaves);

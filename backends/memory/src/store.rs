@@ -13,7 +13,7 @@ use celeriac_backends::{
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::{Results as _, ScopeNo};
 use celeriac_engine::{Plan, Release, RunOutcome, RunState};
-use celeriac_primitives::{NodeNo, RunId};
+use celeriac_primitives::{Incarnation, NodeNo, RunId, RunRef};
 use dashmap::Entry;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -26,6 +26,7 @@ const LOOK_AGAIN_MAX: Duration = Duration::from_secs(60);
 /// One run: its plan, its state, and a version that wakes those who wait for a change.
 #[derive(Debug)]
 pub(crate) struct Run {
+    incarnation: Incarnation,
     plan: Arc<Plan>,
     expected: u32,
     retention: Option<Duration>,
@@ -49,6 +50,7 @@ impl Run {
     fn status(&self) -> RunStatus {
         let state = lock(&self.state);
         RunStatus {
+            incarnation: self.incarnation,
             outcome: state.outcome(),
             open: state.open(),
             done: state.done(),
@@ -81,7 +83,7 @@ impl Memory {
             run.touch();
         }
         if open > 0 && state.ended() {
-            self.keep(advance.run, &run);
+            self.keep(advance.run.id, &run);
         }
         let acknowledged = !advance.events.is_empty() && settled.released.is_empty();
         if acknowledged {
@@ -109,7 +111,7 @@ impl Memory {
             let Some(Reverse((_, run))) = ended.pop() else { return forgotten };
             drop(ended);
             // The id may have been forgotten and taken again by a run that goes on, or that is kept for longer.
-            let Some(known) = self.run(run) else { continue };
+            let Some(known) = self.current(run) else { continue };
             if known.until.get().is_none_or(|until| *until > now) {
                 continue;
             }
@@ -120,15 +122,15 @@ impl Memory {
                 lock(&self.0.ended).push(Reverse((again, run)));
                 continue;
             }
-            forgotten += usize::from(self.forget_now(run));
+            forgotten += usize::from(self.forget_now(run.incarnation(known.incarnation)));
         }
     }
 
-    fn forget_now(&self, run: RunId) -> bool {
-        let forgotten = self.0.runs.remove(&run);
-        if let Some((_, run)) = &forgotten {
-            for segment in std::mem::take(&mut *lock(&run.segments)).ids {
-                self.forget_now(segment);
+    fn forget_now(&self, run: RunRef) -> bool {
+        let forgotten = self.0.runs.remove_if(&run.id, |_, known| known.incarnation == run.incarnation);
+        if let Some((_, known)) = &forgotten {
+            for segment in std::mem::take(&mut *lock(&known.segments)).ids {
+                self.forget_now(segment.incarnation(run.incarnation));
             }
         }
         // Whoever waits for a change looks again, and finds nothing.
@@ -139,32 +141,41 @@ impl Memory {
     /// What failed inside a segment is the end of its leaf; what goes on there all the same is not cut off.
     fn segments_have_ended(&self, run: &Run) -> bool {
         let segments = lock(&run.segments).ids.clone();
-        segments.into_iter().filter_map(|segment| self.run(segment)).all(|segment| segment.status().ended())
+        let known = segments.into_iter().filter_map(|id| self.run(id.incarnation(run.incarnation)));
+        known.into_iter().all(|segment| segment.status().ended())
     }
 
-    fn run(&self, run: RunId) -> Option<Arc<Run>> {
-        self.0.runs.get(&run).map(|run| run.value().clone())
+    fn run(&self, run: RunRef) -> Option<Arc<Run>> {
+        self.current(run.id).filter(|known| known.incarnation == run.incarnation)
+    }
+
+    /// The run that has this id now.
+    fn current(&self, id: RunId) -> Option<Arc<Run>> {
+        self.0.runs.get(&id).map(|run| run.value().clone())
     }
 }
 
 #[async_trait]
 impl Store for Memory {
     async fn submit(&self, run: NewRun) -> Result<Submitted, BackendError> {
-        match self.0.runs.entry(run.id) {
-            Entry::Occupied(known) if *known.get().plan == *run.plan => Ok(Submitted::Existing),
-            Entry::Occupied(_) => Err(BackendError::new(ErrorKind::Conflict, "submit").context(run.id)),
+        match self.0.runs.entry(run.run.id) {
+            Entry::Occupied(known) if *known.get().plan == *run.plan => {
+                Ok(Submitted::Existing(run.run.id.incarnation(known.get().incarnation)))
+            }
+            Entry::Occupied(_) => Err(BackendError::new(ErrorKind::Conflict, "submit").context(run.run)),
             Entry::Vacant(free) => {
                 let (mut state, released) = RunState::start(&run.plan);
                 let is_ready = run.starts_with(&released);
-                let NewRun { id, plan, starts, retention, origin } = run;
+                let NewRun { run: new, plan, starts, retention, origin } = run;
                 if !released.is_empty() && is_ready {
                     self.enqueue(starts.into_iter().filter(|leaf| state.dispatch(leaf.release)));
                 } else if !released.is_empty() {
-                    self.append([Event::Submitted(id)]);
+                    self.append([Event::Submitted(new)]);
                 }
                 let (expected, version, ended) = (plan.expected(), watch::Sender::new(1), state.ended());
                 let (until, state) = (OnceLock::new(), Mutex::new(state));
                 let run = Arc::new(Run {
+                    incarnation: new.incarnation,
                     plan,
                     expected,
                     retention,
@@ -176,7 +187,7 @@ impl Store for Memory {
                     segments: Mutex::default(),
                 });
                 if ended {
-                    self.keep(id, &run);
+                    self.keep(new.id, &run);
                 }
                 free.insert(run);
                 Ok(Submitted::Accepted)
@@ -184,11 +195,15 @@ impl Store for Memory {
         }
     }
 
-    async fn plan(&self, run: RunId) -> Result<Option<Arc<Plan>>, BackendError> {
+    async fn find(&self, id: RunId) -> Result<Option<(RunRef, Arc<Plan>)>, BackendError> {
+        Ok(self.current(id).map(|run| (id.incarnation(run.incarnation), run.plan.clone())))
+    }
+
+    async fn plan(&self, run: RunRef) -> Result<Option<Arc<Plan>>, BackendError> {
         Ok(self.plan_at_hand(run))
     }
 
-    fn plan_at_hand(&self, run: RunId) -> Option<Arc<Plan>> {
+    fn plan_at_hand(&self, run: RunRef) -> Option<Arc<Plan>> {
         self.run(run).map(|run| run.plan.clone())
     }
 
@@ -196,32 +211,36 @@ impl Store for Memory {
         Ok(batch.iter().map(|advance| Ok(self.settle_run(advance))).collect())
     }
 
-    async fn outbox(&self, run: RunId) -> Result<Vec<Release>, BackendError> {
+    async fn outbox(&self, run: RunRef) -> Result<Vec<Release>, BackendError> {
         Ok(self.run(run).map(|run| lock(&run.state).outbox().collect()).unwrap_or_default())
     }
 
-    async fn owing(&self, max: usize) -> Result<Vec<RunId>, BackendError> {
-        let owing = self.0.runs.iter().filter(|run| lock(&run.state).owed() > 0).map(|run| *run.key());
+    async fn owing(&self, max: usize) -> Result<Vec<RunRef>, BackendError> {
+        let owing = self.0.runs.iter().filter(|run| lock(&run.state).owed() > 0);
+        let owing = owing.map(|run| run.key().incarnation(run.incarnation));
         Ok(owing.take(max).collect())
     }
 
-    async fn known(&self, run: RunId, nodes: &[NodeNo], scopes: &[ScopeNo]) -> Result<Known, BackendError> {
-        let mut known = Known::default();
-        if let Some(run) = self.run(run) {
-            let state = lock(&run.state);
-            let outcome = |node: NodeNo| state.outcome_of(node).map(|outcome| (node, outcome.clone()));
-            known.outcomes.extend(nodes.iter().copied().filter_map(outcome));
-            for scope in scopes {
-                if let Some(node) = state.closed_by(*scope) {
-                    known.closed.insert(*scope, node);
-                    known.outcomes.extend(outcome(node));
-                }
+    async fn known(
+        &self,
+        run: RunRef,
+        nodes: &[NodeNo],
+        scopes: &[ScopeNo],
+    ) -> Result<Option<Known>, BackendError> {
+        let Some(run) = self.run(run) else { return Ok(None) };
+        let (state, mut known) = (lock(&run.state), Known::default());
+        let outcome = |node: NodeNo| state.outcome_of(node).map(|outcome| (node, outcome.clone()));
+        known.outcomes.extend(nodes.iter().copied().filter_map(outcome));
+        for scope in scopes {
+            if let Some(node) = state.closed_by(*scope) {
+                known.closed.insert(*scope, node);
+                known.outcomes.extend(outcome(node));
             }
         }
-        Ok(known)
+        Ok(Some(known))
     }
 
-    async fn dispatch(&self, run: RunId, leaves: &[Dispatch]) -> Result<usize, BackendError> {
+    async fn dispatch(&self, run: RunRef, leaves: &[Dispatch]) -> Result<usize, BackendError> {
         let Some(run) = self.run(run) else { return Ok(0) };
         let mut state = lock(&run.state);
         // Under the run's lock: what is marked is queued before anybody else can look.
@@ -230,7 +249,7 @@ impl Store for Memory {
 
     async fn note_progress(&self, reports: &[Progress]) -> Result<(), BackendError> {
         for report in reports {
-            if let Some(run) = self.run(report.task_id.run()) {
+            if let Some(run) = self.run(report.task_id.run().incarnation(report.incarnation)) {
                 lock(&run.progress).insert(report.task_id.node(), report.clone());
                 run.touch();
             }
@@ -238,7 +257,7 @@ impl Store for Memory {
         Ok(())
     }
 
-    async fn progress(&self, run: RunId, nodes: &[NodeNo]) -> Result<Vec<Progress>, BackendError> {
+    async fn progress(&self, run: RunRef, nodes: &[NodeNo]) -> Result<Vec<Progress>, BackendError> {
         let Some(run) = self.run(run) else { return Ok(Vec::new()) };
         let progress = lock(&run.progress);
         Ok(nodes.iter().filter_map(|node| progress.get(node).cloned()).collect())
@@ -248,13 +267,13 @@ impl Store for Memory {
         Ok(self.0.clock.now_ms())
     }
 
-    async fn status(&self, run: RunId) -> Result<Option<RunStatus>, BackendError> {
-        Ok(self.run(run).map(|run| run.status()))
+    async fn status(&self, id: RunId) -> Result<Option<RunStatus>, BackendError> {
+        Ok(self.current(id).map(|run| run.status()))
     }
 
     async fn changed(
         &self,
-        run: RunId,
+        run: RunRef,
         since: u64,
         timeout: Duration,
     ) -> Result<Option<RunStatus>, BackendError> {
@@ -267,7 +286,7 @@ impl Store for Memory {
 
     async fn decided(
         &self,
-        run: RunId,
+        run: RunRef,
         nodes: &[NodeNo],
         timeout: Duration,
     ) -> Result<Option<(RunStatus, Known)>, BackendError> {
@@ -282,16 +301,16 @@ impl Store for Memory {
         }
         let Some(status) = self.run(run).map(|run| run.status()) else { return Ok(None) };
         let outcomes = if status.outcome == RunOutcome::Succeeded { nodes } else { &[] };
-        Ok(Some((status, self.known(run, outcomes, &[]).await?)))
+        Ok(self.known(run, outcomes, &[]).await?.map(|known| (status, known)))
     }
 
-    async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError> {
+    async fn phases(&self, run: RunRef) -> Result<Option<Vec<Phase>>, BackendError> {
         Ok(self.run(run).map(|run| lock(&run.state).phases().collect()))
     }
 
     async fn grow(
         &self,
-        root: RunId,
+        root: RunRef,
         segment: RunId,
         nodes: usize,
         nodes_max: usize,
@@ -309,11 +328,11 @@ impl Store for Memory {
         Ok(Grown::Noted)
     }
 
-    async fn segments(&self, run: RunId) -> Result<Vec<RunId>, BackendError> {
+    async fn segments(&self, run: RunRef) -> Result<Vec<RunId>, BackendError> {
         Ok(self.run(run).map(|run| lock(&run.segments).ids.iter().copied().collect()).unwrap_or_default())
     }
 
-    async fn origin(&self, run: RunId) -> Result<Option<Origin>, BackendError> {
+    async fn origin(&self, run: RunRef) -> Result<Option<Origin>, BackendError> {
         Ok(self.run(run).and_then(|run| run.origin))
     }
 
@@ -328,7 +347,7 @@ impl Store for Memory {
         Ok(runs)
     }
 
-    async fn forget(&self, run: RunId) -> Result<bool, BackendError> {
+    async fn forget(&self, run: RunRef) -> Result<bool, BackendError> {
         Ok(self.forget_now(run))
     }
 }

@@ -8,13 +8,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{BackendError, Dispatch, ErrorKind, Lane, Store as _};
+use celeriac_backends::{BackendError, Dispatch, Lane};
 use celeriac_engine::Release;
-use celeriac_primitives::{RunId, When};
+use celeriac_primitives::{RunRef, When};
 use redis::Script;
 
 use crate::RedisBackend;
-use crate::meta::Digest;
+use crate::keys::write_incarnation;
 use crate::queue::write_message;
 use crate::scripts::{CLAIM, DISPATCH, ENQUEUE, SLICE};
 use crate::settle::place_of;
@@ -35,21 +35,20 @@ fn timers(leaf: &Dispatch) -> [u64; 3] {
 impl RedisBackend {
     pub(crate) async fn dispatch_leaves(
         &self,
-        run: RunId,
+        run: RunRef,
         leaves: &[Dispatch],
     ) -> Result<usize, BackendError> {
         let mut queued = 0;
         for slice in leaves.chunks(SLICE) {
             let places = slice.iter().map(|leaf| (&leaf.queue, leaf.lane));
             self.queues().note(self.link(), "dispatch", places).await?;
-            let Some(digest) = self.digest(run).await? else { return Ok(queued) };
             queued += if self.link().is_cluster() {
-                let found = self.call(run, "look", digest, slice).await?;
+                let found = self.call(run, "look", slice).await?;
                 let found: Vec<Dispatch> = found.into_iter().map(|place| slice[place].clone()).collect();
                 self.enqueue(&found).await?;
-                self.call(run, "mark", digest, &found).await?.len()
+                self.call(run, "mark", &found).await?.len()
             } else {
-                self.call(run, "queue", digest, slice).await?.len()
+                self.call(run, "queue", slice).await?.len()
             };
         }
         Ok(queued)
@@ -57,7 +56,12 @@ impl RedisBackend {
 
     /// Claims the outbox of a run, or, with no time, frees it. One server queues and notes in one step: there nobody can
     /// be in the way.
-    pub(crate) async fn claim(&self, run: RunId, holder: u64, lease: Duration) -> Result<bool, BackendError> {
+    pub(crate) async fn claim(
+        &self,
+        run: RunRef,
+        holder: u64,
+        lease: Duration,
+    ) -> Result<bool, BackendError> {
         if !self.link().is_cluster() {
             return Ok(true);
         }
@@ -65,30 +69,17 @@ impl RedisBackend {
         let claimed: u8 = self
             .link()
             .run("dispatch", &CLAIM, |script| {
-                script.key(self.link().keys.run(run).hash).arg(holder).arg(ms);
+                script.key(self.link().keys.run(run.id).hash).arg(holder).arg(ms);
+                script.arg(&write_incarnation(run.incarnation)[..]);
             })
             .await?;
         Ok(claimed == 1)
     }
 
-    /// The digest of the plan from which the leaves were composed.
-    async fn digest(&self, run: RunId) -> Result<Option<Digest>, BackendError> {
-        if self.plans().find(run).is_none() {
-            self.plan(run).await?;
-        }
-        Ok(self.plans().find(run).map(|(digest, _)| digest))
-    }
-
     /// The places of the leaves that were in the outbox.
-    async fn call(
-        &self,
-        run: RunId,
-        mode: &str,
-        digest: Digest,
-        leaves: &[Dispatch],
-    ) -> Result<Vec<usize>, BackendError> {
+    async fn call(&self, run: RunRef, mode: &str, leaves: &[Dispatch]) -> Result<Vec<usize>, BackendError> {
         let script: &Script = &DISPATCH;
-        let (link, keys) = (self.link(), self.link().keys.run(run));
+        let (link, keys) = (self.link(), self.link().keys.run(run.id));
         let mut queues: Vec<(&Arc<str>, Lane)> = Vec::new();
         let mut written: Vec<u64> = Vec::with_capacity(6 * leaves.len());
         for leaf in leaves {
@@ -97,7 +88,7 @@ impl RedisBackend {
             written.extend([node.number().into(), attempt.into(), place as u64 + 1]);
             written.extend(timers(leaf));
         }
-        let reply: redis::Value = link
+        let places: Vec<usize> = link
             .run("dispatch", script, |script| {
                 script.key(&keys.hash).key(&keys.states);
                 if mode == "queue" {
@@ -106,7 +97,7 @@ impl RedisBackend {
                         script.key(&link.keys.timers(queue, *lane)[..]);
                     }
                 }
-                script.arg(mode).arg(&digest.0[..]);
+                script.arg(mode).arg(&write_incarnation(run.incarnation)[..]);
                 script.arg(rmp_serde::to_vec(&written).expect("numbers have a MessagePack form"));
                 if mode == "queue" {
                     for leaf in leaves {
@@ -115,14 +106,6 @@ impl RedisBackend {
                 }
             })
             .await?;
-        if matches!(reply, redis::Value::Int(_)) {
-            // Composed for a run that was forgotten and whose id another one took.
-            self.plans().remove(run);
-            return Err(BackendError::new(ErrorKind::Corrupt, "dispatch")
-                .context(format!("{run} is another run by now; its events come again")));
-        }
-        let places: Vec<usize> =
-            redis::from_redis_value(reply).map_err(|error| crate::error::corrupt("dispatch", error))?;
         Ok(places.into_iter().map(|place| place - 1).collect())
     }
 

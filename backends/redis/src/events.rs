@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{BackendError, Event, EventDelivery, EventId, Events};
-use celeriac_primitives::RunId;
 
 use crate::RedisBackend;
 use crate::hints::Wait;
-use crate::keys::Line;
+use crate::keys::{Line, read_run};
 use crate::lines::{self, Entry};
 use crate::queue::read_report;
 
@@ -86,8 +85,7 @@ fn delivery(entry: &Entry) -> Option<EventDelivery> {
 
 fn read(entry: &Entry) -> Option<Event> {
     if entry.field == "s" {
-        let id = uuid::Uuid::from_slice(&entry.value).ok()?;
-        return RunId::from_uuid(id).ok().map(Event::Submitted);
+        return read_run(&entry.value).map(Event::Submitted);
     }
     read_report(&entry.value).map(Event::Completed)
 }

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use celeriac_primitives::RunId;
+use celeriac_primitives::RunRef;
 
 use crate::hints::Listener;
 
@@ -18,13 +18,13 @@ pub(crate) struct Fresh(Mutex<Remembered>);
 
 #[derive(Debug, Default)]
 struct Remembered {
-    runs: HashMap<RunId, Listener>,
+    runs: HashMap<RunRef, Listener>,
     /// In the order of submission; some were taken meanwhile.
-    order: VecDeque<RunId>,
+    order: VecDeque<RunRef>,
 }
 
 impl Fresh {
-    pub(crate) fn put(&self, run: RunId, listener: Option<Listener>) {
+    pub(crate) fn put(&self, run: RunRef, listener: Option<Listener>) {
         let Some(listener) = listener else { return };
         let mut dropped = Vec::new();
         let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -38,7 +38,7 @@ impl Fresh {
         drop(remembered);
     }
 
-    pub(crate) fn take(&self, run: RunId) -> Option<Listener> {
+    pub(crate) fn take(&self, run: RunRef) -> Option<Listener> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).runs.remove(&run)
     }
 }

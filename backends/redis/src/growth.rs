@@ -4,27 +4,29 @@
 //! before they are stored, so forgetting it forgets them; on a Cluster they are in other slots.
 
 use celeriac_backends::{BackendError, Grown, Origin};
-use celeriac_primitives::RunId;
+use celeriac_primitives::{RunId, RunRef};
 
 use crate::RedisBackend;
 use crate::error::corrupt;
-use crate::scripts::{GROW, SLICE};
-use crate::store::run_of;
+use crate::keys::write_incarnation;
+use crate::scripts::{GROW, SEGMENTS, SLICE};
+use crate::store::{id_of, meta_of};
 
 impl RedisBackend {
     pub(crate) async fn note_segment(
         &self,
-        root: RunId,
+        root: RunRef,
         segment: RunId,
         nodes: usize,
         nodes_max: usize,
     ) -> Result<Grown, BackendError> {
-        let keys = self.link().keys.run(root);
+        let keys = self.link().keys.run(root.id);
         let noted: i64 = self
             .link()
             .run("grow", &GROW, |script| {
                 script.key(&keys.hash).key(&keys.segments);
                 script.arg(&segment.uuid().as_bytes()[..]).arg(nodes).arg(nodes_max);
+                script.arg(&write_incarnation(root.incarnation)[..]);
             })
             .await?;
         match noted {
@@ -34,15 +36,21 @@ impl RedisBackend {
         }
     }
 
-    pub(crate) async fn segments_of(&self, run: RunId) -> Result<Vec<RunId>, BackendError> {
-        let key = self.link().keys.run(run).segments;
+    pub(crate) async fn segments_of(&self, run: RunRef) -> Result<Vec<RunId>, BackendError> {
+        let keys = self.link().keys.run(run.id);
         let (mut cursor, mut segments) = ("0".to_owned(), Vec::new());
         loop {
-            let mut cmd = redis::cmd("HSCAN");
-            cmd.arg(&key).arg(&cursor).arg("COUNT").arg(SLICE);
-            let (next, fields): (String, Vec<Vec<u8>>) = self.link().ask("segments", &cmd).await?;
+            let (meta, next, fields): (Option<Vec<u8>>, String, Vec<Vec<u8>>) = self
+                .link()
+                .run("segments", &SEGMENTS, |script| {
+                    script.key(&keys.hash).key(&keys.segments).arg(&cursor).arg(SLICE);
+                })
+                .await?;
+            if meta_of(run, "segments", meta)?.is_none() {
+                return Ok(Vec::new());
+            }
             // Besides the ids there is a count.
-            segments.extend(fields.chunks(2).filter_map(|field| run_of(&field[0])));
+            segments.extend(fields.chunks(2).filter_map(|field| id_of(&field[0])));
             cursor = next;
             if cursor == "0" {
                 break;
@@ -53,9 +61,9 @@ impl RedisBackend {
         Ok(segments)
     }
 
-    pub(crate) async fn origin_of(&self, run: RunId) -> Result<Option<Origin>, BackendError> {
-        let key = self.link().keys.run(run).hash;
-        let origin: Option<Vec<u8>> = self.link().ask("origin", redis::cmd("HGET").arg(key).arg("u")).await?;
+    pub(crate) async fn origin_of(&self, run: RunRef) -> Result<Option<Origin>, BackendError> {
+        let fields = self.fields::<Vec<u8>>(run, "origin", vec!["u".to_owned()]).await?;
+        let origin = fields.and_then(|(_, fields)| fields.into_iter().next().flatten());
         let read = |bytes: Vec<u8>| {
             rmp_serde::from_slice(&bytes).map_err(|error| corrupt("origin", run).source(error))
         };
@@ -63,9 +71,9 @@ impl RedisBackend {
     }
 
     /// What failed inside a segment is the end of its leaf; what goes on there all the same is not cut off.
-    pub(crate) async fn have_ended(&self, segments: &[RunId]) -> Result<bool, BackendError> {
+    pub(crate) async fn have_ended(&self, segments: &[RunRef]) -> Result<bool, BackendError> {
         for slice in segments.chunks(SLICE) {
-            let metas = slice.iter().map(|segment| self.meta(*segment, "sweep"));
+            let metas = slice.iter().map(|segment| self.meta_of(*segment, "sweep"));
             let metas = futures::future::try_join_all(metas).await?;
             if metas.into_iter().flatten().any(|meta| meta.open > 0) {
                 return Ok(false);

@@ -6,15 +6,15 @@
 //! celeriac:{<run>}:plan      string  the plan as bytes, when it is large
 //! celeriac:{<run>}:segments  hash    of an outermost run: segment's id in bytes → how many nodes it has; n → nodes in all
 //! celeriac:{<run>}:stage:…           parts of a large run before it is visible; they expire
-//! celeriac:{q:<name>}:stream stream  leaves (m: task id, attempt, message)
+//! celeriac:{q:<name>}:stream stream  leaves (m: head, message)
 //! celeriac:{q:<name>}:again  list    entries that were given out before and are to be taken first
 //! celeriac:{q:<name>}:delayed  zset  leaves, as in the stream → when they are to be queued, in ms
-//! celeriac:{q:<name>}:expiring zset  task id and attempt of leaves that have not begun → when they expire, in ms
+//! celeriac:{q:<name>}:expiring zset  the heads of leaves that have not begun → when they expire, in ms
 //! celeriac:{q:<name>}:l<place>:… the same for its other lanes: of another priority, and for what comes in bulk
-//! celeriac:{q:<name>}:done…          stream and again of the reports (c: task id, attempt, outcome)
-//! celeriac:{events}:…                stream and again of the submissions (s: run id)
+//! celeriac:{q:<name>}:done…          stream and again of the reports (c: head, outcome)
+//! celeriac:{events}:…                stream and again of the submissions (s: run)
 //! celeriac:{events}:queues   set     the names of the queues, and of each of their other lanes: name, ^A, place
-//! celeriac:{events}:runs     zset    the ids of all runs but segments in bytes, in their order
+//! celeriac:{events}:runs     zset    all runs but segments, in the order of their ids
 //! celeriac:{events}:ended    zset    runs that have ended → when they are to be forgotten, in ms
 //! celeriac:{events}:intents  zset    on a Cluster, runs about to be stored → since when, in ms
 //! ```
@@ -37,12 +37,15 @@
 //! u          of a segment, the leaf it stands for and the outermost run
 //! ```
 //!
+//! A run is written as its id and its incarnation, 16 and 8 bytes; an attempt at a leaf, which is the head of messages and
+//! reports, as task id, attempt and incarnation, 16, 4 and 8 bytes.
+//!
 //! What stands in braces decides the slot in a Redis Cluster. Nothing of a live run expires.
 
 use std::sync::Arc;
 
 use celeriac_backends::Lane;
-use celeriac_primitives::RunId;
+use celeriac_primitives::{Incarnation, RunId, RunRef};
 
 /// Changes are hinted at on so many channels: a process that waits for some runs hears of a part of the others.
 const CHANGE_CHANNELS: u128 = 16;
@@ -58,6 +61,26 @@ pub(crate) struct RunKeys {
     pub(crate) states: String,
     pub(crate) plan: String,
     pub(crate) segments: String,
+}
+
+/// A run as bytes: its id and its incarnation.
+pub(crate) fn write_run(run: RunRef) -> [u8; 24] {
+    let mut bytes = [0; 24];
+    bytes[..16].copy_from_slice(run.id.uuid().as_bytes());
+    bytes[16..].copy_from_slice(&write_incarnation(run.incarnation));
+    bytes
+}
+
+/// An incarnation as bytes.
+pub(crate) fn write_incarnation(incarnation: Incarnation) -> [u8; 8] {
+    incarnation.number().to_be_bytes()
+}
+
+/// Reads a run.
+pub(crate) fn read_run(bytes: &[u8]) -> Option<RunRef> {
+    let (id, incarnation) = bytes.split_at_checked(16)?;
+    let incarnation = Incarnation::new(u64::from_be_bytes(incarnation.try_into().ok()?));
+    Some(RunId::from_uuid(uuid::Uuid::from_slice(id).ok()?).ok()?.incarnation(incarnation))
 }
 
 /// The keys of one line: a stream, and what is to be taken before its new entries.

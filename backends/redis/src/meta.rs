@@ -2,16 +2,16 @@
 
 use celeriac_backends::{BackendError, RunStatus};
 use celeriac_engine::RunOutcome;
-use celeriac_primitives::NodeNo;
+use celeriac_primitives::{Incarnation, NodeNo};
 
 use crate::error::corrupt;
 
 /// The format of what is stored; the scripts check it.
-pub(crate) const FORMAT: u8 = 1;
+pub(crate) const FORMAT: u8 = 2;
 
-const SIZE: usize = 1 + 8 * 4 + 2 * 8 + 16;
+const SIZE: usize = 1 + 8 * 4 + 2 * 8 + 16 + 8;
 
-/// `>B I4×8 I8×2 c16` in the words of Lua's `struct`.
+/// `>B I4×8 I8×2 c16 c8` in the words of Lua's `struct`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
     pub(crate) nodes: u32,
@@ -32,6 +32,8 @@ pub(crate) struct Meta {
     pub(crate) version: u64,
     /// Of the plan's bytes.
     pub(crate) digest: Digest,
+    /// Which of the runs that ever had the id.
+    pub(crate) incarnation: Incarnation,
 }
 
 /// Tells plans apart.
@@ -63,7 +65,8 @@ impl Meta {
         }
         bytes[33..41].copy_from_slice(&self.retention_ms.to_be_bytes());
         bytes[41..49].copy_from_slice(&self.version.to_be_bytes());
-        bytes[49..].copy_from_slice(&self.digest.0);
+        bytes[49..65].copy_from_slice(&self.digest.0);
+        bytes[65..].copy_from_slice(&self.incarnation.number().to_be_bytes());
         bytes
     }
 
@@ -96,7 +99,8 @@ impl Meta {
             retried: next(),
             retention_ms: long(33),
             version: long(41),
-            digest: Digest(bytes[49..].try_into().expect("sixteen bytes are left")),
+            digest: Digest(bytes[49..65].try_into().expect("sixteen bytes are sixteen bytes")),
+            incarnation: Incarnation::new(long(65)),
         })
     }
 
@@ -107,6 +111,7 @@ impl Meta {
             None => RunOutcome::Undecided,
         };
         RunStatus {
+            incarnation: self.incarnation,
             outcome,
             open: self.open,
             done: self.done,
@@ -134,6 +139,7 @@ mod tests {
             retention_ms: 1 << 40,
             version: 10,
             digest: Digest::of(b"plan"),
+            incarnation: Incarnation::new(11),
         };
         assert_eq!(Meta::unpack("test", &meta.pack()).unwrap(), meta);
         assert!(Meta::unpack("test", b"").unwrap_err().to_string().contains("format none"));

@@ -1,14 +1,14 @@
 //! Leaves in Redis: a line for each queue, and one for its reports.
 //!
-//! A message and a report start with the task id and the attempt, 16 and 4 bytes: so the leaf of a message that cannot
-//! be read is known all the same, and the scripts know it without reading messages.
+//! A message and a report start with the task id, the attempt and the run's incarnation, 16, 4 and 8 bytes: so the leaf of
+//! a message that cannot be read is known all the same, and the scripts know it without reading messages.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{BackendError, Delivery, DeliveryId, Lane, LaneOrder, Queue, Swept, WorkerId};
-use celeriac_primitives::{Completion, Outcome, TaskId, TaskMessage, When};
+use celeriac_primitives::{Completion, Incarnation, Outcome, TaskId, TaskMessage, When};
 
 use crate::RedisBackend;
 use crate::connection::GROUP;
@@ -19,7 +19,8 @@ use crate::lines::{self, Entry, print_id};
 use crate::scripts::{BEGIN, FINISH, FIRE, POSTPONE, RETIRE, SLICE};
 use crate::settle::place_of;
 
-const HEAD: usize = 16 + 4;
+/// The scripts know it as `HEAD` (`scripts/head.lua`).
+const HEAD: usize = 16 + 4 + 8;
 
 /// The timers of so many queues are looked at in one step.
 const QUEUES_AT_ONCE: usize = 100;
@@ -114,7 +115,7 @@ impl Queue for RedisBackend {
         let in_time: u8 = self
             .link()
             .run("begin", &BEGIN, |script| {
-                script.key(expiring).arg(head(leaf.task_id, leaf.attempt)).arg(expires_ms);
+                script.key(expiring).arg(head(leaf.task_id, leaf.attempt, leaf.incarnation)).arg(expires_ms);
             })
             .await?;
         Ok(in_time == 1)
@@ -247,8 +248,9 @@ impl RedisBackend {
 
     /// Ends a leaf whose message cannot be read. What does not even name its leaf is taken out of the queue.
     async fn give_up(self, entry: Entry, id: DeliveryId, reason: String) {
-        let done = if let Some((task_id, attempt, _)) = split_head(&entry.value) {
-            let completion = Completion { task_id, attempt, outcome: Outcome::Undecodable(reason) };
+        let done = if let Some((task_id, attempt, incarnation, _)) = split_head(&entry.value) {
+            let outcome = Outcome::Undecodable(reason);
+            let completion = Completion { task_id, attempt, outcome, incarnation };
             self.finish(&[(id, completion)]).await
         } else {
             tracing::error!(queue = &*id.queue, reason, "an entry that is no leaf is removed from the queue");
@@ -274,34 +276,36 @@ fn owner(worker: &WorkerId) -> String {
 
 /// A message as an entry of a queue.
 pub(crate) fn write_message(message: &TaskMessage) -> Vec<u8> {
-    let mut bytes = head(message.task_id, message.attempt);
+    let mut bytes = head(message.task_id, message.attempt, message.incarnation);
     envelope::write(&mut bytes, message);
     bytes
 }
 
 /// A completion as an entry of a line of reports.
 fn write_report(completion: &Completion) -> Vec<u8> {
-    let mut bytes = head(completion.task_id, completion.attempt);
+    let mut bytes = head(completion.task_id, completion.attempt, completion.incarnation);
     rmp_serde::encode::write(&mut bytes, &completion.outcome).expect("an outcome has a MessagePack form");
     bytes
 }
 
 pub(crate) fn read_report(bytes: &[u8]) -> Option<Completion> {
-    let (task_id, attempt, outcome) = split_head(bytes)?;
-    Some(Completion { task_id, attempt, outcome: rmp_serde::from_slice(outcome).ok()? })
+    let (task_id, attempt, incarnation, outcome) = split_head(bytes)?;
+    Some(Completion { task_id, attempt, outcome: rmp_serde::from_slice(outcome).ok()?, incarnation })
 }
 
-fn head(task_id: TaskId, attempt: u32) -> Vec<u8> {
+fn head(task_id: TaskId, attempt: u32, incarnation: Incarnation) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(128);
     bytes.extend_from_slice(task_id.uuid().as_bytes());
     bytes.extend_from_slice(&attempt.to_be_bytes());
+    bytes.extend_from_slice(&incarnation.number().to_be_bytes());
     bytes
 }
 
-fn split_head(bytes: &[u8]) -> Option<(TaskId, u32, &[u8])> {
+fn split_head(bytes: &[u8]) -> Option<(TaskId, u32, Incarnation, &[u8])> {
     let (head, rest) = bytes.split_at_checked(HEAD)?;
     let task_id = TaskId::from_uuid(uuid::Uuid::from_slice(&head[..16]).ok()?).ok()?;
-    Some((task_id, u32::from_be_bytes(head[16..].try_into().ok()?), rest))
+    let incarnation = Incarnation::new(u64::from_be_bytes(head[20..].try_into().ok()?));
+    Some((task_id, u32::from_be_bytes(head[16..20].try_into().ok()?), incarnation, rest))
 }
 
 /// An outcome as bytes.

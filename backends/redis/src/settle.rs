@@ -6,22 +6,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use celeriac_backends::{Advance, Advanced, BackendError, Dispatch, ErrorKind, EventId, Lane, Store as _};
+use celeriac_backends::{Advance, Advanced, BackendError, ErrorKind, EventId, Lane, Store as _};
 use celeriac_engine::plan::ScopeNo;
-use celeriac_engine::{Plan, Release, Settled, Verdict};
-use celeriac_primitives::{Completion, NodeNo, RunId};
+use celeriac_engine::{Release, Settled, Verdict};
+use celeriac_primitives::{Completion, NodeNo, RunRef};
 
 use crate::RedisBackend;
 use crate::connection::GROUP;
 use crate::error::corrupt;
-use crate::keys::Keys;
+use crate::keys::{Keys, write_run};
 use crate::lines::print_id;
-use crate::meta::Digest;
 use crate::queue::{encode, write_message};
 use crate::scripts::{SETTLE, SLICE};
 use crate::wiring::{bare, wired};
 
-/// How often settling looks up the plan again when the run's id was taken by another run meanwhile.
+/// How often settling looks up the plan again when it fell out of the cache meanwhile.
 const ATTEMPTS_MAX: usize = 5;
 
 /// Flags of the script's answer.
@@ -44,8 +43,6 @@ enum Answer {
     Unknown,
     /// The plan is needed.
     Plan,
-    /// The run's id was taken by another run.
-    Another,
     Broken(String),
     Settled(Slice),
 }
@@ -95,9 +92,9 @@ impl RedisBackend {
     ) -> Result<Vec<Result<Option<Slice>, BackendError>>, BackendError> {
         let mut done: Vec<Option<Result<Option<Slice>, BackendError>>> = group.iter().map(|_| None).collect();
         let mut todo: Vec<usize> = (0..group.len()).collect();
-        for attempt in 0..ATTEMPTS_MAX {
+        for _ in 0..ATTEMPTS_MAX {
             let parts: Vec<&Part<'_>> = todo.iter().map(|place| &group[*place]).collect();
-            let answers = self.settle_now(batch, &parts, attempt == 0).await?;
+            let answers = self.settle_now(batch, &parts).await?;
             let (mut again, mut without_plan) = (Vec::new(), Vec::new());
             for (place, answer) in todo.into_iter().zip(answers) {
                 let run = batch[group[place].place].run;
@@ -108,11 +105,6 @@ impl RedisBackend {
                         Some(Ok(None))
                     }
                     Answer::Broken(what) => Some(Err(corrupt("settle", format!("{run}: {what}")))),
-                    Answer::Another => {
-                        self.plans().remove(run);
-                        again.push(place);
-                        None
-                    }
                     Answer::Plan => {
                         without_plan.push(place);
                         None
@@ -141,32 +133,20 @@ impl RedisBackend {
         Ok(settled.collect())
     }
 
-    /// Calls the script once. Only the first time it queues prepared leaves: when it is called again, the plan from
-    /// which they were composed was not the run's.
-    async fn settle_now(
-        &self,
-        batch: &[Advance],
-        parts: &[&Part<'_>],
-        is_first: bool,
-    ) -> Result<Vec<Answer>, BackendError> {
+    /// Calls the script once.
+    async fn settle_now(&self, batch: &[Advance], parts: &[&Part<'_>]) -> Result<Vec<Answer>, BackendError> {
         let (link, alone) = (self.link(), self.link().is_cluster());
         let mut places = Places::default();
         let sources = self.queues().sources(link);
         let replies: Vec<Option<Vec<u8>>> = link
             .run("settle", &SETTLE, |script| {
                 for part in parts {
-                    let keys = link.keys.run(batch[part.place].run);
+                    let keys = link.keys.run(batch[part.place].run.id);
                     script.key(keys.hash).key(keys.states);
                 }
                 let mut written = Vec::with_capacity(parts.len());
                 for part in parts {
-                    written.push(Written::new(
-                        self,
-                        &batch[part.place],
-                        part,
-                        (alone, is_first),
-                        &mut places,
-                    ));
+                    written.push(Written::new(self, &batch[part.place], part, alone, &mut places));
                 }
                 if !alone {
                     script.key(link.keys.ended());
@@ -185,7 +165,7 @@ impl RedisBackend {
     }
 
     /// What became of a run, with what it still owes when that is to be handed out again.
-    async fn advanced(&self, run: RunId, slice: Slice) -> Result<Advanced, BackendError> {
+    async fn advanced(&self, run: RunRef, slice: Slice) -> Result<Advanced, BackendError> {
         let Slice { mut settled, flags, owed, retention_ms } = slice;
         if flags & CLOSED != 0 && self.link().is_cluster() && retention_ms > 0 {
             self.note_end(run, retention_ms).await?;
@@ -209,8 +189,8 @@ struct Places<'a> {
 
 /// One part as the script takes it.
 struct Written {
-    run: RunId,
-    digest: Option<Digest>,
+    run: RunRef,
+    knows_plan: bool,
     completions: Vec<u8>,
     outcomes: Vec<Vec<u8>>,
     prepared: Vec<u32>,
@@ -224,12 +204,11 @@ impl Written {
         backend: &RedisBackend,
         advance: &'a Advance,
         part: &Part<'_>,
-        (alone, is_first): (bool, bool),
+        alone: bool,
         places: &mut Places<'a>,
     ) -> Self {
-        let known = backend.plans().find(advance.run);
-        let plan: Option<&Plan> = known.as_ref().map(|(_, plan)| &**plan);
-        let write = |completion: &Completion| match plan {
+        let plan = backend.plans().find(advance.run);
+        let write = |completion: &Completion| match &plan {
             Some(plan) => wired(plan, completion),
             None => bare(completion),
         };
@@ -237,7 +216,7 @@ impl Written {
         let completions = rmp_serde::to_vec(&completions).expect("numbers have a MessagePack form");
         let mut written = Self {
             run: advance.run,
-            digest: known.as_ref().map(|(digest, _)| *digest),
+            knows_plan: plan.is_some(),
             completions,
             outcomes: part.completions.iter().map(|completion| encode(&completion.outcome)).collect(),
             prepared: Vec::new(),
@@ -247,11 +226,8 @@ impl Written {
         if alone {
             return written;
         }
-        // They were composed from a plan that is at hand, which the script compares with the run's. What a predecessor
-        // releases is at its first attempt.
-        let may_queue = is_first && known.is_some();
-        let is_prepared = |leaf: &&Dispatch| may_queue && leaf.release.attempt == 1;
-        for leaf in advance.prepared.iter().filter(is_prepared) {
+        // What a predecessor releases is at its first attempt.
+        for leaf in advance.prepared.iter().filter(|leaf| leaf.release.attempt == 1) {
             let queue = place_of(&mut places.queues, (&leaf.queue, leaf.lane));
             written.prepared.extend([leaf.release.node.number(), queue as u32 + 1]);
             written.messages.push(write_message(&leaf.message));
@@ -266,8 +242,8 @@ impl Written {
     }
 
     fn add_to(self, script: &mut redis::ScriptInvocation<'_>) {
-        script.arg(&self.run.uuid().as_bytes()[..]).arg(Keys::change_channel(self.run).to_string());
-        script.arg(self.digest.as_ref().map_or(&[][..], |digest| &digest.0[..]));
+        script.arg(&write_run(self.run)[..]).arg(Keys::change_channel(self.run.id).to_string());
+        script.arg(u8::from(self.knows_plan));
         script.arg(self.completions);
         for outcome in self.outcomes {
             script.arg(outcome);
@@ -338,7 +314,6 @@ fn add(whole: &mut Option<Result<Option<Slice>, BackendError>>, answer: Result<O
 fn read(reply: &[u8]) -> Result<Answer, BackendError> {
     match reply {
         b"UNKNOWN" => return Ok(Answer::Unknown),
-        b"ANOTHER" => return Ok(Answer::Another),
         b"PLAN" => return Ok(Answer::Plan),
         reply if reply.starts_with(b"CORRUPT ") => {
             return Ok(Answer::Broken(String::from_utf8_lossy(&reply[8..]).into_owned()));

@@ -12,14 +12,14 @@ use celeriac_backends::{
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::ScopeNo;
 use celeriac_engine::{Plan, Release, RunOutcome};
-use celeriac_primitives::{NodeNo, Outcome, RunId};
+use celeriac_primitives::{NodeNo, Outcome, RunId, RunRef};
 
 use crate::RedisBackend;
-use crate::error::{corrupt, refused};
+use crate::error::corrupt;
 use crate::hints::Wait;
-use crate::keys::Keys;
-use crate::meta::{Digest, Meta};
-use crate::scripts::{FORGET, PROGRESS, SLICE, STATES};
+use crate::keys::{Keys, read_run, write_incarnation, write_run};
+use crate::meta::Meta;
+use crate::scripts::{FORGET, PLAN, PROGRESS, SLICE, STATES};
 use crate::settle::{node_no, scope_field};
 
 /// So many outcomes are read along with a run's status.
@@ -48,36 +48,32 @@ impl Store for RedisBackend {
         self.submit_run(run).await
     }
 
-    async fn plan(&self, run: RunId) -> Result<Option<Arc<Plan>>, BackendError> {
+    async fn find(&self, id: RunId) -> Result<Option<(RunRef, Arc<Plan>)>, BackendError> {
+        // Which run has the id now only the store knows; its plan may be at hand.
+        let Some(meta) = self.meta(id, "plan").await? else { return Ok(None) };
+        match self.plan_at_hand(id.incarnation(meta.incarnation)) {
+            Some(plan) => Ok(Some((id.incarnation(meta.incarnation), plan))),
+            None => self.stored_plan(id).await,
+        }
+    }
+
+    async fn plan(&self, run: RunRef) -> Result<Option<Arc<Plan>>, BackendError> {
         if let Some(plan) = self.plan_at_hand(run) {
             return Ok(Some(plan));
         }
-        let keys = self.link().keys.run(run);
-        let (inline, large): (Option<Vec<u8>>, Option<Vec<u8>>) = redis::pipe()
-            .hget(&keys.hash, "p")
-            .get(&keys.plan)
-            .query_async(&mut self.link().connection())
-            .await
-            .map_err(refused("plan"))?;
-        let Some(bytes) = inline.or(large) else {
-            let is_there = self.meta(run, "plan").await?.is_some();
-            return if is_there { Err(corrupt("plan", format!("{run} has no plan"))) } else { Ok(None) };
-        };
-        let plan = Plan::decode(&bytes).map_err(|error| corrupt("plan", run).source(error))?;
-        let plan = Arc::new(plan);
-        self.plans().insert(run, Digest::of(&bytes), plan.clone());
-        Ok(Some(plan))
+        let stored = self.stored_plan(run.id).await?;
+        Ok(stored.and_then(|(stored, plan)| (stored == run).then_some(plan)))
     }
 
-    fn plan_at_hand(&self, run: RunId) -> Option<Arc<Plan>> {
-        self.plans().find(run).map(|(_, plan)| plan)
+    fn plan_at_hand(&self, run: RunRef) -> Option<Arc<Plan>> {
+        self.plans().find(run)
     }
 
     async fn settle(&self, batch: &[Advance]) -> Result<Vec<Result<Advanced, BackendError>>, BackendError> {
         self.settle_batch(batch).await
     }
 
-    async fn outbox(&self, run: RunId) -> Result<Vec<Release>, BackendError> {
+    async fn outbox(&self, run: RunRef) -> Result<Vec<Release>, BackendError> {
         let Some((meta, states)) = self.states(run, "outbox").await? else { return Ok(Vec::new()) };
         let released = states.iter().enumerate().filter(|(_, state)| **state == b'R');
         let mut outbox: Vec<Release> =
@@ -85,7 +81,9 @@ impl Store for RedisBackend {
         if meta.retried > 0 {
             for slice in outbox.chunks_mut(SLICE) {
                 let names = slice.iter().map(|release| format!("a{}", release.node)).collect();
-                let attempts: Vec<Option<u32>> = self.fields(run, "outbox", names).await?;
+                let Some((_, attempts)) = self.fields::<u32>(run, "outbox", names).await? else {
+                    return Ok(Vec::new());
+                };
                 let known = slice.iter_mut().zip(attempts);
                 known.for_each(|(release, attempt)| release.attempt = attempt.unwrap_or(1));
             }
@@ -95,21 +93,21 @@ impl Store for RedisBackend {
 
     /// Looks at a page of all runs at a time: what is owed is known by the events that wait, and this only finds what
     /// somebody broke by hand.
-    async fn owing(&self, max: usize) -> Result<Vec<RunId>, BackendError> {
+    async fn owing(&self, max: usize) -> Result<Vec<RunRef>, BackendError> {
         if max == 0 {
             return Ok(Vec::new());
         }
         let before = *self.0.page.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut page = self.list(before, max).await?;
+        let mut page = self.listed(before, max).await?;
         if before.is_some() && page.len() < max {
-            page.extend(self.list(None, max - page.len()).await?);
+            page.extend(self.listed(None, max - page.len()).await?);
         }
-        *self.0.page.lock().unwrap_or_else(PoisonError::into_inner) = page.last().copied();
+        *self.0.page.lock().unwrap_or_else(PoisonError::into_inner) = page.last().map(|run| run.id);
         page.sort_unstable();
         page.dedup();
         let mut owing = Vec::new();
         for slice in page.chunks(SLICE) {
-            let metas = slice.iter().map(|run| self.meta(*run, "owing"));
+            let metas = slice.iter().map(|run| self.meta_of(*run, "owing"));
             for (run, meta) in slice.iter().zip(futures::future::join_all(metas).await) {
                 match meta {
                     Ok(Some(meta)) if meta.owed > 0 => owing.push(*run),
@@ -123,12 +121,17 @@ impl Store for RedisBackend {
         Ok(owing)
     }
 
-    async fn known(&self, run: RunId, nodes: &[NodeNo], scopes: &[ScopeNo]) -> Result<Known, BackendError> {
+    async fn known(
+        &self,
+        run: RunRef,
+        nodes: &[NodeNo],
+        scopes: &[ScopeNo],
+    ) -> Result<Option<Known>, BackendError> {
         let mut known = Known::default();
         let mut nodes: Vec<NodeNo> = nodes.to_vec();
         for slice in scopes.chunks(SLICE) {
             let names = slice.iter().map(|scope| scope_field(*scope)).collect();
-            let closed: Vec<Option<u32>> = self.fields(run, "known", names).await?;
+            let Some((_, closed)) = self.fields::<u32>(run, "known", names).await? else { return Ok(None) };
             for (scope, node) in slice.iter().zip(closed) {
                 if let Some(node) = node {
                     let node = node_no("known", node)?;
@@ -137,42 +140,43 @@ impl Store for RedisBackend {
                 }
             }
         }
-        let slices = nodes.chunks(SLICE).map(|slice| {
+        let slices: Vec<&[NodeNo]> = if nodes.is_empty() { vec![&[]] } else { nodes.chunks(SLICE).collect() };
+        let outcomes = slices.iter().map(|slice| {
             let names = slice.iter().map(|node| format!("o{node}")).collect();
             self.fields(run, "known", names)
         });
-        let outcomes = futures::future::try_join_all(slices).await?;
-        for (slice, outcomes) in nodes.chunks(SLICE).zip(outcomes) {
+        for (slice, outcomes) in slices.iter().zip(futures::future::try_join_all(outcomes).await?) {
+            let Some((_, outcomes)) = outcomes else { return Ok(None) };
             add_outcomes(&mut known, run, slice, outcomes)?;
         }
-        Ok(known)
+        Ok(Some(known))
     }
 
-    async fn dispatch(&self, run: RunId, leaves: &[Dispatch]) -> Result<usize, BackendError> {
+    async fn dispatch(&self, run: RunRef, leaves: &[Dispatch]) -> Result<usize, BackendError> {
         self.dispatch_leaves(run, leaves).await
     }
 
-    async fn claim_outbox(&self, run: RunId, holder: u64, lease: Duration) -> Result<bool, BackendError> {
+    async fn claim_outbox(&self, run: RunRef, holder: u64, lease: Duration) -> Result<bool, BackendError> {
         self.claim(run, holder, lease.max(Duration::from_millis(1))).await
     }
 
-    async fn free_outbox(&self, run: RunId, holder: u64) -> Result<(), BackendError> {
+    async fn free_outbox(&self, run: RunRef, holder: u64) -> Result<(), BackendError> {
         self.claim(run, holder, Duration::ZERO).await.map(drop)
     }
 
     async fn note_progress(&self, reports: &[Progress]) -> Result<(), BackendError> {
-        let mut runs: BTreeMap<RunId, Vec<&Progress>> = BTreeMap::new();
+        let mut runs: BTreeMap<RunRef, Vec<&Progress>> = BTreeMap::new();
         for report in reports {
-            runs.entry(report.task_id.run()).or_default().push(report);
+            runs.entry(report.task_id.run().incarnation(report.incarnation)).or_default().push(report);
         }
         let link = self.link();
         let notes =
             runs.iter().flat_map(|(run, reports)| reports.chunks(SLICE).map(move |slice| (*run, slice)));
         let notes = notes.map(|(run, slice)| async move {
             link.run::<()>("note_progress", &PROGRESS, |script| {
-                script.key(link.keys.run(run).hash);
-                script.arg(format!("{}{}", link.keys.changes(), Keys::change_channel(run)));
-                script.arg(&run.uuid().as_bytes()[..]);
+                script.key(link.keys.run(run.id).hash);
+                script.arg(format!("{}{}", link.keys.changes(), Keys::change_channel(run.id)));
+                script.arg(&write_run(run)[..]);
                 for report in slice {
                     let value = rmp_serde::to_vec(report).expect("a report has a MessagePack form");
                     script.arg(format!("g{}", report.task_id.node())).arg(value);
@@ -183,11 +187,13 @@ impl Store for RedisBackend {
         futures::future::try_join_all(notes).await.map(drop)
     }
 
-    async fn progress(&self, run: RunId, nodes: &[NodeNo]) -> Result<Vec<Progress>, BackendError> {
+    async fn progress(&self, run: RunRef, nodes: &[NodeNo]) -> Result<Vec<Progress>, BackendError> {
         let mut all = Vec::new();
         for slice in nodes.chunks(SLICE) {
             let names = slice.iter().map(|node| format!("g{node}")).collect();
-            let stored: Vec<Option<Vec<u8>>> = self.fields(run, "progress", names).await?;
+            let Some((_, stored)) = self.fields::<Vec<u8>>(run, "progress", names).await? else {
+                return Ok(Vec::new());
+            };
             for report in stored.into_iter().flatten() {
                 let report = rmp_serde::from_slice(&report);
                 all.push(report.map_err(|error| corrupt("progress", run).source(error))?);
@@ -200,21 +206,21 @@ impl Store for RedisBackend {
         self.now_ms().await
     }
 
-    async fn status(&self, run: RunId) -> Result<Option<RunStatus>, BackendError> {
-        Ok(self.meta(run, "status").await?.map(|meta| meta.status()))
+    async fn status(&self, id: RunId) -> Result<Option<RunStatus>, BackendError> {
+        Ok(self.meta(id, "status").await?.map(|meta| meta.status()))
     }
 
     async fn changed(
         &self,
-        run: RunId,
+        run: RunRef,
         since: u64,
         timeout: Duration,
     ) -> Result<Option<RunStatus>, BackendError> {
-        let listener = self.link().hints.listen(run);
+        let listener = self.link().hints.listen(run.id);
         let wait = Wait::new(vec![listener.changed().clone()], timeout);
         loop {
             let hint = wait.hint();
-            let status = self.status(run).await?;
+            let status = self.meta_of(run, "wait").await?.map(|meta| meta.status());
             if status.is_none_or(|status| status.version > since) || wait.is_over() {
                 return Ok(status);
             }
@@ -224,14 +230,14 @@ impl Store for RedisBackend {
 
     async fn decided(
         &self,
-        run: RunId,
+        run: RunRef,
         nodes: &[NodeNo],
         timeout: Duration,
     ) -> Result<Option<(RunStatus, Known)>, BackendError> {
         // This process has just submitted it, and nothing was heard since: there is nothing to be seen yet.
         let fresh = self.0.fresh.take(run);
         let mut is_fresh = fresh.is_some();
-        let listener = fresh.unwrap_or_else(|| self.link().hints.listen(run));
+        let listener = fresh.unwrap_or_else(|| self.link().hints.listen(run.id));
         let wait = Wait::new(vec![listener.decided().clone()], timeout);
         // A few outcomes are read along with the status: mostly that is the only look.
         let (few, many) = if nodes.len() <= READ_ALONG { (nodes, &[][..]) } else { (&[][..], nodes) };
@@ -241,13 +247,13 @@ impl Store for RedisBackend {
                 wait.next(hint).await;
                 continue;
             }
-            let names = std::iter::once("m".to_owned()).chain(few.iter().map(|node| format!("o{node}")));
-            let mut stored: Vec<Option<Vec<u8>>> = self.fields(run, "get", names.collect()).await?;
-            let outcomes = stored.split_off(1);
-            let Some(meta) = stored.pop().flatten() else { return Ok(None) };
-            let status = Meta::unpack("get", &meta)?.status();
+            let names = few.iter().map(|node| format!("o{node}")).collect();
+            let Some((meta, outcomes)) = self.fields(run, "get", names).await? else { return Ok(None) };
+            let status = meta.status();
             if status.outcome == RunOutcome::Succeeded {
-                let mut known = self.known(run, many, &[]).await?;
+                let many =
+                    if many.is_empty() { Some(Known::default()) } else { self.known(run, many, &[]).await? };
+                let Some(mut known) = many else { return Ok(None) };
                 add_outcomes(&mut known, run, few, outcomes)?;
                 return Ok(Some((status, known)));
             }
@@ -258,7 +264,7 @@ impl Store for RedisBackend {
         }
     }
 
-    async fn phases(&self, run: RunId) -> Result<Option<Vec<Phase>>, BackendError> {
+    async fn phases(&self, run: RunRef) -> Result<Option<Vec<Phase>>, BackendError> {
         let Some((_, states)) = self.states(run, "phases").await? else { return Ok(None) };
         let phases = states.iter().map(|state| phase(*state)).collect::<Option<Vec<Phase>>>();
         phases.map(Some).ok_or_else(|| corrupt("phases", run))
@@ -266,7 +272,7 @@ impl Store for RedisBackend {
 
     async fn grow(
         &self,
-        root: RunId,
+        root: RunRef,
         segment: RunId,
         nodes: usize,
         nodes_max: usize,
@@ -274,24 +280,22 @@ impl Store for RedisBackend {
         self.note_segment(root, segment, nodes, nodes_max).await
     }
 
-    async fn segments(&self, run: RunId) -> Result<Vec<RunId>, BackendError> {
+    async fn segments(&self, run: RunRef) -> Result<Vec<RunId>, BackendError> {
         self.segments_of(run).await
     }
 
-    async fn origin(&self, run: RunId) -> Result<Option<Origin>, BackendError> {
+    async fn origin(&self, run: RunRef) -> Result<Option<Origin>, BackendError> {
         self.origin_of(run).await
     }
 
     async fn list(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunId>, BackendError> {
-        let from =
-            before.map_or_else(|| b"+".to_vec(), |run| [&b"("[..], &run.uuid().as_bytes()[..]].concat());
-        let mut cmd = redis::cmd("ZREVRANGEBYLEX");
-        cmd.arg(self.link().keys.runs()).arg(from).arg("-").arg("LIMIT").arg(0).arg(max);
-        let runs: Vec<Vec<u8>> = self.link().ask("list", &cmd).await?;
-        runs.iter().map(|run| run_of(run).ok_or_else(|| corrupt("list", "an id that is none"))).collect()
+        let mut ids: Vec<RunId> = self.listed(before, max).await?.into_iter().map(|run| run.id).collect();
+        // A run that is being forgotten while its id is used again.
+        ids.dedup();
+        Ok(ids)
     }
 
-    async fn forget(&self, run: RunId) -> Result<bool, BackendError> {
+    async fn forget(&self, run: RunRef) -> Result<bool, BackendError> {
         let forgotten = self.forget_run(run, "any").await?;
         self.drop_from_list(run).await?;
         Ok(forgotten == Forgotten::Gone)
@@ -299,49 +303,95 @@ impl Store for RedisBackend {
 }
 
 impl RedisBackend {
+    /// The meta of the run that has this id now.
     pub(crate) async fn meta(
         &self,
-        run: RunId,
+        id: RunId,
         operation: &'static str,
     ) -> Result<Option<Meta>, BackendError> {
-        let key = self.link().keys.run(run).hash;
+        let key = self.link().keys.run(id).hash;
         let bytes: Option<Vec<u8>> = self.link().ask(operation, redis::cmd("HGET").arg(key).arg("m")).await?;
         bytes.map(|bytes| Meta::unpack(operation, &bytes)).transpose()
+    }
+
+    /// The meta of a run.
+    pub(crate) async fn meta_of(
+        &self,
+        run: RunRef,
+        operation: &'static str,
+    ) -> Result<Option<Meta>, BackendError> {
+        Ok(self.meta(run.id, operation).await?.filter(|meta| meta.incarnation == run.incarnation))
+    }
+
+    /// The run that is stored under this id, and its plan.
+    async fn stored_plan(&self, id: RunId) -> Result<Option<(RunRef, Arc<Plan>)>, BackendError> {
+        let keys = self.link().keys.run(id);
+        let (meta, bytes): (Option<Vec<u8>>, Option<Vec<u8>>) = self
+            .link()
+            .run("plan", &PLAN, |script| {
+                script.key(&keys.hash).key(&keys.plan);
+            })
+            .await?;
+        let Some(meta) = meta else { return Ok(None) };
+        let run = id.incarnation(Meta::unpack("plan", &meta)?.incarnation);
+        let bytes = bytes.ok_or_else(|| corrupt("plan", format!("{run} has no plan")))?;
+        let plan = Plan::decode(&bytes).map_err(|error| corrupt("plan", run).source(error))?;
+        let plan = Arc::new(plan);
+        self.plans().insert(run, plan.clone());
+        Ok(Some((run, plan)))
+    }
+
+    /// The list of runs, as [`Store::list`] has it.
+    async fn listed(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunRef>, BackendError> {
+        let from =
+            before.map_or_else(|| b"+".to_vec(), |run| [&b"("[..], &run.uuid().as_bytes()[..]].concat());
+        let mut cmd = redis::cmd("ZREVRANGEBYLEX");
+        cmd.arg(self.link().keys.runs()).arg(from).arg("-").arg("LIMIT").arg(0).arg(max);
+        let runs: Vec<Vec<u8>> = self.link().ask("list", &cmd).await?;
+        Ok(runs.iter().filter_map(|run| read_run(run)).collect())
     }
 
     /// A run's meta and the state of each node.
     async fn states(
         &self,
-        run: RunId,
+        run: RunRef,
         operation: &'static str,
     ) -> Result<Option<(Meta, Vec<u8>)>, BackendError> {
-        let keys = self.link().keys.run(run);
+        let keys = self.link().keys.run(run.id);
         let (meta, states): (Option<Vec<u8>>, Option<Vec<u8>>) = self
             .link()
             .run(operation, &STATES, |script| {
                 script.key(&keys.hash).key(&keys.states);
             })
             .await?;
-        let Some(meta) = meta else { return Ok(None) };
-        Ok(Some((Meta::unpack(operation, &meta)?, states.unwrap_or_default())))
+        let meta = meta_of(run, operation, meta)?;
+        Ok(meta.map(|meta| (meta, states.unwrap_or_default())))
     }
 
-    /// Some fields of a run.
-    async fn fields<T: redis::FromRedisValue>(
+    /// The meta and some fields of a run.
+    pub(crate) async fn fields<T: redis::FromRedisValue>(
         &self,
-        run: RunId,
+        run: RunRef,
         operation: &'static str,
         names: Vec<String>,
-    ) -> Result<Vec<Option<T>>, BackendError> {
-        let key = self.link().keys.run(run).hash;
-        self.link().ask(operation, redis::cmd("HMGET").arg(key).arg(names)).await
+    ) -> Result<Option<(Meta, Vec<Option<T>>)>, BackendError> {
+        let key = self.link().keys.run(run.id).hash;
+        let mut cmd = redis::cmd("HMGET");
+        let mut stored: Vec<redis::Value> =
+            self.link().ask(operation, cmd.arg(key).arg("m").arg(names)).await?;
+        let fields = redis::Value::Array(stored.split_off(1.min(stored.len())));
+        let meta = stored.pop().unwrap_or(redis::Value::Nil);
+        let meta = redis::from_redis_value(meta).map_err(|error| corrupt(operation, error))?;
+        let Some(meta) = meta_of(run, operation, meta)? else { return Ok(None) };
+        let fields = redis::from_redis_value(fields).map_err(|error| corrupt(operation, error))?;
+        Ok(Some((meta, fields)))
     }
 
     /// Notes when a run that has ended is to be forgotten.
-    pub(crate) async fn note_end(&self, run: RunId, retention_ms: u64) -> Result<(), BackendError> {
+    pub(crate) async fn note_end(&self, run: RunRef, retention_ms: u64) -> Result<(), BackendError> {
         let until = self.now_ms().await?.saturating_add(retention_ms);
         let key = self.link().keys.ended();
-        self.link().write("settle", "ZADD", key, (until, &run.uuid().as_bytes()[..])).await
+        self.link().write("settle", "ZADD", key, (until, &write_run(run)[..])).await
     }
 
     /// Forgets the runs whose time after their end is over; returns how many.
@@ -354,16 +404,16 @@ impl RedisBackend {
             cmd.arg(link.keys.ended()).arg("-inf").arg(now).arg("LIMIT").arg(0).arg(SLICE);
             let mut due: Vec<Vec<u8>> = link.ask("sweep", &cmd).await?;
             let is_last = due.len() < SLICE;
-            let runs: Vec<RunId> = due.iter().filter_map(|run| run_of(run)).collect();
+            let runs: Vec<RunRef> = due.iter().filter_map(|run| read_run(run)).collect();
             let gone = futures::future::try_join_all(runs.iter().map(|run| self.forget_run(*run, "ended")));
             let gone = gone.await?;
             forgotten += gone.iter().filter(|gone| **gone == Forgotten::Gone).count();
             let kept = runs.iter().zip(&gone).filter(|(_, gone)| **gone == Forgotten::Kept);
-            let kept: Vec<(RunId, Vec<u8>)> =
-                kept.map(|(run, _)| (*run, run.uuid().as_bytes().to_vec())).collect();
+            let kept: Vec<(RunRef, Vec<u8>)> =
+                kept.map(|(run, _)| (*run, write_run(*run).to_vec())).collect();
             due.retain(|run| !kept.iter().any(|(_, kept)| kept == run));
             for (run, id) in kept {
-                let time_ms = self.meta(run, "sweep").await?.map_or(0, |meta| meta.retention_ms);
+                let time_ms = self.meta_of(run, "sweep").await?.map_or(0, |meta| meta.retention_ms);
                 let again = now + time_ms.clamp(1, LOOK_AGAIN_MAX_MS);
                 link.write::<()>("sweep", "ZADD", link.keys.ended(), (again, id)).await?;
             }
@@ -380,13 +430,14 @@ impl RedisBackend {
     }
 
     /// Forgets a run with its segments, which go first: who dies in between leaves them to the next time.
-    async fn forget_run(&self, run: RunId, which: &str) -> Result<Forgotten, BackendError> {
+    async fn forget_run(&self, run: RunRef, which: &str) -> Result<Forgotten, BackendError> {
         match self.forget_alone(run, which).await? {
             0 => return Ok(Forgotten::Nothing),
             1 => return Ok(Forgotten::Gone),
             _ => {}
         }
         let segments = self.segments_of(run).await?;
+        let segments: Vec<RunRef> = segments.into_iter().map(|id| id.incarnation(run.incarnation)).collect();
         if which == "ended" && !self.have_ended(&segments).await? {
             return Ok(Forgotten::Kept);
         }
@@ -398,22 +449,22 @@ impl RedisBackend {
         Ok(if was_there { Forgotten::Gone } else { Forgotten::Nothing })
     }
 
-    async fn forget_alone(&self, run: RunId, which: &str) -> Result<u8, BackendError> {
+    async fn forget_alone(&self, run: RunRef, which: &str) -> Result<u8, BackendError> {
         self.plans().remove(run);
-        let (link, keys) = (self.link(), self.link().keys.run(run));
+        let (link, keys) = (self.link(), self.link().keys.run(run.id));
         link.run("forget", &FORGET, |script| {
             script.key(&keys.hash).key(&keys.states).key(&keys.plan).key(&keys.segments).arg(which);
-            script.arg(format!("{}{}", link.keys.changes(), Keys::change_channel(run)));
+            script.arg(format!("{}{}", link.keys.changes(), Keys::change_channel(run.id)));
             // As the settle script hints at a run that is decided.
-            script.arg(&(run.uuid().as_u128() | 1).to_be_bytes()[..]);
+            script.arg(&(run.id.uuid().as_u128() | 1).to_be_bytes()[..]);
+            script.arg(&write_incarnation(run.incarnation)[..]);
         })
         .await
     }
 
     /// Takes a run that is not there off the lists, unless it is just being submitted.
-    async fn drop_from_list(&self, run: RunId) -> Result<(), BackendError> {
-        let (link, id) = (self.link(), run.uuid());
-        let id = &id.as_bytes()[..];
+    pub(crate) async fn drop_from_list(&self, run: RunRef) -> Result<(), BackendError> {
+        let (link, id) = (self.link(), &write_run(run)[..]);
         if link.is_cluster() {
             let mut cmd = redis::cmd("ZSCORE");
             let intent: Option<f64> = link.ask("forget", cmd.arg(link.keys.intents()).arg(id)).await?;
@@ -441,7 +492,7 @@ impl RedisBackend {
 
 fn add_outcomes(
     known: &mut Known,
-    run: RunId,
+    run: RunRef,
     nodes: &[NodeNo],
     outcomes: Vec<Option<Vec<u8>>>,
 ) -> Result<(), BackendError> {
@@ -455,8 +506,18 @@ fn add_outcomes(
     Ok(())
 }
 
-/// A run in a list: its id in bytes.
-pub(crate) fn run_of(bytes: &[u8]) -> Option<RunId> {
+/// The meta of a run in what was read; `None` when another run has its id, or none.
+pub(crate) fn meta_of(
+    run: RunRef,
+    operation: &'static str,
+    bytes: Option<Vec<u8>>,
+) -> Result<Option<Meta>, BackendError> {
+    let meta = bytes.map(|bytes| Meta::unpack(operation, &bytes)).transpose()?;
+    Ok(meta.filter(|meta| meta.incarnation == run.incarnation))
+}
+
+/// An id in bytes.
+pub(crate) fn id_of(bytes: &[u8]) -> Option<RunId> {
     RunId::from_uuid(uuid::Uuid::from_slice(bytes).ok()?).ok()
 }
 

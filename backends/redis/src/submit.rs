@@ -15,13 +15,14 @@ use std::sync::Arc;
 use celeriac_backends::{BackendError, Dispatch, ErrorKind, Lane, NewRun, Submitted};
 use celeriac_engine::RunState;
 use celeriac_engine::advance::Phase;
-use celeriac_primitives::{NodeNo, RunId};
+use celeriac_primitives::{NodeNo, RunRef};
 use redis::Script;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::RedisBackend;
 use crate::connection::Link;
 use crate::error::corrupt;
+use crate::keys::write_run;
 use crate::meta::{Digest, Meta};
 use crate::queue::write_message;
 use crate::scripts::{
@@ -56,7 +57,7 @@ const OVERDUE_MS: u64 = 5 * 60 * 1000;
 
 /// A run as it is stored first.
 struct Parts {
-    id: RunId,
+    run: RunRef,
     meta: Meta,
     plan: Vec<u8>,
     states: Vec<u8>,
@@ -102,12 +103,13 @@ impl Parts {
                 .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX >> 12).max(1)),
             version: 1,
             digest: Digest::of(&bytes),
+            incarnation: new.run.incarnation,
         };
         let states = phases.into_iter().map(phase_byte).collect();
         // All or none: else a coordinator queues them.
         let starts = if new.starts_with(&released) { new.starts.clone() } else { Vec::new() };
         let is_listed = new.origin.is_none();
-        Self { id: new.id, meta, plan: bytes, states, fields, starts, is_listed }
+        Self { run: new.run, meta, plan: bytes, states, fields, starts, is_listed }
     }
 
     fn bytes(&self) -> usize {
@@ -145,8 +147,8 @@ impl Desk {
     }
 
     async fn submit(&self, parts: Parts) -> Result<bool, BackendError> {
-        let id = parts.id;
-        let gone = || BackendError::new(ErrorKind::Unavailable, "submit").context(id);
+        let run = parts.run;
+        let gone = || BackendError::new(ErrorKind::Unavailable, "submit").context(run);
         let (answer, answered) = oneshot::channel();
         self.0.send((parts, answer)).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
@@ -200,14 +202,14 @@ async fn submit_small(
     let reply: Vec<redis::Value> = link
         .run("submit", submit, |script| {
             for parts in runs {
-                script.key(link.keys.run(parts.id).hash);
+                script.key(link.keys.run(parts.run.id).hash);
             }
             script.arg(runs.len()).arg(latest_ms.map(|time| time.to_string()).unwrap_or_default());
             for parts in runs {
                 let Meta { open, retention_ms, .. } = parts.meta;
                 let over = (open == 0 && retention_ms > 0).then(|| retention_ms.to_string());
                 let is_owed = parts.meta.owed > 0 && !is_cluster;
-                script.arg(&parts.id.uuid().as_bytes()[..]);
+                script.arg(&write_run(parts.run)[..]);
                 script.arg(over.unwrap_or_default()).arg(u8::from(is_owed)).arg(u8::from(parts.is_listed));
                 script.arg(3 + parts.fields.len());
                 script.arg("m").arg(&parts.meta.pack()[..]).arg("s").arg(&parts.states);
@@ -231,7 +233,7 @@ async fn submit_small(
         .await?;
     let answer = |(reply, parts): (redis::Value, &Parts)| match reply {
         redis::Value::Int(new) => Ok(new == 1),
-        other => Err(corrupt("submit", format!("{}: {other:?}", parts.id))),
+        other => Err(corrupt("submit", format!("{}: {other:?}", parts.run))),
     };
     Ok(reply.into_iter().zip(runs).map(answer).collect())
 }
@@ -252,7 +254,7 @@ impl RedisBackend {
     async fn submit_now(&self, new: NewRun) -> Result<Submitted, BackendError> {
         let parts = Parts::new(&new);
         // Nobody waits for a segment.
-        let listener = parts.is_listed.then(|| self.link().hints.listen_from_the_start(new.id));
+        let listener = parts.is_listed.then(|| self.link().hints.listen_from_the_start(new.run.id));
         let (meta, digest) = (parts.meta, parts.meta.digest);
         let is_new = if self.link().is_cluster() {
             self.submit_apart(parts).await?
@@ -263,30 +265,32 @@ impl RedisBackend {
         } else {
             let is_new = self.submit_large(&parts).await?;
             if is_new && meta.open == 0 && meta.retention_ms > 0 {
-                self.note_end(new.id, meta.retention_ms).await?;
+                self.note_end(new.run, meta.retention_ms).await?;
             }
             is_new
         };
         if is_new {
-            self.plans().insert(new.id, digest, new.plan);
-            listener.into_iter().for_each(|listener| self.0.fresh.put(new.id, listener));
+            self.plans().insert(new.run, new.plan);
+            listener.into_iter().for_each(|listener| self.0.fresh.put(new.run, listener));
             return Ok(Submitted::Accepted);
         }
-        match self.meta(new.id, "submit").await? {
-            Some(known) if known.digest == digest => Ok(Submitted::Existing),
-            Some(_) => Err(BackendError::new(ErrorKind::Conflict, "submit").context(new.id)),
+        match self.meta(new.run.id, "submit").await? {
+            Some(known) if known.digest == digest => {
+                Ok(Submitted::Existing(new.run.id.incarnation(known.incarnation)))
+            }
+            Some(_) => Err(BackendError::new(ErrorKind::Conflict, "submit").context(new.run)),
             // It was there and is forgotten: the caller may try again.
-            None => Err(try_again(new.id)),
+            None => Err(try_again(new.run)),
         }
     }
 
     /// On a Cluster: notes the intent, stores, announces.
     async fn submit_apart(&self, mut parts: Parts) -> Result<bool, BackendError> {
-        let (link, id, meta) = (self.link(), parts.id, parts.meta);
+        let (link, run, meta) = (self.link(), parts.run, parts.meta);
         // A segment is submitted again by whoever gets the event that asked for it, until it is announced.
         let intent: Option<u64> = if parts.is_listed {
             let noted = link.run("submit", &INTEND, |script| {
-                script.key(link.keys.runs()).key(link.keys.intents()).arg(&id.uuid().as_bytes()[..]);
+                script.key(link.keys.runs()).key(link.keys.intents()).arg(&write_run(run)[..]);
             });
             Some(noted.await?)
         } else {
@@ -296,23 +300,29 @@ impl RedisBackend {
         let is_new = if parts.is_small() {
             let mut answers =
                 submit_small(link, &[parts], intent.map(|noted| noted + STORED_WITHIN_MS)).await?;
-            answers.pop().unwrap_or_else(|| Err(try_again(id)))?
+            answers.pop().unwrap_or_else(|| Err(try_again(run)))?
         } else {
             self.submit_large(&parts).await?
         };
         if meta.open == 0 && meta.retention_ms > 0 && is_new {
-            self.note_end(id, meta.retention_ms).await?;
+            self.note_end(run, meta.retention_ms).await?;
         }
         // Also the same run that was there already: its client may have died before the announcement.
-        let known = if is_new { Some(meta) } else { self.meta(id, "submit").await? };
-        if known.is_none_or(|known| known.digest != meta.digest) {
-            return Ok(is_new);
+        let known = if is_new { Some(meta) } else { self.meta(run.id, "submit").await? };
+        let known = known.filter(|known| known.digest == meta.digest);
+        if let Some(known) = known {
+            link.run::<()>("submit", &ANNOUNCE, |script| {
+                script.key(link.keys.intents()).key(link.keys.submissions().stream);
+                script.arg(&write_run(run.id.incarnation(known.incarnation))[..]);
+            })
+            .await?;
         }
-        link.run::<()>("submit", &ANNOUNCE, |script| {
-            script.key(link.keys.intents()).key(link.keys.submissions().stream);
-            script.arg(&id.uuid().as_bytes()[..]);
-        })
-        .await?;
+        if intent.is_some() && known.is_none_or(|known| known.incarnation != run.incarnation) {
+            // The id belongs to another run: this one is none.
+            let mut cmd = redis::cmd("ZREM");
+            link.ask::<()>("submit", cmd.arg(link.keys.intents()).arg(&write_run(run)[..])).await?;
+            self.drop_from_list(run).await?;
+        }
         Ok(is_new)
     }
 
@@ -331,7 +341,7 @@ impl RedisBackend {
 
     async fn submit_large(&self, parts: &Parts) -> Result<bool, BackendError> {
         let link = self.link();
-        let (id, keys) = (parts.id, link.keys.run(parts.id));
+        let (run, keys) = (parts.run, link.keys.run(parts.run.id));
         let unique = unique();
         let staged = [format!("{}:stage:{unique}", keys.hash), format!("{}:stage:{unique}", keys.plan)];
         let is_inline = parts.states.len() <= STATES_INLINE;
@@ -353,7 +363,7 @@ impl RedisBackend {
                 if !link.is_cluster() {
                     script.key(link.keys.runs()).key(link.keys.submissions().stream);
                 }
-                script.arg(&id.uuid().as_bytes()[..]).arg(&parts.meta.pack()[..]);
+                script.arg(&write_run(run)[..]).arg(&parts.meta.pack()[..]);
                 script.arg(if is_inline { &[][..] } else { &parts.states });
                 script.arg(fields.len()).arg(parts.plan.len()).arg(u8::from(parts.is_listed));
             })
@@ -361,7 +371,7 @@ impl RedisBackend {
         match answer.as_str() {
             "ACCEPTED" => Ok(true),
             "EXISTING" => Ok(false),
-            _ => Err(try_again(id)),
+            _ => Err(try_again(run)),
         }
     }
 
@@ -393,7 +403,7 @@ impl RedisBackend {
     }
 }
 
-fn try_again(run: RunId) -> BackendError {
+fn try_again(run: RunRef) -> BackendError {
     BackendError::new(ErrorKind::Unavailable, "submit").context(run)
 }
 

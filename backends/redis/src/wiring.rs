@@ -9,39 +9,39 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use celeriac_engine::Plan;
 use celeriac_engine::plan::ScopeNo;
-use celeriac_primitives::{Completion, NodeNo, RunId, TaskState};
+use celeriac_primitives::{Completion, Incarnation, NodeNo, RunId, RunRef, TaskState};
 use dashmap::DashMap;
 use serde::Serialize;
-
-use crate::meta::Digest;
 
 /// Plans are dropped from the cache, all at once, when they have this many nodes together.
 const NODES_MAX: usize = 1_000_000;
 
-/// The plans of some runs, each with its digest: an id may be forgotten and taken again by another canvas.
+/// The plans of some runs. An id has one at a time: that of the run that was last seen to have it.
 #[derive(Debug, Default)]
 pub(crate) struct Plans {
-    known: DashMap<RunId, (Digest, Arc<Plan>)>,
+    known: DashMap<RunId, (Incarnation, Arc<Plan>)>,
     nodes: AtomicUsize,
 }
 
 impl Plans {
-    pub(crate) fn find(&self, run: RunId) -> Option<(Digest, Arc<Plan>)> {
-        self.known.get(&run).map(|entry| entry.value().clone())
+    pub(crate) fn find(&self, run: RunRef) -> Option<Arc<Plan>> {
+        let known = self.known.get(&run.id)?;
+        (known.0 == run.incarnation).then(|| known.1.clone())
     }
 
-    pub(crate) fn insert(&self, run: RunId, digest: Digest, plan: Arc<Plan>) {
+    pub(crate) fn insert(&self, run: RunRef, plan: Arc<Plan>) {
         // A run costs something also when its plan has few nodes.
         let size = plan.len() + 100;
         if self.nodes.fetch_add(size, Ordering::Relaxed) + size > NODES_MAX {
             self.known.clear();
             self.nodes.store(size, Ordering::Relaxed);
         }
-        self.known.insert(run, (digest, plan));
+        self.known.insert(run.id, (run.incarnation, plan));
     }
 
-    pub(crate) fn remove(&self, run: RunId) {
-        if let Some((_, (_, plan))) = self.known.remove(&run) {
+    pub(crate) fn remove(&self, run: RunRef) {
+        let removed = self.known.remove_if(&run.id, |_, known| known.0 == run.incarnation);
+        if let Some((_, (_, plan))) = removed {
             let size = plan.len() + 100;
             let less = |nodes: usize| Some(nodes.saturating_sub(size));
             let _ = self.nodes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
@@ -174,7 +174,10 @@ mod tests {
     fn check(canvas: impl Into<Canvas>, index: usize, outcome: Outcome, expect: Written) {
         let plan = Plan::compile(&canvas.into()).unwrap();
         let task_id = RunId::from_parts(1, 2).task(NodeNo::from_index(index));
-        assert_eq!(wired(&plan, &Completion { task_id, attempt: 1, outcome }), expect);
+        assert_eq!(
+            wired(&plan, &Completion { task_id, attempt: 1, outcome, incarnation: Incarnation::default() }),
+            expect
+        );
     }
 
     #[test]
@@ -206,9 +209,11 @@ mod tests {
     fn plans_are_dropped_before_they_fill_the_memory() {
         let plan = Arc::new(Plan::compile(&Canvas::group(sigs(50_000))).unwrap());
         let plans = Plans::default();
+        let run = |number, other| RunId::from_parts(1, number).incarnation(Incarnation::new(other));
         for number in 0..100 {
-            plans.insert(RunId::from_parts(1, number), Digest::of(b""), plan.clone());
+            plans.insert(run(number, 1), plan.clone());
         }
-        assert!(plans.known.len() < 25 && plans.find(RunId::from_parts(1, 99)).is_some());
+        assert!(plans.known.len() < 25 && plans.find(run(99, 1)).is_some());
+        assert!(plans.find(run(99, 2)).is_none(), "another run that has the id now");
     }
 }

@@ -4,12 +4,12 @@ use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use celeriac_backends::{Backend, BackendError, Dispatch, Known, NewRun};
+use celeriac_backends::{Backend, BackendError, Dispatch, Known, NewRun, Submitted};
 use celeriac_dsl::{FlowError, IntoCanvas, States, TaskDef};
 use celeriac_engine::plan::{Defaults, RunOptions};
 use celeriac_engine::{CompileError, Plan, Release};
 use celeriac_memory::Memory;
-use celeriac_primitives::{Canvas, Limits, OptionError, Options, RunId, TaskName};
+use celeriac_primitives::{Canvas, Incarnation, Limits, OptionError, Options, RunId, RunRef, TaskName};
 use wildmatch::WildMatch;
 
 use crate::coordinator::compose;
@@ -266,11 +266,15 @@ impl App {
     /// When the backend does not take it; a conflict when the id is taken by another plan.
     pub async fn submit_plan_as<T>(&self, id: RunId, plan: Arc<Plan>) -> Result<Handle<T>, BackendError> {
         self.start_embedded_parts(&plan);
-        let starts = first_leaves(&plan, id);
-        let new = NewRun { id, plan: plan.clone(), starts, retention: self.0.retention, origin: None };
+        let run = id.incarnation(new_incarnation());
+        let starts = first_leaves(&plan, run);
+        let new = NewRun { run, plan: plan.clone(), starts, retention: self.0.retention, origin: None };
         // The same again is the same run, whether or not the backend had stored it before it fell silent.
-        outlast!(OUTAGE_MAX, self.0.backend.submit(new.clone()))?;
-        Ok(Handle::new(id, plan, self.clone()))
+        let run = match outlast!(OUTAGE_MAX, self.0.backend.submit(new.clone()))? {
+            Submitted::Accepted => run,
+            Submitted::Existing(run) => run,
+        };
+        Ok(Handle::new(run, plan, self.clone()))
     }
 
     /// Starts the parts of an embedded app, again when the runtime they were started in is gone, and lets its worker
@@ -300,8 +304,8 @@ impl App {
     /// # Errors
     /// When the backend does not answer.
     pub async fn run<T>(&self, id: RunId) -> Result<Option<Handle<T>>, BackendError> {
-        let plan = self.0.backend.plan(id).await?;
-        Ok(plan.map(|plan| Handle::new(id, plan, self.clone())))
+        let found = self.0.backend.find(id).await?;
+        Ok(found.map(|(run, plan)| Handle::new(run, plan, self.clone())))
     }
 
     /// Whether the app runs its own coordinator and worker, so that its runs end with this process.
@@ -419,7 +423,7 @@ const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 const STARTS_MAX: usize = 100;
 
 /// The leaves a run starts with, ready to be queued; none when there are many.
-pub(crate) fn first_leaves(plan: &Plan, run: RunId) -> Vec<Dispatch> {
+pub(crate) fn first_leaves(plan: &Plan, run: RunRef) -> Vec<Dispatch> {
     let starts = plan.starts().filter(|node| plan.leaf(*node).is_some()).take(STARTS_MAX + 1);
     let releases: Vec<Release> = starts.map(|node| Release { node, attempt: 1 }).collect();
     if releases.len() > STARTS_MAX {
@@ -428,6 +432,11 @@ pub(crate) fn first_leaves(plan: &Plan, run: RunId) -> Vec<Dispatch> {
     let leaves = compose(plan, run, &releases, &Known::default()).0;
     // Coordinators set timers.
     if leaves.iter().any(Dispatch::is_timed) { Vec::new() } else { leaves }
+}
+
+/// What tells a run from others that have, had or will have its id.
+fn new_incarnation() -> Incarnation {
+    Incarnation::new(uuid::Uuid::new_v4().as_u128() as u64)
 }
 
 /// A fresh run id: the time in its upper bits, chance below.

@@ -19,7 +19,7 @@ use celeriac_backends::{
 use celeriac_engine::plan::{Composer, Results, ScopeNo, retry_of};
 use celeriac_engine::{Plan, Release};
 use celeriac_primitives::{
-    Completion, LeafOptions, Limits, NodeNo, Outcome, RunId, TaskMessage, TaskState, When,
+    Completion, LeafOptions, Limits, NodeNo, Outcome, RunRef, TaskMessage, TaskState, When,
 };
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -389,7 +389,7 @@ impl Driver {
 
     /// Composes what the completions are going to release when their outcomes are all that it takes: the next step of
     /// a chain, then, is queued by the step that settles this one.
-    fn prepare(&self, runs: &mut [(RunId, Vec<EventId>, Advance)]) {
+    fn prepare(&self, runs: &mut [(RunRef, Vec<EventId>, Advance)]) {
         for (run, _, advance) in runs {
             if let Some(plan) = self.backend.plan_at_hand(*run) {
                 advance.prepared = prepared(&plan, *run, &advance.completions);
@@ -425,7 +425,7 @@ impl Driver {
     }
 
     /// Waits until no other coordinator empties the outbox of this run.
-    async fn empty(&self, run: RunId, alone: Alone) -> Result<Emptying, BackendError> {
+    async fn empty(&self, run: RunRef, alone: Alone) -> Result<Emptying, BackendError> {
         let mut emptying = Emptying { run, claimed: None, _alone: alone };
         self.claim(&mut emptying).await?;
         Ok(emptying)
@@ -459,7 +459,7 @@ impl Driver {
     /// Composes and queues released leaves, a slice at a time.
     async fn dispatch_slices(
         &self,
-        run: RunId,
+        run: RunRef,
         released: &[Release],
         mut emptying: Option<&mut Emptying>,
     ) -> Result<Vec<Step>, BackendError> {
@@ -479,11 +479,8 @@ impl Driver {
             let (large, small): (Vec<Release>, Vec<Release>) =
                 slice.iter().partition(|release| release.attempt == 1 && takes_much(&plan, release.node));
             let (nodes, scopes) = plan.inputs(&small);
-            let known = if nodes.is_empty() && scopes.is_empty() {
-                Known::default()
-            } else {
-                insist!(self.stop, self.backend.known(run, &nodes, &scopes))?
-            };
+            // Forgotten meanwhile.
+            let Some(known) = self.known(run, &nodes, &scopes).await? else { return Ok(steps) };
             let (mut leaves, mut broken) = compose(&plan, run, &small, &known);
             let composer = plan.composer();
             for leaf in leaves.iter_mut().filter(|leaf| is_large(leaf) && !leaf.message.replaced) {
@@ -492,11 +489,7 @@ impl Driver {
             }
             // Who takes much fetches results, and is told failures.
             let (_, scopes) = plan.inputs(&large);
-            let failed = if scopes.is_empty() {
-                Known::default()
-            } else {
-                insist!(self.stop, self.backend.known(run, &[], &scopes))?
-            };
+            let Some(failed) = self.known(run, &[], &scopes).await? else { return Ok(steps) };
             for release in large {
                 match composer.message_by_reference(run, release, &failed) {
                     Some(message) => leaves.push(leaf(&plan, release, message, &known)),
@@ -529,6 +522,19 @@ impl Driver {
             }
         }
         Ok(steps)
+    }
+
+    /// What is known of these; asks nobody when it is nothing.
+    async fn known(
+        &self,
+        run: RunRef,
+        nodes: &[NodeNo],
+        scopes: &[ScopeNo],
+    ) -> Result<Option<Known>, BackendError> {
+        if nodes.is_empty() && scopes.is_empty() {
+            return Ok(Some(Known::default()));
+        }
+        insist!(self.stop, self.backend.known(run, nodes, scopes))
     }
 
     /// Turns times from now after which leaves expire into moments.
@@ -586,7 +592,7 @@ impl Driver {
     /// Dispatches a run's outbox, unless it has changed or somebody is about to empty it.
     async fn repair(
         &self,
-        run: RunId,
+        run: RunRef,
         before: Result<Vec<Release>, BackendError>,
     ) -> Result<(), BackendError> {
         let Some(alone) = self.outboxes.at_once(run) else { return Ok(()) };
@@ -608,14 +614,14 @@ impl Driver {
 /// What is to be given to workers.
 pub(crate) enum Dispatching {
     /// What a step released.
-    Released(RunId, Vec<Release>),
+    Released(RunRef, Vec<Release>),
     /// All that a run owes: it was just submitted, or somebody who released a part of it has died.
-    Outbox(RunId),
+    Outbox(RunRef),
 }
 
 /// A run whose outbox nobody else empties.
 struct Emptying {
-    run: RunId,
+    run: RunRef,
     claimed: Option<Instant>,
     _alone: Alone,
 }
@@ -628,13 +634,13 @@ fn every(time: Duration) -> Interval {
 
 /// Sorts events by run, in the order in which the runs come up, each with those that say that it was just submitted.
 /// These are done with when its outbox is dispatched; the completions when they are settled and what follows is, too.
-fn by_run(events: Vec<EventDelivery>) -> Vec<(RunId, Vec<EventId>, Advance)> {
-    let mut runs: Vec<(RunId, Vec<EventId>, Advance)> = Vec::new();
-    let mut places: HashMap<RunId, usize> = HashMap::new();
+fn by_run(events: Vec<EventDelivery>) -> Vec<(RunRef, Vec<EventId>, Advance)> {
+    let mut runs: Vec<(RunRef, Vec<EventId>, Advance)> = Vec::new();
+    let mut places: HashMap<RunRef, usize> = HashMap::new();
     for EventDelivery { id, event } in events {
         let run = match &event {
             Event::Submitted(run) => *run,
-            Event::Completed(completion) => completion.task_id.run(),
+            Event::Completed(completion) => completion.run(),
         };
         let place = *places.entry(run).or_insert(runs.len());
         if place == runs.len() {
@@ -653,7 +659,7 @@ fn by_run(events: Vec<EventDelivery>) -> Vec<(RunId, Vec<EventId>, Advance)> {
 }
 
 /// The leaves that wait for one of these completions and for nothing else, composed.
-fn prepared(plan: &Plan, run: RunId, completions: &[Completion]) -> Vec<Dispatch> {
+fn prepared(plan: &Plan, run: RunRef, completions: &[Completion]) -> Vec<Dispatch> {
     let mut outcomes: HashMap<NodeNo, Option<&Outcome>> = HashMap::with_capacity(completions.len());
     for Completion { task_id, outcome, .. } in completions {
         // Of several reports on one leaf only the store knows which counts.
@@ -730,7 +736,7 @@ fn is_large(leaf: &Dispatch) -> bool {
 /// Released leaves ready to be queued, and failures of those for which a result is missing.
 pub(crate) fn compose(
     plan: &Plan,
-    run: RunId,
+    run: RunRef,
     released: &[Release],
     known: &impl Results,
 ) -> (Vec<Dispatch>, Vec<Completion>) {
@@ -749,21 +755,24 @@ pub(crate) fn compose(
 }
 
 /// How a leaf ends for which something is missing.
-fn missing(run: RunId, release: Release) -> Completion {
+fn missing(run: RunRef, release: Release) -> Completion {
     let outcome = Outcome::Undecodable("the result of a predecessor is missing from the store".to_owned());
-    Completion { task_id: run.task(release.node), attempt: release.attempt, outcome }
+    let (task_id, incarnation) = (run.task(release.node), run.incarnation);
+    Completion { task_id, attempt: release.attempt, outcome, incarnation }
 }
 
 #[cfg(test)]
 mod tests {
+    use celeriac_primitives::{Incarnation, RunId};
+
     use super::*;
 
     /// Else the report of a run that cannot be settled now would be acknowledged with the run's submission, and lost.
     #[test]
     fn the_events_of_a_submission_and_of_reports_are_kept_apart() {
-        let run = RunId::from_parts(1, 1);
-        let task_id = run.task(NodeNo::from_index(0));
-        let completion = Completion { task_id, attempt: 1, outcome: Outcome::Ignored };
+        let run = RunId::from_parts(1, 1).incarnation(Incarnation::new(1));
+        let (task_id, incarnation) = (run.task(NodeNo::from_index(0)), run.incarnation);
+        let completion = Completion { task_id, attempt: 1, outcome: Outcome::Ignored, incarnation };
         let ids = [1, 2].map(|entry| EventId { source: 0, entry: (0, entry) });
         let events = [Event::Submitted(run), Event::Completed(completion)];
         let deliveries = ids.into_iter().zip(events).map(|(id, event)| EventDelivery { id, event });

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use celeriac_backends::{Backend, BackendError, ErrorKind, Known, Progress, RunStatus};
 use celeriac_engine::advance::Phase;
+use celeriac_engine::plan::ScopeNo;
 use celeriac_engine::render;
 use celeriac_engine::view::{Standing, standings};
 use celeriac_engine::{Plan, RunOutcome};
 use celeriac_primitives::{
-    Failure, Json, JsonError, NodeNo, Outcome, RunId, TaskError, TaskId, TaskName, TaskState,
+    Failure, Json, JsonError, NodeNo, Outcome, RunId, RunRef, TaskError, TaskId, TaskName, TaskState,
 };
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -22,9 +23,11 @@ use crate::patience::{OUTAGE_MAX, outlast};
 
 /// A run that was accepted. Cheap to clone; dropping it changes nothing for the run.
 ///
+/// It is a handle of this run alone: when the run was forgotten, and its id is used again, it does not know the other.
+///
 /// An embedded app goes on working as long as one of its handles is there.
 pub struct Handle<T> {
-    pub(crate) id: RunId,
+    pub(crate) run: RunRef,
     pub(crate) plan: Arc<Plan>,
     pub(crate) app: App,
     value: PhantomData<fn() -> T>,
@@ -67,8 +70,8 @@ pub struct NodeReport {
 const POLL: Duration = Duration::from_secs(10);
 
 impl<T> Handle<T> {
-    pub(crate) fn new(id: RunId, plan: Arc<Plan>, app: App) -> Self {
-        Self { id, plan, app, value: PhantomData }
+    pub(crate) fn new(run: RunRef, plan: Arc<Plan>, app: App) -> Self {
+        Self { run, plan, app, value: PhantomData }
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {
@@ -77,7 +80,12 @@ impl<T> Handle<T> {
 
     /// The run's id.
     pub fn id(&self) -> RunId {
-        self.id
+        self.run.id
+    }
+
+    /// The run: its id, and which of the runs that ever had it.
+    pub fn run(&self) -> RunRef {
+        self.run
     }
 
     /// What the run runs.
@@ -91,7 +99,7 @@ impl<T> Handle<T> {
     /// # Errors
     /// When the backend does not answer or does not know the run.
     pub async fn state(&self) -> Result<TaskState, BackendError> {
-        state_of(self.backend(), self.id, &self.status().await?).await
+        state_of(self.backend(), self.run, &self.status().await?).await
     }
 
     /// Whether the run has a value or has failed.
@@ -131,10 +139,12 @@ impl<T> Handle<T> {
         // A segment may be decided, and so its leaf ended, while a part of it still runs and is replaced in its turn.
         let mut seen: BTreeSet<RunId> = BTreeSet::new();
         loop {
-            let segments = outlast!(OUTAGE_MAX, self.backend().segments(self.id))?;
+            let segments = outlast!(OUTAGE_MAX, self.backend().segments(self.run))?;
             let before = seen.len();
             for segment in segments {
-                if !seen.contains(&segment) && self.segment_ended(segment).await? {
+                if !seen.contains(&segment)
+                    && self.segment_ended(segment.incarnation(self.run.incarnation)).await?
+                {
                     seen.insert(segment);
                 }
             }
@@ -145,7 +155,7 @@ impl<T> Handle<T> {
     }
 
     /// Waits for the end of a segment; `false` when it is not stored (yet).
-    async fn segment_ended(&self, segment: RunId) -> Result<bool, BackendError> {
+    async fn segment_ended(&self, segment: RunRef) -> Result<bool, BackendError> {
         let mut since = 0;
         loop {
             match outlast!(OUTAGE_MAX, self.backend().changed(segment, since, POLL))? {
@@ -167,27 +177,27 @@ impl<T> Handle<T> {
             return Err(outlast!(OUTAGE_MAX, self.failure(node))?.into());
         }
         if !scopes.is_empty() {
-            known.extend(outlast!(OUTAGE_MAX, self.backend().known(self.id, &[], &scopes))?);
+            known.extend(outlast!(OUTAGE_MAX, self.known(&[], &scopes))?);
         }
-        let value = self.plan.output_value(self.id, &known);
+        let value = self.plan.output_value(self.run.id, &known);
         Ok(value.ok_or_else(|| self.corrupt())?)
     }
 
     /// How a node ended; `None` when it has not, or is a join.
     ///
     /// # Errors
-    /// When the backend does not answer.
+    /// When the backend does not answer or does not know the run.
     pub async fn outcome_of(&self, node: NodeNo) -> Result<Option<Outcome>, BackendError> {
-        let outcome = self.backend().known(self.id, &[node], &[]).await?.outcomes.remove(&node);
+        let outcome = self.known(&[node], &[]).await?.outcomes.remove(&node);
         Ok(outcome.filter(|outcome| outcome.state() != TaskState::Retry))
     }
 
     /// Why the last attempt at a leaf asked for another, as long as the leaf has not ended.
     ///
     /// # Errors
-    /// When the backend does not answer.
+    /// When the backend does not answer or does not know the run.
     pub async fn retry_of(&self, node: NodeNo) -> Result<Option<TaskError>, BackendError> {
-        let outcome = self.backend().known(self.id, &[node], &[]).await?.outcomes.remove(&node);
+        let outcome = self.known(&[node], &[]).await?.outcomes.remove(&node);
         Ok(outcome.filter(|outcome| outcome.state() == TaskState::Retry).and_then(|outcome| outcome.error()))
     }
 
@@ -199,7 +209,7 @@ impl<T> Handle<T> {
         let phases = self.phases().await?.into_iter().enumerate();
         let running = phases.filter(|(_, phase)| matches!(phase, Phase::Released | Phase::Dispatched));
         let running: Vec<NodeNo> = running.map(|(i, _)| NodeNo::from_index(i)).collect();
-        self.backend().progress(self.id, &running).await
+        self.backend().progress(self.run, &running).await
     }
 
     /// The first node that stands at this path of the canvas, such as `chain[1].header[3]`.
@@ -219,7 +229,7 @@ impl<T> Handle<T> {
             .filter(|i| standings[*i] == Standing::Failed)
             .map(NodeNo::from_index)
             .collect();
-        let known = self.backend().known(self.id, &failed, &[]).await?;
+        let known = self.known(&failed, &[]).await?;
         let report = |(node, standing): (NodeNo, Standing)| NodeReport {
             node,
             path: self.plan.path(node).to_string(),
@@ -250,12 +260,13 @@ impl<T> Handle<T> {
     /// When the backend does not answer.
     pub async fn segments(&self) -> Result<Vec<(TaskId, Handle<Json>)>, BackendError> {
         let mut found = Vec::new();
-        for segment in self.backend().segments(self.id).await? {
+        for segment in self.backend().segments(self.run).await? {
+            let segment = segment.incarnation(self.run.incarnation);
             // One that was noted and not stored yet is none.
-            if let (Some(origin), Some(handle)) =
-                (self.backend().origin(segment).await?, self.app.run(segment).await?)
+            if let (Some(origin), Some(plan)) =
+                (self.backend().origin(segment).await?, self.backend().plan(segment).await?)
             {
-                found.push((origin.leaf, handle));
+                found.push((origin.leaf, Handle::new(segment, plan, self.app.clone())));
             }
         }
         Ok(found)
@@ -266,7 +277,7 @@ impl<T> Handle<T> {
     /// # Errors
     /// When the backend does not answer.
     pub async fn forget(self) -> Result<(), BackendError> {
-        self.backend().forget(self.id).await.map(|_| ())
+        self.backend().forget(self.run).await.map(|_| ())
     }
 
     /// How the run stands: decided or not, and how many of its leaves have ended.
@@ -274,7 +285,9 @@ impl<T> Handle<T> {
     /// # Errors
     /// When the backend does not answer or does not know the run.
     pub async fn status(&self) -> Result<RunStatus, BackendError> {
-        self.backend().status(self.id).await?.ok_or_else(|| self.unknown("status"))
+        let status = self.backend().status(self.run.id).await?;
+        let status = status.filter(|status| status.incarnation == self.run.incarnation);
+        status.ok_or_else(|| self.unknown("status"))
     }
 
     /// The same, as soon as it differs from the status with the version `since`, or after `timeout`.
@@ -282,17 +295,21 @@ impl<T> Handle<T> {
     /// # Errors
     /// When the backend does not answer or does not know the run.
     pub async fn changed(&self, since: u64, timeout: Duration) -> Result<RunStatus, BackendError> {
-        self.backend().changed(self.id, since, timeout).await?.ok_or_else(|| self.unknown("wait"))
+        self.backend().changed(self.run, since, timeout).await?.ok_or_else(|| self.unknown("wait"))
     }
 
     pub(crate) async fn phases(&self) -> Result<Vec<Phase>, BackendError> {
-        self.backend().phases(self.id).await?.ok_or_else(|| self.unknown("phases"))
+        self.backend().phases(self.run).await?.ok_or_else(|| self.unknown("phases"))
+    }
+
+    pub(crate) async fn known(&self, nodes: &[NodeNo], scopes: &[ScopeNo]) -> Result<Known, BackendError> {
+        self.backend().known(self.run, nodes, scopes).await?.ok_or_else(|| self.unknown("known"))
     }
 
     /// The failure of a leaf that has failed.
     pub(crate) async fn failure(&self, node: NodeNo) -> Result<Box<Failure>, BackendError> {
         let outcome = self.outcome_of(node).await?;
-        let failure = outcome.and_then(|outcome| self.plan.failure(self.id, node, &outcome));
+        let failure = outcome.and_then(|outcome| self.plan.failure(self.run.id, node, &outcome));
         failure.map(Box::new).ok_or_else(|| self.corrupt())
     }
 
@@ -307,7 +324,8 @@ impl<T> Handle<T> {
         loop {
             let left = deadline.map(|(deadline, _)| deadline.saturating_duration_since(Instant::now()));
             let wait = left.map_or(POLL, |left| left.min(POLL));
-            let decided = outlast!(left.unwrap_or(OUTAGE_MAX), self.backend().decided(self.id, nodes, wait))?;
+            let decided =
+                outlast!(left.unwrap_or(OUTAGE_MAX), self.backend().decided(self.run, nodes, wait))?;
             let (status, known) = decided.ok_or_else(|| self.unknown("get"))?;
             if status.outcome != RunOutcome::Undecided {
                 return Ok((status.outcome, known));
@@ -322,11 +340,12 @@ impl<T> Handle<T> {
 
     /// The store says that something has ended and has no outcome for it.
     pub(crate) fn corrupt(&self) -> BackendError {
-        BackendError::new(ErrorKind::Corrupt, "get").context(self.id)
+        BackendError::new(ErrorKind::Corrupt, "get").context(self.run)
     }
 
     fn unknown(&self, operation: &'static str) -> BackendError {
-        BackendError::new(ErrorKind::UnknownRun, operation).context(self.id)
+        let context = format!("{}; if its id is known, it is that of another run now", self.run);
+        BackendError::new(ErrorKind::UnknownRun, operation).context(context)
     }
 }
 
@@ -360,12 +379,12 @@ impl GetError {
 
 impl<T> Clone for Handle<T> {
     fn clone(&self) -> Self {
-        Self::new(self.id, self.plan.clone(), self.app.clone())
+        Self::new(self.run, self.plan.clone(), self.app.clone())
     }
 }
 
 impl<T> std::fmt::Debug for Handle<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Handle").field(&self.id).finish()
+        f.debug_tuple("Handle").field(&self.run).finish()
     }
 }

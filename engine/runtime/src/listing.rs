@@ -2,7 +2,7 @@
 
 use celeriac_backends::{Backend, BackendError, RunStatus};
 use celeriac_engine::RunOutcome;
-use celeriac_primitives::{Outcome, RunId, TaskState};
+use celeriac_primitives::{RunId, RunRef, TaskState};
 use futures::future::try_join_all;
 
 use crate::App;
@@ -29,7 +29,11 @@ impl App {
         let ids = backend.list(before, max).await?;
         let reports = ids.into_iter().map(|id| async move {
             let Some(status) = backend.status(id).await? else { return Ok(None) };
-            Ok(Some(RunReport { id, state: state_of(backend, id, &status).await?, status }))
+            Ok(Some(RunReport {
+                id,
+                state: state_of(backend, id.incarnation(status.incarnation), &status).await?,
+                status,
+            }))
         });
         // A run that was forgotten between the two steps is none any more.
         Ok(try_join_all(reports).await?.into_iter().flatten().collect())
@@ -39,14 +43,15 @@ impl App {
 /// PENDING before a leaf has ended, STARTED, SUCCESS or FAILURE; REVOKED when the leaf that ended it was revoked.
 pub(crate) async fn state_of(
     backend: &dyn Backend,
-    run: RunId,
+    run: RunRef,
     status: &RunStatus,
 ) -> Result<TaskState, BackendError> {
     Ok(match status.outcome {
         RunOutcome::Succeeded => TaskState::Success,
         RunOutcome::Failed(node) => {
             let known = backend.known(run, &[node], &[]).await?;
-            known.outcomes.get(&node).map_or(TaskState::Failure, Outcome::state)
+            let outcome = known.and_then(|mut known| known.outcomes.remove(&node));
+            outcome.map_or(TaskState::Failure, |outcome| outcome.state())
         }
         RunOutcome::Undecided if status.done > 0 => TaskState::Started,
         RunOutcome::Undecided => TaskState::Pending,

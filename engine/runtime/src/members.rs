@@ -40,7 +40,7 @@ where
     M: DeserializeOwned + Send,
 {
     let typed = |(place, value): Member| (place, value.and_then(|value| Ok(value.to()?)));
-    let watch = Watch::new(Handle::new(run.id, run.plan.clone(), run.app.clone()));
+    let watch = Watch::new(Handle::new(run.run, run.plan.clone(), run.app.clone()));
     stream::unfold(
         watch,
         move |mut watch| async move { watch.next().await.map(|member| (typed(member), watch)) },
@@ -120,7 +120,7 @@ impl Watch {
     }
 
     async fn values(&self, places: &[usize]) -> Result<Vec<Member>, GetError> {
-        let Handle { id, plan, .. } = &self.run;
+        let Handle { run, plan, .. } = &self.run;
         let items = items(&self.run);
         let (mut leaves, mut scopes) = (Vec::new(), Vec::new());
         for place in places {
@@ -128,11 +128,11 @@ impl Watch {
             leaves.extend(more_leaves);
             scopes.extend(more_scopes);
         }
-        let known = self.run.backend().known(*id, &leaves, &scopes).await?;
+        let known = self.run.known(&leaves, &scopes).await?;
         let (mut composer, mut members) = (plan.composer(), Vec::with_capacity(places.len()));
         for place in places {
             let mut values = Vec::with_capacity(1);
-            match composer.item(&mut values, *id, &items[*place], &known) {
+            match composer.item(&mut values, run.id, &items[*place], &known) {
                 Some(()) => members.extend(values.into_iter().map(|value| (*place, Ok(value.into())))),
                 None => members.push((*place, Err(self.run.corrupt().into()))),
             }

@@ -1,17 +1,18 @@
 //! The transition table, exhaustively on small plans.
 
-use celeriac_primitives::{Canvas, Json, RunId, Signature, TaskError};
+use celeriac_primitives::{Canvas, Incarnation, Json, RunId, RunRef, Signature, TaskError};
 
 use super::*;
 use crate::plan::tests::dag;
 
-fn run() -> RunId {
-    RunId::from_parts(0, 0)
+fn run() -> RunRef {
+    RunId::from_parts(0, 0).incarnation(Incarnation::new(1))
 }
 
 fn success(release: Release) -> Completion {
     let outcome = Outcome::Success(Json::parse("1").unwrap());
-    Completion { task_id: run().task(release.node), attempt: release.attempt, outcome }
+    let (task_id, incarnation) = (run().task(release.node), run().incarnation);
+    Completion { task_id, attempt: release.attempt, outcome, incarnation }
 }
 
 fn failure(release: Release) -> Completion {

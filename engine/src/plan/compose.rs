@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use celeriac_primitives::{
-    Entry, Failure, Item, Json, LeafOptions, Members, NodeNo, Outcome, Path, Piece, Retry, RunId, Segment,
-    TaskMessage,
+    Entry, Failure, Item, Json, LeafOptions, Members, NodeNo, Outcome, Path, Piece, Retry, RunId, RunRef,
+    Segment, TaskMessage,
 };
 
 use super::{Edge, Leaf, NodeKind, Plan, ScopeNo, Value};
@@ -24,7 +24,7 @@ pub trait Results {
 impl Plan {
     /// The message for a released leaf; `None` for a join, for an unknown node, and when a result that it takes is
     /// not there.
-    pub fn message(&self, run: RunId, release: Release, results: &impl Results) -> Option<TaskMessage> {
+    pub fn message(&self, run: RunRef, release: Release, results: &impl Results) -> Option<TaskMessage> {
         self.composer().message(run, release, results)
     }
 
@@ -194,7 +194,7 @@ pub struct Composer<'p> {
 
 impl Composer<'_> {
     /// See [`Plan::message`].
-    pub fn message(&mut self, run: RunId, release: Release, results: &impl Results) -> Option<TaskMessage> {
+    pub fn message(&mut self, run: RunRef, release: Release, results: &impl Results) -> Option<TaskMessage> {
         let node = self.plan.node(release.node)?;
         let NodeKind::Leaf(leaf) = &node.kind else { return None };
         if let Some((args, kwargs)) = retry_of(release, results).and_then(|retry| retry.arguments.as_ref()) {
@@ -204,7 +204,7 @@ impl Composer<'_> {
         let mut args = String::with_capacity(leaf.args.len() + 16);
         args.push('[');
         if let Some(input) = &node.input {
-            self.write(&mut args, run, input, results)?;
+            self.write(&mut args, run.id, input, results)?;
             if !leaf.args.is_empty() {
                 args.push(',');
             }
@@ -218,14 +218,14 @@ impl Composer<'_> {
     /// for failures only. `None` for a leaf without an input, and when a failure that it takes is not there.
     pub fn message_by_reference(
         &self,
-        run: RunId,
+        run: RunRef,
         release: Release,
         results: &impl Results,
     ) -> Option<TaskMessage> {
         let node = self.plan.node(release.node)?;
         let (NodeKind::Leaf(leaf), Some(input)) = (&node.kind, &node.input) else { return None };
         let (mut pieces, mut text) = (Vec::new(), String::new());
-        self.refer(&mut (&mut pieces, &mut text), run, input, results)?;
+        self.refer(&mut (&mut pieces, &mut text), run.id, input, results)?;
         if !text.is_empty() {
             pieces.push(Piece::Text(text.into()));
         }
@@ -238,7 +238,7 @@ impl Composer<'_> {
     /// The message of a leaf with these arguments.
     fn called(
         &self,
-        run: RunId,
+        run: RunRef,
         release: Release,
         leaf: &Leaf,
         args: Json,
@@ -249,6 +249,7 @@ impl Composer<'_> {
         let mut message = TaskMessage::new(run.task(node), attempt, task, leaf.call, args, kwargs);
         message.options = self.plan.message_options(node);
         message.member = leaf.member.is_some();
+        message.incarnation = run.incarnation;
         Some(message)
     }
 

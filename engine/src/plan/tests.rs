@@ -463,7 +463,7 @@ impl Results for Succeeded {
 
 #[test]
 fn what_was_added_goes_to_the_list_and_to_nobody_else() {
-    let run = RunId::from_parts(1, 2);
+    let run = RunId::from_parts(1, 2).incarnation(celeriac_primitives::Incarnation::new(3));
     let json = |text: &str| Json::parse(text).unwrap();
     let added = vec![Item::Value(json("8")), Item::Value(json("9"))];
     let results = Succeeded(vec![

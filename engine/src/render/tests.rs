@@ -1,6 +1,8 @@
 //! What the pictures look like.
 
-use celeriac_primitives::{Canvas, Completion, Json, Outcome, RunId, Signature, TaskError, TaskName};
+use celeriac_primitives::{
+    Canvas, Completion, Incarnation, Json, Outcome, RunId, Signature, TaskError, TaskName,
+};
 use insta::assert_snapshot;
 
 use super::*;
@@ -202,7 +204,8 @@ fn failed() -> (Plan, Vec<Standing>) {
             20 => Outcome::Failed(TaskError::new("E", "boom")),
             _ => Outcome::Success(Json::null()),
         };
-        Completion { task_id: RunId::from_parts(0, 0).task(release.node), attempt: 1, outcome }
+        let (task_id, incarnation) = (RunId::from_parts(0, 0).task(release.node), Incarnation::default());
+        Completion { task_id, attempt: 1, outcome, incarnation }
     });
     state.settle(&plan, completions.collect::<Vec<_>>());
     let standings = standings(&plan, &state.phases().collect::<Vec<_>>(), state.ended());

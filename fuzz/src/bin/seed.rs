@@ -8,7 +8,7 @@ use std::fs;
 use celeriac_engine::{Plan, text};
 use celeriac_fuzz::corpus_dir;
 use celeriac_primitives::{
-    Addition, Call, Completion, Item, Json, Members, NodeNo, Outcome, Own, Piece, RunId, TaskError,
+    Addition, Call, Completion, Incarnation, Item, Json, Members, NodeNo, Outcome, Own, Piece, RunId, TaskError,
     TaskMessage, TaskName,
 };
 
@@ -108,6 +108,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn write_messages() -> Result<(), Box<dyn Error>> {
     let task_id = RunId::from_parts(1_700_000_000_000, 7).task(NodeNo::from_index(0));
+    let incarnation = Incarnation::new(u64::MAX / 3);
     let add = TaskName::new("proj.tasks.add")?;
     let mut whole = Vec::new();
     let [one, two, three] = [1, 2, 3].map(NodeNo::from_index);
@@ -161,7 +162,7 @@ fn write_messages() -> Result<(), Box<dyn Error>> {
             })),
         ),
     ] {
-        write("message", name, &Completion { task_id, attempt: 1, outcome }.encode())?;
+        write("message", name, &Completion { task_id, attempt: 1, outcome, incarnation }.encode())?;
     }
     write_broken("message", &whole)
 }

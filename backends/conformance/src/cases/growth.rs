@@ -6,7 +6,7 @@ use std::time::Duration;
 use celeriac_backends::{Grown, NewRun, Origin, Submitted};
 use celeriac_engine::advance::Phase;
 use celeriac_engine::{Plan, RunOutcome, Verdict};
-use celeriac_primitives::{Canvas, Completion, Json, NodeNo, Outcome, RunId};
+use celeriac_primitives::{Canvas, Completion, Json, NodeNo, Outcome, RunRef};
 
 use crate::Subject;
 use crate::bench::{Bench, boom, json, run_id, sig, sigs};
@@ -21,11 +21,12 @@ async fn grown(subject: &dyn Subject) -> (Bench<'_>, Bench<'_>) {
     bench.settle([replace(&bench)]).await;
     let plan = Arc::new(Plan::compile(&Canvas::group(sigs(&["c", "d"]))).unwrap());
     let leaf = bench.run.task(bench.release(0).node);
-    let origin = Origin { leaf, attempt: 1, root: bench.run, depth: 1, adds: true };
-    let segment = RunId::segment(origin.leaf, 1);
-    assert_eq!(subject.backend().grow(bench.run, segment, 2, 100).await.unwrap(), Grown::Noted);
+    let RunRef { id: root, incarnation } = bench.run;
+    let origin = Origin { leaf, attempt: 1, root, depth: 1, adds: true, incarnation };
+    let segment = origin.segment();
+    assert_eq!(subject.backend().grow(bench.run, segment.id, 2, 100).await.unwrap(), Grown::Noted);
     let new = NewRun { origin: Some(origin), ..NewRun::new(segment, plan.clone()) };
-    for expect in [Submitted::Accepted, Submitted::Existing] {
+    for expect in [Submitted::Accepted, Submitted::Existing(segment)] {
         assert_eq!(subject.backend().submit(new.clone()).await.unwrap(), expect);
     }
     (bench, Bench { subject, run: segment, plan })
@@ -54,7 +55,7 @@ pub async fn a_leaf_that_was_replaced_hears_of_its_segment_alone(subject: &dyn S
     assert_eq!(phases, Some(vec![Phase::Replaced, Phase::Waiting]));
     let late = [bench.success(0, 7), bench.completion(0, boom()), replace(&bench)];
     assert_eq!(bench.settle(late).await.verdicts, [Verdict::Stale, Verdict::Stale, Verdict::ReplacedBefore]);
-    let status = subject.backend().status(bench.run).await.unwrap().unwrap();
+    let status = subject.backend().status(bench.run.id).await.unwrap().unwrap();
     assert_eq!((status.outcome, status.open, status.done), (RunOutcome::Undecided, 1, 0));
     let value = || Outcome::Success(json(8));
     let settled = bench.settle([report(&bench, value()), report(&bench, boom())]).await;
@@ -79,7 +80,7 @@ pub async fn a_failing_segment_closes_the_scopes_of_its_leaf(subject: &dyn Subje
     let bench = Bench::submit(subject, canvas).await;
     bench.dispatch_outbox().await;
     bench.settle([replace(&bench)]).await;
-    let segment = RunId::segment(bench.run.task(NodeNo::from_index(0)), 1);
+    let segment = bench.run.segment(NodeNo::from_index(0), 1).id;
     let inner = Plan::compile(&sig("c").then(sig("d"))).unwrap();
     let failure = inner.failure(segment, NodeNo::from_index(1), &boom()).unwrap();
     let settled = bench.settle([report(&bench, Outcome::ReplacementFailed(Box::new(failure)))]).await;
@@ -93,7 +94,7 @@ pub async fn a_failing_segment_closes_the_scopes_of_its_leaf(subject: &dyn Subje
 pub async fn a_segment_is_noted_once_and_a_run_has_only_so_many_nodes(subject: &dyn Subject) {
     let bench = Bench::submit(subject, sig("a").then(sig("b"))).await;
     let backend = subject.backend();
-    let segment = |attempt| RunId::segment(bench.run.task(bench.release(0).node), attempt);
+    let segment = |attempt| bench.run.segment(bench.release(0).node, attempt).id;
     for (attempt, nodes, expect) in [
         (1, 3, Grown::Noted),
         (1, 3, Grown::Noted),
@@ -117,13 +118,13 @@ pub async fn a_segment_knows_its_leaf_and_is_not_listed(subject: &dyn Subject) {
     let (bench, segment) = grown(subject).await;
     let backend = subject.backend();
     let origin = backend.origin(segment.run).await.unwrap().unwrap();
-    assert_eq!((origin.leaf.run(), origin.root, origin.reports_as()), (bench.run, bench.run, 2));
+    assert_eq!((origin.around(), origin.root, origin.reports_as()), (bench.run, bench.run.id, 2));
     assert!(origin.adds);
     assert_eq!(backend.origin(bench.run).await.unwrap(), None);
-    assert_eq!(backend.list(None, 9).await.unwrap(), [bench.run]);
+    assert_eq!(backend.list(None, 9).await.unwrap(), [bench.run.id]);
     // Like any run it may be announced, or have started with its submission.
     segment.dispatch_outbox().await;
-    assert_eq!(backend.list(None, 9).await.unwrap(), [bench.run]);
+    assert_eq!(backend.list(None, 9).await.unwrap(), [bench.run.id]);
     segment.settle([segment.success(0, 1), segment.success(1, 2)]).await;
     assert_eq!(segment.value().await.unwrap().as_str(), "[1,2]");
 }
@@ -132,7 +133,7 @@ pub async fn a_forgotten_run_takes_its_segments_with_it(subject: &dyn Subject) {
     let (bench, segment) = grown(subject).await;
     assert!(subject.backend().forget(bench.run).await.unwrap());
     for run in [bench.run, segment.run] {
-        assert!(subject.backend().status(run).await.unwrap().is_none());
+        assert!(subject.backend().status(run.id).await.unwrap().is_none());
     }
     assert!(subject.backend().segments(bench.run).await.unwrap().is_empty());
     assert!(!subject.backend().forget(bench.run).await.unwrap());
@@ -144,14 +145,14 @@ pub async fn a_run_whose_time_is_over_is_kept_while_a_segment_goes_on(subject: &
     segment.dispatch_outbox().await;
     segment.settle([segment.completion(0, boom())]).await;
     bench.settle([report(&bench, boom())]).await;
-    assert!(backend.status(bench.run).await.unwrap().unwrap().ended());
+    assert!(backend.status(bench.run.id).await.unwrap().unwrap().ended());
     subject.pass(Duration::from_millis(300)).await;
     assert_eq!(backend.sweep(5).await.unwrap().forgotten, 0, "its second leaf still runs");
     segment.settle([segment.success(1, 1)]).await;
-    assert!(backend.status(segment.run).await.unwrap().is_some());
+    assert!(backend.status(segment.run.id).await.unwrap().is_some());
     subject.pass(Duration::from_millis(300)).await;
     assert_eq!(backend.sweep(5).await.unwrap().forgotten, 1);
     for run in [bench.run, segment.run] {
-        assert!(backend.status(run).await.unwrap().is_none());
+        assert!(backend.status(run.id).await.unwrap().is_none());
     }
 }

@@ -50,7 +50,7 @@ pub async fn the_first_outcome_wins(subject: &dyn Subject) {
     bench.settle([bench.success(0, 1), bench.completion(0, boom())]).await;
     bench.settle([bench.completion(1, boom()), bench.success(1, 2)]).await;
     let nodes = [0, 1].map(NodeNo::from_index);
-    let known = subject.backend().known(bench.run, &nodes, &[]).await.unwrap();
+    let known = bench.known(&nodes, &[]).await;
     assert_eq!(known.outcomes[&nodes[0]], Outcome::Success(json(1)));
     assert_eq!(known.outcomes[&nodes[1]], boom());
     assert_eq!(bench.outcome().await, RunOutcome::Failed(nodes[1]));

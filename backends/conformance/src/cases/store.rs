@@ -27,7 +27,7 @@ pub async fn a_run_whose_first_leaves_are_ready_starts_with_its_submission(subje
     assert_eq!(subject.backend().submit(new.clone()).await.unwrap(), Submitted::Accepted);
     // Whether they were queued at once or are to be dispatched by a coordinator: each once.
     bench.dispatch_outbox().await;
-    assert_eq!(subject.backend().submit(new).await.unwrap(), Submitted::Existing);
+    assert_eq!(subject.backend().submit(new).await.unwrap(), Submitted::Existing(bench.run));
     bench.dispatch_outbox().await;
     let taken = bench.receive("w", 9).await;
     let nodes: Vec<u32> = taken.iter().map(|delivery| delivery.message.task_id.node().number()).collect();
@@ -71,9 +71,9 @@ pub async fn a_run_is_forgotten_when_its_time_after_its_end_is_over(subject: &dy
     assert_eq!(backend.list(None, 9).await.unwrap().len(), 3, "not before its time");
     subject.pass(Duration::from_millis(300)).await;
     assert_eq!(backend.sweep(5).await.unwrap().forgotten, 1);
-    assert!(backend.status(one.run).await.unwrap().is_none());
-    assert!(backend.status(two.run).await.unwrap().is_some(), "nothing of a live run expires");
-    assert!(backend.status(three.run).await.unwrap().is_some(), "kept until it is forgotten");
+    assert!(backend.status(one.run.id).await.unwrap().is_none());
+    assert!(backend.status(two.run.id).await.unwrap().is_some(), "nothing of a live run expires");
+    assert!(backend.status(three.run.id).await.unwrap().is_some(), "kept until it is forgotten");
 }
 
 pub async fn a_run_is_kept_for_its_own_time_also_under_an_id_that_was_taken_before(subject: &dyn Subject) {
@@ -98,7 +98,7 @@ pub async fn the_same_submission_again_is_the_same_run(subject: &dyn Subject) {
     bench.dispatch_outbox().await;
     bench.settle([bench.success(0, 7)]).await;
     let again = NewRun::new(bench.run, bench.plan.clone());
-    assert_eq!(subject.backend().submit(again).await.unwrap(), Submitted::Existing);
+    assert_eq!(subject.backend().submit(again).await.unwrap(), Submitted::Existing(bench.run));
     assert_eq!(bench.value().await, Some(json(7)));
 }
 
@@ -123,7 +123,9 @@ pub async fn a_plan_comes_back_as_it_was(subject: &dyn Subject) {
 pub async fn an_unknown_run_is_unknown_everywhere(subject: &dyn Subject) {
     let (backend, run) = (subject.backend(), run_id(404));
     assert!(backend.plan(run).await.unwrap().is_none());
-    assert!(backend.status(run).await.unwrap().is_none());
+    assert!(backend.find(run.id).await.unwrap().is_none());
+    assert!(backend.known(run, &[], &[]).await.unwrap().is_none());
+    assert!(backend.status(run.id).await.unwrap().is_none());
     assert!(backend.changed(run, 0, SOON).await.unwrap().is_none());
     assert!(backend.phases(run).await.unwrap().is_none());
     assert!(backend.outbox(run).await.unwrap().is_empty());
@@ -135,7 +137,7 @@ pub async fn an_unknown_run_is_unknown_everywhere(subject: &dyn Subject) {
 pub async fn whoever_waits_for_a_change_is_woken_by_it(subject: &dyn Subject) {
     let bench = Bench::submit(subject, sig("a")).await;
     bench.dispatch_outbox().await;
-    let before = subject.backend().status(bench.run).await.unwrap().unwrap();
+    let before = subject.backend().status(bench.run.id).await.unwrap().unwrap();
     let long = Duration::from_secs(20);
     let wait = subject.backend().changed(bench.run, before.version, long);
     let (after, _) = tokio::join!(wait, bench.settle([bench.success(0, 1)]));
@@ -146,7 +148,7 @@ pub async fn whoever_waits_for_a_change_is_woken_by_it(subject: &dyn Subject) {
 
 pub async fn a_wait_for_a_change_ends_in_time(subject: &dyn Subject) {
     let bench = Bench::submit(subject, sig("a")).await;
-    let before = subject.backend().status(bench.run).await.unwrap().unwrap();
+    let before = subject.backend().status(bench.run.id).await.unwrap().unwrap();
     let after = subject.backend().changed(bench.run, before.version, SOON).await.unwrap();
     assert_eq!(after.unwrap().outcome, RunOutcome::Undecided);
 }
@@ -175,16 +177,17 @@ pub async fn whoever_waits_for_the_value_gets_it_with_the_decision(subject: &dyn
 }
 
 pub async fn runs_are_listed_newest_first_and_page_by_page(subject: &dyn Subject) {
-    let mut ids = Vec::new();
+    let mut runs = Vec::new();
     for number in [2, 5, 1, 4, 3] {
-        ids.push(Bench::submit_as(subject, number, sig("a")).await.run);
+        runs.push(Bench::submit_as(subject, number, sig("a")).await.run);
     }
-    ids.sort_by(|a, b| b.cmp(a));
+    runs.sort_by(|a, b| b.cmp(a));
+    let ids: Vec<_> = runs.iter().map(|run| run.id).collect();
     let backend = subject.backend();
     let first = backend.list(None, 2).await.unwrap();
     assert_eq!(first, ids[..2]);
     assert_eq!(backend.list(first.last().copied(), 9).await.unwrap(), ids[2..]);
-    backend.forget(ids[0]).await.unwrap();
+    backend.forget(runs[0]).await.unwrap();
     assert_eq!(backend.list(None, 9).await.unwrap(), ids[1..]);
 }
 
@@ -194,7 +197,7 @@ pub async fn a_status_counts_the_leaves_that_have_ended(subject: &dyn Subject) {
     let bench = Bench::submit(subject, canvas).await;
     bench.dispatch_outbox().await;
     let count = async || {
-        let status = subject.backend().status(bench.run).await.unwrap().unwrap();
+        let status = subject.backend().status(bench.run.id).await.unwrap().unwrap();
         (status.done, status.open, status.expected, status.total())
     };
     assert_eq!(count().await, (0, 2, 3, 3));
@@ -209,7 +212,7 @@ pub async fn a_forgotten_run_leaves_nothing(subject: &dyn Subject) {
     bench.dispatch_outbox().await;
     bench.settle([bench.completion(0, boom())]).await;
     assert!(subject.backend().forget(bench.run).await.unwrap());
-    assert!(subject.backend().status(bench.run).await.unwrap().is_none());
+    assert!(subject.backend().status(bench.run.id).await.unwrap().is_none());
     // A completion that comes too late finds nobody, and that is no error.
     let late = bench.completion(0, Outcome::Success(json(1)));
     assert_eq!(settle_one(subject.backend(), Advance::new(bench.run, vec![late])).await, Advanced::Unknown);

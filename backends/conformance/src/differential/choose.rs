@@ -9,8 +9,8 @@ use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::{Results, ScopeNo};
 use celeriac_engine::{Plan, Release, RunState};
 use celeriac_primitives::{
-    Addition, Call, Canvas, Completion, Item, Json, Members, NodeNo, Outcome, Own, RunId, Signature,
-    TaskError, TaskMessage, TaskName,
+    Addition, Call, Canvas, Completion, Incarnation, Item, Json, Members, NodeNo, Outcome, Own, RunId,
+    RunRef, Signature, TaskError, TaskMessage, TaskName,
 };
 
 use super::model::{Model, Tracked};
@@ -43,7 +43,11 @@ impl Chooser {
 
     /// The next operation, and which client of the subject does it. `knows` tells whether a client has the plan of a
     /// run at hand.
-    pub(super) fn next(&mut self, model: &Model, knows: &dyn Fn(usize, RunId) -> bool) -> (usize, Operation) {
+    pub(super) fn next(
+        &mut self,
+        model: &Model,
+        knows: &dyn Fn(usize, RunRef) -> bool,
+    ) -> (usize, Operation) {
         let (client, mut operation) = self.any(model);
         if let Operation::Settle(steps) = &mut operation
             && steps.len() > 1
@@ -108,23 +112,40 @@ impl Chooser {
         RunId::from_parts(1_700_000_000_000 + number, number)
     }
 
-    /// Mostly the id of a run that is there.
-    fn any_id(&mut self, model: &Model) -> RunId {
-        let known: Vec<RunId> = model.runs.keys().copied().collect();
-        match self.choose(&known) {
-            Some(run) if self.rng.percent(80) => *run,
-            _ => self.id(),
+    /// The run that has an id; often the one that had it before.
+    fn run(&mut self, model: &Model, id: RunId) -> RunRef {
+        let current = model.current(id).map(|(run, _)| run);
+        match model.gone.get(&id) {
+            Some((gone, _, _)) if current.is_none() || self.rng.percent(12) => *gone,
+            _ => current.unwrap_or_else(|| id.incarnation(Incarnation::new(self.rng.next_u64()))),
         }
     }
 
-    /// The id of a run, and often of none.
-    fn read_id(&mut self, model: &Model) -> RunId {
-        if self.rng.percent(50) { self.id() } else { self.any_id(model) }
+    /// Mostly a run that is there.
+    fn any_id(&mut self, model: &Model) -> RunRef {
+        let known: Vec<RunRef> = model.runs.keys().copied().collect();
+        match self.choose(&known) {
+            Some(run) if self.rng.percent(80) => self.run(model, run.id),
+            _ => {
+                let id = self.id();
+                self.run(model, id)
+            }
+        }
+    }
+
+    /// A run, and often none.
+    fn read_id(&mut self, model: &Model) -> RunRef {
+        if self.rng.percent(50) {
+            let id = self.id();
+            self.run(model, id)
+        } else {
+            self.any_id(model)
+        }
     }
 
     /// A run, mostly one in which there is something to do.
-    fn busy(&mut self, model: &Model) -> RunId {
-        let busy: Vec<RunId> =
+    fn busy(&mut self, model: &Model) -> RunRef {
+        let busy: Vec<RunRef> =
             model.runs.iter().filter(|(_, run)| !run.state.ended()).map(|(id, _)| *id).collect();
         match self.choose(&busy) {
             Some(run) if self.rng.percent(85) => *run,
@@ -133,8 +154,8 @@ impl Chooser {
     }
 
     /// A run, mostly one that owes a dispatch.
-    fn owing(&mut self, model: &Model) -> RunId {
-        let owing: Vec<RunId> =
+    fn owing(&mut self, model: &Model) -> RunRef {
+        let owing: Vec<RunRef> =
             model.runs.iter().filter(|(_, run)| run.state.owed() > 0).map(|(id, _)| *id).collect();
         match self.choose(&owing) {
             Some(run) if self.rng.percent(85) => *run,
@@ -143,8 +164,8 @@ impl Chooser {
     }
 
     /// Mostly a run that has ended.
-    fn forgettable(&mut self, model: &Model) -> RunId {
-        let over: Vec<RunId> =
+    fn forgettable(&mut self, model: &Model) -> RunRef {
+        let over: Vec<RunRef> =
             model.runs.iter().filter(|(_, run)| run.state.ended()).map(|(id, _)| *id).collect();
         match self.choose(&over) {
             Some(run) if self.rng.percent(60) => *run,
@@ -153,9 +174,10 @@ impl Chooser {
     }
 
     fn submit(&mut self, model: &Model) -> Operation {
-        let id = self.id();
-        let known = model.runs.get(&id).map(|run| (run.canvas.clone(), run.plan.clone()));
-        let known = known.or_else(|| model.gone.get(&id).cloned());
+        let run = self.id().incarnation(Incarnation::new(self.rng.next_u64()));
+        let known = model.current(run.id).map(|(_, run)| (run.canvas.clone(), run.plan.clone()));
+        let gone = || model.gone.get(&run.id).map(|(_, canvas, plan)| (canvas.clone(), plan.clone()));
+        let known = known.or_else(gone);
         let (canvas, plan) = match known {
             Some(same) if self.rng.percent(40) => same,
             _ => self.plan(model),
@@ -167,7 +189,7 @@ impl Chooser {
         };
         let (state, released) = RunState::start(&plan);
         let mut starts: Vec<Dispatch> =
-            released.iter().map(|release| self.leaf(id, &plan, *release, &state)).collect();
+            released.iter().map(|release| self.leaf(run, &plan, *release, &state)).collect();
         match self.rng.below(12) {
             0..4 => {}
             4..6 => drop(starts.pop()),
@@ -176,7 +198,7 @@ impl Chooser {
             9 => starts.extend(starts.first().cloned()),
             _ => starts.clear(),
         }
-        Operation::Submit(Submission { id, canvas, plan, starts, retention })
+        Operation::Submit(Submission { run, canvas, plan, starts, retention })
     }
 
     /// A canvas of any size, so that all forms of storage come up.
@@ -257,7 +279,7 @@ impl Chooser {
         steps
     }
 
-    fn completions(&mut self, model: &Model, run: RunId) -> Vec<Completion> {
+    fn completions(&mut self, model: &Model, run: RunRef) -> Vec<Completion> {
         let tracked = model.runs.get(&run);
         let open: Vec<NodeNo> = tracked.map_or_else(Vec::new, |tracked| {
             let is_open = |phase| matches!(phase, Phase::Released | Phase::Dispatched | Phase::Replaced);
@@ -273,6 +295,7 @@ impl Chooser {
             completions.extend(self.some(&open, many).into_iter().map(|node| Completion {
                 task_id: run.task(node),
                 attempt: attempt_of(tracked, node),
+                incarnation: run.incarnation,
                 outcome: if self.rng.percent(97) { self.success() } else { self.outcome() },
             }));
         }
@@ -287,7 +310,7 @@ impl Chooser {
         completions
     }
 
-    fn completion(&mut self, run: RunId, tracked: Option<&Tracked>, open: &[NodeNo]) -> Completion {
+    fn completion(&mut self, run: RunRef, tracked: Option<&Tracked>, open: &[NodeNo]) -> Completion {
         let nodes = tracked.map_or(5, |tracked| tracked.plan.len());
         let any = NodeNo::from_index(self.pick(nodes.max(1)));
         let attempt_of = |node| attempt_of(tracked, node);
@@ -301,7 +324,7 @@ impl Chooser {
             _ => (NodeNo::from_index(u32::MAX as usize - 1), 1),
         };
         let outcome = if self.rng.percent(60) { self.success() } else { self.outcome() };
-        Completion { task_id: run.task(node), attempt, outcome }
+        Completion { task_id: run.task(node), attempt, outcome, incarnation: run.incarnation }
     }
 
     fn success(&mut self) -> Outcome {
@@ -340,7 +363,7 @@ impl Chooser {
 
     /// What a coordinator would have composed in advance, all or a part of it, and sometimes leaves that nothing here
     /// releases.
-    fn prepared(&mut self, model: &Model, run: RunId, completions: &[Completion]) -> Vec<Dispatch> {
+    fn prepared(&mut self, model: &Model, run: RunRef, completions: &[Completion]) -> Vec<Dispatch> {
         let Some(tracked) = model.runs.get(&run).filter(|_| self.rng.percent(60)) else { return Vec::new() };
         let mut releases = prepared(&tracked.plan, completions);
         if self.rng.percent(20) {
@@ -366,11 +389,11 @@ impl Chooser {
         *client = held.first().map_or(*client, |taken| taken.client);
         let mine: Vec<Taken> = model.events.iter().filter(|taken| taken.client == *client).cloned().collect();
         let count = [1, 2, 5, 40][self.pick(4)];
-        let mut runs: BTreeMap<RunId, Step> = BTreeMap::new();
+        let mut runs: BTreeMap<RunRef, Step> = BTreeMap::new();
         for taken in self.some(&mine, count) {
             let run = match &taken.event {
                 Event::Submitted(run) => *run,
-                Event::Completed(completion) => completion.task_id.run(),
+                Event::Completed(completion) => completion.run(),
             };
             let step = runs.entry(run).or_insert_with(|| Step {
                 run,
@@ -429,7 +452,7 @@ impl Chooser {
     }
 
     /// A leaf ready to be queued; one that cannot be composed has arguments that nobody else has.
-    fn leaf(&mut self, run: RunId, plan: &Plan, release: Release, results: &impl Results) -> Dispatch {
+    fn leaf(&mut self, run: RunRef, plan: &Plan, release: Release, results: &impl Results) -> Dispatch {
         match plan.message(run, release, results) {
             Some(message) => Dispatch {
                 release,
@@ -443,7 +466,7 @@ impl Chooser {
     }
 
     fn list(&mut self, model: &Model) -> Operation {
-        let before = if self.rng.percent(50) { Some(self.any_id(model)) } else { None };
+        let before = if self.rng.percent(50) { Some(self.any_id(model).id) } else { None };
         Operation::List(before, [0, 1, 3, 1000][self.pick(4)])
     }
 
@@ -479,9 +502,9 @@ impl Chooser {
     fn finish(&mut self, model: &Model) -> Operation {
         let max = [1, 1, 3, 10, 50][self.pick(5)];
         let done = self.deliveries(model, max).into_iter().map(|held| {
-            let TaskMessage { task_id, attempt, .. } = *held.message;
             let outcome = if self.rng.percent(70) { self.success() } else { self.outcome() };
-            (held, Completion { task_id, attempt, outcome })
+            let completion = held.message.completion(outcome);
+            (held, completion)
         });
         Operation::Finish(done.collect())
     }
@@ -522,11 +545,12 @@ fn lane_of(node: NodeNo) -> Lane {
     [Lane::default(), Lane::new(0, true), Lane::new(7, false)][(node.index() / 3) % 3]
 }
 
-fn fake(run: RunId, release: Release, rng: &mut Rng) -> Dispatch {
+fn fake(run: RunRef, release: Release, rng: &mut Rng) -> Dispatch {
     let (leaf, task) = (run.task(release.node), TaskName::new("fake").expect("a good name"));
     let args = Json::list([Json::from_compact(rng.below(1000).to_string())]);
     let kwargs = Json::from_compact("{}");
     let message = TaskMessage::new(leaf, release.attempt, task, Call::Once, args, kwargs);
+    let message = TaskMessage { incarnation: run.incarnation, ..message };
     Dispatch {
         release,
         queue: queue_of(release.node).into(),

@@ -6,7 +6,7 @@ use celeriac_backends::{Backend, BackendError, Known, RunStatus};
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::{Results, ScopeNo};
 use celeriac_engine::{Plan, Release, RunOutcome, RunState};
-use celeriac_primitives::{NodeNo, Outcome, RunId};
+use celeriac_primitives::{NodeNo, Outcome, RunRef};
 
 /// A run as a backend shows it.
 #[derive(Debug, PartialEq)]
@@ -38,18 +38,19 @@ impl Dump {
     /// `None` when it does not know the run.
     pub(super) async fn take(
         backend: &dyn Backend,
-        (run, plan): (RunId, &Plan),
+        (run, plan): (RunRef, &Plan),
         nodes: &[NodeNo],
     ) -> Result<Option<(Dump, u64)>, BackendError> {
         let scopes: Vec<ScopeNo> = plan.scopes().map(|(scope, _)| scope).collect();
         // At once: a backend behind a wire then answers in one round trip.
         let (status, phases, outbox, known) = futures::try_join!(
-            backend.status(run),
+            backend.status(run.id),
             backend.phases(run),
             backend.outbox(run),
             backend.known(run, nodes, &scopes),
         )?;
-        let (Some(status), Some(phases)) = (status, phases) else { return Ok(None) };
+        let status = status.filter(|status| status.incarnation == run.incarnation);
+        let (Some(status), Some(phases), Some(known)) = (status, phases, known) else { return Ok(None) };
         let version = status.version;
         Ok(Some((Dump { status: standing(status), phases, outbox, ended: Ended::new(known) }, version)))
     }

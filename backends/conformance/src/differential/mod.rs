@@ -27,7 +27,7 @@ use celeriac_backends::{
     Advanced, Backend, Delivery, ErrorKind, EventDelivery, LaneOrder, Submitted, Swept, WorkerId,
 };
 use celeriac_engine::{Release, RunState};
-use celeriac_primitives::{NodeNo, RunId};
+use celeriac_primitives::{NodeNo, RunId, RunRef};
 
 use choose::{Chooser, STEP_MAX};
 use dump::Dump;
@@ -98,7 +98,7 @@ impl Differential {
             prepared_may_wait: self.prepared_may_wait,
         };
         let mut chooser = Chooser::new(self.seed, subject.len());
-        let mut history: VecDeque<(u32, Vec<RunId>, String)> = VecDeque::new();
+        let mut history: VecDeque<(u32, Vec<RunRef>, String)> = VecDeque::new();
         for number in 1..=self.operations {
             let (client, operation) = chooser.next(&driver.model, &|client, run| driver.knows(client, run));
             let text: String = format!("client {client}: {operation}").chars().take(3000).collect();
@@ -126,11 +126,11 @@ impl Differential {
         number: u32,
         operation: &str,
         difference: &str,
-        touched: &[RunId],
-        history: &VecDeque<(u32, Vec<RunId>, String)>,
+        touched: &[RunRef],
+        history: &VecDeque<(u32, Vec<RunRef>, String)>,
     ) -> ! {
         // What touched the same runs, or, where that is none, no run either: then it was about queues or events.
-        let is_near = |runs: &[RunId]| {
+        let is_near = |runs: &[RunRef]| {
             runs.iter().any(|run| touched.contains(run)) || (touched.is_empty() && runs.is_empty())
         };
         let mut before: Vec<String> = history
@@ -171,7 +171,7 @@ impl Driver<'_> {
             // Leases of no time and short retentions are over then by any clock.
             tokio::time::sleep(2 * SHORT).await;
         }
-        let knows: Vec<RunId> =
+        let knows: Vec<RunRef> =
             operation.touches().into_iter().filter(|run| self.knows(client, *run)).collect();
         let reference = self.perform(Side::Reference, client, operation).await?;
         let subject = self.perform(Side::Subject, client, operation).await?;
@@ -189,7 +189,7 @@ impl Driver<'_> {
     }
 
     /// Whether a client of the subject has the plan of a run at hand, and not that of another run under its id.
-    fn knows(&self, client: usize, run: RunId) -> bool {
+    fn knows(&self, client: usize, run: RunRef) -> bool {
         let plan = self.clients[client].plan_at_hand(run);
         plan.is_some_and(|plan| self.model.runs.get(&run).is_some_and(|run| run.plan == plan))
     }
@@ -207,7 +207,7 @@ impl Driver<'_> {
         client: usize,
         operation: &Operation,
         (reference, subject): (Answer, Answer),
-        knows: &[RunId],
+        knows: &[RunRef],
     ) -> Compared<bool> {
         match (operation, reference, subject) {
             (Operation::Submit(submission), Answer::Submitted(ours), Answer::Submitted(theirs)) => {
@@ -217,9 +217,8 @@ impl Driver<'_> {
             (Operation::Plan(run), Answer::Plan(ours), Answer::Plan(theirs)) => {
                 let tracked = self.model.runs.get(run);
                 equal(&ours.as_deref(), &tracked.map(|run| &*run.plan))?;
-                // A client may remember a plan whose run another client has forgotten.
-                let is_single = self.clients.len() == 1;
-                if is_single || tracked.is_some_and(|run| !run.is_second) {
+                // A client may remember the plan of a run that another client has forgotten.
+                if self.clients.len() == 1 || ours.is_some() {
                     equal(&ours.is_some(), &theirs.is_some())?;
                     check(ours == theirs, || "the plans differ".to_owned())?;
                 }
@@ -231,15 +230,9 @@ impl Driver<'_> {
             (Operation::Owing(max), Answer::Runs(ours), Answer::Runs(theirs)) => {
                 self.owing(*max, ours, theirs)
             }
-            (Operation::Dispatch(run, leaves), Answer::Queued(ours), Answer::Queued(mut theirs)) => {
-                let is_second = self.model.runs.get(run).is_some_and(|run| run.is_second);
-                if theirs == Err(ErrorKind::Corrupt) && is_second && self.clients.len() > 1 {
-                    // This client remembered the plan of another run under this id: by now it does not, and may try
-                    // again.
-                    self.tally.event("dispatch of a plan out of date");
-                    let again = self.perform(Side::Subject, client, operation).await?;
-                    let Answer::Queued(again) = again else { unreachable!("it is the same operation") };
-                    theirs = again;
+            (Operation::Dispatch(run, leaves), Answer::Queued(ours), Answer::Queued(theirs)) => {
+                if self.model.current(run.id).is_some_and(|(current, _)| current != *run) {
+                    self.tally.event("dispatch of a run whose id another one has");
                 }
                 equal(&ours, &theirs)?;
                 let queued = ours.map_err(|kind| kind.to_string())?;
@@ -269,7 +262,7 @@ impl Driver<'_> {
             }
             (_, Answer::Known(ours), Answer::Known(theirs)) => {
                 equal(&ours, &theirs)?;
-                Ok(!ours.is_empty())
+                Ok(ours.is_some_and(|ours| !ours.is_empty()))
             }
             (_, Answer::Status(ours), Answer::Status(theirs)) => {
                 equal(&ours, &theirs)?;
@@ -279,7 +272,7 @@ impl Driver<'_> {
                 equal(&ours, &theirs)?;
                 Ok(ours.is_some())
             }
-            (_, Answer::Runs(ours), Answer::Runs(theirs)) => {
+            (_, Answer::Ids(ours), Answer::Ids(theirs)) => {
                 equal(&ours, &theirs)?;
                 Ok(!ours.is_empty())
             }
@@ -293,16 +286,16 @@ impl Driver<'_> {
         submission: &Submission,
         answer: Result<Submitted, ErrorKind>,
     ) -> Compared<bool> {
-        let Submission { id, canvas, plan, starts, retention } = submission;
-        let expect = match self.model.runs.get(id) {
+        let Submission { run, canvas, plan, starts, retention } = submission;
+        let expect = match self.model.current(run.id) {
             None => Ok(Submitted::Accepted),
-            Some(known) if known.plan == *plan => Ok(Submitted::Existing),
+            Some((current, known)) if known.plan == *plan => Ok(Submitted::Existing(current)),
             Some(_) => Err(ErrorKind::Conflict),
         };
         equal(&answer, &expect)?;
         match answer {
             Ok(Submitted::Accepted) => self.tally.event("accepted: submission"),
-            Ok(Submitted::Existing) => self.tally.event("existing: submission"),
+            Ok(Submitted::Existing(_)) => self.tally.event("existing: submission"),
             Err(_) => self.tally.event("conflict: submission"),
         }
         if answer != Ok(Submitted::Accepted) {
@@ -314,14 +307,14 @@ impl Driver<'_> {
         if !released.is_empty() && ready == released {
             assert!(released.iter().all(|release| state.dispatch(*release)), "they were just released");
             // A backend may leave all of them to a coordinator, to which it then announces the run.
-            let outbox = self.clients[client].outbox(*id).await.map_err(|error| error.to_string())?;
+            let outbox = self.clients[client].outbox(*run).await.map_err(|error| error.to_string())?;
             if outbox.is_empty() {
                 self.tally.event("first leaves queued with the submission");
             } else {
                 self.tally.event("first leaves left to a coordinator");
-                let queued = self.clients[client].dispatch(*id, starts).await;
+                let queued = self.clients[client].dispatch(*run, starts).await;
                 equal(&queued.map_err(|error| error.to_string())?, &starts.len())?;
-                self.model.expect_surplus(*id);
+                self.model.expect_surplus(*run);
             }
         }
         self.tally.event(match plan.len() {
@@ -332,8 +325,7 @@ impl Driver<'_> {
         if plan.nodes().any(|(node, _)| plan.leaf(node).is_some_and(|leaf| leaf.args.len() > 100_000)) {
             self.tally.event("a run with large arguments");
         }
-        let gone = self.model.gone.remove(id);
-        if let Some((_, before)) = &gone {
+        if let Some((_, _, before)) = self.model.gone.get(&run.id) {
             self.tally.event(if before == plan {
                 "an id was taken again by the same canvas"
             } else {
@@ -345,10 +337,9 @@ impl Driver<'_> {
             plan: plan.clone(),
             state,
             retention: *retention,
-            is_second: gone.is_some(),
             versions: None,
         };
-        self.model.runs.insert(*id, tracked);
+        self.model.runs.insert(*run, tracked);
         Ok(true)
     }
 
@@ -356,7 +347,7 @@ impl Driver<'_> {
         &mut self,
         client: usize,
         steps: &[Step],
-        knows: &[RunId],
+        knows: &[RunRef],
         (ours, theirs): (Settlements, Settlements),
     ) -> Compared<bool> {
         equal(&(ours.len(), theirs.len()), &(steps.len(), steps.len()))?;
@@ -365,7 +356,9 @@ impl Driver<'_> {
             let (ours, theirs) = match (ours, theirs) {
                 (Ok(Advanced::Unknown), Ok(Advanced::Unknown)) => {
                     check(!self.model.runs.contains_key(&step.run), || "a run is unknown".to_owned())?;
-                    self.tally.event("settled: unknown run");
+                    let is_taken = self.model.current(step.run.id).is_some();
+                    let another = "settled: a run whose id another one has";
+                    self.tally.event(if is_taken { another } else { "settled: unknown run" });
                     continue;
                 }
                 (
@@ -447,8 +440,8 @@ impl Driver<'_> {
     }
 
     /// Which runs a backend looks at is up to it, as long as it looks at all when it may.
-    fn owing(&self, max: usize, mut ours: Vec<RunId>, mut theirs: Vec<RunId>) -> Compared<bool> {
-        let owing: Vec<RunId> =
+    fn owing(&self, max: usize, mut ours: Vec<RunRef>, mut theirs: Vec<RunRef>) -> Compared<bool> {
+        let owing: Vec<RunRef> =
             self.model.runs.iter().filter(|(_, run)| run.state.owed() > 0).map(|(id, _)| *id).collect();
         let is_all = max >= self.model.runs.len();
         for runs in [&mut ours, &mut theirs] {
@@ -483,7 +476,7 @@ impl Driver<'_> {
             self.tally.event("a lease had passed");
         }
         let is_over = |run: &Tracked| run.state.ended() && run.retention == Some(SHORT);
-        let over: Vec<RunId> =
+        let over: Vec<RunRef> =
             self.model.runs.iter().filter(|(_, run)| is_over(run)).map(|(id, _)| *id).collect();
         equal(&ours.forgotten, &over.len())?;
         for run in over {
@@ -493,9 +486,9 @@ impl Driver<'_> {
         Ok(ours != Swept::default())
     }
 
-    fn forget(&mut self, run: RunId) {
+    fn forget(&mut self, run: RunRef) {
         if let Some(tracked) = self.model.runs.remove(&run) {
-            self.model.gone.insert(run, (tracked.canvas, tracked.plan));
+            self.model.gone.insert(run.id, (run, tracked.canvas, tracked.plan));
         }
     }
 
@@ -576,11 +569,13 @@ impl Driver<'_> {
 
     /// Compares all that can be read of a run, on both backends and with the engine; of the outcomes those of these
     /// nodes and a sample, or all.
-    async fn compare_run(&mut self, client: usize, run: RunId, touched: Option<&[NodeNo]>) -> Compared {
+    async fn compare_run(&mut self, client: usize, run: RunRef, touched: Option<&[NodeNo]>) -> Compared {
         let Some(tracked) = self.model.runs.get_mut(&run) else {
             for backend in [self.reference, self.clients[client]] {
-                let status = backend.status(run).await.map_err(|error| error.to_string())?;
-                check(status.is_none(), || format!("{run} is not there, and has {status:?}"))?;
+                let status = backend.status(run.id).await.map_err(|error| error.to_string())?;
+                check(status.is_none_or(|status| status.incarnation != run.incarnation), || {
+                    format!("{run} is not there, and has {status:?}")
+                })?;
             }
             return Ok(());
         };
@@ -622,10 +617,11 @@ impl Driver<'_> {
             self.perform(Side::Reference, client, &list).await?,
             self.perform(Side::Subject, client, &list).await?,
         );
-        let runs: Vec<RunId> = self.model.runs.keys().rev().copied().collect();
+        let runs: Vec<RunRef> = self.model.runs.keys().rev().copied().collect();
+        let ids: Vec<RunId> = runs.iter().map(|run| run.id).collect();
         for answer in [ours, theirs] {
-            let Answer::Runs(listed) = answer else { unreachable!("it is a list") };
-            equal(&listed, &runs)?;
+            let Answer::Ids(listed) = answer else { unreachable!("it is a list") };
+            equal(&listed, &ids)?;
         }
         for run in runs {
             self.compare_run(client, run, None).await?;
@@ -652,7 +648,7 @@ impl Driver<'_> {
             let mine = self.model.events.iter().filter(|taken| taken.client == client).cloned().collect();
             self.step(client, &Operation::Acknowledge(mine)).await?;
         }
-        let runs: Vec<RunId> = self.model.runs.keys().copied().collect();
+        let runs: Vec<RunRef> = self.model.runs.keys().copied().collect();
         for run in runs {
             self.step(0, &Operation::Forget(run)).await?;
         }

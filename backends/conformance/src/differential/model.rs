@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use celeriac_backends::{Event, EventDelivery, EventId};
 use celeriac_engine::{Plan, RunState};
-use celeriac_primitives::{Canvas, RunId};
+use celeriac_primitives::{Canvas, RunId, RunRef};
 
 use super::operation::{Held, Pair, Side, Taken};
 
@@ -15,9 +15,9 @@ const REMEMBERED: usize = 150;
 
 #[derive(Debug, Default)]
 pub(super) struct Model {
-    pub(super) runs: BTreeMap<RunId, Tracked>,
+    pub(super) runs: BTreeMap<RunRef, Tracked>,
     /// What was forgotten last under an id.
-    pub(super) gone: BTreeMap<RunId, (Canvas, Arc<Plan>)>,
+    pub(super) gone: BTreeMap<RunId, (RunRef, Canvas, Arc<Plan>)>,
     /// The latest deliveries, also those that nobody holds any more.
     pub(super) deliveries: VecDeque<Held>,
     /// Events that both have handed out and nobody has acknowledged.
@@ -26,7 +26,7 @@ pub(super) struct Model {
     pub(super) past_events: VecDeque<Taken>,
     loose: Pair<Loose>,
     /// Runs that the subject alone announces, and how often.
-    surplus: BTreeMap<RunId, u32>,
+    surplus: BTreeMap<RunRef, u32>,
 }
 
 /// Events that one backend has handed out and the other not yet, by what they say, each with its client. Events of
@@ -41,13 +41,16 @@ pub(super) struct Tracked {
     /// How the engine says that it stands.
     pub(super) state: RunState,
     pub(super) retention: Option<Duration>,
-    /// Whether there was another run under this id before, whose plan some client may still remember.
-    pub(super) is_second: bool,
     /// The versions of its status that were seen last.
     pub(super) versions: Option<Pair<u64>>,
 }
 
 impl Model {
+    /// The run that has this id now.
+    pub(super) fn current(&self, id: RunId) -> Option<(RunRef, &Tracked)> {
+        self.runs.iter().find(|(run, _)| run.id == id).map(|(run, tracked)| (*run, tracked))
+    }
+
     pub(super) fn remember(&mut self, held: Held) {
         self.deliveries.push_back(held);
         if self.deliveries.len() > REMEMBERED {
@@ -63,7 +66,7 @@ impl Model {
     }
 
     /// Notes that the subject alone announces a run: its event is not to be matched.
-    pub(super) fn expect_surplus(&mut self, run: RunId) {
+    pub(super) fn expect_surplus(&mut self, run: RunRef) {
         *self.surplus.entry(run).or_default() += 1;
     }
 

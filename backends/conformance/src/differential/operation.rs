@@ -11,7 +11,7 @@ use celeriac_backends::{
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::ScopeNo;
 use celeriac_engine::{Plan, Release};
-use celeriac_primitives::{Canvas, Completion, NodeNo, RunId, TaskMessage};
+use celeriac_primitives::{Canvas, Completion, NodeNo, RunId, RunRef, TaskMessage};
 
 use super::dump::{Ended, Standing, standing};
 
@@ -33,17 +33,17 @@ pub(super) enum Side {
 #[derive(Clone, Debug)]
 pub(super) enum Operation {
     Submit(Submission),
-    Plan(RunId),
+    Plan(RunRef),
     Settle(Vec<Step>),
-    Outbox(RunId),
+    Outbox(RunRef),
     Owing(usize),
-    Known(RunId, Vec<NodeNo>, Vec<ScopeNo>),
-    Dispatch(RunId, Vec<Dispatch>),
-    Status(RunId),
-    Changed(RunId),
-    Phases(RunId),
+    Known(RunRef, Vec<NodeNo>, Vec<ScopeNo>),
+    Dispatch(RunRef, Vec<Dispatch>),
+    Status(RunRef),
+    Changed(RunRef),
+    Phases(RunRef),
     List(Option<RunId>, usize),
-    Forget(RunId),
+    Forget(RunRef),
     Receive { worker: WorkerId, queues: Vec<Arc<str>>, max: usize, lease: Duration, order: LaneOrder },
     Finish(Vec<(Held, Completion)>),
     Renew(WorkerId, Vec<Held>),
@@ -57,7 +57,7 @@ pub(super) enum Operation {
 /// A run to be submitted.
 #[derive(Clone, Debug)]
 pub(super) struct Submission {
-    pub(super) id: RunId,
+    pub(super) run: RunRef,
     pub(super) canvas: Canvas,
     pub(super) plan: Arc<Plan>,
     pub(super) starts: Vec<Dispatch>,
@@ -67,7 +67,7 @@ pub(super) struct Submission {
 /// What is settled of one run.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
-    pub(super) run: RunId,
+    pub(super) run: RunRef,
     pub(super) completions: Vec<Completion>,
     pub(super) prepared: Vec<Dispatch>,
     pub(super) events: Vec<Taken>,
@@ -98,8 +98,9 @@ pub(super) enum Answer {
     Plan(Option<Arc<Plan>>),
     Settled(Vec<Result<Advanced, ErrorKind>>),
     Outbox(Vec<Release>),
-    Runs(Vec<RunId>),
-    Known(Ended),
+    Runs(Vec<RunRef>),
+    Ids(Vec<RunId>),
+    Known(Option<Ended>),
     Queued(Result<usize, ErrorKind>),
     Status(Option<Standing>),
     Phases(Option<Vec<Phase>>),
@@ -121,8 +122,8 @@ impl<T> Pair<T> {
 
 impl Submission {
     fn new_run(&self) -> NewRun {
-        let Self { id, plan, starts, retention, .. } = self;
-        NewRun { id: *id, plan: plan.clone(), starts: starts.clone(), retention: *retention, origin: None }
+        let Self { run, plan, starts, retention, .. } = self;
+        NewRun { run: *run, plan: plan.clone(), starts: starts.clone(), retention: *retention, origin: None }
     }
 }
 
@@ -154,9 +155,9 @@ impl Operation {
     }
 
     /// The runs that it may change.
-    pub(super) fn touches(&self) -> Vec<RunId> {
+    pub(super) fn touches(&self) -> Vec<RunRef> {
         let mut runs = match self {
-            Self::Submit(submission) => vec![submission.id],
+            Self::Submit(submission) => vec![submission.run],
             Self::Settle(steps) => steps.iter().map(|step| step.run).collect(),
             Self::Dispatch(run, _) | Self::Forget(run) => vec![*run],
             _ => Vec::new(),
@@ -167,7 +168,7 @@ impl Operation {
     }
 
     /// The nodes whose outcomes it may change.
-    pub(super) fn touched_nodes(&self, run: RunId) -> Vec<NodeNo> {
+    pub(super) fn touched_nodes(&self, run: RunRef) -> Vec<NodeNo> {
         let Self::Settle(steps) = self else { return Vec::new() };
         let steps = steps.iter().filter(|step| step.run == run);
         steps.flat_map(|step| step.completions.iter().map(|completion| completion.task_id.node())).collect()
@@ -191,15 +192,19 @@ impl Operation {
             Self::Outbox(run) => Answer::Outbox(backend.outbox(*run).await?),
             Self::Owing(max) => Answer::Runs(backend.owing(*max).await?),
             Self::Known(run, nodes, scopes) => {
-                Answer::Known(Ended::new(backend.known(*run, nodes, scopes).await?))
+                Answer::Known(backend.known(*run, nodes, scopes).await?.map(Ended::new))
             }
             Self::Dispatch(run, leaves) => Answer::Queued(backend.dispatch(*run, leaves).await.map_err(kind)),
-            Self::Status(run) => Answer::Status(backend.status(*run).await?.map(standing)),
+            Self::Status(run) => {
+                let status = backend.status(run.id).await?;
+                let status = status.filter(|status| status.incarnation == run.incarnation);
+                Answer::Status(status.map(standing))
+            }
             Self::Changed(run) => {
                 Answer::Status(backend.changed(*run, 0, Duration::ZERO).await?.map(standing))
             }
             Self::Phases(run) => Answer::Phases(backend.phases(*run).await?),
-            Self::List(before, max) => Answer::Runs(backend.list(*before, *max).await?),
+            Self::List(before, max) => Answer::Ids(backend.list(*before, *max).await?),
             Self::Forget(run) => Answer::Forgotten(backend.forget(*run).await?),
             Self::Receive { worker, queues, max, lease, order } => {
                 // Who has not heard of the lanes that others use looks for them here.
@@ -252,17 +257,17 @@ const SHOWN: usize = 30;
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Submit(Submission { id, canvas, plan, starts, retention }) => {
+            Self::Submit(Submission { run, canvas, plan, starts, retention }) => {
                 let canvas: String = canvas.to_string().chars().take(1000).collect();
-                write!(f, "submit {id}, {} nodes, retention {retention:?}, starts", plan.len())?;
+                write!(f, "submit {run:?}, {} nodes, retention {retention:?}, starts", plan.len())?;
                 leaves(f, starts)?;
                 write!(f, ": {canvas}")
             }
             Self::Settle(steps) => {
                 write!(f, "settle")?;
                 for Step { run, completions, prepared, events } in steps {
-                    write!(f, " {run} [")?;
-                    for Completion { task_id, attempt, outcome } in completions.iter().take(SHOWN) {
+                    write!(f, " {run:?} [")?;
+                    for Completion { task_id, attempt, outcome, .. } in completions.iter().take(SHOWN) {
                         write!(f, " {}@{attempt} {outcome:?}", task_id.node())?;
                     }
                     write!(f, "; {} completions, {} events, prepared", completions.len(), events.len())?;
@@ -272,12 +277,12 @@ impl fmt::Display for Operation {
                 Ok(())
             }
             Self::Dispatch(run, queued) => {
-                write!(f, "dispatch {run}")?;
+                write!(f, "dispatch {run:?}")?;
                 leaves(f, queued)
             }
             Self::Finish(done) => {
                 write!(f, "finish")?;
-                for (held, Completion { task_id, attempt, outcome }) in done {
+                for (held, Completion { task_id, attempt, outcome, .. }) in done {
                     let id = &held.ids.subject;
                     write!(f, " {} {:?}: {task_id}@{attempt} {outcome:?}", id.queue, id.entry)?;
                 }

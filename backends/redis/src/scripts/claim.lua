@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- Notes on a Cluster who empties the outbox of a run, and until when nobody else does.
--- KEYS: hash of the run    ARGV: who, for how many ms (0: no longer)    Returns 0 when somebody else does so now.
+-- KEYS: hash of the run    ARGV: who, for how many ms (0: no longer), the run's incarnation
+-- Returns 0 when somebody else does so now.
 local known = redis.call('HMGET', KEYS[1], 'm', 'd')
-if not known[1] then return 1 end
+if not known[1] or incarnation_of(known[1]) ~= ARGV[3] then return 1 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if known[2] then

@@ -2,21 +2,19 @@
 -- Queues released leaves and notes that they are dispatched; leaves out what is not in the outbox (any more).
 -- KEYS: hash and states of the run, then stream, delayed and expiring of each queue
 -- ARGV: 'queue', or 'look' (which are in the outbox) and 'mark' (note only) where the queues are kept elsewhere; the
---       digest of the plan; leaves as node, attempt, place of its queue, time as 0 1 2, ms, when it expires in ms, one
+--       run's incarnation; leaves as node, attempt, place of its queue, time as 0 1 2, ms, when it expires in ms, one
 --       after the other; their messages
--- Returns the places of the leaves that were in the outbox; -1 when the run's id was taken by another run.
-local META = '>BI4I4I4I4I4I4I4I4I8I8c16'
+-- Returns the places of the leaves that were in the outbox.
 local WINDOW = 16384
 local hash, states, mode, leaves = KEYS[1], KEYS[2], ARGV[1], cmsgpack.unpack(ARGV[3])
 local stored = redis.call('HMGET', hash, 'm', 's')
 local m, inline = stored[1], stored[2]
 if not m then return {} end
-if string.byte(m) ~= 1 then
-  return redis.error_reply('CORRUPT the run has format ' .. string.byte(m) .. ', this program knows format 1')
-end
+if wrong_format(m) then return redis.error_reply(wrong_format(m)) end
 local meta = { struct.unpack(META, m) }
 local nodes, retried = meta[2], meta[9]
-if meta[12] ~= ARGV[2] then return -1 end
+-- Composed for a run that was forgotten, and whose id another one has now.
+if meta[13] ~= ARGV[2] then return {} end
 if (inline and #inline or redis.call('STRLEN', states)) ~= nodes then
   return redis.error_reply('CORRUPT the node states of the run are not whole')
 end
@@ -75,7 +73,7 @@ while i <= #nodes_now do
   i = i + 1
 end
 meta[4] = meta[4] - #found
-local fields = { 'm', struct.pack(META, unpack(meta, 1, 12)) }
+local fields = { 'm', struct.pack(META, unpack(meta, 1, 13)) }
 if inline then
   text[#text + 1] = string.sub(inline, from)
   fields[3], fields[4] = 's', table.concat(text)

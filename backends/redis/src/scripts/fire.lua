@@ -16,7 +16,7 @@ for i = 1, #KEYS, 4 do
     redis.pcall('PUBLISH', channel_of(stream), '')
   end
   local over = redis.call('ZRANGEBYSCORE', expiring, '-inf', now, 'LIMIT', 0, slice)
-  -- A message starts with the task id and the attempt; so does a report.
+  -- They are heads of messages; a report starts with the same.
   for _, head in ipairs(over) do redis.call('XADD', reports, '*', 'c', head .. ARGV[3]) end
   if #over > 0 then
     redis.call('ZREM', expiring, unpack(over))

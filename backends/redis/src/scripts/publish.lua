@@ -1,7 +1,7 @@
 #!lua
 -- Makes a large run visible, whose parts were staged before under names of their own.
 -- KEYS: hash, states and plan of the run | staged hash and plan | on one Redis also: runs submissions
--- ARGV: id in bytes, m, states (empty: within m's hash), fields of the staged hash, bytes of the staged plan, whether
+-- ARGV: id and incarnation, m, states (empty: within m's hash), fields of the staged hash, bytes of the staged plan, whether
 --       to list it
 local hash, states, plan, staged_hash, staged_plan = unpack(KEYS, 1, 5)
 local function drop(answer)

@@ -2,7 +2,7 @@
 -- now, 2 for ms since 1970. Whether it is queued.
 local clock
 local function put(stream, delayed, expiring, message, kind, ms, expires)
-  if expires > 0 then redis.call('ZADD', expiring, expires, string.sub(message, 1, 20)) end
+  if expires > 0 then redis.call('ZADD', expiring, expires, string.sub(message, 1, HEAD)) end
   if kind > 0 then
     if not clock then
       local time = redis.call('TIME')

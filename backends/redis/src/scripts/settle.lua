@@ -3,8 +3,8 @@
 -- whole or, when something stored is broken, not at all; one that is broken does not hold up the others.
 -- KEYS: hash and states of each run | on one Redis also: ended, the stream of each line of events, the stream of each
 --       queue
--- ARGV: how many runs, how many lines, the group, what the channels of changes start with, then for each run: its id
---       in bytes, its channel, the digest of its plan (empty: the caller does not know the plan), completions, their
+-- ARGV: how many runs, how many lines, the group, what the channels of changes start with, then for each run: its id and
+--       incarnation, its channel, whether the caller knows the plan as 0 or 1, completions, their
 --       outcomes, prepared leaves as node and place of its queue, one after the other (empty: none), their messages,
 --       how many events, place of the line and id of each event
 -- A completion is {node, attempt, kind, is output, who waits}, kinds: 0 success, 1 failure, 2 retry, 3 not a leaf, 4
@@ -12,7 +12,6 @@
 -- written {first, how many, initial counter, is join}, one after the other: neighbours that wait for one thing each are
 -- released together. Who does not know the plan leaves out all after the kind.
 -- Returns for each run what became of it: see `settle.rs`.
-local META = '>BI4I4I4I4I4I4I4I4I8I8c16'
 local WINDOW = 16384
 local DECIDED, ENDED, CLOSED, ACKNOWLEDGED = 1, 2, 4, 8
 
@@ -118,20 +117,21 @@ local function write_states()
   return table.concat(text)
 end
 
-local function settle(id, channel, digest, done, first_outcome, prepared, first_message, events, first_event)
-  local stored = redis.call('HMGET', hash, 'm', 's', digest == '' and 'w' or 'm')
+local function settle(run, channel, knows_plan, done, first_outcome, prepared, first_message, events, first_event)
+  local stored = redis.call('HMGET', hash, 'm', 's', knows_plan and 'm' or 'w')
   local m = stored[1]
   inline = stored[2]
   if not m then return 'UNKNOWN' end
-  if string.byte(m) ~= 1 then
-    return 'CORRUPT the run has format ' .. string.byte(m) .. ', this program knows format 1'
-  end
-  local _, nodes, failed, ended_leaves, expected, retried, retention, version, plan
-  _, nodes, open, owed, left, failed, ended_leaves, expected, retried, retention, version, plan =
+  if wrong_format(m) then return wrong_format(m) end
+  local _, nodes, failed, ended_leaves, expected, retried, retention, version, plan, incarnation
+  _, nodes, open, owed, left, failed, ended_leaves, expected, retried, retention, version, plan,
+    incarnation =
     struct.unpack(META, m)
-  if digest ~= '' and digest ~= plan then return 'ANOTHER' end
+  local id = string.sub(run, 1, 16)
+  -- Of a run that was forgotten, and whose id another one has now.
+  if string.sub(run, 17) ~= incarnation then return 'UNKNOWN' end
   local wiring
-  if digest == '' and #done > 0 then
+  if not knows_plan and #done > 0 then
     if not stored[3] then return 'PLAN' end
     wiring = cmsgpack.unpack(stored[3])
   end
@@ -268,8 +268,8 @@ local function settle(id, channel, digest, done, first_outcome, prepared, first_
         fields[#fields + 1] = seen
       end
     end
-    fields[2] = struct.pack(META, 1, nodes, open, owed, left, failed, ended_leaves, expected, retried, retention,
-      version + 1, plan)
+    fields[2] = struct.pack(META, FORMAT, nodes, open, owed, left, failed, ended_leaves, expected, retried, retention,
+      version + 1, plan, incarnation)
     local text = write_states()
     if text then
       fields[4] = text
@@ -294,7 +294,7 @@ local function settle(id, channel, digest, done, first_outcome, prepared, first_
       if ended_key and retention > 0 then
         time = time or redis.call('TIME')
         ended[#ended + 1] = time[1] * 1000 + math.floor(time[2] / 1000) + retention
-        ended[#ended + 1] = id
+        ended[#ended + 1] = run
       end
     end
   end
@@ -315,7 +315,7 @@ end
 
 local answers, at, nothing = {}, 5, {}
 for i = 1, runs do
-  local id, channel, digest = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local run, channel, knows_plan = ARGV[at], ARGV[at + 1], ARGV[at + 2] == '1'
   local done = cmsgpack.unpack(ARGV[at + 3])
   local first_outcome = at + 4
   local after = first_outcome + #done
@@ -324,7 +324,7 @@ for i = 1, runs do
   local count_at = first_message + #prepared / 2
   local events = tonumber(ARGV[count_at])
   hash, states = KEYS[2 * i - 1], KEYS[2 * i]
-  local ok, answer = pcall(settle, id, channel, digest, done, first_outcome, prepared, first_message, events,
+  local ok, answer = pcall(settle, run, channel, knows_plan, done, first_outcome, prepared, first_message, events,
     count_at + 1)
   if not ok then answer = 'CORRUPT ' .. tostring(type(answer) == 'table' and answer.err or answer) end
   answers[i] = answer

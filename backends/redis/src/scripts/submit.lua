@@ -1,7 +1,7 @@
 #!lua
 -- Makes small runs visible, each with all that belongs to it and its first leaves in their queues, or not at all.
 -- KEYS: the hash of each run | on one Redis also: runs, submissions, ended, the stream of each queue
--- ARGV: how many runs, the latest time by the clock of Redis in ms (empty: none), then for each run: its id in bytes,
+-- ARGV: how many runs, the latest time by the clock of Redis in ms (empty: none), then for each run: its id and incarnation,
 --       retention in ms when it has ended already (else empty), whether to announce it, whether to list it, how many
 --       fields, the fields and values, how many leaves, place of the queue and message of each leaf
 -- Returns for each run 1 when it is new, 0 when there is one with this id, or what is wrong.

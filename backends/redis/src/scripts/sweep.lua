@@ -44,8 +44,7 @@ for i = #passed, 1, -1 do
     redis.call('LPUSH', again, id)
     redelivered = redelivered + 1
   else
-    -- A message starts with the task id and the attempt; so does a report.
-    local report = string.sub(entry[2][2], 1, 20) .. ARGV[5] .. struct.pack('>I4', deliveries)
+    local report = string.sub(entry[2][2], 1, HEAD) .. ARGV[5] .. struct.pack('>I4', deliveries)
     redis.call('XADD', reports, '*', 'c', report)
     redis.call('XACK', stream, group, id)
     redis.call('XDEL', stream, id)

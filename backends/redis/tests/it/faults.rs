@@ -8,10 +8,11 @@ use celeriac_backends::{
     Advance, BackendError, DEFAULT_QUEUE, Dispatch, ErrorKind, Events, Lane, LaneOrder, NewRun, Queue, Store,
     WorkerId,
 };
+use celeriac_conformance::bench::run_id;
 use celeriac_conformance::whole::Crew;
 use celeriac_engine::plan::Results;
 use celeriac_engine::{Plan, Settled};
-use celeriac_primitives::{Canvas, Completion, Outcome, RunId};
+use celeriac_primitives::{Canvas, Completion, Outcome, RunRef};
 use celeriac_redis::RedisBackend;
 use celeriac_testkit::{Fsync, Server};
 
@@ -35,7 +36,7 @@ impl Results for Nothing {
 }
 
 /// Submits a group and queues all its leaves.
-async fn queued(backend: &RedisBackend, run: RunId, count: usize) -> Arc<Plan> {
+async fn queued(backend: &RedisBackend, run: RunRef, count: usize) -> Arc<Plan> {
     let plan = Arc::new(Plan::compile(&Canvas::group(identities(count))).unwrap());
     backend.submit(NewRun::new(run, plan.clone())).await.unwrap();
     let leaves = backend.outbox(run).await.unwrap().into_iter().map(|release| Dispatch {
@@ -51,7 +52,7 @@ async fn queued(backend: &RedisBackend, run: RunId, count: usize) -> Arc<Plan> {
 
 async fn settle(
     backend: &RedisBackend,
-    run: RunId,
+    run: RunRef,
     completions: Vec<Completion>,
 ) -> Result<Settled, BackendError> {
     let answer = backend.settle(&[Advance::new(run, completions)]).await?.remove(0)?;
@@ -151,7 +152,7 @@ async fn value<T>(run: &celeriac_runtime::Handle<T>) -> Vec<usize> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receive_that_is_dropped_has_taken_nothing() {
     let backend = Server::shared().backend().await;
-    let run = RunId::from_parts(1, 1);
+    let run = run_id(1);
     queued(&backend, run, 300).await;
     let mut seen = HashSet::new();
     for round in 0..2000u64 {
@@ -180,16 +181,16 @@ async fn a_client_that_dies_while_it_submits_leaves_nothing_that_stays() {
     let plan = Arc::new(Plan::compile(&Canvas::group(identities(50_000))).unwrap());
     let mut died = 0;
     for number in 0..20 {
-        let id = RunId::from_parts(1, number);
-        let new = NewRun::new(id, plan.clone());
+        let run = run_id(number);
+        let new = NewRun::new(run, plan.clone());
         let submit = tokio::time::timeout(Duration::from_millis(number * 10), backend.submit(new.clone()));
-        if submit.await.is_err() && backend.status(id).await.unwrap().is_none() {
+        if submit.await.is_err() && backend.status(run.id).await.unwrap().is_none() {
             died += 1;
-            assert!(backend.outbox(id).await.unwrap().is_empty());
+            assert!(backend.outbox(run).await.unwrap().is_empty());
         }
         // Whatever happened, the same again works.
         backend.submit(new).await.unwrap();
-        assert_eq!(*backend.plan(id).await.unwrap().unwrap(), *plan);
+        assert_eq!(*backend.plan(run).await.unwrap().unwrap(), *plan);
     }
     assert!(died > 0, "no submission was interrupted");
     let mut connection = server.connection();
@@ -203,7 +204,7 @@ async fn a_client_that_dies_while_it_submits_leaves_nothing_that_stays() {
 async fn a_consumer_group_that_was_destroyed_is_made_again() {
     let server = Server::start();
     let backend = server.backend().await;
-    let run = RunId::from_parts(1, 1);
+    let run = run_id(1);
     queued(&backend, run, 3).await;
     assert_eq!(receive(&backend, "v", 2).await.len(), 2);
     let mut connection = server.connection();
@@ -219,7 +220,7 @@ async fn a_consumer_group_that_was_destroyed_is_made_again() {
 async fn a_leaf_that_waits_nowhere_is_found() {
     let server = Server::start();
     let backend = server.backend().await;
-    queued(&backend, RunId::from_parts(1, 1), 2).await;
+    queued(&backend, run_id(1), 2).await;
     let held = receive(&backend, "v", 2).await;
     let ids: Vec<_> = held.iter().map(|delivery| delivery.id.clone()).collect();
     backend.hand_back(&WorkerId::new("v"), &ids[..1]).await.unwrap();
@@ -246,10 +247,10 @@ async fn a_leaf_that_waits_nowhere_is_found() {
 async fn a_redis_without_memory_settles_all_the_same() {
     let server = Server::start();
     let backend = server.backend().await;
-    let run = RunId::from_parts(1, 1);
+    let run = run_id(1);
     queued(&backend, run, 1).await;
     let task_id = run.task(celeriac_primitives::NodeNo::from_index(0));
-    let done = Completion { task_id, attempt: 1, outcome: Outcome::Ignored };
+    let done = Completion { task_id, attempt: 1, outcome: Outcome::Ignored, incarnation: run.incarnation };
     server.config_set("maxmemory", 1);
     assert!(settle(&backend, run, vec![done]).await.unwrap().ended);
 }
@@ -258,12 +259,13 @@ async fn a_redis_without_memory_settles_all_the_same() {
 async fn a_damaged_run_is_an_error_and_nothing_is_written() {
     let server = Server::start();
     let backend = server.backend().await;
-    let run = RunId::from_parts(1, 1);
+    let run = run_id(1);
     queued(&backend, run, 2).await;
     let done = |index| Completion {
         task_id: run.task(celeriac_primitives::NodeNo::from_index(index)),
         attempt: 1,
         outcome: Outcome::Ignored,
+        incarnation: run.incarnation,
     };
     let hash = server.keys("*}:run").remove(0);
     let mut connection = server.connection();
@@ -271,7 +273,7 @@ async fn a_damaged_run_is_an_error_and_nothing_is_written() {
     redis::cmd("HSET").arg(&hash).arg("s").arg("DDD").exec(&mut connection).unwrap();
     let error = settle(&backend, run, vec![done(0)]).await.unwrap_err();
     assert_eq!((error.kind, error.may_retry()), (ErrorKind::Corrupt, false), "{error}");
-    assert_eq!(backend.status(run).await.unwrap().unwrap().done, 0);
+    assert_eq!(backend.status(run.id).await.unwrap().unwrap().done, 0);
     redis::cmd("HSET").arg(&hash).arg("s").arg(whole).exec(&mut connection).unwrap();
     redis::cmd("HSET").arg(&hash).arg("m").arg("\u{9}").exec(&mut connection).unwrap();
     let error = settle(&backend, run, vec![done(0)]).await.unwrap_err();

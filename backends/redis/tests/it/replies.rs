@@ -11,7 +11,7 @@ use std::time::Duration;
 use celeriac_backends::{BackendError, ErrorKind, NewRun, Store};
 use celeriac_conformance::whole::Crew;
 use celeriac_engine::{Plan, text};
-use celeriac_primitives::RunId;
+use celeriac_primitives::{Incarnation, RunId};
 use celeriac_redis::RedisBackend;
 use celeriac_runtime::{App, Coordinator, CoordinatorOptions, Worker, WorkerOptions};
 use celeriac_testkit::{Cluster, Proxy, Server};
@@ -130,7 +130,7 @@ async fn without_memory_what_is_accepted_goes_on_and_keeps_its_leases() {
 
 fn new_run() -> NewRun {
     let plan = Plan::compile(&leases::sig("number")).expect("it is one leaf");
-    NewRun::new(RunId::from_parts(1, 1), Arc::new(plan))
+    NewRun::new(RunId::from_parts(1, 1).incarnation(Incarnation::new(1)), Arc::new(plan))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use celeriac_backends::{DEFAULT_QUEUE, LaneOrder, Queue, Store, WorkerId};
 use celeriac_conformance::whole::Crew;
-use celeriac_primitives::{Completion, Json, NodeNo, Outcome, Signature};
+use celeriac_primitives::{Json, NodeNo, Outcome, Signature};
 use celeriac_redis::RedisBackend;
 use celeriac_runtime::{CoordinatorOptions, GetError};
 use celeriac_testkit::{Connections, Proxy, Server, Ways};
@@ -44,7 +44,7 @@ async fn a_large_value_on_a_slow_link_arrives() {
     let delivery =
         slow.receive(&worker, &queues, 1, lease, wait, LaneOrder::default()).await.unwrap().remove(0);
     let value = Json::string(&"x".repeat(BYTES));
-    let done = Completion { task_id: delivery.message.task_id, attempt: 1, outcome: Outcome::Success(value) };
+    let done = delivery.message.completion(Outcome::Success(value));
     proxy.throttle(Ways::Both, BYTES as u64 / 4);
     // The time it takes to send is known: it arrives at the first try.
     slow.finish(&[(delivery.id, done)]).await.unwrap();
@@ -54,8 +54,8 @@ async fn a_large_value_on_a_slow_link_arrives() {
     let mut tries = 0;
     let known = loop {
         tries += 1;
-        match slow.known(run.id(), &[NodeNo::from_index(0)], &[]).await {
-            Ok(known) => break known,
+        match slow.known(run.run(), &[NodeNo::from_index(0)], &[]).await {
+            Ok(known) => break known.expect("the run is known"),
             Err(error) => assert!(error.may_retry() && tries < 5, "{error}"),
         }
     };

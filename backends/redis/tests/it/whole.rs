@@ -7,7 +7,7 @@ use celeriac_backends::{Advance, NewRun, Store};
 use celeriac_conformance::random::Shape;
 use celeriac_conformance::whole::{Crew, Runs};
 use celeriac_engine::Plan;
-use celeriac_primitives::{Canvas, Completion, NodeNo, OnFailure, Outcome, RunId, Signature};
+use celeriac_primitives::{Canvas, Completion, Incarnation, NodeNo, OnFailure, Outcome, RunId, Signature};
 use celeriac_redis::RedisBackend;
 use celeriac_runtime::WorkerOptions;
 use celeriac_testkit::{Cluster, Server};
@@ -114,13 +114,14 @@ async fn a_hundred_thousand_are_released_in_the_step_of_their_predecessor() {
     let heads = [sig("a"), Canvas::group([sig("a"), sig("b")])];
     for (number, head) in heads.into_iter().enumerate() {
         let plan = Arc::new(Plan::compile(&head.then(Canvas::group((0..WIDE).map(|_| sig("c"))))).unwrap());
-        let run = RunId::from_parts(1, number as u64);
+        let run = RunId::from_parts(1, number as u64).incarnation(Incarnation::new(1));
         backend.submit(NewRun::new(run, plan)).await.unwrap();
         let first = backend.outbox(run).await.unwrap();
         let done = first.iter().map(|release| Completion {
             task_id: run.task(release.node),
             attempt: 1,
             outcome: Outcome::Ignored,
+            incarnation: run.incarnation,
         });
         let advance = Advance::new(run, done.collect());
         let answer = backend.settle(&[advance]).await.unwrap().remove(0).unwrap();

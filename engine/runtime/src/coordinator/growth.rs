@@ -18,7 +18,7 @@ use celeriac_engine::plan::{Defaults, Expansion, RunOptions, Source};
 use celeriac_engine::{Plan, RunOutcome, RunState, Settled, Verdict};
 use celeriac_primitives::{
     Canvas, Completion, Item, Json, LeafOptions, LimitError, Members, NodeNo, NotAMember, Outcome, Own,
-    RunId, TaskError, TaskState,
+    RunRef, TaskError, TaskState,
 };
 
 use futures::future::BoxFuture;
@@ -33,7 +33,7 @@ const REPLACED_AT_ONCE: usize = 64;
 
 /// A step that was taken, and what follows from it.
 pub(super) struct Step {
-    run: RunId,
+    run: RunRef,
     dispatching: Option<Dispatching>,
     growth: Option<Growth>,
 }
@@ -48,7 +48,7 @@ pub(super) struct Growth {
 
 /// Whether something may follow from these completions for which the store must not acknowledge them itself.
 pub(super) fn may_grow(advance: &Advance) -> bool {
-    advance.run.is_segment()
+    advance.run.id.is_segment()
         || advance.completions.iter().any(|done| done.outcome.state() == TaskState::Started)
 }
 
@@ -65,11 +65,11 @@ impl Step {
     }
 
     /// That a run was submitted: all it owes follows.
-    pub(super) fn outbox(run: RunId) -> Self {
+    pub(super) fn outbox(run: RunRef) -> Self {
         Self { run, dispatching: Some(Dispatching::Outbox(run)), growth: None }
     }
 
-    pub(super) fn run(&self) -> RunId {
+    pub(super) fn run(&self) -> RunRef {
         self.run
     }
 
@@ -89,7 +89,7 @@ impl Growth {
         let mut seen = HashSet::new();
         replaced.retain(|done| seen.insert(done.task_id));
         // After a duplicate the run may have been decided by somebody who died before the report.
-        let reports = advance.run.is_segment() && (settled.decided || settled.repairs());
+        let reports = advance.run.id.is_segment() && (settled.decided || settled.repairs());
         (reports || !replaced.is_empty()).then_some(Self { replaced, reports })
     }
 }
@@ -122,18 +122,20 @@ impl Driver {
     /// Lets canvases run in the place of their leaf; a step when that ended the leaf at once.
     async fn replace(&self, done: &Completion) -> Result<Option<Step>, BackendError> {
         let adds = matches!(done.outcome, Outcome::Add(_));
-        let Completion { task_id: leaf, attempt, .. } = *done;
-        let around = self.origin(leaf.run()).await?;
-        let (root, depth) = around.map_or((leaf.run(), 1), |around| (around.root, around.depth + 1));
-        let origin = Origin { leaf, attempt, root, depth, adds };
+        let Completion { task_id: leaf, attempt, incarnation, .. } = *done;
+        let run = done.run();
+        let around = self.origin(run).await?;
+        let (root, depth) = around.map_or((run.id, 1), |around| (around.root, around.depth + 1));
+        let origin = Origin { leaf, attempt, root, depth, adds, incarnation };
         // Forgotten meanwhile.
-        let Some(plan) = insist!(self.stop, self.backend.plan(leaf.run()))? else { return Ok(None) };
+        let Some(plan) = insist!(self.stop, self.backend.plan(run))? else { return Ok(None) };
         let plan = match self.compile(&done.outcome, depth, leaf.node(), &plan) {
             Ok(plan) => Arc::new(plan),
             Err(error) => return self.refuse(&origin, error).await,
         };
-        let (id, max) = (RunId::segment(leaf, attempt), self.limits.run_nodes_max);
-        match insist!(self.stop, self.backend.grow(root, id, plan.len(), max))? {
+        let (segment, max) = (origin.segment(), self.limits.run_nodes_max);
+        let root = root.incarnation(incarnation);
+        match insist!(self.stop, self.backend.grow(root, segment.id, plan.len(), max))? {
             Grown::Noted => {}
             Grown::Full => {
                 return self.refuse(&origin, limit(&LimitError::RunNodes { max })).await;
@@ -144,29 +146,28 @@ impl Driver {
         if let Some(served) = &self.served {
             plan.queues().iter().for_each(|queue| served.add(queue));
         }
-        let starts = first_leaves(&plan, id);
-        let new = NewRun { id, plan: plan.clone(), starts, retention: None, origin: Some(origin) };
+        let starts = first_leaves(&plan, segment);
+        let new = NewRun { run: segment, plan: plan.clone(), starts, retention: None, origin: Some(origin) };
         match insist!(self.stop, self.backend.submit(new.clone())) {
             Ok(_) => {}
             Err(error) if error.kind == ErrorKind::Conflict => {
                 // The leaf was delivered twice and returned two canvases: the first counts.
-                tracing::warn!(run = %leaf.run(), node = %leaf.node(), "a leaf returned another canvas the second time");
+                tracing::warn!(%run, node = %leaf.node(), "a leaf returned another canvas the second time");
                 return Ok(None);
             }
             Err(error) => return Err(error),
         }
-        tracing::debug!(run = %leaf.run(), node = %leaf.node(), segment = %id, "a leaf was replaced");
+        tracing::debug!(%run, node = %leaf.node(), %segment, "a leaf was replaced");
         if RunState::start(&plan).0.outcome() != RunOutcome::Undecided {
             // Nothing will happen there that could bring the report.
-            return self.report_of(id).await;
+            return self.report_of(segment).await;
         }
         Ok(None)
     }
 
     /// Ends a leaf whose canvases cannot run, but not one in whose place those of an earlier delivery do.
     async fn refuse(&self, origin: &Origin, error: TaskError) -> Result<Option<Step>, BackendError> {
-        let segment = RunId::segment(origin.leaf, origin.attempt);
-        if insist!(self.stop, self.backend.status(segment))?.is_some() {
+        if insist!(self.stop, self.backend.status(origin.segment().id))?.is_some() {
             return Ok(None);
         }
         self.report(origin, Outcome::Failed(error)).await
@@ -211,20 +212,21 @@ impl Driver {
     }
 
     /// Reports to its leaf how a segment was decided, if it was.
-    async fn report_of(&self, segment: RunId) -> Result<Option<Step>, BackendError> {
+    async fn report_of(&self, segment: RunRef) -> Result<Option<Step>, BackendError> {
         let Some(origin) = self.origin(segment).await? else { return Ok(None) };
         let Some(plan) = insist!(self.stop, self.backend.plan(segment))? else { return Ok(None) };
         let (nodes, scopes) = plan.known_for(plan.output());
         let decided = insist!(self.stop, self.backend.decided(segment, &nodes, Duration::ZERO))?;
         let Some((status, mut known)) = decided else { return Ok(None) };
         if status.outcome == RunOutcome::Succeeded && !scopes.is_empty() {
-            known.extend(insist!(self.stop, self.backend.known(segment, &[], &scopes))?);
+            let Some(closed) = self.known(segment, &[], &scopes).await? else { return Ok(None) };
+            known.extend(closed);
         }
         let outcome = match status.outcome {
             RunOutcome::Undecided => return Ok(None),
-            RunOutcome::Succeeded => match plan.expanded(segment, origin.adds, &known) {
+            RunOutcome::Succeeded => match plan.expanded(segment.id, origin.adds, &known) {
                 Some(Outcome::Members(members)) => {
-                    let around = insist!(self.stop, self.backend.plan(origin.leaf.run()))?;
+                    let around = insist!(self.stop, self.backend.plan(origin.around()))?;
                     let members = match around {
                         Some(around) => seen_from(&around, origin.leaf.node(), *members),
                         None => *members,
@@ -234,9 +236,9 @@ impl Driver {
                 outcome => outcome,
             },
             RunOutcome::Failed(node) => {
-                let known = insist!(self.stop, self.backend.known(segment, &[node], &[]))?;
+                let Some(known) = self.known(segment, &[node], &[]).await? else { return Ok(None) };
                 let failure =
-                    known.outcomes.get(&node).and_then(|outcome| plan.failure(segment, node, outcome));
+                    known.outcomes.get(&node).and_then(|outcome| plan.failure(segment.id, node, outcome));
                 failure.map(|failure| Outcome::ReplacementFailed(Box::new(failure)))
             }
         };
@@ -254,15 +256,16 @@ impl Driver {
 
     /// Ends a leaf that was replaced; no step when its run is not known.
     async fn report(&self, origin: &Origin, outcome: Outcome) -> Result<Option<Step>, BackendError> {
-        let completion = Completion { task_id: origin.leaf, attempt: origin.reports_as(), outcome };
-        let batch = [Advance::new(origin.leaf.run(), vec![completion])];
+        let Origin { leaf: task_id, incarnation, .. } = *origin;
+        let completion = Completion { task_id, attempt: origin.reports_as(), outcome, incarnation };
+        let batch = [Advance::new(origin.around(), vec![completion])];
         let mut answers = insist!(self.stop, self.backend.settle(&batch))?;
         let answer = answers.pop().expect("one answer for each entry")?;
         Ok(answer.settled().map(|settled| Step::of(&batch[0], settled)))
     }
 
-    async fn origin(&self, run: RunId) -> Result<Option<Origin>, BackendError> {
-        if !run.is_segment() {
+    async fn origin(&self, run: RunRef) -> Result<Option<Origin>, BackendError> {
+        if !run.id.is_segment() {
             return Ok(None);
         }
         insist!(self.stop, self.backend.origin(run))

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use celeriac_backends::EventId;
-use celeriac_primitives::RunId;
+use celeriac_primitives::RunRef;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Duration, Instant};
 
@@ -55,19 +55,19 @@ impl Drop for Holding {
 
 /// The runs whose outboxes this coordinator empties, each once at a time: two who do so at once only do it twice.
 #[derive(Debug, Default)]
-pub(super) struct Outboxes(Mutex<HashMap<RunId, Arc<tokio::sync::Mutex<()>>>>);
+pub(super) struct Outboxes(Mutex<HashMap<RunRef, Arc<tokio::sync::Mutex<()>>>>);
 
 /// One of them, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Alone {
     outboxes: Arc<Outboxes>,
-    run: RunId,
+    run: RunRef,
     guard: Option<OwnedMutexGuard<()>>,
 }
 
 impl Outboxes {
     /// Waits until nobody else here empties the outbox of this run.
-    pub(super) async fn alone(self: &Arc<Self>, run: RunId) -> Alone {
+    pub(super) async fn alone(self: &Arc<Self>, run: RunRef) -> Alone {
         let lock = self.outboxes().entry(run).or_default().clone();
         let mut alone = Alone { outboxes: self.clone(), run, guard: None };
         alone.guard = Some(lock.lock_owned().await);
@@ -75,13 +75,13 @@ impl Outboxes {
     }
 
     /// The same when nobody does so now.
-    pub(super) fn at_once(self: &Arc<Self>, run: RunId) -> Option<Alone> {
+    pub(super) fn at_once(self: &Arc<Self>, run: RunRef) -> Option<Alone> {
         let lock = self.outboxes().entry(run).or_default().clone();
         let guard = Some(lock.try_lock_owned().ok()?);
         Some(Alone { outboxes: self.clone(), run, guard })
     }
 
-    fn outboxes(&self) -> MutexGuard<'_, HashMap<RunId, Arc<tokio::sync::Mutex<()>>>> {
+    fn outboxes(&self) -> MutexGuard<'_, HashMap<RunRef, Arc<tokio::sync::Mutex<()>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -99,6 +99,8 @@ impl Drop for Alone {
 
 #[cfg(test)]
 mod tests {
+    use celeriac_primitives::{Incarnation, RunId};
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -119,7 +121,7 @@ mod tests {
     #[tokio::test]
     async fn an_outbox_is_emptied_by_one_at_a_time_and_nothing_of_it_is_kept() {
         let outboxes = Arc::new(Outboxes::default());
-        let run = RunId::from_parts(1, 1);
+        let run = RunId::from_parts(1, 1).incarnation(Incarnation::new(1));
         let first = outboxes.alone(run).await;
         assert!(outboxes.at_once(run).is_none());
         let next = outboxes.alone(run);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use celeriac_backends::{
     Backend, BackendError, DEFAULT_QUEUE, Delivery, DeliveryId, LaneOrder, Progress, WorkerId,
 };
-use celeriac_primitives::{Completion, Json, LeafOptions, Outcome, TaskId, TaskMessage, TaskState};
+use celeriac_primitives::{Completion, Json, LeafOptions, Outcome, TaskMessage, TaskState};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -101,7 +101,7 @@ struct Hands {
     /// Taken and not finished: waiting, running, or waiting to be reported.
     held: HashSet<DeliveryId>,
     /// Those among them that have begun and must not begin again: at most once was asked for.
-    once: HashMap<DeliveryId, (TaskId, u32)>,
+    once: HashMap<DeliveryId, Completion>,
     /// How long a leaf ran lately, on average.
     pace: Option<Duration>,
     /// How many leaves were begun.
@@ -308,8 +308,8 @@ impl Bench {
         let (lost, back): (Vec<_>, Vec<_>) =
             hands.held.iter().cloned().partition(|id| hands.once.contains_key(id));
         let report = |id: DeliveryId| {
-            let (task_id, attempt) = hands.once[&id];
-            (id, Completion { task_id, attempt, outcome: Outcome::WorkerLost { deliveries: 1 } })
+            let lost = hands.once[&id].clone();
+            (id, lost)
         };
         (lost.into_iter().map(report).collect(), back)
     }
@@ -334,7 +334,8 @@ impl Bench {
         if let Some(options) = options.as_deref() {
             Box::pin(may_start(backend, id, message, options, deliveries, stopping)).await?;
             if options.acks_late == Some(false) {
-                self.hands().once.insert(id.clone(), (message.task_id, message.attempt));
+                let lost = message.completion(Outcome::WorkerLost { deliveries: 1 });
+                self.hands().once.insert(id.clone(), lost);
             }
         }
         if message.input.is_empty() {
@@ -370,8 +371,8 @@ impl Bench {
             let (leaf, after) = (Arc::new(leaf), UNKNOWN_EVERY.min(self.unknown_wait - waited));
             insist!(*stopping, backend.postpone(&self.worker, id, leaf.clone(), after))?;
             let meta = Json::object([("task", &Json::string(message.task.as_str()))]);
-            let (task_id, attempt) = (message.task_id, message.attempt);
-            let report = Progress { task_id, attempt, state: "UNKNOWN".to_owned(), meta };
+            let TaskMessage { task_id, attempt, incarnation, .. } = *message;
+            let report = Progress { task_id, attempt, state: "UNKNOWN".to_owned(), meta, incarnation };
             // For those who look; nothing depends on it.
             let _ = backend.note_progress(&[report]).await;
             Ok::<bool, BackendError>(true)
@@ -441,7 +442,7 @@ async fn lane(
             // What went wrong may hold arguments: it is for whoever reads the run.
             state => tracing::info!(%run, %node, task, attempt, %state, "a leaf has ended"),
         }
-        if reports.send((id, Completion { task_id, attempt, outcome })).is_err() {
+        if reports.send((id, message.completion(outcome))).is_err() {
             return;
         }
         // Leaves that never wait would keep a thread to themselves.
@@ -481,9 +482,11 @@ async fn with_input(
     message: &TaskMessage,
     stopping: &CancellationToken,
 ) -> Result<TaskMessage, Option<Outcome>> {
-    let (run, nodes) = (message.task_id.run(), message.references());
+    let (run, nodes) = (message.run(), message.references());
     match insist!(*stopping, backend.known(run, &nodes, &[])) {
-        Ok(known) => match message.resolve(|node| known.outcomes.get(&node)) {
+        // Forgotten: nobody wants to hear of it.
+        Ok(None) => Err(Some(Outcome::Ignored)),
+        Ok(Some(known)) => match message.resolve(|node| known.outcomes.get(&node)) {
             Some(whole) => Ok(whole),
             None => {
                 Err(Some(Outcome::Undecodable("a result that it takes is missing from the store".to_owned())))

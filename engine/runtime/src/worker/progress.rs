@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use celeriac_backends::{Backend, Progress};
 use celeriac_dsl::Reporter;
-use celeriac_primitives::{Json, TaskId};
+use celeriac_primitives::{Incarnation, Json, NodeNo, RunRef, TaskId};
 use tokio::sync::Notify;
 
 /// What is reported meanwhile goes together.
@@ -15,14 +15,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The reports that have not been sent.
 #[derive(Debug, Default)]
 pub(super) struct Desk {
-    last: Mutex<HashMap<TaskId, Progress>>,
+    last: Mutex<HashMap<(TaskId, Incarnation), Progress>>,
     came: Notify,
 }
 
 impl Reporter for Desk {
-    fn progress(&self, task_id: TaskId, attempt: u32, state: &str, meta: Json) {
-        let report = Progress { task_id, attempt, state: state.to_owned(), meta };
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).insert(task_id, report);
+    fn progress(&self, run: RunRef, node: NodeNo, attempt: u32, state: &str, meta: Json) {
+        let (task_id, incarnation) = (run.task(node), run.incarnation);
+        let report = Progress { task_id, attempt, state: state.to_owned(), meta, incarnation };
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).insert((task_id, incarnation), report);
         self.came.notify_one();
     }
 }

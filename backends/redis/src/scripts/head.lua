@@ -1,0 +1,2 @@
+-- A message starts with the task id, the attempt and the run's incarnation; so does a report.
+local HEAD = 16 + 4 + 8
