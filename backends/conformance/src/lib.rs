@@ -172,6 +172,15 @@ macro_rules! suite {
                 a_leaf_of_a_task_that_nobody_knows_fails_in_the_end
                 a_stamp_reaches_what_runs_in_the_place_of_a_task
             }
+            hands {
+                a_fresh_worker_begins_a_leaf_beside_those_that_never_end
+                a_worker_whose_leaves_were_slow_begins_a_leaf_beside_those_that_never_end
+                a_worker_whose_leaves_were_quick_begins_a_leaf_beside_those_that_never_end
+                a_free_lane_takes_leaves_of_every_queue_and_priority
+                a_worker_without_a_free_lane_leaves_to_others_what_they_can_begin
+                a_worker_that_holds_nothing_besides_leaves_all_that_waits_to_others
+                a_worker_holds_as_many_leaves_besides_as_it_was_told
+            }
             events {
                 an_event_is_with_one_coordinator_at_a_time
                 an_event_that_is_not_acknowledged_comes_again

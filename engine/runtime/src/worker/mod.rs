@@ -2,29 +2,37 @@
 //!
 //! One fetcher takes deliveries, lanes run them, one reporter finishes them in batches, and a renewer keeps their
 //! leases. A lane is a tokio task that runs one leaf after the other as long as there are any; up to `concurrency`
-//! of them exist.
+//! of them exist. What is held lies on the bench, where all of them meet.
 //!
 //! ```text
-//!  backend ──receive──► fetcher ──► waiting ──► lanes ──► reporter ──finish──► backend
+//!  backend ──receive──► fetcher ──► bench ──► lanes ──► bench ──► reporter ──finish──► backend
 //! ```
 
+mod bench;
 mod crew;
 mod execute;
+mod helpers;
+mod lane;
+mod options;
+mod pace;
 mod progress;
+mod queues;
+mod start;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use celeriac_backends::{Backend, DEFAULT_QUEUE, WorkerId};
+use celeriac_backends::{Backend, WorkerId};
 use celeriac_dsl::States;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::Registry;
 use crew::Crew;
-pub(crate) use crew::Queues;
 use execute::Executor;
+pub use options::WorkerOptions;
+pub(crate) use queues::Queues;
 
 /// A worker that runs in the background. Dropping it stops it where it is: what it had not finished goes to another
 /// worker when its lease has passed. [`Worker::shutdown`] stops it in order.
@@ -34,84 +42,6 @@ pub struct Worker {
     queues: Arc<Queues>,
     shutdown: oneshot::Sender<Duration>,
     task: JoinHandle<usize>,
-}
-
-/// How a worker works.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WorkerOptions {
-    /// The queues it takes leaves from; the first has precedence. None stands for the default queue.
-    pub queues: Vec<String>,
-    /// How many leaves it runs at the same time, at least one.
-    pub concurrency: usize,
-    /// How many leaves it holds besides, so that its lanes need not wait for the backend; by default as many as
-    /// it is likely to begin within ten milliseconds. What it holds, no other worker can run.
-    pub prefetch: Option<usize>,
-    /// How long it may hold a leaf without renewing; it renews three times as often.
-    pub lease: Duration,
-    /// How long a leaf whose task it does not know waits for a worker that does, before it fails: there may be one of
-    /// another version.
-    pub unknown_wait: Duration,
-    /// What it is called; something unique is added. By default the numbers of the process and of the worker in it.
-    pub name: Option<String>,
-}
-
-impl Default for WorkerOptions {
-    /// The default queue, 64 leaves at the same time, 30 seconds of lease, and a minute for unknown tasks.
-    fn default() -> Self {
-        Self {
-            queues: vec![DEFAULT_QUEUE.to_owned()],
-            concurrency: 64,
-            prefetch: None,
-            lease: Duration::from_secs(30),
-            unknown_wait: Duration::from_secs(60),
-            name: None,
-        }
-    }
-}
-
-impl WorkerOptions {
-    /// These options with so many leaves at the same time, at least one.
-    #[must_use]
-    pub fn concurrency(mut self, concurrency: usize) -> Self {
-        self.concurrency = concurrency.max(1);
-        self
-    }
-
-    /// These options with so many leaves in reserve.
-    #[must_use]
-    pub fn prefetch(mut self, prefetch: usize) -> Self {
-        self.prefetch = Some(prefetch);
-        self
-    }
-
-    /// These options with these queues.
-    #[must_use]
-    pub fn queues(mut self, queues: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.queues = queues.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// These options with this time for leaves whose task the worker does not know; zero fails them at once.
-    #[must_use]
-    pub fn unknown_wait(mut self, wait: Duration) -> Self {
-        self.unknown_wait = wait;
-        self
-    }
-
-    /// These options with this name, which need not be unique.
-    #[must_use]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// These options with this lease.
-    #[must_use]
-    pub fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
-        self
-    }
 }
 
 impl Worker {

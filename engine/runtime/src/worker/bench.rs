@@ -1,0 +1,385 @@
+//! What a worker holds, and who of its crew waits for what.
+//!
+//! A leaf that was taken waits, is run by a lane, and is reported: it is in one of these places until the backend has
+//! heard of it or has it back, and whatever way the worker ends, [`Bench::close`] says what becomes of it. So there is
+//! one place that knows whether a leaf has begun.
+//!
+//! ```text
+//!  fetcher ──put──► waiting ──next──► seats ──next──► done ──batch──► on its way ──reported──► gone
+//! ```
+//!
+//! Lanes are admitted by their number alone: what has run and waits to be reported takes no place.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use celeriac_backends::{Delivery, DeliveryId};
+use celeriac_primitives::{Completion, Outcome, TaskMessage};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::pace::Pace;
+
+/// How many reports go to the backend in one step.
+const REPORTS_MAX: usize = 1024;
+
+/// No more leaves are taken while so many reports, or so many bytes of results, have not reached the backend.
+const UNREPORTED_MAX: usize = 8 * REPORTS_MAX;
+const UNREPORTED_BYTES_MAX: usize = 32 << 20;
+
+/// How a delivery has ended.
+pub(super) type Report = (DeliveryId, Completion);
+
+/// What fetcher, lanes, reporter and keeper share.
+pub(super) struct Bench {
+    hands: Mutex<Hands>,
+    /// There is something for: the fetcher, which has room; the reporter; the keeper; who waits for the end.
+    room: Notify,
+    ended: Notify,
+    reserved: Notify,
+    idle: Notify,
+}
+
+struct Hands {
+    concurrency: usize,
+    pace: Pace,
+    /// The reserve when it was computed last.
+    reserve: usize,
+    /// Taken and not begun.
+    waiting: VecDeque<Delivery>,
+    /// One for each lane that there ever was at the same time, and what it runs.
+    seats: Vec<Option<Running>>,
+    /// Seats without a lane.
+    empty: Vec<usize>,
+    /// How many lanes run a leaf.
+    busy: usize,
+    /// Ended.
+    done: Vec<Report>,
+    done_bytes: usize,
+    /// Those that the reporter is at.
+    on_its_way: Arc<Vec<Report>>,
+    /// Nothing begins any more.
+    is_closed: bool,
+    fetcher_waits: bool,
+    reporter_waits: bool,
+    keeper_waits: bool,
+}
+
+struct Running {
+    id: DeliveryId,
+    /// What is reported when the lane is cut off, since at most once was asked for and it has begun.
+    lost: Option<Completion>,
+}
+
+/// A lane's place at the bench.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seat(usize);
+
+/// What a lane has done with its leaf.
+pub(super) struct Ended {
+    /// `None` when it is not this worker's any more, or comes again when its lease has passed.
+    pub(super) report: Option<Report>,
+    /// How long it took, when it was timed.
+    pub(super) took: Option<Duration>,
+}
+
+/// What a worker held when it stopped.
+#[derive(Default)]
+pub(super) struct Left {
+    /// Ended, or lost: what must not run again.
+    pub(super) reports: Vec<Report>,
+    /// How many of these have not ended.
+    pub(super) lost: usize,
+    /// What others may run.
+    pub(super) back: Vec<DeliveryId>,
+}
+
+impl Bench {
+    pub(super) fn new(concurrency: usize, prefetch: Option<usize>) -> Self {
+        let hands = Hands {
+            concurrency,
+            pace: Pace::new(concurrency, prefetch),
+            reserve: 0,
+            waiting: VecDeque::new(),
+            seats: Vec::new(),
+            empty: Vec::new(),
+            busy: 0,
+            done: Vec::new(),
+            done_bytes: 0,
+            on_its_way: Arc::default(),
+            is_closed: false,
+            fetcher_waits: false,
+            reporter_waits: false,
+            keeper_waits: true,
+        };
+        let [room, ended, reserved, idle] = [(); 4].map(|()| Notify::new());
+        Self { hands: Mutex::new(hands), room, ended, reserved, idle }
+    }
+
+    fn hands(&self) -> MutexGuard<'_, Hands> {
+        self.hands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a lane is free for which nothing is at hand, or half of the reserve is used up; returns how many
+    /// leaves to take.
+    pub(super) async fn room(&self) -> usize {
+        loop {
+            {
+                let mut hands = self.hands();
+                hands.reserve = hands.pace.reserve(Instant::now());
+                let room = hands.room();
+                hands.fetcher_waits = room == 0;
+                if room > 0 {
+                    return room;
+                }
+            }
+            self.room.notified().await;
+        }
+    }
+
+    /// Takes deliveries in hand and returns the seats of the lanes to start.
+    pub(super) fn put(&self, deliveries: Vec<Delivery>) -> Vec<Seat> {
+        let mut hands = self.hands();
+        for delivery in deliveries {
+            // Before those of later lanes.
+            let lane = delivery.id.lane;
+            let place = hands.waiting.partition_point(|waiting| waiting.id.lane <= lane);
+            hands.waiting.insert(place, delivery);
+        }
+        let seats = hands.take_seats();
+        if hands.keeper_waits && hands.pace.is_free() && hands.waiting.len() > hands.free() {
+            hands.keeper_waits = false;
+            self.reserved.notify_one();
+        }
+        seats
+    }
+
+    /// What a lane has done with the leaf it had, and the next one for it. `None` ends the lane: its seat is empty under
+    /// the same lock, so that a leaf put in hand right afterwards finds a place for a new lane.
+    ///
+    /// Also whether to time it.
+    pub(super) fn next(&self, seat: Seat, ended: Option<Ended>) -> Option<(Delivery, bool)> {
+        let mut hands = self.hands();
+        if let Some(ended) = ended {
+            hands.put_down(seat, ended);
+        }
+        let next = hands.pick_up(seat);
+        if hands.fetcher_waits && hands.room() > 0 {
+            hands.fetcher_waits = false;
+            self.room.notify_one();
+        }
+        if hands.reporter_waits && !hands.done.is_empty() {
+            hands.reporter_waits = false;
+            self.ended.notify_one();
+        }
+        if hands.is_idle() {
+            self.idle.notify_waiters();
+        }
+        next
+    }
+
+    /// Notes that the leaf at this seat begins and must not begin again. `false`: it must not begin here either, since
+    /// the worker has stopped and given it back.
+    pub(super) fn begin_once(&self, seat: Seat, message: &TaskMessage) -> bool {
+        let mut hands = self.hands();
+        match &mut hands.seats[seat.0] {
+            Some(running) => {
+                running.lost = Some(message.completion(Outcome::WorkerLost { deliveries: 1 }));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// What has ended, for one step of the backend; waits for it. `None` when nothing will come any more. As long as
+    /// the last batch was not reported, it is the same.
+    pub(super) async fn batch(&self) -> Option<Arc<Vec<Report>>> {
+        loop {
+            {
+                let mut hands = self.hands();
+                if hands.on_its_way.is_empty() {
+                    let count = hands.done.len().min(REPORTS_MAX);
+                    let batch = match count == hands.done.len() {
+                        true => std::mem::take(&mut hands.done),
+                        false => hands.done.drain(..count).collect(),
+                    };
+                    hands.on_its_way = Arc::new(batch);
+                }
+                if !hands.on_its_way.is_empty() {
+                    return Some(hands.on_its_way.clone());
+                }
+                if hands.is_closed {
+                    return None;
+                }
+                hands.reporter_waits = true;
+            }
+            self.ended.notified().await;
+        }
+    }
+
+    /// The batch has reached the backend, or never will.
+    pub(super) fn reported(&self) {
+        let mut hands = self.hands();
+        let batch = std::mem::take(&mut hands.on_its_way);
+        hands.done_bytes -= batch.iter().map(bytes_of).sum::<usize>();
+        if hands.fetcher_waits && hands.room() > 0 {
+            hands.fetcher_waits = false;
+            self.room.notify_one();
+        }
+        if hands.is_idle() {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Waits until more leaves are in hand than there are free lanes.
+    pub(super) async fn reserved(&self) {
+        self.reserved.notified().await;
+    }
+
+    /// How many leaves were begun up to now.
+    pub(super) fn begun(&self) -> u64 {
+        self.hands().pace.begun()
+    }
+
+    /// Takes out of hand what others had better begin: all lanes are busy, and more waits than was begun since the count
+    /// was `before`. `None` when nothing waits any more.
+    pub(super) fn take_overdue(&self, before: u64) -> Option<Vec<DeliveryId>> {
+        let mut hands = self.hands();
+        if hands.waiting.len() <= hands.free() {
+            hands.keeper_waits = true;
+            return None;
+        }
+        let begun = hands.pace.begun() - before;
+        let keep = usize::try_from(begun).unwrap_or(usize::MAX);
+        if hands.free() > 0 || hands.waiting.len() <= keep {
+            return Some(Vec::new());
+        }
+        hands.pace.slow_down(begun);
+        hands.reserve = hands.pace.reserve(Instant::now());
+        Some(hands.waiting.split_off(keep).into_iter().map(|delivery| delivery.id).collect())
+    }
+
+    /// Takes out of hand what has not begun.
+    pub(super) fn take_waiting(&self) -> Vec<DeliveryId> {
+        self.hands().waiting.drain(..).map(|delivery| delivery.id).collect()
+    }
+
+    /// What waits, runs, or was not reported.
+    pub(super) fn held(&self) -> Vec<DeliveryId> {
+        let hands = self.hands();
+        let waiting = hands.waiting.iter().map(|delivery| &delivery.id);
+        let running = hands.seats.iter().flatten().map(|running| &running.id);
+        let ended = hands.done.iter().chain(hands.on_its_way.iter()).map(|(id, _)| id);
+        waiting.chain(running).chain(ended).cloned().collect()
+    }
+
+    /// Waits until nothing is held.
+    pub(super) async fn idle(&self) {
+        loop {
+            let idle = self.idle.notified();
+            tokio::pin!(idle);
+            idle.as_mut().enable();
+            if self.hands().is_idle() {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Ends everything: nothing begins any more, and the reporter ends when it has reported what there is.
+    pub(super) fn close(&self) {
+        self.hands().is_closed = true;
+        self.ended.notify_one();
+    }
+
+    /// Takes everything out of hand that is still held. What has begun and must not run again is lost.
+    pub(super) fn clear(&self) -> Left {
+        let mut hands = self.hands();
+        hands.is_closed = true;
+        let mut left = Left::default();
+        left.back.extend(hands.waiting.drain(..).map(|delivery| delivery.id));
+        for Running { id, lost } in hands.seats.iter_mut().filter_map(Option::take) {
+            match lost {
+                Some(lost) => left.reports.push((id, lost)),
+                None => left.back.push(id),
+            }
+        }
+        left.lost = left.reports.len();
+        left.reports.extend(hands.on_its_way.iter().cloned());
+        left.reports.append(&mut hands.done);
+        left
+    }
+}
+
+impl Hands {
+    /// How many lanes could begin a leaf now.
+    fn free(&self) -> usize {
+        self.concurrency - self.busy
+    }
+
+    /// How many leaves to take; none as long as there is enough at hand.
+    fn room(&self) -> usize {
+        let unreported = self.done.len() + self.on_its_way.len();
+        if unreported >= UNREPORTED_MAX || self.done_bytes >= UNREPORTED_BYTES_MAX {
+            return 0;
+        }
+        let (free, waiting) = (self.free(), self.waiting.len());
+        if waiting < free || waiting <= self.reserve / 2 {
+            free.saturating_add(self.reserve).saturating_sub(waiting)
+        } else {
+            0
+        }
+    }
+
+    /// Seats for the lanes that are to run what waits.
+    fn take_seats(&mut self) -> Vec<Seat> {
+        let lanes = self.seats.len() - self.empty.len();
+        // Lanes that have just started or ended a leaf take one themselves.
+        let start = (self.concurrency - lanes).min(self.waiting.len().saturating_sub(lanes - self.busy));
+        let mut seats = Vec::with_capacity(start);
+        for _ in 0..start {
+            seats.push(Seat(self.empty.pop().unwrap_or_else(|| {
+                self.seats.push(None);
+                self.seats.len() - 1
+            })));
+        }
+        seats
+    }
+
+    /// Puts the next leaf on a seat; or the lane ends, and the seat is empty.
+    fn pick_up(&mut self, seat: Seat) -> Option<(Delivery, bool)> {
+        let next = if self.is_closed { None } else { self.waiting.pop_front() };
+        let Some(next) = next else {
+            self.empty.push(seat.0);
+            return None;
+        };
+        self.seats[seat.0] = Some(Running { id: next.id.clone(), lost: None });
+        self.busy += 1;
+        Some((next, self.pace.begin()))
+    }
+
+    fn put_down(&mut self, seat: Seat, ended: Ended) {
+        self.busy -= 1;
+        ended.took.into_iter().for_each(|took| self.pace.note(took));
+        // Without a leaf at its seat the worker has stopped, and others have been told of it or given it.
+        if self.seats[seat.0].take().is_some()
+            && let Some(report) = ended.report
+        {
+            self.done_bytes += bytes_of(&report);
+            self.done.push(report);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.busy == 0 && self.waiting.is_empty() && self.done.is_empty() && self.on_its_way.is_empty()
+    }
+}
+
+/// What a report holds of a task's making, roughly.
+fn bytes_of((_, completion): &Report) -> usize {
+    match &completion.outcome {
+        Outcome::Success(value) | Outcome::Replace(value) => value.as_str().len(),
+        _ => 0,
+    }
+}

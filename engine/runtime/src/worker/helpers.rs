@@ -1,0 +1,68 @@
+//! Who works beside the lanes: the reporter, the renewer, and the keeper of the reserve.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac_backends::{Backend, DeliveryId, WorkerId};
+
+use super::lane::Workshop;
+use super::pace::RESERVE;
+use crate::patience::{insist, pause};
+
+/// How long giving leaves back may take when the worker stops.
+pub(super) const BACKEND_GRACE: Duration = Duration::from_secs(5);
+
+/// Reports in batches: whatever is at hand goes in one step. Ends when all is reported and nothing will come any more.
+pub(super) async fn report(shop: Arc<Workshop>) {
+    while let Some(batch) = shop.bench.batch().await {
+        if let Err(error) = insist!(shop.stopping, shop.backend.finish(&batch)) {
+            // Nobody will hear of these; they are not renewed any more and run again when their leases have passed.
+            pause(&error).await;
+        }
+        shop.bench.reported();
+    }
+}
+
+/// Renews the leases of what is held.
+pub(super) async fn renew(shop: Arc<Workshop>, lease: Duration) {
+    let mut beat = tokio::time::interval((lease / 3).max(Duration::from_millis(1)));
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        beat.tick().await;
+        let held = shop.bench.held();
+        if !held.is_empty()
+            && let Err(error) = shop.backend.renew(&shop.worker, &held, lease).await
+        {
+            tracing::warn!(%error, leaves = held.len(), "could not renew leases");
+        }
+    }
+}
+
+/// Gives back what waits in reserve although no lane is about to begin it, so that the free lane of another worker gets
+/// it.
+pub(super) async fn keep(shop: Arc<Workshop>) {
+    loop {
+        shop.bench.reserved().await;
+        let mut begun = shop.bench.begun();
+        loop {
+            tokio::time::sleep(RESERVE).await;
+            let Some(overdue) = shop.bench.take_overdue(begun) else { break };
+            begun = shop.bench.begun();
+            if !overdue.is_empty() {
+                tracing::debug!(leaves = overdue.len(), "no lane is free for them; given back");
+                give_back(&*shop.backend, &shop.worker, &overdue).await;
+            }
+        }
+    }
+}
+
+/// Gives leaves back that have not begun, or are cut off. Should this fail, their leases do it.
+pub(super) async fn give_back(backend: &dyn Backend, worker: &WorkerId, deliveries: &[DeliveryId]) {
+    if deliveries.is_empty() {
+        return;
+    }
+    let given_back = tokio::time::timeout(BACKEND_GRACE, backend.hand_back(worker, deliveries)).await;
+    if !matches!(given_back, Ok(Ok(()))) {
+        tracing::warn!(leaves = deliveries.len(), "could not give leaves back; their leases will");
+    }
+}

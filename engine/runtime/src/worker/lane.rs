@@ -1,0 +1,91 @@
+//! A lane: runs one leaf after the other, until there is none.
+//!
+//! A lane gets its leaf from [`Bench::next`], with which it also puts down the one before: what may begin now, and in
+//! which order, is decided there. What a leaf needs besides is asked for in [`start`].
+
+use std::sync::Arc;
+
+use celeriac_backends::{Backend, Delivery, DeliveryId, WorkerId};
+use celeriac_primitives::{Completion, Outcome, TaskMessage, TaskState};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::bench::{Bench, Ended, Seat};
+use super::execute::Executor;
+use super::start;
+
+/// What all lanes of a worker use.
+pub(super) struct Workshop {
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) worker: WorkerId,
+    pub(super) unknown_wait: std::time::Duration,
+    pub(super) executor: Executor,
+    pub(super) bench: Arc<Bench>,
+    /// Fires when the backend is not waited for any more.
+    pub(super) stopping: CancellationToken,
+}
+
+/// Works at a seat.
+pub(super) async fn work(shop: Arc<Workshop>, seat: Seat) {
+    let mut ended = None;
+    while let Some((delivery, is_timed)) = shop.bench.next(seat, ended.take()) {
+        let start = is_timed.then(Instant::now);
+        let report = shop.run(seat, &delivery).await.map(|completion| (delivery.id, completion));
+        ended = Some(Ended { report, took: start.map(|start| start.elapsed()) });
+        // Leaves that never wait would keep a thread to themselves.
+        tokio::task::consume_budget().await;
+    }
+}
+
+impl Workshop {
+    /// Runs a leaf; `None` when it comes again: when its lease has passed, or later when it waits for another worker.
+    async fn run(&self, seat: Seat, delivery: &Delivery) -> Option<Completion> {
+        let Delivery { id, message, deliveries } = delivery;
+        let TaskMessage { task_id, attempt, .. } = **message;
+        let (run, node) = (task_id.run(), task_id.node());
+        let shadow = message.options.as_ref().and_then(|options| options.shadow.as_deref());
+        let task = shadow.unwrap_or(message.task.as_str());
+        tracing::debug!(%run, %node, task, attempt, deliveries, "a leaf starts");
+        let outcome = match self.outcome(seat, id, message, *deliveries).await {
+            Ok(outcome) | Err(Some(outcome)) => outcome,
+            Err(None) => return None,
+        };
+        match outcome.state() {
+            TaskState::Success => {
+                tracing::debug!(%run, %node, task, attempt, "a leaf has succeeded");
+            }
+            TaskState::Started => {
+                tracing::debug!(%run, %node, task, attempt, "a leaf asks for a canvas in its place");
+            }
+            // What went wrong may hold arguments: it is for whoever reads the run.
+            state => tracing::info!(%run, %node, task, attempt, %state, "a leaf has ended"),
+        }
+        Some(message.completion(outcome))
+    }
+
+    /// How a leaf ends; or how it ends without having run, if that is known here.
+    async fn outcome(
+        &self,
+        seat: Seat,
+        id: &DeliveryId,
+        message: &TaskMessage,
+        deliveries: u32,
+    ) -> Result<Outcome, Option<Outcome>> {
+        let Some(task) = self.executor.task(&message.task) else {
+            return Err(Box::pin(start::let_wait(self, id, message)).await);
+        };
+        let options = self.executor.options(message);
+        if let Some(options) = options.as_deref() {
+            Box::pin(start::may_start(self, id, message, options, deliveries)).await?;
+        }
+        let whole = match message.input.is_empty() {
+            true => None,
+            false => Some(Box::pin(start::with_input(self, message)).await?),
+        };
+        let is_once = options.as_ref().is_some_and(|options| options.acks_late == Some(false));
+        if is_once && !self.bench.begin_once(seat, message) {
+            return Err(None);
+        }
+        Ok(self.executor.execute(task, whole.as_ref().unwrap_or(message), options).await)
+    }
+}

@@ -1,0 +1,97 @@
+//! What a leaf needs before it runs: a task that is known, time that is left, an input that is whole.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac_backends::{BackendError, DeliveryId, Progress};
+use celeriac_primitives::{Json, LeafOptions, Outcome, TaskMessage};
+
+use super::lane::Workshop;
+use crate::patience::insist;
+
+/// A leaf of an unknown task is offered again this often.
+const UNKNOWN_EVERY: Duration = Duration::from_secs(1);
+
+/// Lets a leaf whose task nobody here knows wait for another worker; how it ends when it has waited for long.
+pub(super) async fn let_wait(shop: &Workshop, id: &DeliveryId, message: &TaskMessage) -> Option<Outcome> {
+    let Workshop { backend, worker, unknown_wait, stopping, .. } = shop;
+    if unknown_wait.is_zero() {
+        return Some(Outcome::UnknownTask);
+    }
+    let (run, node) = (message.task_id.run(), message.task_id.node());
+    let postponed = async {
+        let now_ms = insist!(*stopping, backend.now())?;
+        let since_ms = message.unknown_since_ms.unwrap_or(now_ms);
+        let waited = Duration::from_millis(now_ms.saturating_sub(since_ms));
+        if waited >= *unknown_wait {
+            return Ok(false);
+        }
+        if message.unknown_since_ms.is_none() {
+            tracing::warn!(%run, %node, task = %message.task, "no such task here; the leaf waits for a worker that has it");
+        }
+        let leaf = TaskMessage { unknown_since_ms: Some(since_ms), ..message.clone() };
+        let (leaf, after) = (Arc::new(leaf), UNKNOWN_EVERY.min(*unknown_wait - waited));
+        insist!(*stopping, backend.postpone(worker, id, leaf.clone(), after))?;
+        let meta = Json::object([("task", &Json::string(message.task.as_str()))]);
+        let TaskMessage { task_id, attempt, incarnation, .. } = *message;
+        let report = Progress { task_id, attempt, state: "UNKNOWN".to_owned(), meta, incarnation };
+        // For those who look; nothing depends on it.
+        let _ = backend.note_progress(&[report]).await;
+        Ok::<bool, BackendError>(true)
+    };
+    match postponed.await {
+        Ok(true) => None,
+        Ok(false) => Some(Outcome::UnknownTask),
+        Err(error) => {
+            tracing::error!(%run, %node, %error, "a leaf of an unknown task cannot be given back");
+            None
+        }
+    }
+}
+
+/// Whether a leaf may start; else how it ends, if that is known.
+pub(super) async fn may_start(
+    shop: &Workshop,
+    id: &DeliveryId,
+    message: &TaskMessage,
+    options: &LeafOptions,
+    deliveries: u32,
+) -> Result<(), Option<Outcome>> {
+    // At most once: whoever had it before may have run it.
+    if options.acks_late == Some(false) && deliveries > 1 {
+        return Err(Some(Outcome::WorkerLost { deliveries: deliveries - 1 }));
+    }
+    if options.expires.is_none() {
+        return Ok(());
+    }
+    match insist!(shop.stopping, shop.backend.begin(id, message)) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Some(Outcome::Expired)),
+        Err(error) => {
+            tracing::error!(run = %message.task_id.run(), %error, "whether a leaf has expired cannot be known");
+            Err(None)
+        }
+    }
+}
+
+/// The message with an input that did not travel with it; else how the leaf ends, if that is known.
+pub(super) async fn with_input(
+    shop: &Workshop,
+    message: &TaskMessage,
+) -> Result<TaskMessage, Option<Outcome>> {
+    let (run, nodes) = (message.run(), message.references());
+    match insist!(shop.stopping, shop.backend.known(run, &nodes, &[])) {
+        // Forgotten: nobody wants to hear of it.
+        Ok(None) => Err(Some(Outcome::Ignored)),
+        Ok(Some(known)) => match message.resolve(|node| known.outcomes.get(&node)) {
+            Some(whole) => Ok(whole),
+            None => {
+                Err(Some(Outcome::Undecodable("a result that it takes is missing from the store".to_owned())))
+            }
+        },
+        Err(error) => {
+            tracing::error!(%run, %error, "the input of a leaf cannot be read");
+            Err(None)
+        }
+    }
+}
