@@ -33,6 +33,10 @@ bench:
 bench-redis *options:
     scripts/bench-redis {{options}}
 
+# Two million small leaves, and what grows with them: memory, keys, commands of idle processes.
+soak *options:
+    cargo bench --bench soak -- {{options}}
+
 # One fuzz target for so many seconds, on stable: text, canvas_json, message or plan.
 fuzz target seconds="600":
     cargo run --release --manifest-path fuzz/Cargo.toml --bin drive -- {{target}} {{seconds}}
