@@ -45,6 +45,8 @@ pub(crate) struct Client {
     /// No more waiting.
     pub(crate) give_up: AtomicBool,
     forgotten: Mutex<Vec<Forgotten>>,
+    /// When there was no room for a run.
+    refused_at_us: Mutex<Vec<u64>>,
     wrong: Mutex<Vec<String>>,
 }
 
@@ -143,6 +145,10 @@ impl Client {
             match app.submit_plan_as::<Json>(run.id, run.plan.clone()).await {
                 Ok(_) => return true,
                 Err(error) if error.may_retry() => tokio::time::sleep(AGAIN).await,
+                Err(error) if error.kind == ErrorKind::Full => {
+                    self.refused_at_us.lock().unwrap_or_else(PoisonError::into_inner).push(now_us());
+                    tokio::time::sleep(AGAIN).await;
+                }
                 Err(error) if error.kind == ErrorKind::Conflict && self.came_back(run.id) => {
                     if !Box::pin(self.forget(app, run)).await {
                         return false;
@@ -209,6 +215,11 @@ impl Client {
     /// The runs that were forgotten.
     pub(crate) fn forgotten(&self) -> Vec<Forgotten> {
         self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// When there was no room for a run.
+    pub(crate) fn refused(&self) -> Vec<u64> {
+        self.refused_at_us.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn wrong(&self) -> Vec<String> {

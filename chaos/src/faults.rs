@@ -75,6 +75,12 @@ impl Faults {
         self.0.iter().any(|fault| fault.kind == Kind::Abort && fault.process == process)
     }
 
+    /// Whether Redis was full then, or may have seemed so to whoever had asked a moment before.
+    pub(crate) fn was_full(&self, us: u64) -> bool {
+        let full = self.0.iter().filter(|fault| fault.kind == Kind::Full);
+        full.into_iter().any(|fault| (fault.from_us..=fault.until_us.saturating_add(2_000_000)).contains(&us))
+    }
+
     pub(crate) fn excuses(&self) -> Excuses {
         let redis_kills =
             self.0.iter().filter(|fault| fault.victim == Victim::Redis && fault.kind == Kind::Kill);

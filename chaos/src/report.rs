@@ -13,6 +13,8 @@ pub(crate) struct Report {
     pub(crate) faults: String,
     pub(crate) runs: usize,
     pub(crate) failed_runs: usize,
+    /// Submissions for which there was no room, each time they were tried.
+    pub(crate) refused: usize,
     /// Leaves that were begun.
     pub(crate) leaves: usize,
     pub(crate) retried: usize,
@@ -52,13 +54,14 @@ impl fmt::Display for Report {
         let again = |cause| self.again.get(&cause).copied().unwrap_or_default();
         write!(
             f,
-            "{}: {}; {} runs ({} failed as written), {} leaves, {} retried, {} looks; {} calls made again (worker \
+            "{}: {}; {} runs ({} failed as written, {} refused), {} leaves, {} retried, {} looks; {} calls made again (worker \
              killed {}, stood still {}, Redis {}); {} at most once ({} lost), {} given up; {} forgotten ({} leaves in \
              hand); {} lost, {} doubled, {} stuck, {} innocent failed, {} rolled back; {} dead consumers; settled in {:.1} s; {:.0} s",
             self.head,
             self.faults,
             self.runs,
             self.failed_runs,
+            self.refused,
             self.leaves,
             self.retried,
             self.looks,

@@ -124,6 +124,12 @@ fn observe(options: &Options, fsync: Fsync, server: &Arc<Server>, directory: &Pa
             .filter(|process| !is_written(process))
             .map(|process| format!("I12: {process} was aborted, and by none of the tasks that do so")),
     );
+    let refused = client.refused();
+    report.refused = refused.len();
+    let wrongly = refused.iter().filter(|at_us| !crew.faults.was_full(**at_us)).count();
+    if wrongly > 0 {
+        report.wrong.push(format!("{wrongly} submissions were refused, and Redis was not full"));
+    }
     report.faults = faults(&crew);
     let log: Vec<String> = crew.faults.0.iter().map(ToString::to_string).collect();
     std::fs::write(directory.join("faults"), log.join("\n")).expect("the directory is writable");
