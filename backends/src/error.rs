@@ -36,6 +36,9 @@ pub enum ErrorKind {
     /// The backend has no room for another run, or for what it names. Trying again at once does not help: runs have to end first.
     #[error("the store is full")]
     Full,
+    /// What was to be sent or stored is larger than the backend takes.
+    #[error("it is larger than the backend takes")]
+    TooLarge,
     /// What is stored is broken.
     #[error("stored data is broken")]
     Corrupt,

@@ -9,9 +9,10 @@ use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::{Results, ScopeNo};
 use celeriac_engine::{Plan, Release, RunOutcome, Settled};
 use celeriac_primitives::{
-    Completion, Incarnation, Json, NodeNo, Outcome, RunId, RunRef, TaskId, TaskMessage, When,
+    Completion, Incarnation, Json, NodeNo, Outcome, RunId, RunRef, Stored, TaskId, TaskMessage, When,
 };
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{BackendError, EventId, Grown, Lane, Origin};
 
@@ -132,7 +133,23 @@ pub trait Store {
     /// are not among them.
     async fn list(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunId>, BackendError>;
 
-    /// Removes everything a run owns, its segments included. `false` when there was none.
+    /// How many bytes a text may have that travels with reports, messages and plans. Longer ones are kept apart
+    /// ([`Store::keep`]), if only this is small: a backend to which size is nothing says `usize::MAX`.
+    fn inline_bytes_max(&self) -> usize;
+
+    /// Keeps a text in the run that is to own it, in pieces, so that no step is large. `false` when there is no such run
+    /// (any more): then nothing is kept. Until it is whole nobody sees it; what is left of it when its writer dies goes
+    /// after a while, or with the run.
+    async fn keep(&self, value: &Stored, text: &str) -> Result<bool, BackendError>;
+
+    /// Appends a text that is kept, which is fetched in pieces; `false` when it is not there, and then nothing is
+    /// appended.
+    async fn fetch(&self, value: &Stored, out: &mut Vec<u8>) -> Result<bool, BackendError>;
+
+    /// Removes a text that was kept for a leaf, unless the leaf's outcome refers to it.
+    async fn discard(&self, leaf: TaskId, value: &Stored) -> Result<(), BackendError>;
+
+    /// Removes everything a run owns, its segments and what is kept in it included. `false` when there was none.
     async fn forget(&self, run: RunRef) -> Result<bool, BackendError>;
 }
 
@@ -150,6 +167,8 @@ pub struct NewRun {
     pub retention: Option<Duration>,
     /// What it stands for, when it is a segment.
     pub origin: Option<Origin>,
+    /// Arguments that were taken out of the plan ([`Plan::take_apart`]), to be stored with it.
+    pub literals: Vec<(Uuid, Arc<str>)>,
 }
 
 /// What has happened to one run.
@@ -186,7 +205,7 @@ pub enum Advanced {
 impl NewRun {
     /// A run without leaves that are ready, kept until it is forgotten.
     pub fn new(run: RunRef, plan: Arc<Plan>) -> Self {
-        Self { run, plan, starts: Vec::new(), retention: None, origin: None }
+        Self { run, plan, starts: Vec::new(), retention: None, origin: None, literals: Vec::new() }
     }
 
     /// Whether the leaves that are ready are these, which the run starts with, each once and in any order. If not,

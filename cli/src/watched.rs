@@ -15,7 +15,7 @@ use celeriac_backends::{
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::ScopeNo;
 use celeriac_engine::{Plan, Release};
-use celeriac_primitives::{Completion, NodeNo, RunId, RunRef, TaskMessage};
+use celeriac_primitives::{Completion, NodeNo, RunId, RunRef, Stored, TaskId, TaskMessage};
 use tokio::time::Instant;
 
 /// Passes everything on.
@@ -109,6 +109,10 @@ watched!(Store {
     fn plan_at_hand(&self, run: RunRef) -> Option<Arc<Plan>> {
         self.backend.plan_at_hand(run)
     }
+
+    fn inline_bytes_max(&self) -> usize {
+        self.backend.inline_bytes_max()
+    }
 } and {
     submit(run: NewRun) -> Submitted;
     find(id: RunId) -> Option<(RunRef, Arc<Plan>)>;
@@ -131,6 +135,9 @@ watched!(Store {
     grow(root: RunRef, segment: RunId, nodes: usize, nodes_max: usize) -> Grown;
     segments(run: RunRef) -> Vec<RunId>;
     origin(run: RunRef) -> Option<Origin>;
+    keep(value: &Stored, text: &str) -> bool;
+    fetch(value: &Stored, out: &mut Vec<u8>) -> bool;
+    discard(leaf: TaskId, value: &Stored) -> ();
     forget(run: RunRef) -> bool;
 });
 

@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Addition, Entry, Incarnation, Item, Json, Members, RunRef, TaskId, TaskName, TaskState, When};
+use crate::{
+    Addition, Apart, Entry, Incarnation, Item, Json, Members, RunRef, Stored, TaskId, TaskName, TaskState,
+    When,
+};
 
 /// A report on one delivery: this attempt at this leaf ended thus.
 ///
@@ -69,6 +72,8 @@ pub enum Outcome {
     Add(Box<Addition>),
     /// A success of which the list that takes the value gets more than the value: what the task had added.
     Members(Box<Members>),
+    /// A success whose value is kept apart, because it is large.
+    Apart(Box<Apart>),
 }
 
 /// How a leaf runs again.
@@ -84,6 +89,9 @@ pub struct Retry {
     pub expires_ms: Option<u64>,
     /// How many attempts besides the first the task allows, when it says so itself. For its worker alone.
     pub max_retries: Option<u32>,
+    /// The other arguments when they are large: the items of the list, and the object.
+    #[serde(default)]
+    pub stored: Option<Box<(Stored, Stored)>>,
 }
 
 /// An error of a task, as data.
@@ -118,7 +126,7 @@ impl Outcome {
     /// The state of a leaf whose attempt ended thus.
     pub fn state(&self) -> TaskState {
         match self {
-            Self::Success(_) | Self::Ignored | Self::Members(_) => TaskState::Success,
+            Self::Success(_) | Self::Ignored | Self::Members(_) | Self::Apart(_) => TaskState::Success,
             Self::Retry(_) => TaskState::Retry,
             Self::Replace(_) | Self::Add(_) => TaskState::Started,
             Self::ReplacementFailed(failure) => failure.state,
@@ -137,7 +145,7 @@ impl Outcome {
         Self::Retry(Box::new(Retry::new(error)))
     }
 
-    /// The value that successors get; `None` when there is none.
+    /// The value that successors get; `None` when there is none, and when it is kept apart.
     pub fn value(&self) -> Option<Json> {
         match self {
             Self::Success(value) => Some(value.clone()),
@@ -147,7 +155,7 @@ impl Outcome {
         }
     }
 
-    /// The text of the value; `None` when there is none.
+    /// The text of the value; `None` when there is none, and when it is kept apart.
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Success(value) => Some(value.as_str()),
@@ -191,9 +199,12 @@ impl Outcome {
     /// What went wrong, in the words of Celery's exceptions; `None` when nothing did.
     pub fn error(&self) -> Option<TaskError> {
         let (kind, message) = match self {
-            Self::Success(_) | Self::Ignored | Self::Members(_) | Self::Replace(_) | Self::Add(_) => {
-                return None;
-            }
+            Self::Success(_)
+            | Self::Ignored
+            | Self::Members(_)
+            | Self::Apart(_)
+            | Self::Replace(_)
+            | Self::Add(_) => return None,
             Self::ReplacementFailed(failure) => return Some(failure.error.clone()),
             Self::Failed(error) => return Some(error.clone()),
             Self::Retry(retry) => return Some(retry.error.clone()),
@@ -214,7 +225,7 @@ impl Outcome {
 impl Retry {
     /// Runs again at once, with the same arguments.
     pub fn new(error: TaskError) -> Self {
-        Self { error, start: None, arguments: None, expires_ms: None, max_retries: None }
+        Self { error, start: None, arguments: None, expires_ms: None, max_retries: None, stored: None }
     }
 }
 
@@ -222,6 +233,44 @@ impl TaskError {
     /// An error of this type that says this.
     pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
         Self { kind: kind.into(), message: message.into(), causes: Vec::new() }
+    }
+
+    /// Cuts what it says to so many bytes in all, with a mark where something is missing.
+    pub fn cut(&mut self, bytes_max: usize) {
+        let all = self.kind.len() + self.message.len() + self.causes.iter().map(String::len).sum::<usize>();
+        if all <= bytes_max {
+            return;
+        }
+        Self::cut_text(&mut self.kind, 255);
+        let mut left = bytes_max;
+        let count = self.causes.len();
+        let mut kept = 0;
+        for text in std::iter::once(&mut self.message).chain(&mut self.causes) {
+            Self::cut_text(text, left);
+            left = left.saturating_sub(text.len());
+            kept += 1;
+            if left == 0 {
+                break;
+            }
+        }
+        self.causes.truncate(kept - 1);
+        if kept - 1 < count {
+            self.causes.push(format!("… ({} causes more)", count + 1 - kept));
+        }
+    }
+
+    /// Cuts a text to so many bytes, with a mark that says how long it was.
+    pub fn cut_text(text: &mut String, bytes_max: usize) {
+        let bytes = text.len();
+        if bytes <= bytes_max {
+            return;
+        }
+        let mut end = bytes_max;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push_str(&format!("… (cut, {bytes} bytes)"));
     }
 }
 

@@ -20,6 +20,7 @@
 //! What it leaves to others: what a canvas *means* is the engine's (`celeriac-engine`), how it is written in typed
 //! Rust is the DSL's (`celeriac-dsl`).
 
+mod apart;
 mod canvas;
 mod celery;
 mod completion;
@@ -38,6 +39,7 @@ mod signature;
 mod state;
 mod wire;
 
+pub use apart::{Apart, Part, Piece, Rope, Stored};
 pub use canvas::{Canvas, Chain, Chord, Chunks, Group, Map, MapKind};
 pub use celery::CeleryError;
 pub use completion::{Completion, Failure, Outcome, Retry, TaskError};
@@ -46,7 +48,7 @@ pub use json::{Json, JsonError};
 pub use leaf_options::{Compression, LeafOptions, RetryPolicy, When};
 pub use limits::{LimitError, Limits};
 pub use members::{Addition, Item, Members, NotAMember, Own};
-pub use message::{Call, Piece, TaskMessage};
+pub use message::{Call, TaskMessage};
 pub use name::{NameError, TaskName};
 pub use options::{OptionError, Options};
 pub use path::{Path, Segment};

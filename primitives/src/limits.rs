@@ -12,8 +12,19 @@ pub struct Limits {
     pub depth_max: usize,
     /// How many signatures, maps and chunks' items a canvas may hold, callbacks included.
     pub nodes_max: usize,
-    /// How many bytes the arguments of one leaf may have, as JSON.
+    /// How many bytes the arguments of one leaf may have, as JSON: those of the canvas, and all with what it takes from
+    /// others.
     pub argument_bytes_max: usize,
+    /// How many bytes the result of one leaf may have, as JSON.
+    pub result_bytes_max: usize,
+    /// How many bytes an error's texts may have; what is longer is cut.
+    pub error_bytes_max: usize,
+    /// How many bytes may describe how far a leaf is; of what is longer only the size is kept.
+    pub progress_bytes_max: usize,
+    /// How many bytes a canvas may have, as JSON, that runs in the place of a leaf, with all that the leaf adds.
+    pub replacement_bytes_max: usize,
+    /// How many bytes all arguments of a canvas may have together, as JSON.
+    pub plan_bytes_max: usize,
     /// How many times in a row leaves may be replaced, or add to their list: by or with a canvas of which a leaf does so,
     /// and so on.
     pub replacements_max: usize,
@@ -22,13 +33,19 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 64 levels, a million nodes, 64 MiB of arguments for one leaf; 100 replacements in a row, two million nodes with
-    /// all replacements.
+    /// 64 levels, a million nodes; 64 MiB each for the arguments and for the result of one leaf, 64 KiB for an error and
+    /// for how far a leaf is, 16 MiB for what runs in its place, 256 MiB for all arguments of a canvas; 100 replacements in a row, two
+    /// million nodes with all replacements.
     fn default() -> Self {
         Self {
             depth_max: 64,
             nodes_max: 1_000_000,
             argument_bytes_max: 64 << 20,
+            result_bytes_max: 64 << 20,
+            error_bytes_max: 64 << 10,
+            progress_bytes_max: 64 << 10,
+            replacement_bytes_max: 16 << 20,
+            plan_bytes_max: 256 << 20,
             replacements_max: 100,
             run_nodes_max: 2_000_000,
         }
@@ -64,6 +81,49 @@ pub enum LimitError {
         path: Path,
         /// How many there are.
         bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// What a leaf is called with, put together, is too long.
+    #[error(
+        "the arguments of the leaf, with all that it takes from others, have {bytes} bytes of JSON, more than {max} \
+         (argument_bytes_max); pass a reference to the data instead"
+    )]
+    InputBytes {
+        /// How many there are, as far as they were counted.
+        bytes: u64,
+        /// The limit.
+        max: usize,
+    },
+    /// A result too long.
+    #[error(
+        "the result has {bytes} bytes of JSON, more than {max} (result_bytes_max); return a reference to the data instead"
+    )]
+    ResultBytes {
+        /// How many there are.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A canvas too long that was to run in the place of a leaf.
+    #[error(
+        "what is to run in the place of the leaf has {bytes} bytes of JSON, more than {max} (replacement_bytes_max); \
+         return a smaller canvas, or submit a run of its own"
+    )]
+    ReplacementBytes {
+        /// How many there are.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Arguments too long in all.
+    #[error(
+        "the arguments of the canvas have {bytes} bytes of JSON in all, more than {max} (plan_bytes_max); pass references \
+         to the data, or split it into several runs"
+    )]
+    PlanBytes {
+        /// How many there are.
+        bytes: u64,
         /// The limit.
         max: usize,
     },

@@ -1,5 +1,7 @@
 //! Members that a task adds to the list its value goes into.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Entry, Failure, Json, TaskError};
@@ -59,16 +61,24 @@ impl From<Item> for Json {
     fn from(item: Item) -> Self {
         match item {
             Item::Value(value) => value,
-            failure @ Item::Failure(_) => {
-                let mut text = String::new();
-                failure.write(&mut text);
-                Json::from_compact(text)
-            }
+            failure @ Item::Failure(_) => Json::from_compact(failure.text().into_owned()),
         }
     }
 }
 
 impl Item {
+    /// As it stands in the list.
+    pub fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Value(value) => Cow::Borrowed(value.as_str()),
+            failure @ Self::Failure(_) => {
+                let mut text = String::new();
+                failure.write(&mut text);
+                Cow::Owned(text)
+            }
+        }
+    }
+
     /// Writes it as it stands in the list.
     pub fn write(&self, out: &mut String) {
         match self {

@@ -1,10 +1,14 @@
 //! What a worker receives.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Completion, Incarnation, Json, LeafOptions, NodeNo, Outcome, RunRef, TaskId, TaskName};
+use crate::{
+    Completion, Incarnation, Json, LeafOptions, NodeNo, Outcome, Part, Piece, RunRef, Stored, TaskId,
+    TaskName,
+};
 
 /// One attempt at one leaf, ready to run: name and arguments, and nothing of the graph.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,8 +25,8 @@ pub struct TaskMessage {
     pub args: Json,
     /// The keyword arguments, a JSON object.
     pub kwargs: Json,
-    /// What comes before `args` as one more argument, when it is too large to travel with the message: its text in
-    /// pieces, some of which the worker fetches. Empty for most.
+    /// What comes before `args`, when it is too large to travel with the message: one more argument, or several with
+    /// commas between them, as text in pieces, some of which the worker fetches. Empty for most.
     #[serde(default)]
     pub input: Vec<Piece>,
     /// How it is to be run, when something about that was said.
@@ -40,44 +44,9 @@ pub struct TaskMessage {
     /// Which of the runs that ever had the id in `task_id`.
     #[serde(default)]
     pub incarnation: Incarnation,
-}
-
-/// A piece of a value's JSON text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Piece {
-    /// The text itself.
-    Text(Arc<str>),
-    /// The result of another leaf of the same run.
-    Result(NodeNo),
-    /// The same as an item of a list, with those that it has added.
-    Item(NodeNo),
-    /// The same as an item of a list that collects failures.
-    Entry(NodeNo),
-}
-
-impl Piece {
-    /// The leaf whose result it is.
-    fn leaf(&self) -> Option<NodeNo> {
-        match self {
-            Self::Text(_) => None,
-            Self::Result(node) | Self::Item(node) | Self::Entry(node) => Some(*node),
-        }
-    }
-
-    /// Writes it; `None` when the result is not there.
-    pub fn write<'r>(
-        &self,
-        out: &mut String,
-        result: impl FnOnce(NodeNo) -> Option<&'r Outcome>,
-    ) -> Option<()> {
-        match self {
-            Self::Text(text) => out.push_str(text),
-            Self::Result(node) => out.push_str(result(*node)?.text()?),
-            Self::Item(node) => result(*node)?.write_items(out)?,
-            Self::Entry(node) => result(*node)?.write_entries(out)?,
-        }
-        Some(())
-    }
+    /// The keyword arguments, when they are too large to travel with the message.
+    #[serde(default)]
+    pub named: Option<Box<Stored>>,
 }
 
 impl TaskMessage {
@@ -96,6 +65,7 @@ impl TaskMessage {
             unknown_since_ms: None,
             member: false,
             incarnation: Incarnation::default(),
+            named: None,
         }
     }
 
@@ -110,24 +80,31 @@ impl TaskMessage {
         Completion { task_id, attempt, outcome, incarnation }
     }
 
-    /// The leaves whose results the worker has to fetch, each once.
-    pub fn references(&self) -> Vec<NodeNo> {
-        let mut nodes: Vec<NodeNo> = self.input.iter().filter_map(Piece::leaf).collect();
-        nodes.sort_unstable();
-        nodes.dedup();
-        nodes
+    /// Whether something of its arguments has to be fetched.
+    pub fn is_apart(&self) -> bool {
+        !self.input.is_empty() || self.named.is_some()
     }
 
-    /// The message with its input among its arguments; `None` when a result is not there.
-    pub fn resolve<'r>(&self, result: impl Fn(NodeNo) -> Option<&'r Outcome>) -> Option<TaskMessage> {
-        let mut args = String::from("[");
-        self.input.iter().try_for_each(|piece| piece.write(&mut args, &result))?;
+    /// The text of all positional arguments in parts, what is to be fetched among them; `None` when a result is not there.
+    pub fn arguments<'r>(
+        &'r self,
+        result: &impl Fn(RunRef, NodeNo) -> Option<&'r Outcome>,
+    ) -> Option<Vec<Part<'r>>> {
+        let run = self.run();
+        let mut parts = vec![Part::Text(Cow::Borrowed("["))];
+        self.input.iter().try_for_each(|piece| piece.parts(run, result, &mut parts))?;
         let bound = self.args.as_str().strip_prefix('[').unwrap_or("]");
-        if bound != "]" {
-            args.push(',');
+        if bound != "]" && !self.input.is_empty() {
+            parts.push(Part::Text(Cow::Borrowed(",")));
         }
-        args.push_str(bound);
-        Some(Self { args: Json::from_compact(args), input: Vec::new(), ..self.clone() })
+        parts.push(Part::Text(Cow::Borrowed(bound)));
+        Some(parts)
+    }
+
+    /// The message with all its arguments in it.
+    #[must_use]
+    pub fn with_arguments(&self, args: Json, kwargs: Json) -> TaskMessage {
+        Self { args, kwargs, input: Vec::new(), named: None, ..self.clone() }
     }
 }
 
@@ -145,7 +122,20 @@ pub enum Call {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Failure, Item, Members, RunId, TaskError, TaskState};
+    use crate::{Apart, Failure, Item, Members, Rope, RunId, TaskError, TaskState};
+
+    /// The arguments; what is stored stands there as its number of bytes.
+    fn written(message: &TaskMessage, outcome: &Outcome) -> String {
+        joined(message.arguments(&|_, _| Some(outcome)).unwrap())
+    }
+
+    fn joined(parts: Vec<Part<'_>>) -> String {
+        let text = |part| match part {
+            Part::Text(text) => text.into_owned(),
+            Part::Stored(stored) => format!("<{}>", stored.bytes),
+        };
+        parts.into_iter().map(text).collect()
+    }
 
     #[test]
     fn an_input_by_reference_comes_before_the_arguments() {
@@ -157,13 +147,11 @@ mod tests {
             input: vec![text("["), Piece::Result(one), text(",7,"), Piece::Result(one), text("]")],
             ..TaskMessage::new(leaf, 1, task, Call::Once, args, kwargs)
         };
-        assert_eq!(message.references(), [one]);
         let outcome = Outcome::Success(Json::parse("[1]").unwrap());
-        let whole = message.resolve(|_| Some(&outcome)).unwrap();
-        assert_eq!((whole.args.as_str(), whole.input.len()), ("[[[1],7,[1]],8]", 0));
+        assert_eq!(written(&message, &outcome), "[[[1],7,[1]],8]");
         let bare = TaskMessage { args: Json::parse("[]").unwrap(), ..message.clone() };
-        assert_eq!(bare.resolve(|_| Some(&Outcome::Ignored)).unwrap().args.as_str(), "[[null,7,null]]");
-        assert_eq!(message.resolve(|_| None), None);
+        assert_eq!(written(&bare, &Outcome::Ignored), "[[null,7,null]]");
+        assert_eq!(message.arguments(&|_, _| None), None);
     }
 
     #[test]
@@ -183,8 +171,7 @@ mod tests {
         let resolve = |piece: Piece| {
             let input = vec![Piece::Text("[".into()), piece, Piece::Text("]".into())];
             let message = TaskMessage::new(leaf, 1, task.clone(), Call::Once, args.clone(), kwargs.clone());
-            let message = TaskMessage { input, ..message };
-            message.resolve(|_| Some(&outcome)).unwrap().args.to_string()
+            written(&TaskMessage { input, ..message }, &outcome)
         };
         assert_eq!(resolve(Piece::Result(node)), "[[[1]]]");
         for (piece, start) in [
@@ -193,6 +180,31 @@ mod tests {
         ] {
             let items = resolve(piece);
             assert!(items.starts_with(start) && items.ends_with("},null]]"), "{items}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_kept_apart_stands_where_it_would_stand() {
+        let [here, there] = [1, 3].map(|n| RunId::from_parts(n, 2).incarnation(Incarnation::new(n)));
+        let (node, task) = (NodeNo::from_index(0), TaskName::new("body").unwrap());
+        let stored = |bytes| Stored { run: here, name: uuid::Uuid::from_u128(7), bytes, of_plan: false };
+        let [args, kwargs] = ["[]", "{}"].map(|text| Json::parse(text).unwrap());
+        let pieces = vec![Piece::Of(there, Box::new(Piece::Result(node)))];
+        let value = Rope { bytes: 100, pieces };
+        let outcome = Outcome::Apart(Box::new(Apart { value, added: Some(Rope::stored(stored(20))) }));
+        let inner = Outcome::stored(stored(100));
+        for (piece, expect, bytes) in [
+            (Piece::Result(node), "[<100>]", 100),
+            (Piece::Item(node), "[<100>,<20>]", 121),
+            (Piece::Entry(node), "[{\"ok\":<100>},<20>]", 128),
+            (Piece::Stored(stored(5)), "[<5>]", 5),
+        ] {
+            assert_eq!(piece.bytes(|_| Some(&outcome)), Some(bytes));
+            let message =
+                TaskMessage::new(here.task(node), 1, task.clone(), Call::Once, args.clone(), kwargs.clone());
+            let message = TaskMessage { input: vec![piece], incarnation: here.incarnation, ..message };
+            let result = |run, _| Some(if run == there { &inner } else { &outcome });
+            assert_eq!(joined(message.arguments(&result).unwrap()), expect);
         }
     }
 }

@@ -15,7 +15,7 @@ use celeriac::engine::plan::ScopeNo;
 use celeriac::engine::{Plan, Release};
 use celeriac::memory::Memory;
 use celeriac::prelude::*;
-use celeriac::primitives::{Completion, NodeNo, RunId, RunRef, TaskMessage};
+use celeriac::primitives::{Completion, NodeNo, RunId, RunRef, Stored, TaskId, TaskMessage};
 
 /// What happens at the call that is meant.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -146,6 +146,23 @@ impl Store for Flaky {
     }
     async fn list(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunId>, BackendError> {
         self.inner.list(before, max).await
+    }
+    fn inline_bytes_max(&self) -> usize {
+        self.inner.inline_bytes_max()
+    }
+    async fn keep(&self, value: &Stored, text: &str) -> Result<bool, BackendError> {
+        self.call(self.inner.keep(value, text)).await
+    }
+    async fn fetch(&self, value: &Stored, out: &mut Vec<u8>) -> Result<bool, BackendError> {
+        let start = out.len();
+        let fetched = self.call(self.inner.fetch(value, out)).await;
+        if fetched.is_err() {
+            out.truncate(start);
+        }
+        fetched
+    }
+    async fn discard(&self, leaf: TaskId, value: &Stored) -> Result<(), BackendError> {
+        self.call(self.inner.discard(leaf, value)).await
     }
     async fn forget(&self, run: RunRef) -> Result<bool, BackendError> {
         self.inner.forget(run).await

@@ -181,6 +181,24 @@ macro_rules! suite {
                 a_worker_that_holds_nothing_besides_leaves_all_that_waits_to_others
                 a_worker_holds_as_many_leaves_besides_as_it_was_told
             }
+            large {
+                a_text_of_any_length_is_kept_and_comes_back
+                a_text_is_not_kept_for_a_run_that_is_not_there
+                a_forgotten_run_takes_its_texts_with_it
+                what_a_delivery_kept_that_did_not_count_is_discarded
+                arguments_that_are_kept_apart_belong_to_the_canvas
+                large_values_reach_whoever_takes_them
+                large_arguments_reach_their_task_in_every_spelling
+                large_values_of_what_runs_in_the_place_of_a_leaf_are_the_leafs
+                a_large_value_beside_large_members_goes_to_whom_it_should
+                a_leaf_runs_again_with_large_arguments
+                a_result_over_the_limit_fails_its_leaf_at_once
+                arguments_over_the_limit_fail_their_leaf_at_once
+                a_canvas_over_a_limit_is_refused_in_every_spelling
+                what_replaces_a_leaf_has_a_limit
+                errors_and_progress_are_cut_to_their_limits
+                leaves_that_hold_many_bytes_take_turns
+            }
             events {
                 an_event_is_with_one_coordinator_at_a_time
                 an_event_that_is_not_acknowledged_comes_again

@@ -37,6 +37,8 @@ struct Shared {
     leaves_came: Notify,
     events_came: Notify,
     clock: Clock,
+    /// Longer texts are kept apart, when this was said.
+    inline_bytes_max: Option<usize>,
 }
 
 /// The time, by tokio's clock.
@@ -75,12 +77,19 @@ impl Memory {
         Self::default()
     }
 
+    /// An empty backend that keeps texts apart which are longer than this, as backends do to which size is something: for
+    /// tests.
+    pub fn keeping_apart(inline_bytes_max: usize) -> Self {
+        Self(Arc::new(Shared { inline_bytes_max: Some(inline_bytes_max), ..Shared::default() }))
+    }
+
     /// How much is kept, for tests of retention: runs, waiting and leased leaves, waiting and held events.
     pub fn census(&self) -> BTreeMap<&'static str, usize> {
         let (waiting, leased, timers) = lock(&self.0.leaves).census();
         let events = lock(&self.0.events);
         BTreeMap::from([
             ("runs", self.0.runs.len()),
+            ("texts", self.0.runs.iter().map(|run| run.texts()).sum()),
             ("leaves waiting", waiting),
             ("leaves leased", leased),
             ("timers", timers),

@@ -13,10 +13,11 @@ use celeriac_backends::{
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::{Results as _, ScopeNo};
 use celeriac_engine::{Plan, Release, RunOutcome, RunState};
-use celeriac_primitives::{Incarnation, NodeNo, RunId, RunRef};
+use celeriac_primitives::{Incarnation, NodeNo, RunId, RunRef, Stored, TaskId};
 use dashmap::Entry;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::{Memory, after, lock};
 
@@ -37,6 +38,8 @@ pub(crate) struct Run {
     progress: Mutex<HashMap<NodeNo, Progress>>,
     origin: Option<Origin>,
     segments: Mutex<Segments>,
+    /// Texts that are kept apart, by their names.
+    kept: Mutex<HashMap<Uuid, Arc<str>>>,
 }
 
 /// The segments of a run.
@@ -57,6 +60,11 @@ impl Run {
             expected: self.expected,
             version: *self.version.borrow(),
         }
+    }
+
+    /// How many texts are kept for it.
+    pub(crate) fn texts(&self) -> usize {
+        lock(&self.kept).len()
     }
 
     /// Counts a change, while the state is still locked.
@@ -166,7 +174,7 @@ impl Store for Memory {
             Entry::Vacant(free) => {
                 let (mut state, released) = RunState::start(&run.plan);
                 let is_ready = run.starts_with(&released);
-                let NewRun { run: new, plan, starts, retention, origin } = run;
+                let NewRun { run: new, plan, starts, retention, origin, literals } = run;
                 if !released.is_empty() && is_ready {
                     self.enqueue(starts.into_iter().filter(|leaf| state.dispatch(leaf.release)));
                 } else if !released.is_empty() {
@@ -185,6 +193,7 @@ impl Store for Memory {
                     progress: Mutex::default(),
                     origin,
                     segments: Mutex::default(),
+                    kept: Mutex::new(literals.into_iter().collect()),
                 });
                 if ended {
                     self.keep(new.id, &run);
@@ -345,6 +354,33 @@ impl Store for Memory {
         runs.sort_unstable_by(|a, b| b.cmp(a));
         runs.truncate(max);
         Ok(runs)
+    }
+
+    fn inline_bytes_max(&self) -> usize {
+        self.0.inline_bytes_max.unwrap_or(usize::MAX)
+    }
+
+    async fn keep(&self, value: &Stored, text: &str) -> Result<bool, BackendError> {
+        let Some(run) = self.run(value.run) else { return Ok(false) };
+        lock(&run.kept).insert(value.name, text.into());
+        Ok(true)
+    }
+
+    async fn fetch(&self, value: &Stored, out: &mut Vec<u8>) -> Result<bool, BackendError> {
+        let Some(run) = self.run(value.run) else { return Ok(false) };
+        let text = lock(&run.kept).get(&value.name).cloned();
+        text.iter().for_each(|text| out.extend_from_slice(text.as_bytes()));
+        Ok(text.is_some())
+    }
+
+    async fn discard(&self, leaf: TaskId, value: &Stored) -> Result<(), BackendError> {
+        let Some(run) = self.run(value.run) else { return Ok(()) };
+        let state = lock(&run.state);
+        let outcome = state.outcome_of(leaf.node());
+        if !outcome.is_some_and(|outcome| outcome.stored_texts().contains(value)) {
+            lock(&run.kept).remove(&value.name);
+        }
+        Ok(())
     }
 
     async fn forget(&self, run: RunRef) -> Result<bool, BackendError> {

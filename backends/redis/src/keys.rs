@@ -5,7 +5,10 @@
 //! celeriac:{<run>}:states    string  one byte per node, W R D S F, when there are many nodes
 //! celeriac:{<run>}:plan      string  the plan as bytes, when it is large
 //! celeriac:{<run>}:segments  hash    of an outermost run: segment's id in bytes → how many nodes it has; n → nodes in all
-//! celeriac:{<run>}:stage:…           parts of a large run before it is visible; they expire
+//! celeriac:{<run>}:literals  hash    large arguments of the canvas: name, colon, place of the piece → piece
+//! celeriac:{<run>}:texts     set     the names of the large values that were kept for its leaves
+//! celeriac:{<run>}:text:<name> hash  one of them: place of the piece → piece; until it is whole it expires
+//! celeriac:{<run>}:…:stage:…         parts of a large run before it is visible; they expire
 //! celeriac:{q:<name>}:stream stream  leaves (m: head, message)
 //! celeriac:{q:<name>}:again  list    entries that were given out before and are to be taken first
 //! celeriac:{q:<name>}:delayed  zset  leaves, as in the stream → when they are to be queued, in ms
@@ -45,7 +48,7 @@
 use std::sync::Arc;
 
 use celeriac_backends::Lane;
-use celeriac_primitives::{Incarnation, RunId, RunRef};
+use celeriac_primitives::{Incarnation, RunId, RunRef, Stored};
 
 /// Changes are hinted at on so many channels: a process that waits for some runs hears of a part of the others.
 const CHANGE_CHANNELS: u128 = 16;
@@ -61,6 +64,10 @@ pub(crate) struct RunKeys {
     pub(crate) states: String,
     pub(crate) plan: String,
     pub(crate) segments: String,
+    pub(crate) literals: String,
+    pub(crate) texts: String,
+    /// What the keys of the texts start with.
+    pub(crate) text: String,
 }
 
 /// A run as bytes: its id and its incarnation.
@@ -99,7 +106,24 @@ impl Keys {
 
     pub(crate) fn run(&self, run: RunId) -> RunKeys {
         let key = |what: &str| format!("{}:{{{run}}}:{what}", self.0);
-        RunKeys { hash: key("run"), states: key("states"), plan: key("plan"), segments: key("segments") }
+        RunKeys {
+            hash: key("run"),
+            states: key("states"),
+            plan: key("plan"),
+            segments: key("segments"),
+            literals: key("literals"),
+            texts: key("texts"),
+            text: key("text:"),
+        }
+    }
+
+    /// Where a text is kept.
+    pub(crate) fn text(&self, value: &Stored) -> String {
+        let run = value.run.id;
+        if value.of_plan {
+            return format!("{}:{{{run}}}:literals", self.0);
+        }
+        format!("{}:{{{run}}}:text:{}", self.0, value.name.simple())
     }
 
     /// A lane of a queue. The stream of the lane that most leaves take is also the channel of the queue's hints.

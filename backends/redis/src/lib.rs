@@ -44,6 +44,7 @@ mod scripts;
 mod settle;
 mod store;
 mod submit;
+mod texts;
 mod wire;
 mod wiring;
 
@@ -59,6 +60,7 @@ use fresh::Fresh;
 use queues::Queues;
 use room::{HEADROOM_PERCENT, Room};
 use submit::Desk;
+use texts::{INLINE_BYTES_MAX, Turns};
 use wiring::Plans;
 
 /// Keeps runs, queues and events in Redis. Cheap to clone: clones share the connection.
@@ -74,6 +76,9 @@ struct Shared {
     /// Down to which run the last sweep looked for what is owed.
     page: Mutex<Option<RunId>>,
     prefix: String,
+    /// How the pieces of large texts take turns.
+    turns: Turns,
+    inline_bytes_max: usize,
 }
 
 /// How to connect to Redis.
@@ -84,6 +89,7 @@ pub struct RedisBuilder {
     prefix: String,
     tls: Tls,
     headroom_percent: u8,
+    inline_bytes_max: usize,
 }
 
 impl RedisBackend {
@@ -110,6 +116,7 @@ impl RedisBackend {
             prefix: "celeriac".to_owned(),
             tls: Tls::default(),
             headroom_percent: HEADROOM_PERCENT,
+            inline_bytes_max: INLINE_BYTES_MAX,
         }
     }
 
@@ -152,12 +159,19 @@ impl RedisBuilder {
         self
     }
 
+    /// Values and arguments that are longer than this, in bytes, are kept by themselves, in pieces, and messages and
+    /// reports refer to them: 32 KiB by default. The programs of an app may differ in this.
+    pub fn inline_bytes_max(mut self, bytes: usize) -> Self {
+        self.inline_bytes_max = bytes;
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
     /// As [`RedisBackend::connect`]; `Denied` also when the prefix is empty or has a brace.
     pub async fn connect(self) -> Result<RedisBackend, BackendError> {
-        let Self { url, prefix, tls, headroom_percent } = self;
+        let Self { url, prefix, tls, headroom_percent, inline_bytes_max } = self;
         if prefix.is_empty() || prefix.contains(['{', '}']) {
             let context = format!("the prefix {prefix:?} is empty or has a brace: choose letters and digits");
             return Err(BackendError::new(ErrorKind::Denied, "connect").context(context));
@@ -173,6 +187,8 @@ impl RedisBuilder {
             fresh: Fresh::default(),
             page: Mutex::default(),
             prefix,
+            turns: Turns::default(),
+            inline_bytes_max,
         })))
     }
 }

@@ -50,6 +50,8 @@ scripts! {
     FIRE "fire.lua" + "channel.lua"
     PROGRESS "progress.lua" + "meta.lua"
     FORGET "forget.lua" + "meta.lua"
+    KEEP "keep.lua" + "meta.lua"
+    DISCARD "discard.lua"
     GROW "grow.lua" + "meta.lua"
     TAKE "take.lua"
     HAND_BACK "hand_back.lua" + "channel.lua"

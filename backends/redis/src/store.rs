@@ -6,21 +6,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{
-    Advance, Advanced, BackendError, Dispatch, Grown, Known, NewRun, Origin, Progress, RunStatus, Store,
-    Submitted,
+    Advance, Advanced, BackendError, Dispatch, ErrorKind, Grown, Known, NewRun, Origin, Progress, RunStatus,
+    Store, Submitted,
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::ScopeNo;
 use celeriac_engine::{Plan, Release, RunOutcome};
-use celeriac_primitives::{NodeNo, Outcome, RunId, RunRef};
+use celeriac_primitives::{NodeNo, Outcome, RunId, RunRef, Stored, TaskId};
 
 use crate::RedisBackend;
 use crate::error::corrupt;
 use crate::hints::Wait;
 use crate::keys::{Keys, read_run, write_incarnation, write_run};
-use crate::meta::Meta;
+use crate::meta::{Digest, Meta};
 use crate::scripts::{FORGET, PLAN, PROGRESS, SLICE, STATES};
 use crate::settle::{node_no, scope_field};
+use crate::texts::PIECE_BYTES;
 
 /// So many outcomes are read along with a run's status.
 const READ_ALONG: usize = 32;
@@ -295,6 +296,22 @@ impl Store for RedisBackend {
         Ok(ids)
     }
 
+    fn inline_bytes_max(&self) -> usize {
+        self.0.inline_bytes_max
+    }
+
+    async fn keep(&self, value: &Stored, text: &str) -> Result<bool, BackendError> {
+        self.keep_text(value, text).await
+    }
+
+    async fn fetch(&self, value: &Stored, out: &mut Vec<u8>) -> Result<bool, BackendError> {
+        self.fetch_text(value, out).await
+    }
+
+    async fn discard(&self, leaf: TaskId, value: &Stored) -> Result<(), BackendError> {
+        self.discard_text(leaf, value).await
+    }
+
     async fn forget(&self, run: RunRef) -> Result<bool, BackendError> {
         let forgotten = self.forget_run(run, "any").await?;
         self.drop_from_list(run).await?;
@@ -326,19 +343,46 @@ impl RedisBackend {
     /// The run that is stored under this id, and its plan.
     async fn stored_plan(&self, id: RunId) -> Result<Option<(RunRef, Arc<Plan>)>, BackendError> {
         let keys = self.link().keys.run(id);
-        let (meta, bytes): (Option<Vec<u8>>, Option<Vec<u8>>) = self
+        let (meta, inline, large): (Option<Vec<u8>>, Option<Vec<u8>>, usize) = self
             .link()
             .run("plan", &PLAN, |script| {
                 script.key(&keys.hash).key(&keys.plan);
             })
             .await?;
         let Some(meta) = meta else { return Ok(None) };
-        let run = id.incarnation(Meta::unpack("plan", &meta)?.incarnation);
-        let bytes = bytes.ok_or_else(|| corrupt("plan", format!("{run} has no plan")))?;
+        let meta = Meta::unpack("plan", &meta)?;
+        let run = id.incarnation(meta.incarnation);
+        let bytes = match inline {
+            Some(bytes) => bytes,
+            None if large == 0 => return Err(corrupt("plan", format!("{run} has no plan"))),
+            None => self.large_plan(&keys.plan, large, meta.digest).await?,
+        };
         let plan = Plan::decode(&bytes).map_err(|error| corrupt("plan", run).source(error))?;
         let plan = Arc::new(plan);
         self.plans().insert(run, plan.clone());
         Ok(Some((run, plan)))
+    }
+
+    /// A plan that is read in pieces.
+    async fn large_plan(&self, key: &str, bytes: usize, digest: Digest) -> Result<Vec<u8>, BackendError> {
+        let mut plan = Vec::with_capacity(bytes);
+        while plan.len() < bytes {
+            let (from, to) = (plan.len(), plan.len() + PIECE_BYTES - 1);
+            let mut cmd = redis::cmd("GETRANGE");
+            let piece = self.link().ask::<Vec<u8>>("plan", cmd.arg(key).arg(from).arg(to));
+            let piece = self.0.turns.take(piece).await?;
+            if piece.is_empty() {
+                break;
+            }
+            plan.extend(piece);
+        }
+        if Digest::of(&plan) != digest {
+            // Forgotten meanwhile, and perhaps another run has the id.
+            return Err(
+                BackendError::new(ErrorKind::Unavailable, "plan").context("it changed while it was read")
+            );
+        }
+        Ok(plan)
     }
 
     /// The list of runs, as [`Store::list`] has it.
@@ -452,14 +496,21 @@ impl RedisBackend {
     async fn forget_alone(&self, run: RunRef, which: &str) -> Result<u8, BackendError> {
         self.plans().remove(run);
         let (link, keys) = (self.link(), self.link().keys.run(run.id));
-        link.run("forget", &FORGET, |script| {
-            script.key(&keys.hash).key(&keys.states).key(&keys.plan).key(&keys.segments).arg(which);
-            script.arg(format!("{}{}", link.keys.changes(), Keys::change_channel(run.id)));
-            // As the settle script hints at a run that is decided.
-            script.arg(&(run.id.uuid().as_u128() | 1).to_be_bytes()[..]);
-            script.arg(&write_incarnation(run.incarnation)[..]);
-        })
-        .await
+        loop {
+            let forgotten = link.run("forget", &FORGET, |script| {
+                script.key(&keys.hash).key(&keys.states).key(&keys.plan).key(&keys.segments);
+                script.key(&keys.literals).key(&keys.texts).arg(which);
+                script.arg(format!("{}{}", link.keys.changes(), Keys::change_channel(run.id)));
+                // As the settle script hints at a run that is decided.
+                script.arg(&(run.id.uuid().as_u128() | 1).to_be_bytes()[..]);
+                script.arg(&write_incarnation(run.incarnation)[..]);
+                script.arg(&keys.text).arg(SLICE);
+            });
+            match forgotten.await? {
+                3 => {}
+                answer => return Ok(answer),
+            }
+        }
     }
 
     /// Takes a run that is not there off the lists, unless it is just being submitted.

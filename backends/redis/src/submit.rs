@@ -16,6 +16,7 @@ use celeriac_backends::{BackendError, Dispatch, ErrorKind, Lane, NewRun, Submitt
 use celeriac_engine::RunState;
 use celeriac_engine::advance::Phase;
 use celeriac_primitives::{NodeNo, RunRef};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use redis::Script;
 use tokio::sync::{mpsc, oneshot};
 
@@ -30,22 +31,17 @@ use crate::scripts::{
 };
 use crate::settle::place_of;
 use crate::store::phase_byte;
+use crate::texts::{PIECE_BYTES, PIECES_AT_ONCE, STAGED_SECONDS, literal_field};
 use crate::wiring::{counts, joins, whole};
 
 /// A run whose parts are larger is staged.
 const SMALL_BYTES: usize = 256 * 1024;
-
-/// A piece of a plan is not larger.
-const PIECE_BYTES: usize = 512 * 1024;
 
 /// The states of so many nodes are kept with the run; those of more have a key of their own.
 const STATES_INLINE: usize = 1024;
 
 /// Runs of so few nodes know themselves whom their leaves count down.
 const WIRED_NODES: usize = 16;
-
-/// Staged parts are dropped when their client has not come to the end within this time.
-const STAGED_SECONDS: i64 = 60 * 60;
 
 /// So many runs, and so many bytes of them, are submitted in one step at most.
 const RUNS_AT_ONCE: usize = 100;
@@ -66,6 +62,8 @@ struct Parts {
     starts: Vec<Dispatch>,
     /// Segments are not.
     is_listed: bool,
+    /// Arguments that are stored beside the plan.
+    literals: Vec<(uuid::Uuid, Arc<str>)>,
 }
 
 impl Parts {
@@ -108,8 +106,8 @@ impl Parts {
         let states = phases.into_iter().map(phase_byte).collect();
         // All or none: else a coordinator queues them.
         let starts = if new.starts_with(&released) { new.starts.clone() } else { Vec::new() };
-        let is_listed = new.origin.is_none();
-        Self { run: new.run, meta, plan: bytes, states, fields, starts, is_listed }
+        let (is_listed, literals) = (new.origin.is_none(), new.literals.clone());
+        Self { run: new.run, meta, plan: bytes, states, fields, starts, is_listed, literals }
     }
 
     fn bytes(&self) -> usize {
@@ -119,7 +117,10 @@ impl Parts {
     }
 
     fn is_small(&self) -> bool {
-        self.bytes() <= SMALL_BYTES && self.states.len() <= STATES_INLINE && self.fields.len() <= SLICE
+        self.literals.is_empty()
+            && self.bytes() <= SMALL_BYTES
+            && self.states.len() <= STATES_INLINE
+            && self.fields.len() <= SLICE
     }
 
     /// The run with its first leaves dispatched, which is what queueing them in the same step means.
@@ -343,7 +344,7 @@ impl RedisBackend {
         let link = self.link();
         let (run, keys) = (parts.run, link.keys.run(parts.run.id));
         let unique = unique();
-        let staged = [format!("{}:stage:{unique}", keys.hash), format!("{}:stage:{unique}", keys.plan)];
+        let staged = [&keys.hash, &keys.plan, &keys.literals].map(|key| format!("{key}:stage:{unique}"));
         let is_inline = parts.states.len() <= STATES_INLINE;
         let mut fields: Vec<(&str, &[u8])> =
             parts.fields.iter().map(|(name, value)| (&**name, &**value)).collect();
@@ -352,20 +353,23 @@ impl RedisBackend {
         }
         let (stage, publish): (&Script, &Script) =
             if parts.is_listed { (&STAGE, &PUBLISH) } else { (&STAGE_SEGMENT, &PUBLISH_SEGMENT) };
-        if let Err(error) = self.stage(stage, &staged, &parts.plan, &fields).await {
-            // It would expire, but a Redis that is full has no room for it.
-            let _ = link.ask::<()>("submit", redis::cmd("UNLINK").arg(&staged)).await;
-            return Err(error);
-        }
+        let literals = match self.stage(stage, &staged, parts, &fields).await {
+            Ok(literals) => literals,
+            Err(error) => {
+                // It would expire, but a Redis that is full has no room for it.
+                let _ = link.ask::<()>("submit", redis::cmd("UNLINK").arg(&staged)).await;
+                return Err(error);
+            }
+        };
         let answer: String = link
             .run("submit", publish, |script| {
-                script.key(&keys.hash).key(&keys.states).key(&keys.plan).key(&staged[..]);
+                script.key(&keys.hash).key(&keys.states).key(&keys.plan).key(&keys.literals).key(&staged[..]);
                 if !link.is_cluster() {
                     script.key(link.keys.runs()).key(link.keys.submissions().stream);
                 }
                 script.arg(&write_run(run)[..]).arg(&parts.meta.pack()[..]);
                 script.arg(if is_inline { &[][..] } else { &parts.states });
-                script.arg(fields.len()).arg(parts.plan.len()).arg(u8::from(parts.is_listed));
+                script.arg(fields.len()).arg(parts.plan.len()).arg(u8::from(parts.is_listed)).arg(literals);
             })
             .await?;
         match answer.as_str() {
@@ -375,20 +379,21 @@ impl RedisBackend {
         }
     }
 
-    /// Stages it, each piece with its expiry in one step: a piece without one would stay for ever.
+    /// Stages it, each piece with its expiry in one step: a piece without one would stay for ever. Returns in how many
+    /// pieces its literals are.
     async fn stage(
         &self,
         script: &Script,
-        [hash, plan]: &[String; 2],
-        bytes: &[u8],
+        [hash, plan, literals]: &[String; 3],
+        parts: &Parts,
         fields: &[(&str, &[u8])],
-    ) -> Result<(), BackendError> {
+    ) -> Result<usize, BackendError> {
         let link = self.link();
-        for piece in bytes.chunks(PIECE_BYTES) {
+        for piece in parts.plan.chunks(PIECE_BYTES) {
             let add = link.run::<()>("submit", script, |script| {
                 script.key(plan).arg(STAGED_SECONDS).arg(piece);
             });
-            add.await?;
+            self.0.turns.take(add).await?;
         }
         for slice in fields.chunks(SLICE) {
             let add = link.run::<()>("submit", script, |script| {
@@ -399,7 +404,44 @@ impl RedisBackend {
             });
             add.await?;
         }
-        Ok(())
+        self.stage_literals(script, literals, &parts.literals).await
+    }
+
+    /// Stages the arguments that are stored beside the plan; returns in how many pieces.
+    async fn stage_literals(
+        &self,
+        script: &Script,
+        key: &str,
+        literals: &[(uuid::Uuid, Arc<str>)],
+    ) -> Result<usize, BackendError> {
+        let pieces = literals.iter().flat_map(|(name, text)| {
+            let pieces = text.as_bytes().chunks(PIECE_BYTES).enumerate();
+            pieces.map(|(place, piece)| (literal_field(*name, place), piece))
+        });
+        // Small ones go together.
+        let mut batches: Vec<(Vec<(String, &[u8])>, usize)> = Vec::new();
+        for (field, piece) in pieces {
+            match batches.last_mut() {
+                Some((batch, bytes)) if *bytes + piece.len() <= PIECE_BYTES => {
+                    *bytes += piece.len();
+                    batch.push((field, piece));
+                }
+                _ => batches.push((vec![(field, piece)], piece.len())),
+            }
+        }
+        let count = batches.iter().map(|(batch, _)| batch.len()).sum();
+        let staged = stream::iter(0..batches.len()).map(|place| {
+            let batch = &batches[place].0;
+            let add = self.link().run::<()>("submit", script, move |script| {
+                script.key(key).arg(STAGED_SECONDS);
+                batch.iter().for_each(|(name, value)| {
+                    script.arg(name).arg(*value);
+                });
+            });
+            self.0.turns.take(add)
+        });
+        staged.buffer_unordered(PIECES_AT_ONCE).try_collect::<()>().await?;
+        Ok(count)
     }
 }
 

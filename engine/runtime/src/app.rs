@@ -12,7 +12,8 @@ use celeriac_memory::Memory;
 use celeriac_primitives::{Canvas, Incarnation, Limits, OptionError, Options, RunId, RunRef, TaskName};
 use wildmatch::WildMatch;
 
-use crate::coordinator::compose;
+use crate::coordinator::{compose, leaf};
+use crate::large::{take_apart, warn_at_half};
 use crate::patience::{OUTAGE_MAX, outlast};
 use crate::registry::Refused;
 use crate::worker::Queues;
@@ -267,8 +268,11 @@ impl App {
     pub async fn submit_plan_as<T>(&self, id: RunId, plan: Arc<Plan>) -> Result<Handle<T>, BackendError> {
         self.start_embedded_parts(&plan);
         let run = id.incarnation(new_incarnation());
-        let starts = first_leaves(&plan, run);
-        let new = NewRun { run, plan: plan.clone(), starts, retention: self.0.retention, origin: None };
+        warn_at_half("the arguments of a leaf", run, plan.argument_bytes(), self.0.limits.argument_bytes_max);
+        let mut plan = plan;
+        let literals = take_apart(self.backend().as_ref(), &mut plan);
+        let (starts, retention) = (first_leaves(&plan, run), self.0.retention);
+        let new = NewRun { run, plan: plan.clone(), starts, retention, origin: None, literals };
         // The same again is the same run, whether or not the backend had stored it before it fell silent.
         let run = match outlast!(OUTAGE_MAX, self.0.backend.submit(new.clone()))? {
             Submitted::Accepted => run,
@@ -315,7 +319,8 @@ impl App {
 
     /// Starts a worker for this app's tasks in the current tokio runtime.
     pub fn worker(&self, options: WorkerOptions) -> Worker {
-        Worker::start(self.0.backend.clone(), self.0.registry.clone(), self.0.states.clone(), options)
+        let Inner { backend, registry, states, limits, .. } = &*self.0;
+        Worker::start(backend.clone(), registry.clone(), states.clone(), *limits, options)
     }
 
     /// Starts a coordinator in the current tokio runtime. It needs none of the app's tasks.
@@ -429,7 +434,14 @@ pub(crate) fn first_leaves(plan: &Plan, run: RunRef) -> Vec<Dispatch> {
     if releases.len() > STARTS_MAX {
         return Vec::new();
     }
-    let leaves = compose(plan, run, &releases, &Known::default()).0;
+    let composed = compose(plan, run, &releases, &Known::default(), usize::MAX);
+    let mut leaves = composed.leaves;
+    for release in composed.long {
+        let Some(referring) = plan.composer().message_by_reference(run, release, &Known::default()) else {
+            return Vec::new();
+        };
+        leaves.push(leaf(plan, release, referring.message, &Known::default()));
+    }
     // Coordinators set timers.
     if leaves.iter().any(Dispatch::is_timed) { Vec::new() } else { leaves }
 }

@@ -16,10 +16,10 @@ use celeriac_backends::{
     Advance, Advanced, Backend, BackendError, DEFAULT_QUEUE, Dispatch, ErrorKind, Event, EventDelivery,
     EventId, Known, Lane,
 };
-use celeriac_engine::plan::{Composer, Results, ScopeNo, retry_of};
-use celeriac_engine::{Plan, Release};
+use celeriac_engine::plan::{Composer, NotWritten, Referring, Results, ScopeNo, retry_of};
+use celeriac_engine::{Plan, Release, Settled, Verdict};
 use celeriac_primitives::{
-    Completion, LeafOptions, Limits, NodeNo, Outcome, RunRef, TaskMessage, TaskState, When,
+    Completion, LeafOptions, LimitError, Limits, NodeNo, Outcome, RunRef, TaskMessage, TaskState, When,
 };
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -28,6 +28,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::large::over;
 use crate::patience::{insist, pause};
 use crate::worker::Queues;
 use growth::Step;
@@ -134,7 +135,7 @@ const SLICE: usize = 500;
 /// How many leaves are composed in advance for one run, so that the step that releases them can queue them.
 const PREPARED_MAX: usize = 100;
 
-/// A leaf that takes the results of more leaves, or so many bytes of arguments, gets its input by reference.
+/// A leaf that takes the results of more leaves, or so many bytes of them, gets its input by reference.
 const TAKEN_MAX: usize = 500;
 const ARGS_MAX: usize = 64 * 1024;
 
@@ -295,6 +296,7 @@ impl Driver {
                     if settled.ended {
                         tracing::debug!(%run, "a run has ended");
                     }
+                    self.discard_lost(&advance, &settled).await?;
                     let step = Step::of(&advance, settled);
                     if !step.is_done() {
                         owed.push((step, events));
@@ -387,12 +389,26 @@ impl Driver {
         insist!(self.stop, self.backend.acknowledge(done))
     }
 
+    /// Removes what deliveries have stored that did not count.
+    async fn discard_lost(&self, advance: &Advance, settled: &Settled) -> Result<(), BackendError> {
+        for (done, verdict) in advance.completions.iter().zip(&settled.verdicts) {
+            if matches!(verdict, Verdict::Accepted | Verdict::Retried) {
+                continue;
+            }
+            for stored in done.outcome.stored_texts() {
+                insist!(self.stop, self.backend.discard(done.task_id, &stored))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Composes what the completions are going to release when their outcomes are all that it takes: the next step of
     /// a chain, then, is queued by the step that settles this one.
     fn prepare(&self, runs: &mut [(RunRef, Vec<EventId>, Advance)]) {
+        let most = ARGS_MAX.min(self.backend.inline_bytes_max());
         for (run, _, advance) in runs {
             if let Some(plan) = self.backend.plan_at_hand(*run) {
-                advance.prepared = prepared(&plan, *run, &advance.completions);
+                advance.prepared = prepared(&plan, *run, &advance.completions, most);
             }
         }
     }
@@ -481,20 +497,28 @@ impl Driver {
             let (nodes, scopes) = plan.inputs(&small);
             // Forgotten meanwhile.
             let Some(known) = self.known(run, &nodes, &scopes).await? else { return Ok(steps) };
-            let (mut leaves, mut broken) = compose(&plan, run, &small, &known);
-            let composer = plan.composer();
-            for leaf in leaves.iter_mut().filter(|leaf| is_large(leaf) && !leaf.message.replaced) {
-                let message = composer.message_by_reference(run, leaf.release, &known);
-                message.into_iter().for_each(|message| leaf.message = Arc::new(message));
-            }
+            let most = ARGS_MAX.min(self.backend.inline_bytes_max());
+            let Composed { mut leaves, long, mut broken } = compose(&plan, run, &small, &known, most);
             // Who takes much fetches results, and is told failures.
             let (_, scopes) = plan.inputs(&large);
             let Some(failed) = self.known(run, &[], &scopes).await? else { return Ok(steps) };
-            for release in large {
-                match composer.message_by_reference(run, release, &failed) {
-                    Some(message) => leaves.push(leaf(&plan, release, message, &known)),
+            let is_mixed = !long.is_empty() || !large.is_empty();
+            let long = long.into_iter().map(|release| (release, &known));
+            for (release, known) in long.chain(large.into_iter().map(|release| (release, &failed))) {
+                match plan.composer().message_by_reference(run, release, known) {
+                    Some(Referring { message, bytes }) if bytes <= self.limits.argument_bytes_max as u64 => {
+                        leaves.push(leaf(&plan, release, message, known));
+                    }
+                    Some(Referring { bytes, .. }) => {
+                        let max = self.limits.argument_bytes_max;
+                        let outcome = over(&LimitError::InputBytes { bytes, max });
+                        broken.push(failed_at_once(run, release, outcome));
+                    }
                     None => broken.push(missing(run, release)),
                 }
+            }
+            if is_mixed {
+                leaves.sort_by_key(|leaf| leaf.release);
             }
             let first = number * SLICE;
             for leaf in leaves.iter_mut().skip(EXPRESS_MAX.saturating_sub(first)) {
@@ -506,8 +530,9 @@ impl Driver {
                 self.timer_set.notify_one();
             }
             if !broken.is_empty() {
-                // Only a damaged store can lack a result that was counted. The leaf fails, so that the run ends.
-                tracing::error!(%run, leaves = broken.len(), "results are missing from the store");
+                // Arguments that are too long in all; or a damaged store lacks a result that was counted. The leaf fails,
+                // so that the run ends.
+                tracing::error!(%run, leaves = broken.len(), "the arguments of leaves cannot be put together");
                 let batch = [Advance::new(run, broken)];
                 let answers = insist!(self.stop, self.backend.settle(&batch))?;
                 for (advance, answer) in batch.iter().zip(answers) {
@@ -659,7 +684,7 @@ fn by_run(events: Vec<EventDelivery>) -> Vec<(RunRef, Vec<EventId>, Advance)> {
 }
 
 /// The leaves that wait for one of these completions and for nothing else, composed.
-fn prepared(plan: &Plan, run: RunRef, completions: &[Completion]) -> Vec<Dispatch> {
+fn prepared(plan: &Plan, run: RunRef, completions: &[Completion], most: usize) -> Vec<Dispatch> {
     let mut outcomes: HashMap<NodeNo, Option<&Outcome>> = HashMap::with_capacity(completions.len());
     for Completion { task_id, outcome, .. } in completions {
         // Of several reports on one leaf only the store knows which counts.
@@ -682,8 +707,8 @@ fn prepared(plan: &Plan, run: RunRef, completions: &[Completion]) -> Vec<Dispatc
             }
         }
     }
-    let mut leaves = compose(plan, run, &releases, &known).0;
-    leaves.retain(|leaf| !is_large(leaf) && !leaf.is_timed());
+    let mut leaves = compose(plan, run, &releases, &known, most).leaves;
+    leaves.retain(|leaf| leaf.message.args.as_str().len() <= most && !leaf.is_timed());
     leaves
 }
 
@@ -700,7 +725,12 @@ impl Results for AtHand<'_> {
     }
 }
 
-fn leaf(plan: &Plan, release: Release, mut message: TaskMessage, known: &impl Results) -> Dispatch {
+pub(crate) fn leaf(
+    plan: &Plan,
+    release: Release,
+    mut message: TaskMessage,
+    known: &impl Results,
+) -> Dispatch {
     static DEFAULT: LazyLock<Arc<str>> = LazyLock::new(|| DEFAULT_QUEUE.into());
     let queue = plan.queue(release.node).unwrap_or(&DEFAULT).clone();
     let start = match retry_of(release, known) {
@@ -728,35 +758,45 @@ fn takes_much(plan: &Plan, node: NodeNo) -> bool {
     plan.takes_more_than(node, TAKEN_MAX) && plan.node(node).is_some_and(|node| node.gate().is_none())
 }
 
-/// Whether a leaf's arguments are better fetched by its worker.
-fn is_large(leaf: &Dispatch) -> bool {
-    leaf.message.args.as_str().len() > ARGS_MAX
+/// What became of leaves that were to be put together.
+pub(crate) struct Composed {
+    /// Ready to be queued.
+    pub(crate) leaves: Vec<Dispatch>,
+    /// Better fetched by their workers.
+    pub(crate) long: Vec<Release>,
+    /// Failures of those for which a result is missing.
+    pub(crate) broken: Vec<Completion>,
 }
 
-/// Released leaves ready to be queued, and failures of those for which a result is missing.
+/// Puts released leaves together that take no more than so many bytes.
 pub(crate) fn compose(
     plan: &Plan,
     run: RunRef,
     released: &[Release],
     known: &impl Results,
-) -> (Vec<Dispatch>, Vec<Completion>) {
-    let mut composer: Composer<'_> = plan.composer();
-    let mut leaves = Vec::with_capacity(released.len());
-    let mut broken = Vec::new();
+    bytes_max: usize,
+) -> Composed {
+    let mut composer: Composer<'_> = plan.composer_up_to(bytes_max);
+    let leaves = Vec::with_capacity(released.len());
+    let mut composed = Composed { leaves, long: Vec::new(), broken: Vec::new() };
     for release in released {
         match composer.message(run, *release, known) {
-            Some(message) => {
-                leaves.push(leaf(plan, *release, message, known));
-            }
-            None => broken.push(missing(run, *release)),
+            Ok(message) => composed.leaves.push(leaf(plan, *release, message, known)),
+            Err(NotWritten::Long) => composed.long.push(*release),
+            Err(NotWritten::Missing) => composed.broken.push(missing(run, *release)),
         }
     }
-    (leaves, broken)
+    composed
 }
 
 /// How a leaf ends for which something is missing.
 fn missing(run: RunRef, release: Release) -> Completion {
-    let outcome = Outcome::Undecodable("the result of a predecessor is missing from the store".to_owned());
+    let reason = "the result of a predecessor is missing from the store".to_owned();
+    failed_at_once(run, release, Outcome::Undecodable(reason))
+}
+
+/// How a leaf ends that no worker gets.
+fn failed_at_once(run: RunRef, release: Release, outcome: Outcome) -> Completion {
     let (task_id, incarnation) = (run.task(release.node), run.incarnation);
     Completion { task_id, attempt: release.attempt, outcome, incarnation }
 }

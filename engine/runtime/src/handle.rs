@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::App;
+use crate::large::{complete, whole};
 use crate::listing::state_of;
 use crate::patience::{OUTAGE_MAX, outlast};
 
@@ -179,6 +180,7 @@ impl<T> Handle<T> {
         if !scopes.is_empty() {
             known.extend(outlast!(OUTAGE_MAX, self.known(&[], &scopes))?);
         }
+        let known = complete(self.backend(), self.run, known).await?;
         let value = self.plan.output_value(self.run.id, &known);
         Ok(value.ok_or_else(|| self.corrupt())?)
     }
@@ -189,7 +191,10 @@ impl<T> Handle<T> {
     /// When the backend does not answer or does not know the run.
     pub async fn outcome_of(&self, node: NodeNo) -> Result<Option<Outcome>, BackendError> {
         let outcome = self.known(&[node], &[]).await?.outcomes.remove(&node);
-        Ok(outcome.filter(|outcome| outcome.state() != TaskState::Retry))
+        match outcome.filter(|outcome| outcome.state() != TaskState::Retry) {
+            Some(outcome) => whole(self.backend(), self.run, &outcome).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Why the last attempt at a leaf asked for another, as long as the leaf has not ended.

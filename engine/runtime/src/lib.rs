@@ -31,6 +31,7 @@
 mod app;
 mod coordinator;
 mod handle;
+mod large;
 mod listing;
 mod members;
 mod patience;

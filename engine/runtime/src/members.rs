@@ -9,6 +9,7 @@ use celeriac_primitives::{Json, NodeNo};
 use futures::stream::{self, Stream};
 use serde::de::DeserializeOwned;
 
+use crate::large::complete;
 use crate::{GetError, Handle};
 
 /// A member's place in the list, and its value or why it has none.
@@ -129,12 +130,13 @@ impl Watch {
             scopes.extend(more_scopes);
         }
         let known = self.run.known(&leaves, &scopes).await?;
+        let known = complete(self.run.backend(), *run, known).await?;
         let (mut composer, mut members) = (plan.composer(), Vec::with_capacity(places.len()));
         for place in places {
             let mut values = Vec::with_capacity(1);
             match composer.item(&mut values, run.id, &items[*place], &known) {
-                Some(()) => members.extend(values.into_iter().map(|value| (*place, Ok(value.into())))),
-                None => members.push((*place, Err(self.run.corrupt().into()))),
+                Ok(()) => members.extend(values.into_iter().map(|value| (*place, Ok(value.into())))),
+                Err(_) => members.push((*place, Err(self.run.corrupt().into()))),
             }
         }
         Ok(members)

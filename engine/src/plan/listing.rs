@@ -38,6 +38,10 @@ impl Display for Plan {
                     }
                     if &*leaf.kwargs != "{}" {
                         write!(f, "{comma}**{}", leaf.kwargs)?;
+                        comma = ", ";
+                    }
+                    if leaf.is_apart() {
+                        write!(f, "{comma}… {} bytes", leaf.bytes())?;
                     }
                     f.write_char(')')?;
                 }

@@ -513,7 +513,7 @@ impl<'d> Lowering<'d> {
         let (queue, options) = self.defaults_for(task, is_first, at);
         // An item of a map is only a part of a leaf.
         let member = at.member.filter(|_| call == Call::Once);
-        let kind = NodeKind::Leaf(Leaf { task, queue, options, call, args, kwargs, member });
+        let kind = NodeKind::Leaf(Leaf { task, queue, options, call, args, kwargs, member, apart: None });
         Value::Node(self.node(Node { kind, input, after, scope: at.scope, place: at.place }))
     }
 

@@ -12,17 +12,19 @@ mod listing;
 mod lower;
 mod value;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use celeriac_primitives::{
-    Call, Canvas, Json, LeafOptions, LimitError, Limits, NodeNo, OnFailure, OptionError, Path, Segment,
-    TaskName,
+    Call, Canvas, Json, LeafOptions, LimitError, Limits, NodeNo, OnFailure, OptionError, Path, RunRef,
+    Segment, Stored, TaskName,
 };
 use petgraph::graph::DiGraph;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 pub use codec::PlanError;
-pub use compose::{Composer, Results, retry_of};
+pub use compose::{Composer, NotWritten, Referring, Results, retry_of};
 pub use defaults::{Defaults, RunOptions};
 pub use graph::Edge;
 pub use value::{After, Value};
@@ -100,6 +102,27 @@ pub struct Leaf {
     /// The policy of the list of which its value is an item, when it is one. Then its task may add others.
     #[serde(default)]
     pub member: Option<OnFailure>,
+    /// What of the arguments is kept apart from the plan, because it is large; `args` and `kwargs` are empty then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<Box<Literals>>,
+}
+
+/// Arguments that are kept apart from the plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Literals {
+    /// The items of the list.
+    pub args: Option<Literal>,
+    /// The object.
+    pub kwargs: Option<Literal>,
+}
+
+/// A text of a canvas that is kept apart from the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Literal {
+    /// Its name, which follows from the text.
+    pub name: Uuid,
+    /// How many bytes it has.
+    pub bytes: u64,
 }
 
 /// What a failure inside closes.
@@ -259,7 +282,40 @@ impl Plan {
         }
         expansion.added.iter().try_for_each(|canvas| limits.check(canvas))?;
         let parts = lower::lower(expansion, limits.nodes_max, defaults)?;
+        let ((_, bytes), max) = (parts.argument_bytes(), limits.plan_bytes_max);
+        if bytes > max as u64 {
+            return Err(LimitError::PlanBytes { bytes, max }.into());
+        }
         Plan::build(parts, limits.nodes_max)
+    }
+
+    /// Takes arguments that are longer than this out of the plan: they are to be stored beside it. `name` names a text
+    /// after its content. What stands in several places is taken once.
+    pub fn take_apart(&mut self, bytes_max: usize, name: impl Fn(&str) -> Uuid) -> Vec<(Uuid, Arc<str>)> {
+        let mut taken: BTreeMap<Uuid, Arc<str>> = BTreeMap::new();
+        for node in &mut self.parts.nodes {
+            let NodeKind::Leaf(leaf) = &mut node.kind else { continue };
+            if leaf.args.len() <= bytes_max && leaf.kwargs.len() <= bytes_max {
+                continue;
+            }
+            let mut apart = leaf.apart.as_deref().copied().unwrap_or_default();
+            for (text, place, rest) in
+                [(&mut leaf.args, &mut apart.args, ""), (&mut leaf.kwargs, &mut apart.kwargs, "{}")]
+            {
+                if text.len() > bytes_max {
+                    let literal = Literal { name: name(text), bytes: text.len() as u64 };
+                    *place = Some(literal);
+                    taken.insert(literal.name, std::mem::replace(text, rest.into()));
+                }
+            }
+            leaf.apart = Some(Box::new(apart));
+        }
+        taken.into_iter().collect()
+    }
+
+    /// How many bytes of arguments the leaf has that has most.
+    pub fn argument_bytes(&self) -> u64 {
+        self.parts.argument_bytes().0
     }
 
     /// How many nodes there are, joins included.
@@ -375,6 +431,42 @@ impl Plan {
     /// When the plan has no such node.
     pub fn is_output(&self, node: NodeNo) -> bool {
         self.is_output[node.index()]
+    }
+}
+
+impl Parts {
+    /// How many bytes of arguments the leaf has that has most, and how many all have together.
+    fn argument_bytes(&self) -> (u64, u64) {
+        let bytes = self.nodes.iter().filter_map(Node::leaf).map(Leaf::bytes);
+        bytes.fold((0, 0), |(most, all), bytes| (most.max(bytes), all + bytes))
+    }
+}
+
+impl Node {
+    fn leaf(&self) -> Option<&Leaf> {
+        if let NodeKind::Leaf(leaf) = &self.kind { Some(leaf) } else { None }
+    }
+}
+
+impl Leaf {
+    /// Whether something of its arguments is kept apart from the plan.
+    pub fn is_apart(&self) -> bool {
+        self.apart.is_some()
+    }
+
+    /// How many bytes its arguments have.
+    pub fn bytes(&self) -> u64 {
+        let apart = self.apart.as_deref().copied().unwrap_or_default();
+        let one =
+            |apart: Option<Literal>, here: &str| apart.map_or(here.len() as u64, |literal| literal.bytes);
+        one(apart.args, &self.args) + one(apart.kwargs, &self.kwargs)
+    }
+}
+
+impl Literal {
+    /// Where it is stored.
+    pub fn stored(self, run: RunRef) -> Stored {
+        Stored { run, name: self.name, bytes: self.bytes, of_plan: true }
     }
 }
 

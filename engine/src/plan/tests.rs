@@ -1,6 +1,9 @@
 //! What canvases compile to.
 
-use celeriac_primitives::{Canvas, Item, Json, Members, NodeNo, OnFailure, Outcome, Piece, RunId, Signature};
+use celeriac_primitives::{
+    Canvas, Incarnation, Item, Json, Members, NodeNo, OnFailure, Outcome, Part, Piece, RunId, RunRef,
+    Signature, Stored, TaskMessage,
+};
 use insta::{allow_duplicates, assert_snapshot};
 
 use super::*;
@@ -448,6 +451,19 @@ fn what_is_added_stands_in_a_list_behind_the_leafs_own_value() {
     ");
 }
 
+fn run_of(number: u64) -> RunRef {
+    RunId::from_parts(number, 2).incarnation(Incarnation::new(number))
+}
+
+/// A text in parts, what is stored as its number of bytes.
+fn joined(parts: Vec<Part<'_>>) -> String {
+    let text = |part| match part {
+        Part::Text(text) => text.into_owned(),
+        Part::Stored(stored) => format!("<{}>", stored.bytes),
+    };
+    parts.into_iter().map(text).collect()
+}
+
 /// Leaves that have succeeded, by their places, and what they added.
 struct Succeeded(Vec<Outcome>);
 
@@ -476,10 +492,12 @@ fn what_was_added_goes_to_the_list_and_to_nobody_else() {
             plan.nodes().map(|(node, _)| node).find(|node| plan.path(*node).to_string() == leaf).unwrap();
         let release = Release { node, attempt: 1 };
         assert_eq!(plan.message(run, release, &results).unwrap().args.as_str(), args, "{canvas}");
-        let message = plan.composer().message_by_reference(run, release, &results).unwrap();
+        let Referring { message, bytes } =
+            plan.composer().message_by_reference(run, release, &results).unwrap();
         assert_eq!(message.input, pieces, "{canvas}");
-        let whole = message.resolve(|node| results.outcome(node)).unwrap();
-        assert_eq!(whole.args.as_str(), args, "{canvas}");
+        let parts = message.arguments(&|_, node| results.outcome(node)).unwrap();
+        assert_eq!(joined(parts), args, "{canvas}");
+        assert!(bytes >= args.len() as u64 - 2 && bytes <= args.len() as u64 + 4, "{canvas}: {bytes}");
     };
     let [a, b] = [0, 1].map(NodeNo::from_index);
     let text = |text: &str| Piece::Text(text.into());
@@ -504,4 +522,81 @@ fn what_was_added_goes_to_the_list_and_to_nobody_else() {
     linked.link(Canvas::group([Canvas::chain([])]).then(sig("callback")));
     let alone = [text("["), Piece::Result(a), text("]")];
     check(&Canvas::group([linked]), "group[0].link[0].chain[1]", "[[7]]", &alone);
+}
+
+#[test]
+fn large_arguments_are_taken_out_of_the_plan_and_referred_to() {
+    let run = run_of(1);
+    let (long, short) = (Json::string(&"x".repeat(100)), Json::parse("1").unwrap());
+    let call = |name: &str, args: &[&Json], named: &[&Json]| {
+        let mut signature = Signature::new(name).unwrap();
+        signature.args = args.iter().map(|json| (*json).clone()).collect();
+        signature.kwargs = named.iter().map(|json| ("k".to_owned(), (*json).clone())).collect();
+        Canvas::from(signature)
+    };
+    let canvas = call("a", &[&short, &long], &[]).then(call("b", &[&short], &[&long])).then(call(
+        "c",
+        &[&short, &long],
+        &[&short],
+    ));
+    let whole = Plan::compile(&canvas).unwrap();
+    let mut plan = whole.clone();
+    let taken = plan.take_apart(50, |text| uuid::Uuid::from_u128(text.len() as u128));
+    let lengths: Vec<usize> = taken.iter().map(|(_, text)| text.len()).collect();
+    assert_eq!(lengths, [104, 108], "what stands in two places is taken once");
+    assert!(plan.encode().len() < 500 && Plan::decode(&plan.encode()).unwrap() == plan);
+    assert_eq!(plan.clone().take_apart(50, |_| unreachable!("nothing is left")), []);
+
+    let results = Succeeded(vec![Outcome::Success(short.clone()), Outcome::Success(short)]);
+    for (place, expect, named) in [(0, "[<104>]", None), (1, "[1,1]", Some(108)), (2, "[1,<104>]", None)] {
+        let release = Release { node: NodeNo::from_index(place), attempt: 1 };
+        assert!(plan.message(run, release, &results).is_none());
+        let Referring { message, bytes } =
+            plan.composer().message_by_reference(run, release, &results).unwrap();
+        assert_eq!(joined(message.arguments(&|_, node| results.outcome(node)).unwrap()), expect);
+        assert_eq!(message.named.map(|named: Box<Stored>| named.bytes), named);
+        let length = whole.message(run, release, &results).unwrap().args.as_str().len() as u64;
+        assert!(bytes >= length - 2, "{bytes} bytes");
+    }
+}
+
+#[test]
+fn an_input_of_large_results_is_not_put_together_and_its_size_is_known() {
+    let run = run_of(1);
+    let plan = Plan::compile(&Canvas::chord([sig("a"), sig("b"), sig("c")], sig("body"))).unwrap();
+    let name = uuid::Uuid::from_u128(7);
+    let stored = |bytes| Outcome::stored(Stored { run, name, bytes, of_plan: false });
+    let short = Outcome::Success(Json::parse("1").unwrap());
+    let long = Outcome::Success(Json::string(&"x".repeat(100)));
+    let release = Release { node: NodeNo::from_index(3), attempt: 1 };
+    for (outcomes, expect) in [
+        ([short.clone(), stored(1 << 40), short.clone()], (1 << 40) + 10),
+        ([long.clone(), long, short.clone()], 213),
+    ] {
+        let results = Succeeded(outcomes.to_vec());
+        assert_eq!(plan.composer_up_to(150).message(run, release, &results), Err(NotWritten::Long));
+        let referring = plan.composer().message_by_reference(run, release, &results).unwrap();
+        assert_eq!(referring.bytes, expect);
+    }
+    let results = Succeeded(vec![short.clone(), short]);
+    assert_eq!(plan.composer().message(run, release, &results), Err(NotWritten::Missing));
+}
+
+#[test]
+fn a_leaf_in_whose_place_a_large_value_came_refers_to_it() {
+    let (run, leaf) = (run_of(3), NodeNo::from_index(0));
+    let plan = Plan::compile(&Canvas::group([sig("a"), sig("b")])).unwrap();
+    let stored = Stored { run, name: uuid::Uuid::from_u128(7), bytes: 1000, of_plan: false };
+    let short = Outcome::Success(Json::parse("1").unwrap());
+    let results = Succeeded(vec![Outcome::stored(stored), short]);
+    let outcome = plan.expanded(run, false, &results, 100, &|failure| failure).unwrap();
+    assert_eq!(outcome.bytes(), Some(1004));
+    let message = TaskMessage {
+        input: vec![Piece::Result(leaf)],
+        ..plan.message(run, Release { node: leaf, attempt: 1 }, &results).unwrap()
+    };
+    let outer = run_of(1);
+    let message = TaskMessage { task_id: outer.task(leaf), incarnation: outer.incarnation, ..message };
+    let result = |of, node: NodeNo| if of == outer { Some(&outcome) } else { results.0.get(node.index()) };
+    assert_eq!(joined(message.arguments(&result).unwrap()), "[[<1000>,1]]");
 }

@@ -76,6 +76,10 @@ impl<'p> Labels<'p> {
         }
         if &*leaf.kwargs != "{}" {
             push(label, format_args!("{comma}{}", keywords(&leaf.kwargs)));
+            comma = ", ";
+        }
+        if leaf.is_apart() {
+            push(label, format_args!("{comma}… {} bytes", leaf.bytes()));
         }
         push(label, format_args!("{close})"));
         if let Some(queue) = self.plan.queue(number) {

@@ -123,7 +123,14 @@ impl<T> Pair<T> {
 impl Submission {
     fn new_run(&self) -> NewRun {
         let Self { run, plan, starts, retention, .. } = self;
-        NewRun { run: *run, plan: plan.clone(), starts: starts.clone(), retention: *retention, origin: None }
+        NewRun {
+            run: *run,
+            plan: plan.clone(),
+            starts: starts.clone(),
+            retention: *retention,
+            origin: None,
+            literals: Vec::new(),
+        }
     }
 }
 

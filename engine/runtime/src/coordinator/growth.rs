@@ -17,8 +17,8 @@ use celeriac_backends::{Advance, BackendError, ErrorKind, Grown, NewRun, Origin}
 use celeriac_engine::plan::{Defaults, Expansion, RunOptions, Source};
 use celeriac_engine::{Plan, RunOutcome, RunState, Settled, Verdict};
 use celeriac_primitives::{
-    Canvas, Completion, Item, Json, LeafOptions, LimitError, Members, NodeNo, NotAMember, Outcome, Own,
-    RunRef, TaskError, TaskState,
+    Canvas, Completion, Failure, Json, LeafOptions, LimitError, NodeNo, NotAMember, Outcome, Own, RunRef,
+    TaskError, TaskState,
 };
 
 use futures::future::BoxFuture;
@@ -26,6 +26,7 @@ use futures::stream::{self, StreamExt};
 
 use super::{Dispatching, Driver, SLICE};
 use crate::app::first_leaves;
+use crate::large::take_apart;
 use crate::patience::insist;
 
 /// How many leaves of a run are replaced at the same time.
@@ -146,8 +147,10 @@ impl Driver {
         if let Some(served) = &self.served {
             plan.queues().iter().for_each(|queue| served.add(queue));
         }
-        let starts = first_leaves(&plan, segment);
-        let new = NewRun { run: segment, plan: plan.clone(), starts, retention: None, origin: Some(origin) };
+        let mut plan = plan;
+        let literals = take_apart(&*self.backend, &mut plan);
+        let (starts, origin) = (first_leaves(&plan, segment), Some(origin));
+        let new = NewRun { run: segment, plan: plan.clone(), starts, retention: None, origin, literals };
         match insist!(self.stop, self.backend.submit(new.clone())) {
             Ok(_) => {}
             Err(error) if error.kind == ErrorKind::Conflict => {
@@ -224,17 +227,18 @@ impl Driver {
         }
         let outcome = match status.outcome {
             RunOutcome::Undecided => return Ok(None),
-            RunOutcome::Succeeded => match plan.expanded(segment.id, origin.adds, &known) {
-                Some(Outcome::Members(members)) => {
-                    let around = insist!(self.stop, self.backend.plan(origin.around()))?;
-                    let members = match around {
-                        Some(around) => seen_from(&around, origin.leaf.node(), *members),
-                        None => *members,
-                    };
-                    Some(Outcome::Members(Box::new(members)))
-                }
-                outcome => outcome,
-            },
+            RunOutcome::Succeeded => {
+                // The failures of what it had added are told from the run of the leaf.
+                let around = match origin.adds {
+                    true => insist!(self.stop, self.backend.plan(origin.around()))?,
+                    false => None,
+                };
+                let told = |failure: Failure| match &around {
+                    Some(around) => around.failure_inside(origin.leaf.node(), &failure),
+                    None => failure,
+                };
+                plan.expanded(segment, origin.adds, &known, self.backend.inline_bytes_max(), &told)
+            }
             RunOutcome::Failed(node) => {
                 let Some(known) = self.known(segment, &[node], &[]).await? else { return Ok(None) };
                 let failure =
@@ -270,15 +274,6 @@ impl Driver {
         }
         insist!(self.stop, self.backend.origin(run))
     }
-}
-
-/// The failures of what a leaf had added, told from the run of the leaf.
-fn seen_from(around: &Plan, leaf: NodeNo, members: Members) -> Members {
-    let added = members.added.into_iter().map(|item| match item {
-        Item::Failure(failure) => Item::Failure(Box::new(around.failure_inside(leaf, &failure))),
-        value => value,
-    });
-    Members { value: members.value, added: added.collect() }
 }
 
 fn refused(outcome: &Outcome, error: &dyn std::error::Error) -> TaskError {

@@ -13,6 +13,7 @@ use super::bench::{Bench, Left};
 use super::execute::Executor;
 use super::helpers::{self, BACKEND_GRACE, give_back};
 use super::lane::{self, Workshop};
+use super::large::Gate;
 use super::progress::{self, Desk};
 use super::queues::Queues;
 use crate::patience::pause;
@@ -37,7 +38,7 @@ impl Crew {
     pub(super) fn new(
         backend: Arc<dyn Backend>,
         worker: WorkerId,
-        executor: Executor,
+        (executor, gate): (Executor, Gate),
         queues: Arc<Queues>,
         options: WorkerOptions,
         desk: Arc<Desk>,
@@ -45,7 +46,7 @@ impl Crew {
         let WorkerOptions { concurrency, prefetch, lease, unknown_wait, .. } = options;
         let bench = Arc::new(Bench::new(concurrency.max(1), prefetch));
         let stopping = CancellationToken::new();
-        let shop = Arc::new(Workshop { backend, worker, unknown_wait, executor, bench, stopping });
+        let shop = Arc::new(Workshop { backend, worker, unknown_wait, executor, gate, bench, stopping });
         let mut helpers = JoinSet::new();
         helpers.spawn(helpers::renew(shop.clone(), lease));
         helpers.spawn(helpers::keep(shop.clone()));

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backends::{Backend, DeliveryId, WorkerId};
+use celeriac_primitives::{Completion, Outcome, TaskError};
 
+use super::bench::Report;
 use super::lane::Workshop;
 use super::pace::RESERVE;
 use crate::patience::{insist, pause};
@@ -15,11 +17,32 @@ pub(super) const BACKEND_GRACE: Duration = Duration::from_secs(5);
 /// Reports in batches: whatever is at hand goes in one step. Ends when all is reported and nothing will come any more.
 pub(super) async fn report(shop: Arc<Workshop>) {
     while let Some(batch) = shop.bench.batch().await {
-        if let Err(error) = insist!(shop.stopping, shop.backend.finish(&batch)) {
+        match insist!(shop.stopping, shop.backend.finish(&batch)) {
+            Ok(()) => {}
+            // What cannot be reported does not take the others with it.
+            Err(error) if !error.may_retry() => report_each(&shop, &batch).await,
             // Nobody will hear of these; they are not renewed any more and run again when their leases have passed.
-            pause(&error).await;
+            Err(error) => pause(&error).await,
         }
         shop.bench.reported();
+    }
+}
+
+/// Reports one after the other. A leaf whose report the backend refuses fails instead.
+async fn report_each(shop: &Workshop, batch: &[Report]) {
+    for (id, completion) in batch {
+        let Err(error) = insist!(shop.stopping, shop.backend.finish(&[(id.clone(), completion.clone())]))
+        else {
+            continue;
+        };
+        tracing::error!(run = %completion.run(), %error, source = ?error.source, "a report is refused; its leaf fails");
+        let text = format!("how it ended cannot be reported: {error}");
+        let outcome = Outcome::Failed(TaskError::new("BackendError", text));
+        let instead = [(id.clone(), Completion { outcome, ..completion.clone() })];
+        if let Err(error) = insist!(shop.stopping, shop.backend.finish(&instead)) {
+            // It comes again when its lease has passed.
+            pause(&error).await;
+        }
     }
 }
 

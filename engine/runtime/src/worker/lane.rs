@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bench::{Bench, Ended, Seat};
 use super::execute::Executor;
+use super::large::Gate;
 use super::start;
 
 /// What all lanes of a worker use.
@@ -20,6 +21,7 @@ pub(super) struct Workshop {
     pub(super) worker: WorkerId,
     pub(super) unknown_wait: std::time::Duration,
     pub(super) executor: Executor,
+    pub(super) gate: Gate,
     pub(super) bench: Arc<Bench>,
     /// Fires when the backend is not waited for any more.
     pub(super) stopping: CancellationToken,
@@ -78,14 +80,21 @@ impl Workshop {
         if let Some(options) = options.as_deref() {
             Box::pin(start::may_start(self, id, message, options, deliveries)).await?;
         }
-        let whole = match message.input.is_empty() {
-            true => None,
-            false => Some(Box::pin(start::with_input(self, message)).await?),
+        // Held as long as the leaf runs.
+        let input = match message.is_apart() {
+            true => Some(Box::pin(self.gate.input(&*self.backend, message, &self.stopping)).await?),
+            false => None,
         };
         let is_once = options.as_ref().is_some_and(|options| options.acks_late == Some(false));
         if is_once && !self.bench.begin_once(seat, message) {
             return Err(None);
         }
-        Ok(self.executor.execute(task, whole.as_ref().unwrap_or(message), options).await)
+        let whole = input.as_ref().map_or(message, |input| &input.message);
+        let outcome = self.executor.execute(task, whole, options).await;
+        drop(input);
+        if self.gate.lets_pass(&*self.backend, &outcome) {
+            return Ok(outcome);
+        }
+        Box::pin(self.gate.outcome(&*self.backend, message, outcome, &self.stopping)).await.ok_or(None)
     }
 }

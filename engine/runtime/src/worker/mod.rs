@@ -13,6 +13,7 @@ mod crew;
 mod execute;
 mod helpers;
 mod lane;
+mod large;
 mod options;
 mod pace;
 mod progress;
@@ -25,12 +26,14 @@ use std::time::Duration;
 
 use celeriac_backends::{Backend, WorkerId};
 use celeriac_dsl::States;
+use celeriac_primitives::Limits;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::Registry;
 use crew::Crew;
 use execute::Executor;
+use large::Gate;
 pub use options::WorkerOptions;
 pub(crate) use queues::Queues;
 
@@ -49,14 +52,16 @@ impl Worker {
         backend: Arc<dyn Backend>,
         registry: Arc<Registry>,
         states: Arc<States>,
+        limits: Limits,
         options: WorkerOptions,
     ) -> Self {
         let id = unique_id(options.name.as_deref());
         let (shutdown, stop) = oneshot::channel();
         let queues = Arc::new(Queues::new(&options.queues));
-        let desk = Arc::new(progress::Desk::default());
+        let desk = Arc::new(progress::Desk::new(limits.progress_bytes_max));
         let executor = Executor::new(registry, states, desk.clone());
-        let crew = Crew::new(backend, id.clone(), executor, queues.clone(), options, desk);
+        let gate = Gate::new(limits, options.bytes_in_flight);
+        let crew = Crew::new(backend, id.clone(), (executor, gate), queues.clone(), options, desk);
         Self { id, queues, shutdown, task: tokio::spawn(crew.run(stop)) }
     }
 

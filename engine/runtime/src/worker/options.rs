@@ -20,12 +20,16 @@ pub struct WorkerOptions {
     /// How long a leaf whose task it does not know waits for a worker that does, before it fails: there may be one of
     /// another version.
     pub unknown_wait: Duration,
+    /// How many bytes of arguments that did not travel with their messages its leaves may hold at the same time; a leaf
+    /// that would hold more waits for the others. One alone may be larger.
+    pub bytes_in_flight: u64,
     /// What it is called; something unique is added. By default the numbers of the process and of the worker in it.
     pub name: Option<String>,
 }
 
 impl Default for WorkerOptions {
-    /// The default queue, 64 leaves at the same time, 30 seconds of lease, and a minute for unknown tasks.
+    /// The default queue, 64 leaves at the same time, 30 seconds of lease, a minute for unknown tasks, and 256 MiB of
+    /// large arguments.
     fn default() -> Self {
         Self {
             queues: vec![DEFAULT_QUEUE.to_owned()],
@@ -33,6 +37,7 @@ impl Default for WorkerOptions {
             prefetch: None,
             lease: Duration::from_secs(30),
             unknown_wait: Duration::from_secs(60),
+            bytes_in_flight: 256 << 20,
             name: None,
         }
     }
@@ -64,6 +69,13 @@ impl WorkerOptions {
     #[must_use]
     pub fn unknown_wait(mut self, wait: Duration) -> Self {
         self.unknown_wait = wait;
+        self
+    }
+
+    /// These options with so many bytes of large arguments at the same time.
+    #[must_use]
+    pub fn bytes_in_flight(mut self, bytes: u64) -> Self {
+        self.bytes_in_flight = bytes;
         self
     }
 

@@ -13,15 +13,29 @@ use tokio::sync::Notify;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The reports that have not been sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Desk {
     last: Mutex<HashMap<(TaskId, Incarnation), Progress>>,
     came: Notify,
+    bytes_max: usize,
+}
+
+impl Desk {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { last: Mutex::default(), came: Notify::new(), bytes_max }
+    }
 }
 
 impl Reporter for Desk {
     fn progress(&self, run: RunRef, node: NodeNo, attempt: u32, state: &str, meta: Json) {
         let (task_id, incarnation) = (run.task(node), run.incarnation);
+        let bytes = meta.as_str().len();
+        let meta = if bytes > self.bytes_max {
+            tracing::warn!(%run, %node, bytes, max = self.bytes_max, "how far a leaf is takes too many bytes to say");
+            Json::from_compact(format!("{{\"bytes\":{bytes},\"limit\":{}}}", self.bytes_max))
+        } else {
+            meta
+        };
         let report = Progress { task_id, attempt, state: state.to_owned(), meta, incarnation };
         self.last.lock().unwrap_or_else(PoisonError::into_inner).insert((task_id, incarnation), report);
         self.came.notify_one();

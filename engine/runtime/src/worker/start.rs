@@ -1,4 +1,4 @@
-//! What a leaf needs before it runs: a task that is known, time that is left, an input that is whole.
+//! What a leaf needs before it runs: a task that is known, and time that is left. (Its input: see [`super::large`].)
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,28 +69,6 @@ pub(super) async fn may_start(
         Ok(false) => Err(Some(Outcome::Expired)),
         Err(error) => {
             tracing::error!(run = %message.task_id.run(), %error, "whether a leaf has expired cannot be known");
-            Err(None)
-        }
-    }
-}
-
-/// The message with an input that did not travel with it; else how the leaf ends, if that is known.
-pub(super) async fn with_input(
-    shop: &Workshop,
-    message: &TaskMessage,
-) -> Result<TaskMessage, Option<Outcome>> {
-    let (run, nodes) = (message.run(), message.references());
-    match insist!(shop.stopping, shop.backend.known(run, &nodes, &[])) {
-        // Forgotten: nobody wants to hear of it.
-        Ok(None) => Err(Some(Outcome::Ignored)),
-        Ok(Some(known)) => match message.resolve(|node| known.outcomes.get(&node)) {
-            Some(whole) => Ok(whole),
-            None => {
-                Err(Some(Outcome::Undecodable("a result that it takes is missing from the store".to_owned())))
-            }
-        },
-        Err(error) => {
-            tracing::error!(%run, %error, "the input of a leaf cannot be read");
             Err(None)
         }
     }
