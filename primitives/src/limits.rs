@@ -30,12 +30,14 @@ pub struct Limits {
     pub replacements_max: usize,
     /// How many nodes a run may have together with all canvases that run in the place of its leaves.
     pub run_nodes_max: usize,
+    /// How many queues the leaves of a canvas may name.
+    pub queues_max: usize,
 }
 
 impl Default for Limits {
     /// 64 levels, a million nodes; 64 MiB each for the arguments and for the result of one leaf, 64 KiB for an error and
     /// for how far a leaf is, 16 MiB for what runs in its place, 256 MiB for all arguments of a canvas; 100 replacements in a row, two
-    /// million nodes with all replacements.
+    /// million nodes with all replacements; 1,000 queues.
     fn default() -> Self {
         Self {
             depth_max: 64,
@@ -48,6 +50,7 @@ impl Default for Limits {
             plan_bytes_max: 256 << 20,
             replacements_max: 100,
             run_nodes_max: 2_000_000,
+            queues_max: 1_000,
         }
     }
 }
@@ -142,6 +145,17 @@ pub enum LimitError {
          a run of its own, or raise the limit in the app's Limits"
     )]
     RunNodes {
+        /// The limit.
+        max: usize,
+    },
+    /// Too many queues.
+    #[error(
+        "the leaves of the canvas name {count} queues, more than {max} (queues_max); a queue is for leaves that the same workers \
+         run: use fewer names, or raise the limit in the app's Limits"
+    )]
+    Queues {
+        /// How many there are.
+        count: usize,
         /// The limit.
         max: usize,
     },

@@ -41,15 +41,19 @@ impl RedisBackend {
         let mut queued = 0;
         for slice in leaves.chunks(SLICE) {
             let places = slice.iter().map(|leaf| (&leaf.queue, leaf.lane));
-            self.queues().note(self.link(), "dispatch", places).await?;
+            let noted = self.queues().note(self.link(), "dispatch", places.clone(), false).await?;
             queued += if self.link().is_cluster() {
                 let found = self.call(run, "look", slice).await?;
                 let found: Vec<Dispatch> = found.into_iter().map(|place| slice[place].clone()).collect();
                 self.enqueue(&found).await?;
+                // Its own timers it need not be told of.
+                let timed = found.iter().filter(|leaf| leaf.is_timed());
+                self.timers().look_at(timed.map(|leaf| (leaf.queue.clone(), leaf.lane)));
                 self.call(run, "mark", &found).await?.len()
             } else {
                 self.call(run, "queue", slice).await?.len()
             };
+            self.queues().note_again(self.link(), "dispatch", places, noted).await?;
         }
         Ok(queued)
     }
@@ -96,6 +100,7 @@ impl RedisBackend {
                         script.key(link.keys.queue(queue, *lane).stream);
                         script.key(&link.keys.timers(queue, *lane)[..]);
                     }
+                    script.key(link.keys.timer_index());
                 }
                 script.arg(mode).arg(&write_incarnation(run.incarnation)[..]);
                 script.arg(rmp_serde::to_vec(&written).expect("numbers have a MessagePack form"));
@@ -119,6 +124,7 @@ impl RedisBackend {
             self.link()
                 .run::<()>("dispatch", &ENQUEUE, |script| {
                     script.key(&stream).key(&self.link().keys.timers(queue, lane)[..]);
+                    script.arg(self.link().keys.submissions().stream);
                     for leaf in leaves.iter().filter(|leaf| (&leaf.queue, leaf.lane) == place) {
                         script.arg(write_message(&leaf.message)).arg(&timers(leaf)[..]);
                     }

@@ -1,5 +1,6 @@
 //! Events in Redis: a line for the submissions, and one for the reports of each queue.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,16 +32,25 @@ impl Events for RedisBackend {
             let count = || link.hints.count([channel.as_str()]);
             if !link.emptied.is_still_empty(&owner, count()) || wait.is_over() {
                 let before = count();
-                let sources: Arc<[Line]> = self.queues().sources(link).into();
-                let taken = lines::take_now(link, "events", &sources, owner.clone(), max, lease).await?;
-                link.emptied.note(&owner, before.filter(|_| taken.len() < max));
-                if !taken.is_empty() || max == 0 {
-                    return Ok(taken.iter().filter_map(delivery).collect());
-                }
-                // Nothing here; perhaps at a queue that somebody has begun to use.
-                let (_, is_new) = self.queues().refresh(link, "events").await?;
-                if is_new {
+                let sources = self.sources_now().await?;
+                let taken =
+                    lines::take_now(link, "events", &sources.lines, owner.clone(), max, lease).await?;
+                let is_all = taken.len() < max;
+                link.emptied.note(&owner, before.filter(|_| is_all));
+                let is_idle = taken.is_empty() && max > 0;
+                let is_more = is_all && {
+                    let gave: HashSet<u32> = taken.iter().map(|entry| sources.numbers[entry.line]).collect();
+                    self.emptied(&sources, |number| !gave.contains(&number), is_idle).await?
+                };
+                if is_more {
                     link.emptied.note(&owner, None);
+                }
+                if !is_idle {
+                    let number = |entry: &Entry| sources.numbers[entry.line];
+                    return Ok(taken.iter().filter_map(|entry| delivery(entry, number(entry))).collect());
+                }
+                // Nothing here; perhaps at a queue of which nothing was heard.
+                if is_more {
                     continue;
                 }
                 if wait.is_over() {
@@ -54,33 +64,38 @@ impl Events for RedisBackend {
     }
 
     async fn renew_events(&self, events: &[EventId], lease: Duration) -> Result<(), BackendError> {
-        let sources = self.queues().sources(self.link());
-        for (source, line) in sources.iter().enumerate() {
-            let here = events.iter().filter(|event| event.source as usize == source);
-            let ids: Vec<_> = here.map(|event| event.entry).collect();
-            lines::renew(self.link(), "renew_events", line, COORDINATORS, &ids, lease).await?;
+        for (line, ids) in self.by_line(events) {
+            lines::renew(self.link(), "renew_events", &line, COORDINATORS, &ids, lease).await?;
         }
         Ok(())
     }
 
     async fn acknowledge(&self, events: &[EventId]) -> Result<(), BackendError> {
-        let sources = self.queues().sources(self.link());
-        for (source, line) in sources.iter().enumerate() {
-            let here = events.iter().filter(|event| event.source as usize == source);
-            let ids: Vec<_> = here.map(|event| event.entry).collect();
-            lines::acknowledge(self.link(), line, &ids).await?;
+        for (line, ids) in self.by_line(events) {
+            lines::acknowledge(self.link(), &line, &ids).await?;
         }
         Ok(())
     }
 }
 
+impl RedisBackend {
+    /// Events by the lines they came from. The line of a queue that is gone has none of them any more.
+    fn by_line(&self, events: &[EventId]) -> Vec<(Line, Vec<(u64, u64)>)> {
+        let mut sources: BTreeMap<u32, Vec<(u64, u64)>> = BTreeMap::new();
+        for event in events {
+            sources.entry(event.source).or_default().push(event.entry);
+        }
+        sources.into_iter().filter_map(|(source, ids)| Some((self.line_of(source)?, ids))).collect()
+    }
+}
+
 /// An event that cannot be read stays where it is: a program that can read it may come.
-fn delivery(entry: &Entry) -> Option<EventDelivery> {
+fn delivery(entry: &Entry, source: u32) -> Option<EventDelivery> {
     let event = read(entry);
     if event.is_none() {
         tracing::error!(id = lines::print_id(entry.id), "an event cannot be read; it comes again");
     }
-    Some(EventDelivery { id: EventId { source: entry.line as u32, entry: entry.id }, event: event? })
+    Some(EventDelivery { id: EventId { source, entry: entry.id }, event: event? })
 }
 
 fn read(entry: &Entry) -> Option<Event> {

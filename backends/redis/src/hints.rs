@@ -3,11 +3,12 @@
 //! One connection listens to the channels that somebody in this process is interested in. A hint may get lost, so
 //! whoever waits for one looks by itself every now and then: [`POLL`]. Scripts ignore it when the user may not publish.
 //!
-//! Queues and events have a channel each. Runs share a few: a hint there is the ids of the runs that have changed, 16
+//! Queues and events have a channel each; a hint at events may name where they are. Runs share a few: a hint there is the ids of the runs that have changed, 16
 //! bytes each, and wakes those who wait for one of them. The last byte, which is zero in a run's id, tells whether the
 //! run is decided: who waits for its value need not be woken by every step.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use celeriac_primitives::RunId;
@@ -30,6 +31,9 @@ const RECONNECT: Duration = Duration::from_millis(250);
 /// A server that says nothing is asked so often whether it is there.
 const PING: Duration = Duration::from_secs(1);
 
+/// So many names are remembered until somebody asks.
+const TOLD_MAX: usize = 10_000;
+
 /// Longer than anybody waits: keeps sums of instants and durations within their range.
 const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -49,6 +53,14 @@ struct Known {
     changes: String,
     channels: DashMap<String, Channel>,
     runs: DashMap<RunId, Interest>,
+    told: Mutex<Told>,
+}
+
+/// What hints at events named: streams of reports, and streams of lanes that have timers.
+#[derive(Debug, Default)]
+struct Told {
+    reports: HashSet<String>,
+    timers: HashSet<String>,
 }
 
 #[derive(Debug, Default)]
@@ -83,7 +95,12 @@ impl Hints {
     /// Starts to listen, in a task that ends when the last clone is dropped, at any of these servers.
     pub(crate) fn start(clients: Vec<Client>, changes: String) -> Self {
         let (asks, asked) = mpsc::unbounded_channel();
-        let known = Arc::new(Known { changes, channels: DashMap::new(), runs: DashMap::new() });
+        let known = Arc::new(Known {
+            changes,
+            channels: DashMap::new(),
+            runs: DashMap::new(),
+            told: Mutex::default(),
+        });
         tokio::spawn(listen(clients, asked, known.clone()));
         Self { asks, known }
     }
@@ -121,6 +138,16 @@ impl Hints {
     pub(crate) fn listen_from_the_start(&self, run: RunId) -> Option<Listener> {
         let is_live = self.known.channels.get(&self.channel_of(run)).is_some_and(|channel| channel.is_live);
         is_live.then(|| self.listen(run))
+    }
+
+    /// The streams of reports that were named since the last time.
+    pub(crate) fn take_reports(&self) -> HashSet<String> {
+        std::mem::take(&mut self.known.told().reports)
+    }
+
+    /// The streams of lanes that were named since the last time because they have timers.
+    pub(crate) fn take_timers(&self) -> HashSet<String> {
+        std::mem::take(&mut self.known.told().timers)
     }
 
     fn channel_of(&self, run: RunId) -> String {
@@ -164,10 +191,29 @@ impl Interest {
     }
 }
 
+impl Told {
+    /// What nobody asks for does not pile up: those behind find it without hints.
+    fn add(&mut self, hints: &[u8]) {
+        for hint in String::from_utf8_lossy(hints).lines() {
+            let (which, stream) = match hint.as_bytes().first() {
+                Some(b'r') => (&mut self.reports, &hint[1..]),
+                Some(b't') => (&mut self.timers, &hint[1..]),
+                _ => continue,
+            };
+            if which.len() < TOLD_MAX && !which.contains(stream) {
+                which.insert(stream.to_owned());
+            }
+        }
+    }
+}
+
 impl Known {
     /// Passes a hint on.
     fn tell(&self, channel: &str, hints: &[u8]) {
         if !channel.starts_with(&self.changes) {
+            if !hints.is_empty() {
+                self.told().add(hints);
+            }
             if let Some(mut channel) = self.channels.get_mut(channel) {
                 channel.hints += 1;
                 channel.notify.notify_waiters();
@@ -181,6 +227,10 @@ impl Known {
                 interest.tell(hint & 0xff != 0);
             }
         }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What came before a channel was listened to was not hinted at: whoever waits there looks.

@@ -16,7 +16,10 @@
 //! celeriac:{q:<name>}:l<place>:… the same for its other lanes: of another priority, and for what comes in bulk
 //! celeriac:{q:<name>}:done…          stream and again of the reports (c: head, outcome)
 //! celeriac:{events}:…                stream and again of the submissions (s: run)
-//! celeriac:{events}:queues   set     the names of the queues, and of each of their other lanes: name, ^A, place
+//! celeriac:{events}:names    zset    the names of the queues → when they were noted last, in ms
+//! celeriac:{events}:lanes    set     their lanes besides the first: name, ^A, place
+//! celeriac:{events}:reports  zset    on one server, the streams of reports that may have something
+//! celeriac:{events}:timers   zset    on one server, the streams of lanes that have timers → when the next is due, in ms
 //! celeriac:{events}:runs     zset    all runs but segments, in the order of their ids
 //! celeriac:{events}:ended    zset    runs that have ended → when they are to be forgotten, in ms
 //! celeriac:{events}:intents  zset    on a Cluster, runs about to be stored → since when, in ms
@@ -148,8 +151,39 @@ impl Keys {
         self.line("{events}:")
     }
 
-    pub(crate) fn queues(&self) -> String {
-        format!("{}:{{events}}:queues", self.0)
+    pub(crate) fn names(&self) -> String {
+        format!("{}:{{events}}:names", self.0)
+    }
+
+    pub(crate) fn lanes(&self) -> String {
+        format!("{}:{{events}}:lanes", self.0)
+    }
+
+    pub(crate) fn report_index(&self) -> String {
+        format!("{}:{{events}}:reports", self.0)
+    }
+
+    pub(crate) fn timer_index(&self) -> String {
+        format!("{}:{{events}}:timers", self.0)
+    }
+
+    /// The queue whose reports are in this stream.
+    pub(crate) fn queue_of_reports(&self, stream: &str) -> Option<Arc<str>> {
+        Some(self.after_prefix(stream)?.strip_suffix("}:done:stream")?.into())
+    }
+
+    /// The lane whose stream this is.
+    pub(crate) fn place_of(&self, stream: &str) -> Option<(Arc<str>, Lane)> {
+        let (queue, lane) = self.after_prefix(stream)?.strip_suffix(":stream")?.rsplit_once('}')?;
+        let lane = match lane.strip_prefix(":l") {
+            Some(place) => Lane::at(place.parse().ok()?)?,
+            None => Lane::default(),
+        };
+        Some((queue.into(), lane))
+    }
+
+    fn after_prefix<'s>(&self, stream: &'s str) -> Option<&'s str> {
+        stream.strip_prefix(&*self.0)?.strip_prefix(":{q:")
     }
 
     pub(crate) fn runs(&self) -> String {
@@ -189,7 +223,10 @@ fn lane_place(queue: &str, lane: Lane) -> String {
 }
 
 impl Line {
-    pub(crate) fn keys(&self) -> [&str; 2] {
+    /// How many keys a line has.
+    pub(crate) const WIDTH: usize = 2;
+
+    pub(crate) fn keys(&self) -> [&str; Self::WIDTH] {
         [&self.stream, &self.again]
     }
 }
@@ -208,6 +245,10 @@ mod tests {
         let urgent = keys.queue("mail", Lane::new(9, false));
         assert_eq!((urgent.stream.as_str(), &urgent.channel), ("app:{q:mail}:l0:stream", &line.stream));
         assert_eq!(keys.reports("mail").stream, "app:{q:mail}:done:stream");
+        assert_eq!(keys.queue_of_reports("app:{q:mail}:done:stream").as_deref(), Some("mail"));
+        for (queue, lane) in [("mail", Lane::default()), ("a}b", Lane::new(9, false))] {
+            assert_eq!(keys.place_of(&keys.queue(queue, lane).stream), Some((queue.into(), lane)));
+        }
         assert_eq!(
             (keys.submissions().stream.as_str(), keys.runs().as_str()),
             ("app:{events}:stream", "app:{events}:runs")

@@ -39,17 +39,21 @@ mod lines;
 mod meta;
 mod queue;
 mod queues;
+mod reports;
 mod room;
 mod scripts;
 mod settle;
 mod store;
 mod submit;
 mod texts;
+mod timers;
+mod unused;
 mod wire;
 mod wiring;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use celeriac_backends::{BackendError, ErrorKind};
 use celeriac_primitives::RunId;
@@ -57,10 +61,13 @@ use celeriac_primitives::RunId;
 use address::{Address, Tls};
 use connection::Link;
 use fresh::Fresh;
-use queues::Queues;
+use queues::{KEPT_FOR, QUEUES_MAX, Queues};
+use reports::Reports;
 use room::{HEADROOM_PERCENT, Room};
 use submit::Desk;
 use texts::{INLINE_BYTES_MAX, Turns};
+use timers::Timers;
+use unused::Quiet;
 use wiring::Plans;
 
 /// Keeps runs, queues and events in Redis. Cheap to clone: clones share the connection.
@@ -71,6 +78,9 @@ struct Shared {
     link: Link,
     plans: Plans,
     queues: Queues,
+    reports: Reports,
+    timers: Timers,
+    quiet: Quiet,
     desk: Desk,
     fresh: Fresh,
     /// Down to which run the last sweep looked for what is owed.
@@ -90,6 +100,8 @@ pub struct RedisBuilder {
     tls: Tls,
     headroom_percent: u8,
     inline_bytes_max: usize,
+    queues_max: usize,
+    queues_kept: Duration,
 }
 
 impl RedisBackend {
@@ -117,6 +129,8 @@ impl RedisBackend {
             tls: Tls::default(),
             headroom_percent: HEADROOM_PERCENT,
             inline_bytes_max: INLINE_BYTES_MAX,
+            queues_max: QUEUES_MAX,
+            queues_kept: KEPT_FOR,
         }
     }
 
@@ -130,6 +144,18 @@ impl RedisBackend {
 
     fn queues(&self) -> &Queues {
         &self.0.queues
+    }
+
+    fn reports(&self) -> &Reports {
+        &self.0.reports
+    }
+
+    fn timers(&self) -> &Timers {
+        &self.0.timers
+    }
+
+    fn quiet(&self) -> &Quiet {
+        &self.0.quiet
     }
 }
 
@@ -166,23 +192,41 @@ impl RedisBuilder {
         self
     }
 
+    /// How many queues there may be in this Redis under this prefix, 10,000 by default, 0 for any number: a run that would bring about
+    /// more is refused with [`Full`](celeriac_backends::ErrorKind::Full). A queue that holds nothing goes away within a minute
+    /// of its last use.
+    pub fn queues_max(mut self, max: usize) -> Self {
+        self.queues_max = max;
+        self
+    }
+
+    /// How long a queue that holds nothing is kept after its last use, 30 seconds by default; the same for all processes. A process
+    /// that is stopped for longer, just when it is about to use a queue, brings it about anew.
+    pub fn queues_kept_for(mut self, time: Duration) -> Self {
+        self.queues_kept = time;
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
     /// As [`RedisBackend::connect`]; `Denied` also when the prefix is empty or has a brace.
     pub async fn connect(self) -> Result<RedisBackend, BackendError> {
-        let Self { url, prefix, tls, headroom_percent, inline_bytes_max } = self;
+        let Self { url, prefix, tls, headroom_percent, inline_bytes_max, queues_max, queues_kept } = self;
         if prefix.is_empty() || prefix.contains(['{', '}']) {
             let context = format!("the prefix {prefix:?} is empty or has a brace: choose letters and digits");
             return Err(BackendError::new(ErrorKind::Denied, "connect").context(context));
         }
         let link = Link::connect(Address::parse(&url, tls)?, &prefix, Room::new(headroom_percent)).await?;
-        let (plans, queues) = (Plans::default(), Queues::default());
+        let (plans, queues) = (Plans::default(), Queues::new(queues_max, queues_kept));
         let desk = Desk::open(link.clone());
         Ok(RedisBackend(Arc::new(Shared {
             link,
             plans,
             queues,
+            reports: Reports::default(),
+            timers: Timers::default(),
+            quiet: Quiet::default(),
             desk,
             fresh: Fresh::default(),
             page: Mutex::default(),

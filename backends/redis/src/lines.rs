@@ -59,8 +59,23 @@ impl Drop for Taken {
                 if let Err(error) = hand_back(&link, "receive", &lines, &owner, &back).await {
                     tracing::debug!(%error, "entries of a dropped receive come again when their leases pass");
                 }
+                note_reports(&link, back.iter().map(|(line, _)| &lines[*line])).await;
             }, &runtime);
         }
+    }
+}
+
+/// Notes those of these lines that are lines of reports in their index: there is something again.
+async fn note_reports<'l>(link: &Link, lines: impl Iterator<Item = &'l Line>) {
+    let reports = lines.filter(|line| link.keys.queue_of_reports(&line.stream).is_some());
+    let mut streams: Vec<&String> = reports.map(|line| &line.stream).collect();
+    streams.dedup();
+    if streams.is_empty() || link.is_cluster() {
+        return;
+    }
+    let scored: Vec<(u8, &String)> = streams.into_iter().map(|stream| (0, stream)).collect();
+    if let Err(error) = link.write::<()>("events", "ZADD", link.keys.report_index(), scored).await {
+        tracing::debug!(%error, "events of a dropped take are found by a sweep");
     }
 }
 

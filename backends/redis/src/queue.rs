@@ -16,14 +16,12 @@ use crate::envelope;
 use crate::hints::Wait;
 use crate::keys::Line;
 use crate::lines::{self, Entry, print_id};
-use crate::scripts::{BEGIN, FINISH, FIRE, POSTPONE, RETIRE, SLICE};
+use crate::queues::Named;
+use crate::scripts::{BEGIN, FINISH, POSTPONE, RETIRE, SLICE};
 use crate::settle::place_of;
 
 /// The scripts know it as `HEAD` (`scripts/head.lua`).
 const HEAD: usize = 16 + 4 + 8;
-
-/// The timers of so many queues are looked at in one step.
-const QUEUES_AT_ONCE: usize = 100;
 
 #[async_trait]
 impl Queue for RedisBackend {
@@ -38,7 +36,7 @@ impl Queue for RedisBackend {
     ) -> Result<Vec<Delivery>, BackendError> {
         let (link, owner) = (self.link(), Arc::<str>::from(owner(worker)));
         if self.queues().is_time_to_look() {
-            self.queues().refresh(link, "receive").await?;
+            self.queues().look(link, "receive", queues).await?;
         }
         let channels: Vec<String> =
             queues.iter().map(|queue| link.keys.queue(queue, Lane::default()).channel).collect();
@@ -56,7 +54,7 @@ impl Queue for RedisBackend {
                     break (places, taken);
                 }
                 // Nothing here; perhaps in a lane that somebody has begun to use.
-                let (_, is_new) = self.queues().refresh(link, "receive").await?;
+                let is_new = self.queues().look(link, "receive", queues).await?;
                 if is_new {
                     link.emptied.note(&owner, None);
                     continue;
@@ -69,6 +67,17 @@ impl Queue for RedisBackend {
             // With a hint or without one: look.
             link.emptied.note(&owner, None);
         };
+        // Who takes uses it, too: a sweep has to look at what is held. Not awaited: what is taken must not get lost.
+        let used: Vec<_> = taken.iter().map(|entry| places[entry.line].clone()).collect();
+        if self.queues().is_old(&used) {
+            let backend = self.clone();
+            tokio::spawn(async move {
+                let used = used.iter().map(|(queue, lane)| (queue, *lane));
+                if let Err(error) = backend.queues().note(backend.link(), "receive", used, false).await {
+                    tracing::debug!(%error, "a queue in use is noted later");
+                }
+            });
+        }
         let mut deliveries = Vec::with_capacity(taken.len());
         for entry in taken {
             let (queue, lane) = places[entry.line].clone();
@@ -94,6 +103,9 @@ impl Queue for RedisBackend {
                         for (queue, lane) in &group.places {
                             let line = self.link().keys.queue(queue, *lane);
                             script.key(line.stream).key(self.link().keys.reports(queue).stream);
+                        }
+                        if !self.link().is_cluster() {
+                            script.key(self.link().keys.report_index());
                         }
                         script.arg(GROUP).arg(&hints);
                         for (at, place) in &group.deliveries {
@@ -122,24 +134,7 @@ impl Queue for RedisBackend {
     }
 
     async fn fire(&self) -> Result<Option<Duration>, BackendError> {
-        let link = self.link();
-        let (all, _) = self.queues().refresh(link, "fire").await?;
-        let (at_once, hints) =
-            (if link.is_cluster() { 1 } else { QUEUES_AT_ONCE }, link.keys.submissions().stream);
-        let mut next: Option<u64> = None;
-        for places in all.chunks(at_once) {
-            let due: i64 = link
-                .run("fire", &FIRE, |script| {
-                    for (queue, lane) in places {
-                        script.key(link.keys.queue(queue, *lane).stream);
-                        script.key(&link.keys.timers(queue, *lane)[..]).key(link.keys.reports(queue).stream);
-                    }
-                    script.arg(SLICE).arg(&hints).arg(encode(&Outcome::Expired));
-                })
-                .await?;
-            next = next.into_iter().chain(u64::try_from(due)).min();
-        }
-        Ok(next.map(Duration::from_millis))
+        self.fire_due().await
     }
 
     async fn postpone(
@@ -154,8 +149,11 @@ impl Queue for RedisBackend {
         self.link()
             .run("postpone", &POSTPONE, |script| {
                 script.key(keys.queue(&delivery.queue, delivery.lane).stream).key(delayed);
+                if !self.link().is_cluster() {
+                    script.key(keys.timer_index());
+                }
                 script.arg(GROUP).arg(owner(worker)).arg(print_id(delivery.entry));
-                script.arg(write_message(&leaf)).arg(after.as_millis() as u64);
+                script.arg(write_message(&leaf)).arg(after.as_millis() as u64).arg(keys.submissions().stream);
             })
             .await
     }
@@ -207,20 +205,33 @@ impl Queue for RedisBackend {
         let link = self.link();
         // Said once by whoever sweeps, also when nobody submits.
         link.room.look(link).await;
-        let (all, _) = self.queues().refresh(link, "sweep").await?;
-        for line in self.queues().sources(link) {
+        let all = self.queues().all(link, "sweep").await?;
+        let unused_ms = self.now_ms().await?.saturating_sub(self.queues().kept_for().as_millis() as u64);
+        let chosen = self.quiet().choose(&all, unused_ms);
+        lines::sweep(link, &link.keys.submissions(), 0, &link.keys.submissions().stream, &[]).await?;
+        for named in &chosen {
+            let line = link.keys.reports(&named.name);
             lines::sweep(link, &line, 0, &line.stream, &[]).await?;
         }
         // The script writes the number in place of the last four bytes.
         let mut lost = encode(&Outcome::WorkerLost { deliveries: u32::MAX });
         lost.truncate(lost.len() - size_of::<u32>());
         let mut swept = Swept { forgotten: self.forget_ended().await?, ..Swept::default() };
-        for (queue, lane) in all {
+        for (queue, lane) in chosen.iter().flat_map(Named::places) {
             let (line, reports) = (link.keys.queue(&queue, lane), link.keys.reports(&queue).stream);
             let (again, lost) = lines::sweep(link, &line, deliveries_max.max(1), &reports, &lost).await?;
             swept.redelivered += again;
             swept.lost += lost;
         }
+        // What nobody has told of.
+        self.reports().hear(chosen.iter().map(|named| named.name.clone()));
+        let lanes: Vec<_> = chosen.iter().flat_map(Named::places).collect();
+        if link.is_cluster() {
+            self.timers().look_at(lanes);
+        } else {
+            self.fire_lanes(&lanes).await?;
+        }
+        self.drop_unused(&chosen, self.now_ms().await?).await?;
         self.announce_overdue().await?;
         Ok(swept)
     }

@@ -1,17 +1,18 @@
-//! Which queues there are, which lanes they have, and where events come from.
+//! Which queues there are, and which lanes they have.
 //!
-//! Every queue has a line of reports. Whoever first queues a leaf in a lane notes it in Redis; coordinators and workers
-//! look there for those they do not know.
+//! Whoever is about to queue leaves notes the queue and the lane in Redis, again after a few seconds; so it is known there
+//! when a queue was last used, and one that holds nothing and was not used for long is removed (`unused.rs`). Workers look there for
+//! lanes of their queues, coordinators for queues.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use celeriac_backends::{BackendError, Lane, LaneOrder};
+use celeriac_backends::{BackendError, ErrorKind, Lane, LaneOrder};
 use tokio::time::Instant;
 
 use crate::connection::Link;
-use crate::keys::Line;
+use crate::scripts::{NOTE, SLICE};
 
 /// Separates a queue's name, which has no control characters, from the place of a lane.
 const LANE: char = '\u{1}';
@@ -19,19 +20,46 @@ const LANE: char = '\u{1}';
 /// A worker that always finds something looks for new lanes this often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// A queue that holds nothing is removed when it was not used for so long, when nothing else is said.
+pub(crate) const KEPT_FOR: Duration = Duration::from_secs(30);
+
+/// So many queues there are at most, when nothing else is said.
+pub(crate) const QUEUES_MAX: usize = 10_000;
+
+/// So many noted lanes are remembered before those are dropped that have to be noted again anyway.
+const REMEMBERED_MAX: usize = 1_000;
+
 /// A lane of a queue.
 pub(crate) type Place = (Arc<str>, Lane);
 
+/// A queue, as it is noted in Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) name: Arc<str>,
+    /// When it was noted last, by the clock of Redis, in ms.
+    pub(crate) used_ms: u64,
+    /// Its lanes, the first included.
+    pub(crate) lanes: Vec<Lane>,
+}
+
+impl Named {
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> + '_ {
+        self.lanes.iter().map(|lane| (self.name.clone(), *lane))
+    }
+}
+
 /// The queues this process knows of.
-#[derive(Debug, Default)]
-pub(crate) struct Queues(Mutex<State>);
+#[derive(Debug)]
+pub(crate) struct Queues {
+    state: Mutex<State>,
+    max: usize,
+    kept_for: Duration,
+}
 
 #[derive(Debug, Default)]
 struct State {
-    /// Lanes that are noted in Redis.
-    noted: HashSet<Place>,
-    /// The queues whose reports are taken, in the order of their discovery: source 1, 2, 3, …
-    sources: Vec<Arc<str>>,
+    /// Lanes that this process has noted in Redis, and when.
+    noted: HashMap<Place, Instant>,
     /// Lanes besides the first of each queue.
     lanes: BTreeSet<Place>,
     /// When workers looked for lanes.
@@ -39,62 +67,251 @@ struct State {
 }
 
 impl Queues {
-    /// Notes lanes in Redis, unless this process has done so before.
+    /// At most so many queues (0 for any number), each kept so long after its last use.
+    pub(crate) fn new(max: usize, kept_for: Duration) -> Self {
+        Self { state: Mutex::default(), max, kept_for: kept_for.max(Duration::from_millis(100)) }
+    }
+
+    /// A queue that holds nothing is removed when it was not used for so long.
+    pub(crate) fn kept_for(&self) -> Duration {
+        self.kept_for
+    }
+
+    /// What was noted for so long is noted again when it is used.
+    pub(crate) fn noted_for(&self) -> Duration {
+        self.kept_for / 6
+    }
+
+    /// Who used a queue so long after he had noted it (he was stopped in between) notes it again afterwards.
+    fn late(&self) -> Duration {
+        self.kept_for / 2
+    }
+
+    /// Notes lanes in Redis, unless this process has done so lately. Who accepts a run asks for room: then there may not be too
+    /// many queues. Returns what [`again`](Self::note_again) takes.
     pub(crate) async fn note<'n>(
         &self,
         link: &Link,
         operation: &'static str,
         places: impl IntoIterator<Item = (&'n Arc<str>, Lane)>,
-    ) -> Result<(), BackendError> {
+        asks_for_room: bool,
+    ) -> Result<Option<Instant>, BackendError> {
         let mut new: BTreeSet<Place> = BTreeSet::new();
+        let mut oldest: Option<Instant> = None;
         {
-            let state = self.state();
+            let (mut state, mut before) = (self.state(), None);
+            let now = Instant::now();
             for (queue, lane) in places {
-                if !state.noted.contains(&(queue.clone(), lane)) {
-                    // The queue itself goes with it: that is where its reports come from.
-                    new.extend([(queue.clone(), lane), (queue.clone(), Lane::default())]);
+                if before.replace((queue, lane)) == Some((queue, lane)) {
+                    continue;
                 }
+                match state.noted.get(&(queue.clone(), lane)) {
+                    Some(noted) if now.duration_since(*noted) < self.noted_for() => {
+                        oldest = Some(oldest.map_or(*noted, |oldest| oldest.min(*noted)));
+                    }
+                    _ => drop(new.insert((queue.clone(), lane))),
+                }
+            }
+            if state.noted.len() > REMEMBERED_MAX {
+                state.noted.retain(|_, noted| now.duration_since(*noted) < self.noted_for());
             }
         }
         if new.is_empty() {
-            return Ok(());
+            return Ok(oldest);
         }
-        let names: Vec<String> = new.iter().map(write).collect();
-        link.write::<()>(operation, "SADD", link.keys.queues(), names).await?;
-        self.state().noted.extend(new);
-        Ok(())
+        let noted = Instant::now();
+        self.note_now(link, operation, &new, if asks_for_room { self.max } else { 0 }).await?;
+        let mut state = self.state();
+        for place in new {
+            if place.1 != Lane::default() {
+                state.lanes.insert(place.clone());
+            }
+            state.noted.insert(place, noted);
+        }
+        Ok(Some(oldest.map_or(noted, |oldest| oldest.min(noted))))
     }
 
-    /// Looks for queues and lanes in Redis, and notes again there those that somebody removed; all, and whether there are
-    /// new ones.
-    pub(crate) async fn refresh(
+    /// Whether one of these has to be noted (again).
+    pub(crate) fn is_old(&self, places: &[Place]) -> bool {
+        let (state, mut before) = (self.state(), None);
+        places.iter().any(|place| {
+            before.replace(place) != Some(place)
+                && state.noted.get(place).is_none_or(|noted| noted.elapsed() >= self.noted_for())
+        })
+    }
+
+    /// Notes lanes again that were used long after they had been noted: the queue may have been removed in between.
+    pub(crate) async fn note_again<'n>(
         &self,
         link: &Link,
         operation: &'static str,
-    ) -> Result<(Vec<Place>, bool), BackendError> {
-        let names: Vec<String> = link.ask(operation, redis::cmd("SMEMBERS").arg(link.keys.queues())).await?;
-        let places: BTreeSet<Place> = names.iter().filter_map(|name| read(name)).collect();
-        let (all, is_new, lost) = self.add(&places);
-        self.note(link, operation, lost.iter().map(|(queue, lane)| (queue, *lane))).await?;
-        Ok((all, is_new))
+        places: impl IntoIterator<Item = (&'n Arc<str>, Lane)>,
+        noted: Option<Instant>,
+    ) -> Result<(), BackendError> {
+        if noted.is_some_and(|noted| noted.elapsed() > self.late()) {
+            self.note(link, operation, places, false).await?;
+        }
+        Ok(())
     }
 
-    /// Adds what Redis names; returns all, whether there are new ones, and those that Redis does not name.
-    fn add(&self, places: &BTreeSet<Place>) -> (Vec<Place>, bool, Vec<Place>) {
-        let mut state = self.state();
-        state.noted.retain(|place| places.contains(place));
-        let known = state.all();
-        for (queue, lane) in places {
-            if *lane != Lane::default() {
-                state.lanes.insert((queue.clone(), *lane));
-            }
-            if !state.sources.contains(queue) {
-                state.sources.push(queue.clone());
+    async fn note_now(
+        &self,
+        link: &Link,
+        operation: &'static str,
+        places: &BTreeSet<Place>,
+        max: usize,
+    ) -> Result<(), BackendError> {
+        let mut queues: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for place in places {
+            let lanes = queues.entry(&place.0).or_default();
+            if place.1 != Lane::default() {
+                lanes.push(write(place));
             }
         }
-        let all = state.all();
-        let is_new = all.len() > known.len();
-        (all, is_new, known.into_iter().filter(|place| !places.contains(place)).collect())
+        let queues: Vec<_> = queues.into_iter().collect();
+        for slice in queues.chunks(SLICE / 2) {
+            let there: i64 = link
+                .run(operation, &NOTE, |script| {
+                    script.key(link.keys.names()).key(link.keys.lanes()).arg(max).arg(slice.len());
+                    for (name, _) in slice {
+                        script.arg(*name);
+                    }
+                    for lane in slice.iter().flat_map(|(_, lanes)| lanes) {
+                        script.arg(lane);
+                    }
+                })
+                .await?;
+            if there >= 0 {
+                let context = format!(
+                    "there are {there} queues, and no more than {max} may be (RedisBuilder::queues_max): use fewer names; those \
+                     that hold nothing go away within a minute"
+                );
+                return Err(BackendError::new(ErrorKind::Full, operation).context(context));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for lanes of these queues that others have begun to use; whether there are new ones. Lanes that somebody took off the
+    /// list although they are there are noted again.
+    pub(crate) async fn look(
+        &self,
+        link: &Link,
+        operation: &'static str,
+        queues: &[Arc<str>],
+    ) -> Result<bool, BackendError> {
+        let all: Vec<Lane> = (0..).map_while(Lane::at).filter(|lane| *lane != Lane::default()).collect();
+        let mut is_new = false;
+        for slice in queues.chunks(SLICE / all.len()) {
+            let places: Vec<Place> =
+                slice.iter().flat_map(|queue| all.iter().map(|lane| (queue.clone(), *lane))).collect();
+            let mut cmd = redis::cmd("SMISMEMBER");
+            cmd.arg(link.keys.lanes()).arg(places.iter().map(write).collect::<Vec<_>>());
+            let there: Vec<u8> = link.ask(operation, &cmd).await?;
+            let mut missing = Vec::new();
+            {
+                let mut state = self.state();
+                for (place, is_there) in places.into_iter().zip(there) {
+                    match (is_there == 1, state.lanes.contains(&place)) {
+                        (true, false) => is_new |= state.lanes.insert(place),
+                        (false, true) => missing.push(place),
+                        _ => {}
+                    }
+                }
+            }
+            self.note_lost(link, operation, missing).await?;
+        }
+        Ok(is_new)
+    }
+
+    /// All queues, as they are noted in Redis.
+    pub(crate) async fn all(&self, link: &Link, operation: &'static str) -> Result<Vec<Named>, BackendError> {
+        let mut queues: BTreeMap<Arc<str>, Named> = BTreeMap::new();
+        for from in (0..).step_by(2 * SLICE) {
+            let mut cmd = redis::cmd("ZRANGE");
+            cmd.arg(link.keys.names()).arg(from).arg(from + 2 * SLICE - 1).arg("WITHSCORES");
+            let slice: Vec<(String, f64)> = link.ask(operation, &cmd).await?;
+            let is_last = slice.len() < 2 * SLICE;
+            for (name, used_ms) in slice {
+                let name: Arc<str> = name.into();
+                let named =
+                    Named { name: name.clone(), used_ms: used_ms as u64, lanes: vec![Lane::default()] };
+                queues.insert(name, named);
+            }
+            if is_last {
+                break;
+            }
+        }
+        let mut cursor = "0".to_owned();
+        let mut there: BTreeSet<Place> = BTreeSet::new();
+        loop {
+            let mut cmd = redis::cmd("SSCAN");
+            cmd.arg(link.keys.lanes()).arg(&cursor).arg("COUNT").arg(2 * SLICE);
+            let (next, lanes): (String, Vec<String>) = link.ask(operation, &cmd).await?;
+            there.extend(lanes.iter().filter_map(|name| read(name)));
+            if next == "0" {
+                break;
+            }
+            cursor = next;
+        }
+        for (queue, lane) in &there {
+            // Of a queue whose name somebody removed by hand, when it is alone.
+            let alone = || Named { name: queue.clone(), used_ms: 0, lanes: vec![Lane::default()] };
+            queues.entry(queue.clone()).or_insert_with(alone).lanes.push(*lane);
+        }
+        let lost: Vec<Place> = {
+            let mut state = self.state();
+            let is_there = |(queue, lane): &Place| match queues.get(queue) {
+                Some(_) => *lane == Lane::default() || there.contains(&(queue.clone(), *lane)),
+                None => false,
+            };
+            let known = state.lanes.iter().chain(state.noted.keys());
+            let lost: BTreeSet<Place> = known.filter(|place| !is_there(place)).cloned().collect();
+            state.lanes.extend(there);
+            lost.into_iter().collect()
+        };
+        for (queue, lane) in self.note_lost(link, operation, lost).await? {
+            let alone = || Named { name: queue.clone(), used_ms: 0, lanes: vec![Lane::default()] };
+            let named = queues.entry(queue.clone()).or_insert_with(alone);
+            if !named.lanes.contains(&lane) {
+                named.lanes.push(lane);
+            }
+        }
+        Ok(queues.into_values().collect())
+    }
+
+    /// Lanes that are known here and not on the list are noted again when they hold something; else they have been removed.
+    async fn note_lost(
+        &self,
+        link: &Link,
+        operation: &'static str,
+        places: Vec<Place>,
+    ) -> Result<Vec<Place>, BackendError> {
+        let mut lost = BTreeSet::new();
+        for place in places {
+            let line = link.keys.queue(&place.0, place.1);
+            let timers = link.keys.timers(&place.0, place.1);
+            let mut cmd = redis::cmd("EXISTS");
+            cmd.arg(&line.stream).arg(&timers);
+            if link.ask::<usize>(operation, &cmd).await? > 0 {
+                lost.insert(place);
+            } else {
+                let mut state = self.state();
+                state.noted.remove(&place);
+                state.lanes.remove(&place);
+            }
+        }
+        if !lost.is_empty() {
+            self.note_now(link, operation, &lost, 0).await?;
+        }
+        Ok(lost.into_iter().collect())
+    }
+
+    /// Forgets a queue that is gone.
+    pub(crate) fn forget(&self, queue: &Arc<str>) {
+        let mut state = self.state();
+        state.noted.retain(|(noted, _), _| noted != queue);
+        state.lanes.retain(|(known, _)| known != queue);
     }
 
     /// Whether it is time to look for lanes that others have begun to use.
@@ -124,22 +341,8 @@ impl Queues {
         all
     }
 
-    /// Where events come from: the submissions, then the reports of each queue.
-    pub(crate) fn sources(&self, link: &Link) -> Vec<Line> {
-        let state = self.state();
-        let reports = state.sources.iter().map(|name| link.keys.reports(name));
-        std::iter::once(link.keys.submissions()).chain(reports).collect()
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn all(&self) -> Vec<Place> {
-        let first = self.sources.iter().map(|queue| (queue.clone(), Lane::default()));
-        first.chain(self.lanes.iter().cloned()).collect()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -151,14 +354,13 @@ fn last_lane() -> Lane {
     Lane::new(0, true)
 }
 
-fn write((queue, lane): &Place) -> String {
-    if *lane == Lane::default() { queue.to_string() } else { format!("{queue}{LANE}{}", lane.place()) }
+/// What a lane is called in the list.
+pub(crate) fn write((queue, lane): &Place) -> String {
+    format!("{queue}{LANE}{}", lane.place())
 }
 
 /// A lane that this program does not know is left alone.
 fn read(name: &str) -> Option<Place> {
-    match name.split_once(LANE) {
-        None => Some((name.into(), Lane::default())),
-        Some((queue, place)) => Some((queue.into(), Lane::at(place.parse().ok()?)?)),
-    }
+    let (queue, place) = name.split_once(LANE)?;
+    Some((queue.into(), Lane::at(place.parse().ok()?)?))
 }

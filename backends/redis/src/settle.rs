@@ -14,6 +14,7 @@ use celeriac_primitives::{Completion, NodeNo, RunRef};
 use crate::RedisBackend;
 use crate::connection::GROUP;
 use crate::error::corrupt;
+use crate::keys::Line;
 use crate::keys::{Keys, write_run};
 use crate::lines::print_id;
 use crate::queue::{encode, write_message};
@@ -61,9 +62,9 @@ impl RedisBackend {
         &self,
         batch: &[Advance],
     ) -> Result<Vec<Result<Advanced, BackendError>>, BackendError> {
+        let mut noted = None;
         if !self.link().is_cluster() {
-            let leaves = batch.iter().flat_map(|advance| &advance.prepared);
-            self.queues().note(self.link(), "settle", leaves.map(|leaf| (&leaf.queue, leaf.lane))).await?;
+            noted = self.queues().note(self.link(), "settle", places(batch), false).await?;
         }
         let mut whole: Vec<Option<Result<Option<Slice>, BackendError>>> =
             batch.iter().map(|_| None).collect();
@@ -73,6 +74,7 @@ impl RedisBackend {
                 add(&mut whole[part.place], answer);
             }
         }
+        self.queues().note_again(self.link(), "settle", places(batch), noted).await?;
         let mut advanced = Vec::with_capacity(batch.len());
         for (advance, slice) in batch.iter().zip(whole) {
             advanced.push(match slice.unwrap_or(Ok(None)) {
@@ -137,7 +139,6 @@ impl RedisBackend {
     async fn settle_now(&self, batch: &[Advance], parts: &[&Part<'_>]) -> Result<Vec<Answer>, BackendError> {
         let (link, alone) = (self.link(), self.link().is_cluster());
         let mut places = Places::default();
-        let sources = self.queues().sources(link);
         let replies: Vec<Option<Vec<u8>>> = link
             .run("settle", &SETTLE, |script| {
                 for part in parts {
@@ -150,8 +151,8 @@ impl RedisBackend {
                 }
                 if !alone {
                     script.key(link.keys.ended());
-                    for source in &places.lines {
-                        script.key(&sources[*source].stream);
+                    for line in &places.lines {
+                        script.key(&line.stream);
                     }
                     for (queue, lane) in &places.queues {
                         script.key(link.keys.queue(queue, *lane).stream);
@@ -183,8 +184,22 @@ impl RedisBackend {
 /// The lines and queues that a call of the script names, each once.
 #[derive(Default)]
 struct Places<'a> {
-    lines: Vec<usize>,
+    sources: Vec<u32>,
+    /// In the same order.
+    lines: Vec<Line>,
     queues: Vec<(&'a Arc<str>, Lane)>,
+}
+
+impl Places<'_> {
+    /// The place of an event's line.
+    fn line_of(&mut self, backend: &RedisBackend, source: u32) -> Option<usize> {
+        if let Some(place) = self.sources.iter().position(|known| *known == source) {
+            return Some(place);
+        }
+        self.lines.push(backend.line_of(source)?);
+        self.sources.push(source);
+        Some(self.lines.len() - 1)
+    }
 }
 
 /// One part as the script takes it.
@@ -235,8 +250,10 @@ impl Written {
         // All events go with the last part: what the parts before released is known to the caller by then.
         let is_whole = part.completions.len() == advance.completions.len();
         for EventId { source, entry } in advance.events.iter().filter(|_| part.is_last && is_whole) {
-            let line = place_of(&mut places.lines, *source as usize);
-            written.events.push((line + 1, print_id(*entry)));
+            // The line of a queue that is gone has no events.
+            if let Some(line) = places.line_of(backend, *source) {
+                written.events.push((line + 1, print_id(*entry)));
+            }
         }
         written
     }
@@ -259,6 +276,11 @@ impl Written {
             script.arg(line).arg(id);
         }
     }
+}
+
+/// Where prepared leaves may go.
+fn places(batch: &[Advance]) -> impl Iterator<Item = (&Arc<str>, Lane)> {
+    batch.iter().flat_map(|advance| &advance.prepared).map(|leaf| (&leaf.queue, leaf.lane))
 }
 
 /// The place of an item among those known so far.

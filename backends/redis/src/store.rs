@@ -528,7 +528,7 @@ impl RedisBackend {
     }
 
     /// The time by the clock of Redis.
-    async fn now_ms(&self) -> Result<u64, BackendError> {
+    pub(crate) async fn now_ms(&self) -> Result<u64, BackendError> {
         let times: redis::Value = self.link().ask("time", &redis::cmd("TIME")).await?;
         // On a Cluster every master answers, named by its address; any one will do.
         let time = match times {

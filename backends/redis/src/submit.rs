@@ -254,15 +254,23 @@ impl RedisBackend {
 
     async fn submit_now(&self, new: NewRun) -> Result<Submitted, BackendError> {
         let parts = Parts::new(&new);
+        // All its queues are there before it is accepted: afterwards none is refused.
+        let queues = new.plan.queues().iter().map(|queue| (queue, Lane::default()));
+        self.queues().note(self.link(), "submit", queues, true).await?;
         // Nobody waits for a segment.
         let listener = parts.is_listed.then(|| self.link().hints.listen_from_the_start(new.run.id));
         let (meta, digest) = (parts.meta, parts.meta.digest);
         let is_new = if self.link().is_cluster() {
             self.submit_apart(parts).await?
         } else if parts.is_small() {
-            let places = parts.starts.iter().map(|leaf| (&leaf.queue, leaf.lane));
-            self.queues().note(self.link(), "submit", places).await?;
-            self.0.desk.submit(parts.started()).await?
+            let starts = parts.starts.iter().map(|leaf| (leaf.queue.clone(), leaf.lane));
+            let mut starts: Vec<(Arc<str>, Lane)> = starts.collect();
+            starts.dedup();
+            let starts = || starts.iter().map(|(queue, lane)| (queue, *lane));
+            let noted = self.queues().note(self.link(), "submit", starts(), false).await?;
+            let is_new = self.0.desk.submit(parts.started()).await?;
+            self.queues().note_again(self.link(), "submit", starts(), noted).await?;
+            is_new
         } else {
             let is_new = self.submit_large(&parts).await?;
             if is_new && meta.open == 0 && meta.retention_ms > 0 {

@@ -286,6 +286,10 @@ impl Plan {
         if bytes > max as u64 {
             return Err(LimitError::PlanBytes { bytes, max }.into());
         }
+        let (count, max) = (parts.queues.len(), limits.queues_max);
+        if count > max {
+            return Err(LimitError::Queues { count, max }.into());
+        }
         Plan::build(parts, limits.nodes_max)
     }
 

@@ -36,6 +36,7 @@ const SMALL: Limits = Limits {
     nodes_max: 1000,
     replacements_max: 100,
     run_nodes_max: 1000,
+    queues_max: 1_000,
 };
 
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Queues released leaves and notes that they are dispatched; leaves out what is not in the outbox (any more).
--- KEYS: hash and states of the run, then stream, delayed and expiring of each queue
+-- KEYS: hash and states of the run, then, to queue, stream, delayed and expiring of each queue, and the index of timers
 -- ARGV: 'queue', or 'look' (which are in the outbox) and 'mark' (note only) where the queues are kept elsewhere; the
 --       run's incarnation; leaves as node, attempt, place of its queue, time as 0 1 2, ms, when it expires in ms, one
 --       after the other; their messages
@@ -18,7 +18,8 @@ if meta[13] ~= ARGV[2] then return {} end
 if (inline and #inline or redis.call('STRLEN', states)) ~= nodes then
   return redis.error_reply('CORRUPT the node states of the run are not whole')
 end
-for i = 3, #KEYS, 3 do
+local timers = mode == 'queue' and KEYS[#KEYS]
+for i = 3, #KEYS - 1, 3 do
   redis.call('XLEN', KEYS[i])
   redis.call('ZCARD', KEYS[i + 1])
   redis.call('ZCARD', KEYS[i + 2])
@@ -79,5 +80,6 @@ if inline then
   fields[3], fields[4] = 's', table.concat(text)
 end
 redis.call('HSET', hash, unpack(fields))
+for stream, at in pairs(first_timers) do redis.call('ZADD', timers, 'LT', at, stream) end
 for queue in pairs(used) do redis.pcall('PUBLISH', channel_of(KEYS[queue]), '') end
 return found

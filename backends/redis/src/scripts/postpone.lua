@@ -1,11 +1,15 @@
 #!lua flags=allow-oom
 -- Gives an entry back as another one that is queued later; only when its owner still holds it.
--- KEYS: stream, delayed    ARGV: group, owner, id, message, after how many ms
+-- KEYS: stream, delayed | on one server also the index of timers
+-- ARGV: group, owner, id, message, after how many ms, the channel of the hints at timers
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
 redis.call('ZCARD', KEYS[2])
 if pending.err or not pending[1] or string.match(pending[1][2], '^(.*)#%d+$') ~= ARGV[2] then return 0 end
 local time = redis.call('TIME')
-redis.call('ZADD', KEYS[2], time[1] * 1000 + math.floor(time[2] / 1000) + 1 + tonumber(ARGV[5]), ARGV[4])
+local due = time[1] * 1000 + math.floor(time[2] / 1000) + 1 + tonumber(ARGV[5])
+redis.call('ZADD', KEYS[2], due, ARGV[4])
+if KEYS[3] then redis.call('ZADD', KEYS[3], 'LT', due, KEYS[1]) end
+redis.pcall('PUBLISH', ARGV[6], 't' .. KEYS[1])
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
 redis.call('XDEL', KEYS[1], ARGV[3])
 return 1

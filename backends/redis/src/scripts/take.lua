@@ -27,8 +27,12 @@ for i = 1, #KEYS, 2 do
   if room > 0 then
     local read = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', room, 'STREAMS', stream, '>')
     if read and read.err then
-      redis.call('XGROUP', 'CREATE', stream, group, 0, 'MKSTREAM')
-      read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', room, 'STREAMS', stream, '>')
+      -- There is no group yet; or no stream, and then nothing to take: looking does not bring a queue about.
+      read = redis.call('EXISTS', stream) == 1
+      if read then
+        redis.call('XGROUP', 'CREATE', stream, group, 0)
+        read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', room, 'STREAMS', stream, '>')
+      end
     end
     for _, entry in ipairs(read and read[1][2] or {}) do
       local n, fields = #taken, entry[2]

@@ -12,6 +12,7 @@ mod huge;
 mod leases;
 mod look;
 mod outages;
+mod queues;
 mod replies;
 mod retention;
 mod silence;

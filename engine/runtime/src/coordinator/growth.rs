@@ -149,14 +149,18 @@ impl Driver {
         }
         let mut plan = plan;
         let literals = take_apart(&*self.backend, &mut plan);
-        let (starts, origin) = (first_leaves(&plan, segment), Some(origin));
-        let new = NewRun { run: segment, plan: plan.clone(), starts, retention: None, origin, literals };
+        let (starts, own) = (first_leaves(&plan, segment), Some(origin));
+        let new = NewRun { run: segment, plan: plan.clone(), starts, retention: None, origin: own, literals };
         match insist!(self.stop, self.backend.submit(new.clone())) {
             Ok(_) => {}
             Err(error) if error.kind == ErrorKind::Conflict => {
                 // The leaf was delivered twice and returned two canvases: the first counts.
                 tracing::warn!(%run, node = %leaf.node(), "a leaf returned another canvas the second time");
                 return Ok(None);
+            }
+            // It names more queues than there may be.
+            Err(error) if error.kind == ErrorKind::Full => {
+                return self.refuse(&origin, TaskError::new("LimitError", error.to_string())).await;
             }
             Err(error) => return Err(error),
         }
