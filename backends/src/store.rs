@@ -26,7 +26,8 @@ pub trait Store {
     /// returns, the run is accepted: it will reach its end whatever dies.
     ///
     /// # Errors
-    /// [`Conflict`](crate::ErrorKind::Conflict) when the id is taken by another canvas; nothing is changed then.
+    /// [`Conflict`](crate::ErrorKind::Conflict) when the id is taken by another canvas;
+    /// [`UnknownRun`](crate::ErrorKind::UnknownRun) when a segment's run is not there (any more). Nothing is changed then.
     async fn submit(&self, run: NewRun) -> Result<Submitted, BackendError>;
 
     /// The run that has this id now, and its plan; `None` when there is none.
@@ -149,7 +150,8 @@ pub trait Store {
     /// Removes a text that was kept for a leaf, unless the leaf's outcome refers to it.
     async fn discard(&self, leaf: TaskId, value: &Stored) -> Result<(), BackendError>;
 
-    /// Removes everything a run owns, its segments and what is kept in it included. `false` when there was none.
+    /// Removes everything a run owns, its segments and what is kept in it included. `false` when there was none. When this returns, no worker
+    /// takes a leaf of it any more, whatever is queued; what a worker has taken before may run, and changes nothing.
     async fn forget(&self, run: RunRef) -> Result<bool, BackendError>;
 }
 
@@ -169,6 +171,9 @@ pub struct NewRun {
     pub origin: Option<Origin>,
     /// Arguments that were taken out of the plan ([`Plan::take_apart`]), to be stored with it.
     pub literals: Vec<(Uuid, Arc<str>)>,
+    /// What the plan was made of, when moments in it were made of times that count from the submission: the same again is
+    /// the same run, although its moments are others.
+    pub given: Option<Arc<Plan>>,
 }
 
 /// What has happened to one run.
@@ -205,7 +210,13 @@ pub enum Advanced {
 impl NewRun {
     /// A run without leaves that are ready, kept until it is forgotten.
     pub fn new(run: RunRef, plan: Arc<Plan>) -> Self {
-        Self { run, plan, starts: Vec::new(), retention: None, origin: None, literals: Vec::new() }
+        let (starts, literals) = (Vec::new(), Vec::new());
+        Self { run, plan, starts, retention: None, origin: None, literals, given: None }
+    }
+
+    /// What is compared with what is submitted under the same id.
+    pub fn given(&self) -> &Arc<Plan> {
+        self.given.as_ref().unwrap_or(&self.plan)
     }
 
     /// Whether the leaves that are ready are these, which the run starts with, each once and in any order. If not,

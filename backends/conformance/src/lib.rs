@@ -199,6 +199,19 @@ macro_rules! suite {
                 errors_and_progress_are_cut_to_their_limits
                 leaves_that_hold_many_bytes_take_turns
             }
+            keys {
+                the_same_canvas_with_a_relative_time_under_one_key_is_one_run
+                a_canvas_with_a_task_id_and_a_relative_time_is_one_run
+                another_relative_time_under_the_same_key_is_a_conflict
+                a_run_submitted_again_expires_when_it_would_have
+            }
+            replaced {
+                what_replaces_a_task_runs_where_its_own_tasks_are_declared_or_routed
+                what_is_replaced_three_deep_runs_where_its_tasks_are_declared
+                what_a_task_adds_runs_where_its_tasks_are_declared_or_routed
+                what_replaces_a_task_and_says_nothing_runs_where_the_task_did
+                what_replaces_a_task_has_its_own_priority_or_that_of_the_task
+            }
             events {
                 an_event_is_with_one_coordinator_at_a_time
                 an_event_that_is_not_acknowledged_comes_again

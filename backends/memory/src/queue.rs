@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use celeriac_backends::{
     BackendError, Delivery, DeliveryId, Dispatch, Event, Lane, LaneOrder, Queue, Swept, WorkerId,
 };
-use celeriac_primitives::{Completion, Incarnation, Outcome, TaskId, TaskMessage, When};
+use celeriac_primitives::{Completion, Incarnation, Outcome, RunRef, TaskId, TaskMessage, When};
 use tokio::time::Instant;
 
 use crate::{Memory, after, lock};
@@ -131,6 +131,17 @@ impl Leaves {
         }
     }
 
+    /// Takes out all leaves of a run, also those that workers hold, and their timers.
+    fn take_out(&mut self, run: RunRef) {
+        let is_of = |leaf: &TaskMessage| leaf.run() == run;
+        self.queues.values_mut().flat_map(BTreeMap::values_mut).for_each(|waiting| {
+            waiting.retain(|waiting| !is_of(&waiting.message));
+        });
+        self.leased.retain(|_, held| !is_of(&held.message));
+        self.delayed.retain(|_, (_, _, message)| !is_of(message));
+        self.expiring.retain(|(_, (leaf, incarnation, _))| leaf.run().incarnation(*incarnation) != run);
+    }
+
     /// Puts a leaf that was delivered before at the head of its queue.
     fn put_back(&mut self, entry: u64, lease: Lease) {
         let Lease { queue, lane, message, deliveries, .. } = lease;
@@ -147,6 +158,11 @@ fn attempt(leaf: &TaskMessage) -> Attempt {
 }
 
 impl Memory {
+    /// Takes out all leaves of a run that was forgotten.
+    pub(crate) fn take_out(&self, run: RunRef) {
+        lock(&self.0.leaves).take_out(run);
+    }
+
     /// Queues leaves and wakes workers; returns how many.
     pub(crate) fn enqueue(&self, dispatched: impl Iterator<Item = Dispatch>) -> usize {
         let mut leaves = lock(&self.0.leaves);

@@ -2,7 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -29,6 +30,8 @@ const LOOK_AGAIN_MAX: Duration = Duration::from_secs(60);
 pub(crate) struct Run {
     incarnation: Incarnation,
     plan: Arc<Plan>,
+    /// What comes under the same id is compared with this.
+    given: Arc<Plan>,
     expected: u32,
     retention: Option<Duration>,
     /// When it is to be forgotten, once it has ended.
@@ -40,6 +43,9 @@ pub(crate) struct Run {
     segments: Mutex<Segments>,
     /// Texts that are kept apart, by their names.
     kept: Mutex<HashMap<Uuid, Arc<str>>>,
+    /// Whether it was forgotten. It is told while the state is locked: who has that locked and is told no knows that what
+    /// it queues is taken out again when the run is forgotten.
+    gone: AtomicBool,
 }
 
 /// The segments of a run.
@@ -67,6 +73,12 @@ impl Run {
         lock(&self.kept).len()
     }
 
+    /// Its state, unless it was forgotten meanwhile.
+    fn stored(&self) -> Option<MutexGuard<'_, RunState>> {
+        let state = lock(&self.state);
+        (!self.gone.load(Ordering::Relaxed)).then_some(state)
+    }
+
     /// Counts a change, while the state is still locked.
     fn touch(&self) {
         self.version.send_modify(|version| *version += 1);
@@ -76,7 +88,7 @@ impl Run {
 impl Memory {
     fn settle_run(&self, advance: &Advance) -> Advanced {
         let Some(run) = self.run(advance.run) else { return Advanced::Unknown };
-        let mut state = lock(&run.state);
+        let Some(mut state) = run.stored() else { return Advanced::Unknown };
         let open = state.open();
         let mut settled = state.settle(&run.plan, advance.completions.iter().cloned());
         if !settled.repairs() {
@@ -137,8 +149,17 @@ impl Memory {
     fn forget_now(&self, run: RunRef) -> bool {
         let forgotten = self.0.runs.remove_if(&run.id, |_, known| known.incarnation == run.incarnation);
         if let Some((_, known)) = &forgotten {
-            for segment in std::mem::take(&mut *lock(&known.segments)).ids {
+            let state = lock(&known.state);
+            known.gone.store(true, Ordering::Relaxed);
+            let may_be_queued = !state.ended();
+            drop(state);
+            // Whoever notes or stores a segment from now on is told that the run is gone.
+            let segments = std::mem::take(&mut *lock(&known.segments)).ids;
+            for segment in segments {
                 self.forget_now(segment.incarnation(run.incarnation));
+            }
+            if may_be_queued {
+                self.take_out(run);
             }
         }
         // Whoever waits for a change looks again, and finds nothing.
@@ -166,15 +187,22 @@ impl Memory {
 #[async_trait]
 impl Store for Memory {
     async fn submit(&self, run: NewRun) -> Result<Submitted, BackendError> {
-        match self.0.runs.entry(run.run.id) {
-            Entry::Occupied(known) if *known.get().plan == *run.plan => {
+        // As long as the segment is about to be stored, its run is not forgotten.
+        let root = run.origin.and_then(|origin| self.run(origin.root.incarnation(origin.incarnation)));
+        let segments = root.as_ref().map(|root| lock(&root.segments));
+        if run.origin.is_some() && root.as_ref().is_none_or(|root| root.gone.load(Ordering::Relaxed)) {
+            return Err(BackendError::new(ErrorKind::UnknownRun, "submit").context(run.run));
+        }
+        let answer = match self.0.runs.entry(run.run.id) {
+            Entry::Occupied(known) if *known.get().given == **run.given() => {
                 Ok(Submitted::Existing(run.run.id.incarnation(known.get().incarnation)))
             }
             Entry::Occupied(_) => Err(BackendError::new(ErrorKind::Conflict, "submit").context(run.run)),
             Entry::Vacant(free) => {
                 let (mut state, released) = RunState::start(&run.plan);
                 let is_ready = run.starts_with(&released);
-                let NewRun { run: new, plan, starts, retention, origin, literals } = run;
+                let given = run.given().clone();
+                let NewRun { run: new, plan, starts, retention, origin, literals, .. } = run;
                 if !released.is_empty() && is_ready {
                     self.enqueue(starts.into_iter().filter(|leaf| state.dispatch(leaf.release)));
                 } else if !released.is_empty() {
@@ -185,6 +213,7 @@ impl Store for Memory {
                 let run = Arc::new(Run {
                     incarnation: new.incarnation,
                     plan,
+                    given,
                     expected,
                     retention,
                     until,
@@ -194,6 +223,7 @@ impl Store for Memory {
                     origin,
                     segments: Mutex::default(),
                     kept: Mutex::new(literals.into_iter().collect()),
+                    gone: AtomicBool::new(false),
                 });
                 if ended {
                     self.keep(new.id, &run);
@@ -201,7 +231,9 @@ impl Store for Memory {
                 free.insert(run);
                 Ok(Submitted::Accepted)
             }
-        }
+        };
+        drop(segments);
+        answer
     }
 
     async fn find(&self, id: RunId) -> Result<Option<(RunRef, Arc<Plan>)>, BackendError> {
@@ -251,7 +283,7 @@ impl Store for Memory {
 
     async fn dispatch(&self, run: RunRef, leaves: &[Dispatch]) -> Result<usize, BackendError> {
         let Some(run) = self.run(run) else { return Ok(0) };
-        let mut state = lock(&run.state);
+        let Some(mut state) = run.stored() else { return Ok(0) };
         // Under the run's lock: what is marked is queued before anybody else can look.
         Ok(self.enqueue(leaves.iter().filter(|leaf| state.dispatch(leaf.release)).cloned()))
     }
@@ -326,6 +358,9 @@ impl Store for Memory {
     ) -> Result<Grown, BackendError> {
         let Some(run) = self.run(root) else { return Ok(Grown::Unknown) };
         let mut segments = lock(&run.segments);
+        if run.gone.load(Ordering::Relaxed) {
+            return Ok(Grown::Unknown);
+        }
         if segments.ids.contains(&segment) {
             return Ok(Grown::Noted);
         }

@@ -41,6 +41,7 @@
 //! j<node>    whom a join counts down
 //! d          on a Cluster, who empties the outbox, and until when nobody else does
 //! u          of a segment, the leaf it stands for and the outermost run
+//! v          the digest of what was given, when the plan has moments that were made of times
 //! ```
 //!
 //! A run is written as its id and its incarnation, 16 and 8 bytes; an attempt at a leaf, which is the head of messages and

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use celeriac_backends::{BackendError, Dispatch, ErrorKind, Lane, NewRun, Submitted};
 use celeriac_engine::RunState;
 use celeriac_engine::advance::Phase;
-use celeriac_primitives::{NodeNo, RunRef};
+use celeriac_primitives::{NodeNo, RunId, RunRef};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use redis::Script;
 use tokio::sync::{mpsc, oneshot};
@@ -64,6 +64,8 @@ struct Parts {
     is_listed: bool,
     /// Arguments that are stored beside the plan.
     literals: Vec<(uuid::Uuid, Arc<str>)>,
+    /// Of what was given.
+    given: Digest,
 }
 
 impl Parts {
@@ -87,6 +89,8 @@ impl Parts {
             fields.push(("u".to_owned(), rmp_serde::to_vec(origin).expect("ids have a MessagePack form")));
         }
         let bytes = plan.encode();
+        let given = new.given.as_ref().map(|given| Digest::of(&given.encode()));
+        fields.extend(given.map(|given| ("v".to_owned(), given.0.to_vec())));
         let meta = Meta {
             nodes: plan.len() as u32,
             open: state.open(),
@@ -107,7 +111,8 @@ impl Parts {
         // All or none: else a coordinator queues them.
         let starts = if new.starts_with(&released) { new.starts.clone() } else { Vec::new() };
         let (is_listed, literals) = (new.origin.is_none(), new.literals.clone());
-        Self { run: new.run, meta, plan: bytes, states, fields, starts, is_listed, literals }
+        let given = given.unwrap_or(meta.digest);
+        Self { run: new.run, meta, plan: bytes, states, fields, starts, is_listed, literals, given }
     }
 
     fn bytes(&self) -> usize {
@@ -259,7 +264,7 @@ impl RedisBackend {
         self.queues().note(self.link(), "submit", queues, true).await?;
         // Nobody waits for a segment.
         let listener = parts.is_listed.then(|| self.link().hints.listen_from_the_start(new.run.id));
-        let (meta, digest) = (parts.meta, parts.meta.digest);
+        let (meta, given) = (parts.meta, parts.given);
         let is_new = if self.link().is_cluster() {
             self.submit_apart(parts).await?
         } else if parts.is_small() {
@@ -283,19 +288,27 @@ impl RedisBackend {
             listener.into_iter().for_each(|listener| self.0.fresh.put(new.run, listener));
             return Ok(Submitted::Accepted);
         }
-        match self.meta(new.run.id, "submit").await? {
-            Some(known) if known.digest == digest => {
-                Ok(Submitted::Existing(new.run.id.incarnation(known.incarnation)))
-            }
+        match self.given(new.run.id).await? {
+            Some((run, known)) if known == given => Ok(Submitted::Existing(run)),
             Some(_) => Err(BackendError::new(ErrorKind::Conflict, "submit").context(new.run)),
             // It was there and is forgotten: the caller may try again.
             None => Err(try_again(new.run)),
         }
     }
 
+    /// The run that has this id now, and of what it was given.
+    async fn given(&self, id: RunId) -> Result<Option<(RunRef, Digest)>, BackendError> {
+        let mut cmd = redis::cmd("HMGET");
+        cmd.arg(self.link().keys.run(id).hash).arg("m").arg("v");
+        let (meta, given): (Option<Vec<u8>>, Option<[u8; 16]>) = self.link().ask("submit", &cmd).await?;
+        let Some(meta) = meta else { return Ok(None) };
+        let meta = Meta::unpack("submit", &meta)?;
+        Ok(Some((id.incarnation(meta.incarnation), given.map_or(meta.digest, Digest))))
+    }
+
     /// On a Cluster: notes the intent, stores, announces.
     async fn submit_apart(&self, mut parts: Parts) -> Result<bool, BackendError> {
-        let (link, run, meta) = (self.link(), parts.run, parts.meta);
+        let (link, run, meta, given) = (self.link(), parts.run, parts.meta, parts.given);
         // A segment is submitted again by whoever gets the event that asked for it, until it is announced.
         let intent: Option<u64> = if parts.is_listed {
             let noted = link.run("submit", &INTEND, |script| {
@@ -317,16 +330,16 @@ impl RedisBackend {
             self.note_end(run, meta.retention_ms).await?;
         }
         // Also the same run that was there already: its client may have died before the announcement.
-        let known = if is_new { Some(meta) } else { self.meta(run.id, "submit").await? };
-        let known = known.filter(|known| known.digest == meta.digest);
-        if let Some(known) = known {
+        let known = if is_new { Some((run, given)) } else { self.given(run.id).await? };
+        let known = known.and_then(|(stored, known)| (known == given).then_some(stored));
+        if let Some(stored) = known {
             link.run::<()>("submit", &ANNOUNCE, |script| {
                 script.key(link.keys.intents()).key(link.keys.submissions().stream);
-                script.arg(&write_run(run.id.incarnation(known.incarnation))[..]);
+                script.arg(&write_run(stored)[..]);
             })
             .await?;
         }
-        if intent.is_some() && known.is_none_or(|known| known.incarnation != run.incarnation) {
+        if intent.is_some() && known != Some(run) {
             // The id belongs to another run: this one is none.
             let mut cmd = redis::cmd("ZREM");
             link.ask::<()>("submit", cmd.arg(link.keys.intents()).arg(&write_run(run)[..])).await?;

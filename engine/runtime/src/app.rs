@@ -10,7 +10,6 @@ use celeriac_engine::plan::{Defaults, RunOptions};
 use celeriac_engine::{CompileError, Plan, Release};
 use celeriac_memory::Memory;
 use celeriac_primitives::{Canvas, Incarnation, Limits, OptionError, Options, RunId, RunRef, TaskName};
-use wildmatch::WildMatch;
 
 use crate::coordinator::{compose, leaf};
 use crate::large::{take_apart, warn_at_half};
@@ -33,7 +32,6 @@ struct Inner {
     has_backend: bool,
     registry: Arc<Registry>,
     states: Arc<States>,
-    routes: Vec<Route>,
     limits: Limits,
     retention: Option<Duration>,
     embedded: Option<WorkerOptions>,
@@ -51,25 +49,6 @@ pub struct AppBuilder {
     limits: Limits,
     retention: Option<Duration>,
     embedded: Option<WorkerOptions>,
-}
-
-/// Options of all tasks whose name fits.
-#[derive(Clone, Debug)]
-struct Route {
-    pattern: WildMatch,
-    options: RunOptions,
-}
-
-impl Inner {
-    /// What is set for a task's leaves that do not set it themselves: with its declaration, then by the first route that
-    /// fits its name.
-    fn options_of(&self, name: &TaskName) -> RunOptions {
-        let declared = self.registry.options(name).cloned().unwrap_or_default();
-        match self.routes.iter().find(|route| route.pattern.matches(name.as_str())) {
-            Some(route) => declared.or(&route.options),
-            None => declared,
-        }
-    }
 }
 
 /// An app that cannot be built.
@@ -191,7 +170,6 @@ impl App {
             has_backend,
             registry: self.0.registry.clone(),
             states: self.0.states.clone(),
-            routes: self.0.routes.clone(),
             limits: self.0.limits,
             retention: self.0.retention,
             embedded,
@@ -236,7 +214,7 @@ impl App {
     /// # Errors
     /// See [`CompileError`].
     pub fn compile(&self, canvas: &Canvas, run: &RunOptions) -> Result<Plan, CompileError> {
-        let task = |name: &TaskName| self.0.options_of(name);
+        let task = |name: &TaskName| self.0.registry.options_of(name);
         Plan::compile_with(canvas, &self.0.limits, Defaults { run, task: &task })
     }
 
@@ -266,17 +244,36 @@ impl App {
     /// # Errors
     /// When the backend does not take it; a conflict when the id is taken by another plan.
     pub async fn submit_plan_as<T>(&self, id: RunId, plan: Arc<Plan>) -> Result<Handle<T>, BackendError> {
+        self.submit_given(id, plan, None).await
+    }
+
+    /// The same of a plan in which moments were made of times that count from the submission, with what was given.
+    pub(crate) async fn submit_given<T>(
+        &self,
+        id: RunId,
+        plan: Arc<Plan>,
+        given: Option<Arc<Plan>>,
+    ) -> Result<Handle<T>, BackendError> {
         self.start_embedded_parts(&plan);
         let run = id.incarnation(new_incarnation());
         warn_at_half("the arguments of a leaf", run, plan.argument_bytes(), self.0.limits.argument_bytes_max);
         let mut plan = plan;
         let literals = take_apart(self.backend().as_ref(), &mut plan);
+        let given = given.map(|mut given| {
+            take_apart(self.backend().as_ref(), &mut given);
+            given
+        });
         let (starts, retention) = (first_leaves(&plan, run), self.0.retention);
-        let new = NewRun { run, plan: plan.clone(), starts, retention, origin: None, literals };
+        let new = NewRun { starts, retention, literals, given, ..NewRun::new(run, plan.clone()) };
         // The same again is the same run, whether or not the backend had stored it before it fell silent.
         let run = match outlast!(OUTAGE_MAX, self.0.backend.submit(new.clone()))? {
             Submitted::Accepted => run,
-            Submitted::Existing(run) => run,
+            // With moments of its own.
+            Submitted::Existing(known) if new.given.is_some() => {
+                let stored = outlast!(OUTAGE_MAX, self.0.backend.plan(known))?;
+                return Ok(Handle::new(known, stored.unwrap_or(plan), self.clone()));
+            }
+            Submitted::Existing(known) => known,
         };
         Ok(Handle::new(run, plan, self.clone()))
     }
@@ -401,18 +398,18 @@ impl AppBuilder {
                 Refused::Option(task, source) => BuildError::TaskOption { task, source },
             })?;
         }
-        let routes = self.routes.into_iter().map(|(pattern, options)| match RunOptions::of(&options) {
-            Ok(options) => Ok(Route { pattern: WildMatch::new(&pattern), options }),
-            Err(source) => Err(BuildError::Route { pattern, source }),
-        });
-        let routes = routes.collect::<Result<_, _>>()?;
+        for (pattern, options) in self.routes {
+            match RunOptions::of(&options) {
+                Ok(options) => registry.route(&pattern, options),
+                Err(source) => return Err(BuildError::Route { pattern, source }),
+            }
+        }
         Ok(App(Arc::new(Inner {
             name: self.name,
             has_backend: self.backend.is_some(),
             backend: self.backend.unwrap_or_else(|| Arc::new(Memory::new())),
             registry: Arc::new(registry),
             states: Arc::new(self.states),
-            routes,
             limits: self.limits,
             retention: self.retention,
             embedded: self.embedded,

@@ -30,6 +30,7 @@
 
 mod app;
 mod coordinator;
+mod declared;
 mod handle;
 mod large;
 mod listing;

@@ -6,6 +6,7 @@ use celeriac_dsl::TaskDef;
 use celeriac_engine::plan::RunOptions;
 use celeriac_engine::text::Names;
 use celeriac_primitives::{OptionError, TaskName};
+use wildmatch::WildMatch;
 
 /// The tasks an app has.
 #[derive(Debug, Default)]
@@ -13,6 +14,14 @@ pub struct Registry {
     tasks: BTreeMap<TaskName, TaskDef>,
     /// Options with which tasks were declared.
     options: BTreeMap<TaskName, RunOptions>,
+    routes: Vec<Route>,
+}
+
+/// Options of all tasks whose name fits.
+#[derive(Debug)]
+struct Route {
+    pattern: WildMatch,
+    options: RunOptions,
 }
 
 /// A task that does not fit into a registry.
@@ -47,6 +56,26 @@ impl Registry {
     /// The options with which a task was declared, when there are any.
     pub(crate) fn options(&self, name: &TaskName) -> Option<&RunOptions> {
         self.options.get(name)
+    }
+
+    /// Adds a route for tasks whose names fit, after those that are there.
+    pub(crate) fn route(&mut self, pattern: &str, options: RunOptions) {
+        self.routes.push(Route { pattern: WildMatch::new(pattern), options });
+    }
+
+    /// What is set for a task's leaves that do not set it themselves: with its declaration, then by the first route that
+    /// fits its name.
+    pub(crate) fn options_of(&self, name: &TaskName) -> RunOptions {
+        let declared = self.options(name).cloned().unwrap_or_default();
+        match self.routes.iter().find(|route| route.pattern.matches(name.as_str())) {
+            Some(route) => declared.or(&route.options),
+            None => declared,
+        }
+    }
+
+    /// Whether anything is set for a task.
+    pub(crate) fn has_options(&self) -> bool {
+        !self.options.is_empty() || !self.routes.is_empty()
     }
 
     /// All tasks, by name.

@@ -103,7 +103,10 @@ impl<C: IntoCanvas> Submission<C> {
         }
         let canvas = self.canvas.into_canvas()?;
         let mut run = RunOptions::of(&self.options).map_err(SubmitError::Option)?;
+        // One moment for all leaves. What was given stays a time, by which the same again is known.
+        let mut given = None;
         if let Some(expires @ When::After(_)) = run.leaf.expires {
+            given = Some(Arc::new(self.app.compile(&canvas, &run)?));
             let now_ms = outlast!(OUTAGE_MAX, self.app.backend().now())?;
             run.leaf.expires = Some(When::At(expires.at_ms(now_ms)));
         }
@@ -111,7 +114,7 @@ impl<C: IntoCanvas> Submission<C> {
         let alias = canvas.options().value("task_id").and_then(|id| id.to::<String>().ok());
         let id = self.id.or_else(|| alias.map(|alias| RunId::from_key(&alias))).unwrap_or_else(new_run_id);
         let plan = Arc::new(self.app.compile(&canvas, &run)?);
-        Ok(self.app.submit_plan_as(id, plan).await?)
+        Ok(self.app.submit_given(id, plan, given).await?)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use celeriac_primitives::{LeafOptions, OptionError, Options, TaskName};
+use serde::{Deserialize, Serialize};
 
 /// Where a leaf's options come from when they are set neither on it nor on a canvas around it.
 #[derive(Clone, Copy)]
@@ -14,7 +15,7 @@ pub struct Defaults<'d> {
 }
 
 /// A queue and leaf options.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunOptions {
     /// The queue.
     pub queue: Option<String>,

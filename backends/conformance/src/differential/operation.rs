@@ -130,6 +130,7 @@ impl Submission {
             retention: *retention,
             origin: None,
             literals: Vec::new(),
+            given: None,
         }
     }
 }

@@ -18,7 +18,7 @@ use celeriac_engine::plan::{Defaults, Expansion, RunOptions, Source};
 use celeriac_engine::{Plan, RunOutcome, RunState, Settled, Verdict};
 use celeriac_primitives::{
     Canvas, Completion, Failure, Json, LeafOptions, LimitError, NodeNo, NotAMember, Outcome, Own, RunRef,
-    TaskError, TaskState,
+    TaskError, TaskName, TaskState,
 };
 
 use futures::future::BoxFuture;
@@ -26,6 +26,7 @@ use futures::stream::{self, StreamExt};
 
 use super::{Dispatching, Driver, SLICE};
 use crate::app::first_leaves;
+use crate::declared::{self, Declared};
 use crate::large::take_apart;
 use crate::patience::insist;
 
@@ -150,7 +151,7 @@ impl Driver {
         let mut plan = plan;
         let literals = take_apart(&*self.backend, &mut plan);
         let (starts, own) = (first_leaves(&plan, segment), Some(origin));
-        let new = NewRun { run: segment, plan: plan.clone(), starts, retention: None, origin: own, literals };
+        let new = NewRun { starts, origin: own, literals, ..NewRun::new(segment, plan.clone()) };
         match insist!(self.stop, self.backend.submit(new.clone())) {
             Ok(_) => {}
             Err(error) if error.kind == ErrorKind::Conflict => {
@@ -162,6 +163,8 @@ impl Driver {
             Err(error) if error.kind == ErrorKind::Full => {
                 return self.refuse(&origin, TaskError::new("LimitError", error.to_string())).await;
             }
+            // Forgotten meanwhile.
+            Err(error) if error.kind == ErrorKind::UnknownRun => return Ok(None),
             Err(error) => return Err(error),
         }
         tracing::debug!(%run, node = %leaf.node(), %segment, "a leaf was replaced");
@@ -180,14 +183,19 @@ impl Driver {
         self.report(origin, Outcome::Failed(error)).await
     }
 
-    /// The plan of what runs in the place of a leaf of the plan `around`. It carries the leaf's stamps.
+    /// The plan of what runs in the place of a leaf of the plan `around`. It carries the leaf's stamps. Tasks of which
+    /// nothing is set go where the leaf they stand for went.
     fn compile(&self, outcome: &Outcome, depth: u32, leaf: NodeNo, around: &Plan) -> Result<Plan, TaskError> {
         let max = self.limits.replacements_max;
         if depth as usize > max {
             return Err(limit(&LimitError::Replacements { max }));
         }
-        let read =
-            |canvas: &Json| Canvas::from_json(canvas.as_str()).map_err(|error| refused(outcome, &error));
+        let mut tasks = Declared::new();
+        let mut read = |canvas: &Json| {
+            let (canvas, declared) = declared::read(canvas);
+            tasks.extend(declared);
+            Canvas::from_json(canvas.as_str()).map_err(|error| refused(outcome, &error))
+        };
         let member = around.leaf(leaf).and_then(|leaf| leaf.member);
         let canvas;
         let (own, added) = match outcome {
@@ -209,11 +217,21 @@ impl Driver {
             }
             other => unreachable!("{} lets nothing grow", other.state()),
         };
-        let added: Vec<Canvas> = added.iter().map(read).collect::<Result<_, _>>()?;
-        let stamps = around.options(leaf).and_then(|options| options.stamps.clone());
+        let added: Vec<Canvas> = added.iter().map(&mut read).collect::<Result<_, _>>()?;
+        let options = around.options(leaf);
+        let stamps = options.and_then(|options| options.stamps.clone());
         let run =
             RunOptions { leaf: LeafOptions { stamps, ..LeafOptions::default() }, ..RunOptions::default() };
-        let defaults = Defaults { run: &run, task: &|_| RunOptions::default() };
+        let priority = options.and_then(|options| options.priority);
+        let of_leaf = RunOptions {
+            queue: around.queue(leaf).map(|queue| queue.to_string()),
+            leaf: LeafOptions { priority, ..LeafOptions::default() },
+        };
+        let task = |name: &TaskName| match tasks.get(name) {
+            Some(declared) => declared.clone().or(&of_leaf),
+            None => of_leaf.clone(),
+        };
+        let defaults = Defaults { run: &run, task: &task };
         let expansion = Expansion { own, added: &added, member };
         Plan::compile_expansion(expansion, &self.limits, defaults).map_err(|error| refused(outcome, &error))
     }

@@ -15,7 +15,7 @@ use futures::FutureExt;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
-use crate::Registry;
+use crate::{Registry, declared};
 
 /// How often a task that asks to run again does so when nothing else is said, as in Celery.
 const MAX_RETRIES: u32 = 3;
@@ -66,7 +66,7 @@ impl Executor {
                 if matches!(outcome, Outcome::Success(_)) {
                     return outcome;
                 }
-                retried(outcome, message, &LeafOptions::default())
+                declared::attach(&self.registry, retried(outcome, message, &LeafOptions::default()))
             }
             // In a box, and so is all that is rare: else every lane would have room for it.
             Some(options) => Box::pin(self.execute_with(task, message, options)).await,
@@ -83,7 +83,7 @@ impl Executor {
         let context = self.context(message, Some(options.clone()), Some(cancellation.clone()));
         let alive = alive(context.clone(), options.heartbeat_ms);
         let outcome = limited(run(task, message, context), alive, &options, &cancellation).await;
-        match retried(outcome, message, &options) {
+        match declared::attach(&self.registry, retried(outcome, message, &options)) {
             outcome if options.ignore_result == Some(true) => without_value(outcome),
             outcome => outcome,
         }
