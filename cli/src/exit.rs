@@ -19,6 +19,7 @@ macro_rules! table {
 | 5    | not found: there is no such run |
 | 6    | timeout, or not decided yet |
 | 7    | conflict: the id or the key is taken by another canvas, or the run has not ended |
+| 8    | of `worker`, `coordinator` and `up`: a part has failed again and again; start the process anew |
 | 130  | interrupted with Ctrl-C; of `worker`, `coordinator` and `up`: at the second signal |
 | 143  | the same with SIGTERM |"
     };
@@ -46,6 +47,8 @@ pub enum Exit {
     Timeout = 6,
     /// The id or the key is taken by another canvas, or the run has not ended.
     Conflict = 7,
+    /// A part of a process has failed again and again: whoever started the process should start it anew.
+    Broken = 8,
     /// Ctrl-C; when a process was stopping already, a second signal.
     Interrupted = 130,
     /// SIGTERM, likewise.
@@ -129,6 +132,7 @@ mod tests {
             Exit::NotFound,
             Exit::Timeout,
             Exit::Conflict,
+            Exit::Broken,
             Exit::Interrupted,
             Exit::Terminated,
         ];

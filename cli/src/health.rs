@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use celeriac_runtime::Vitals;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -33,15 +34,25 @@ const REQUEST_TIME: Duration = Duration::from_secs(5);
 /// What a process knows of itself.
 #[derive(Debug)]
 pub(crate) struct Health {
-    parts: Vec<(&'static str, Arc<Watched>)>,
+    parts: Mutex<Vec<(&'static str, Arc<Watched>, Vitals)>>,
     silence: Duration,
     stopping: AtomicBool,
 }
 
 impl Health {
-    /// The health of these parts, which renew what they hold three times as often as `lease`.
-    pub(crate) fn new(parts: Vec<(&'static str, Arc<Watched>)>, lease: Duration) -> Self {
-        Self { parts, silence: lease.max(SILENCE_MIN), stopping: AtomicBool::new(false) }
+    /// The health of parts that renew what they hold three times as often as `lease`.
+    pub(crate) fn new(lease: Duration) -> Self {
+        let silence = lease.max(SILENCE_MIN);
+        Self { parts: Mutex::default(), silence, stopping: AtomicBool::new(false) }
+    }
+
+    /// From now on this part belongs to it, with the backend that it sees.
+    pub(crate) fn watch(&self, part: &'static str, watched: Arc<Watched>, vitals: Vitals) {
+        self.parts().push((part, watched, vitals));
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Vec<(&'static str, Arc<Watched>, Vitals)>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on it takes no more.
@@ -54,10 +65,11 @@ impl Health {
         if self.stopping.load(Ordering::Relaxed) {
             return Some("stopping".to_owned());
         }
-        let complaint = |(part, watched): &(&str, Arc<Watched>)| {
-            Some(format!("{part}: {}", watched.complaint(self.silence)?))
+        let complaint = |(part, watched, vitals): &(&str, Arc<Watched>, Vitals)| {
+            let complaint = vitals.complaint().or_else(|| watched.complaint(self.silence))?;
+            Some(format!("{part}: {complaint}"))
         };
-        self.parts.iter().find_map(complaint)
+        self.parts().iter().find_map(complaint)
     }
 
     fn text(&self) -> String {

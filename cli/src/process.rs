@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! start ──► work ──signal──► warm stop ──all finished, or --grace over──► 0
-//!                                │
-//!                             signal ──► give back what is held ──► 130, 143
+//!            │                   │
+//!            │                signal ──► cold stop: cut off what runs ──► 130, 143
+//!            │
+//!          a part has failed for good ──► warm stop ──► 8
 //! ```
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::WorkerId;
-use celeriac_runtime::{App, Coordinator, CoordinatorOptions, Worker, WorkerOptions};
+use celeriac_runtime::{App, Coordinator, CoordinatorOptions, Stopper, Vitals, Worker, WorkerOptions};
 
 use crate::args::{CoordinateArgs, CoordinatorArgs, GlobalArgs, ProcessArgs, UpArgs, WorkArgs, WorkerArgs};
 use crate::backend;
@@ -20,7 +21,7 @@ use crate::io::Io;
 use crate::watched::Watched;
 
 /// How long a cold stop may take.
-const COLD: Duration = Duration::from_secs(1);
+const COLD: Duration = Duration::from_secs(2);
 
 pub(crate) async fn worker(
     app: &App,
@@ -74,35 +75,51 @@ async fn process(
     let watched = || Arc::new(Watched::new(app.backend().clone()));
     let work = work.map(|work| (work, watched()));
     let coordinate = coordinate.map(|coordinate| (coordinate, watched()));
-    let parts = work.iter().map(|(_, watched)| ("worker", watched.clone()));
-    let parts = parts.chain(coordinate.iter().map(|(_, watched)| ("coordinator", watched.clone())));
-    let health = Arc::new(Health::new(parts.collect(), args.lease));
+    let health = Arc::new(Health::new(args.lease));
     // Before anything is taken: that it cannot be done ends the process.
     let reporter = Reporter::start(&args.health, &health).await?;
     let parts = Parts {
-        coordinator: coordinate
-            .map(|(coordinate, watched)| start_coordinator(&app, watched, coordinate, args)),
-        worker: work.as_ref().map(|(work, watched)| start_worker(&app, watched.clone(), work, args, &name)),
+        coordinator: coordinate.map(|(coordinate, watched)| {
+            let coordinator = start_coordinator(&app, watched.clone(), coordinate, args);
+            health.watch("coordinator", watched, coordinator.vitals());
+            coordinator
+        }),
+        worker: work.map(|(work, watched)| {
+            let worker = start_worker(&app, watched.clone(), work, args, &name);
+            health.watch("worker", watched, worker.vitals());
+            worker
+        }),
     };
-    let worker_id = parts.worker.as_ref().map(|worker| worker.id().clone());
+    let worker = parts.worker.as_ref().map(Worker::stopper);
 
-    let signal = io.signals.next().await;
-    tracing::info!(%signal, grace = ?args.grace, "stopping: taking no more, finishing what runs");
-    health.stops();
-    let exit = tokio::select! {
+    let done = tokio::select! {
+        biased;
+        signal = io.signals.next() => {
+            tracing::info!(%signal, grace = ?args.grace, "stopping: taking no more, finishing what runs");
+            health.stops();
+            Ok(Exit::Ok)
+        }
+        why = parts.failed() => {
+            tracing::error!(why, grace = ?args.grace, "stopping: a part has failed, finishing what runs");
+            Err(Stop::new(Exit::Broken, why))
+        }
+    };
+    let mut stop = std::pin::pin!(parts.stop(args.grace));
+    let done = tokio::select! {
         biased;
         signal = io.signals.next() => {
             tracing::warn!(%signal, "stopping at once");
-            if let (Some((_, watched)), Some(id)) = (&work, &worker_id) {
-                give_back(watched, id).await;
+            worker.iter().for_each(Stopper::stop_at_once);
+            if tokio::time::timeout(COLD, stop).await.is_err() {
+                tracing::warn!("the backend does not answer in time; leases do what is left");
             }
-            signal.exit()
+            Ok(signal.exit())
         }
-        () = parts.stop(args.grace) => Exit::Ok,
+        () = &mut stop => done,
     };
     drop(reporter);
     tracing::info!(%name, "stopped");
-    Ok(exit)
+    done
 }
 
 /// What runs in a process.
@@ -112,6 +129,20 @@ struct Parts {
 }
 
 impl Parts {
+    /// Waits until one of them has failed for good, and says why.
+    async fn failed(&self) -> String {
+        let vitals = |vitals: Option<Vitals>| async {
+            match vitals {
+                Some(vitals) => vitals.failed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            why = vitals(self.worker.as_ref().map(Worker::vitals)) => why,
+            why = vitals(self.coordinator.as_ref().map(Coordinator::vitals)) => why,
+        }
+    }
+
     /// The worker first: what it reports last, the coordinator may still settle.
     async fn stop(self, grace: Duration) {
         if let Some(worker) = self.worker {
@@ -127,13 +158,14 @@ impl Parts {
 }
 
 fn start_worker(app: &App, backend: Arc<Watched>, work: &WorkArgs, args: &ProcessArgs, name: &str) -> Worker {
-    let WorkArgs { concurrency, ref queues, prefetch } = *work;
+    let WorkArgs { concurrency, ref queues, prefetch, threads } = *work;
     let mut options = WorkerOptions::default()
         .concurrency(concurrency as usize)
         .queues(queues)
         .lease(args.lease)
         .name(name);
     options.prefetch = prefetch.map(|leaves| leaves as usize);
+    options.threads = threads.map(|threads| threads as usize);
     tracing::info!(queues = queues.join(","), concurrency, prefetch, "the worker starts");
     app.on(backend).worker(options)
 }
@@ -153,15 +185,6 @@ fn start_coordinator(
     };
     tracing::info!(?sweep, deliveries_max, "the coordinator starts");
     app.on(backend).coordinator(options)
-}
-
-/// What a worker that is cut off holds goes to others at once, if the backend answers in time.
-async fn give_back(watched: &Watched, worker: &WorkerId) {
-    match tokio::time::timeout(COLD, watched.give_back(worker)).await {
-        Ok(Ok(leaves)) => tracing::info!(leaves, "given back"),
-        Ok(Err(error)) => tracing::warn!(%error, "could not give leaves back; their leases will"),
-        Err(_) => tracing::warn!("could not give leaves back in time; their leases will"),
-    }
 }
 
 /// What the process is called: as it was told, or by host and number; with something that no other process has.

@@ -1,8 +1,7 @@
-//! A backend that notes whether it answers, and what its worker holds.
+//! A backend that notes whether it answers.
 //!
 //! Each part of a process gets one of its own: what a worker is asked must not hide that a coordinator hears nothing.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +22,6 @@ use tokio::time::Instant;
 pub(crate) struct Watched {
     backend: Arc<dyn Backend>,
     pulse: Mutex<Pulse>,
-    held: Mutex<HashSet<DeliveryId>>,
 }
 
 /// When the backend has answered, and when it has not.
@@ -38,7 +36,7 @@ impl Watched {
     /// This backend, which has just answered.
     pub(crate) fn new(backend: Arc<dyn Backend>) -> Self {
         let pulse = Pulse { answered: Instant::now(), failing: None };
-        Self { backend, pulse: Mutex::new(pulse), held: Mutex::default() }
+        Self { backend, pulse: Mutex::new(pulse) }
     }
 
     /// Why nothing can be taken from the backend, if so. Whoever takes asks at least every `silence`, answered or not.
@@ -51,13 +49,6 @@ impl Watched {
             }
             None => None,
         }
-    }
-
-    /// Gives back all that this worker holds, without asking it. Returns how many leaves.
-    pub(crate) async fn give_back(&self, worker: &WorkerId) -> Result<usize, BackendError> {
-        let held: Vec<DeliveryId> = self.held().drain().collect();
-        self.backend.hand_back(worker, &held).await?;
-        Ok(held.len())
     }
 
     /// Notes whether the backend has answered. A refusal of one run is an answer.
@@ -74,19 +65,8 @@ impl Watched {
         answer
     }
 
-    fn let_go<'a>(&self, deliveries: impl IntoIterator<Item = &'a DeliveryId>) {
-        let mut held = self.held();
-        for id in deliveries {
-            held.remove(id);
-        }
-    }
-
     fn pulse(&self) -> MutexGuard<'_, Pulse> {
         self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn held(&self) -> MutexGuard<'_, HashSet<DeliveryId>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -147,75 +127,23 @@ watched!(Events {} and {
     acknowledge(events: &[EventId]) -> ();
 });
 
-#[async_trait]
-impl Queue for Watched {
-    async fn receive(
-        &self,
-        worker: &WorkerId,
-        queues: &[Arc<str>],
-        max: usize,
-        lease: Duration,
-        wait: Duration,
-        order: LaneOrder,
-    ) -> Result<Vec<Delivery>, BackendError> {
-        let deliveries = self.note(self.backend.receive(worker, queues, max, lease, wait, order).await)?;
-        self.held().extend(deliveries.iter().map(|delivery| delivery.id.clone()));
-        Ok(deliveries)
-    }
-
-    async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError> {
-        self.note(self.backend.finish(done).await)?;
-        self.let_go(done.iter().map(|(id, _)| id));
-        Ok(())
-    }
-
-    async fn begin(&self, delivery: &DeliveryId, leaf: &TaskMessage) -> Result<bool, BackendError> {
-        self.note(self.backend.begin(delivery, leaf).await)
-    }
-
-    async fn fire(&self) -> Result<Option<Duration>, BackendError> {
-        self.note(self.backend.fire().await)
-    }
-
-    async fn postpone(
-        &self,
-        worker: &WorkerId,
-        delivery: &DeliveryId,
-        leaf: Arc<TaskMessage>,
-        after: Duration,
-    ) -> Result<(), BackendError> {
-        self.note(self.backend.postpone(worker, delivery, leaf, after).await)?;
-        self.let_go([delivery]);
-        Ok(())
-    }
-
-    async fn renew(
-        &self,
-        worker: &WorkerId,
-        deliveries: &[DeliveryId],
-        lease: Duration,
-    ) -> Result<(), BackendError> {
-        self.note(self.backend.renew(worker, deliveries, lease).await)
-    }
-
-    async fn hand_back(&self, worker: &WorkerId, deliveries: &[DeliveryId]) -> Result<(), BackendError> {
-        self.note(self.backend.hand_back(worker, deliveries).await)?;
-        self.let_go(deliveries);
-        Ok(())
-    }
-
-    async fn retire(&self, worker: &WorkerId, queues: &[Arc<str>]) -> Result<(), BackendError> {
-        self.note(self.backend.retire(worker, queues).await)
-    }
-
+watched!(Queue {
     async fn quiesce(&self) {
         self.backend.quiesce().await;
     }
-
-    async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError> {
-        self.note(self.backend.sweep(deliveries_max).await)
-    }
-}
+} and {
+    receive(
+        worker: &WorkerId, queues: &[Arc<str>], max: usize, lease: Duration, wait: Duration, order: LaneOrder
+    ) -> Vec<Delivery>;
+    finish(done: &[(DeliveryId, Completion)]) -> ();
+    begin(delivery: &DeliveryId, leaf: &TaskMessage) -> bool;
+    fire() -> Option<Duration>;
+    postpone(worker: &WorkerId, delivery: &DeliveryId, leaf: Arc<TaskMessage>, after: Duration) -> ();
+    renew(worker: &WorkerId, deliveries: &[DeliveryId], lease: Duration) -> ();
+    hand_back(worker: &WorkerId, deliveries: &[DeliveryId]) -> ();
+    retire(worker: &WorkerId, queues: &[Arc<str>]) -> ();
+    sweep(deliveries_max: u32) -> Swept;
+});
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,8 @@
 //! A backend that fails, or a coordinator that goes away, at every single call.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,17 +31,34 @@ enum Fault {
 
 /// Memory, with one fault at the n-th call that changes or reads a run.
 #[derive(Clone, Debug)]
-struct Flaky {
+pub(crate) struct Flaky {
     inner: Memory,
     fault: Fault,
     at: usize,
     calls: Arc<AtomicUsize>,
     corrupt: Option<RunId>,
+    panics: Panics,
 }
+
+/// How often the next calls of an operation panic.
+pub(crate) type Panics = Arc<Mutex<HashMap<&'static str, usize>>>;
 
 impl Flaky {
     fn new(inner: Memory, fault: Fault, at: usize) -> Self {
-        Self { inner, fault, at, calls: Arc::default(), corrupt: None }
+        Self { inner, fault, at, calls: Arc::default(), corrupt: None, panics: Panics::default() }
+    }
+
+    /// Memory, of which some operations panic.
+    pub(crate) fn panicking(panics: Panics) -> Self {
+        Self { panics, ..Self::new(Memory::new(), Fault::Refused, usize::MAX) }
+    }
+
+    fn enter(&self, operation: &'static str) {
+        let mut panics = self.panics.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(left) = panics.get_mut(operation).filter(|left| **left > 0) {
+            *left -= 1;
+            panic!("{operation} panics");
+        }
     }
 
     async fn call<T>(
@@ -64,12 +82,15 @@ impl Flaky {
 #[async_trait]
 impl Store for Flaky {
     async fn submit(&self, run: NewRun) -> Result<Submitted, BackendError> {
+        self.enter("submit");
         self.inner.submit(run).await
     }
     async fn find(&self, id: RunId) -> Result<Option<(RunRef, Arc<Plan>)>, BackendError> {
+        self.enter("find");
         self.call(self.inner.find(id)).await
     }
     async fn plan(&self, run: RunRef) -> Result<Option<Arc<Plan>>, BackendError> {
+        self.enter("plan");
         if self.corrupt == Some(run.id) {
             return Err(BackendError::new(ErrorKind::Corrupt, "plan"));
         }
@@ -79,12 +100,15 @@ impl Store for Flaky {
         self.inner.plan_at_hand(run).filter(|_| self.corrupt != Some(run.id))
     }
     async fn settle(&self, batch: &[Advance]) -> Result<Vec<Result<Advanced, BackendError>>, BackendError> {
+        self.enter("settle");
         self.call(self.inner.settle(batch)).await
     }
     async fn outbox(&self, run: RunRef) -> Result<Vec<Release>, BackendError> {
+        self.enter("outbox");
         self.call(self.inner.outbox(run)).await
     }
     async fn owing(&self, max: usize) -> Result<Vec<RunRef>, BackendError> {
+        self.enter("owing");
         self.inner.owing(max).await
     }
     async fn known(
@@ -93,18 +117,23 @@ impl Store for Flaky {
         nodes: &[NodeNo],
         scopes: &[ScopeNo],
     ) -> Result<Option<Known>, BackendError> {
+        self.enter("known");
         self.call(self.inner.known(run, nodes, scopes)).await
     }
     async fn dispatch(&self, run: RunRef, leaves: &[Dispatch]) -> Result<usize, BackendError> {
+        self.enter("dispatch");
         self.call(self.inner.dispatch(run, leaves)).await
     }
     async fn note_progress(&self, reports: &[Progress]) -> Result<(), BackendError> {
+        self.enter("note_progress");
         self.inner.note_progress(reports).await
     }
     async fn progress(&self, run: RunRef, nodes: &[NodeNo]) -> Result<Vec<Progress>, BackendError> {
+        self.enter("progress");
         self.inner.progress(run, nodes).await
     }
     async fn now(&self) -> Result<u64, BackendError> {
+        self.enter("now");
         self.inner.now().await
     }
     async fn grow(
@@ -114,15 +143,19 @@ impl Store for Flaky {
         nodes: usize,
         max: usize,
     ) -> Result<Grown, BackendError> {
+        self.enter("grow");
         self.call(self.inner.grow(root, segment, nodes, max)).await
     }
     async fn segments(&self, run: RunRef) -> Result<Vec<RunId>, BackendError> {
+        self.enter("segments");
         self.inner.segments(run).await
     }
     async fn origin(&self, run: RunRef) -> Result<Option<Origin>, BackendError> {
+        self.enter("origin");
         self.call(self.inner.origin(run)).await
     }
     async fn status(&self, run: RunId) -> Result<Option<RunStatus>, BackendError> {
+        self.enter("status");
         self.inner.status(run).await
     }
     async fn changed(
@@ -131,6 +164,7 @@ impl Store for Flaky {
         since: u64,
         time: Duration,
     ) -> Result<Option<RunStatus>, BackendError> {
+        self.enter("changed");
         self.inner.changed(run, since, time).await
     }
     async fn decided(
@@ -139,12 +173,15 @@ impl Store for Flaky {
         nodes: &[NodeNo],
         time: Duration,
     ) -> Result<Option<(RunStatus, Known)>, BackendError> {
+        self.enter("decided");
         self.inner.decided(run, nodes, time).await
     }
     async fn phases(&self, run: RunRef) -> Result<Option<Vec<Phase>>, BackendError> {
+        self.enter("phases");
         self.inner.phases(run).await
     }
     async fn list(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunId>, BackendError> {
+        self.enter("list");
         self.inner.list(before, max).await
     }
     fn inline_bytes_max(&self) -> usize {
@@ -165,6 +202,7 @@ impl Store for Flaky {
         self.call(self.inner.discard(leaf, value)).await
     }
     async fn forget(&self, run: RunRef) -> Result<bool, BackendError> {
+        self.enter("forget");
         self.inner.forget(run).await
     }
 }
@@ -180,15 +218,19 @@ impl Queue for Flaky {
         wait: Duration,
         order: LaneOrder,
     ) -> Result<Vec<Delivery>, BackendError> {
+        self.enter("receive");
         self.inner.receive(worker, queues, max, lease, wait, order).await
     }
     async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError> {
+        self.enter("finish");
         self.call(self.inner.finish(done)).await
     }
     async fn begin(&self, delivery: &DeliveryId, leaf: &TaskMessage) -> Result<bool, BackendError> {
+        self.enter("begin");
         self.call(self.inner.begin(delivery, leaf)).await
     }
     async fn fire(&self) -> Result<Option<Duration>, BackendError> {
+        self.enter("fire");
         self.inner.fire().await
     }
     async fn postpone(
@@ -198,6 +240,7 @@ impl Queue for Flaky {
         leaf: Arc<TaskMessage>,
         after: Duration,
     ) -> Result<(), BackendError> {
+        self.enter("postpone");
         self.inner.postpone(worker, id, leaf, after).await
     }
     async fn renew(
@@ -206,18 +249,23 @@ impl Queue for Flaky {
         ids: &[DeliveryId],
         lease: Duration,
     ) -> Result<(), BackendError> {
+        self.enter("renew");
         self.inner.renew(worker, ids, lease).await
     }
     async fn hand_back(&self, worker: &WorkerId, ids: &[DeliveryId]) -> Result<(), BackendError> {
+        self.enter("hand_back");
         self.inner.hand_back(worker, ids).await
     }
     async fn retire(&self, worker: &WorkerId, queues: &[Arc<str>]) -> Result<(), BackendError> {
+        self.enter("retire");
         self.inner.retire(worker, queues).await
     }
     async fn quiesce(&self) {
+        self.enter("quiesce");
         self.inner.quiesce().await;
     }
     async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError> {
+        self.enter("sweep");
         self.inner.sweep(deliveries_max).await
     }
 }
@@ -230,12 +278,15 @@ impl Events for Flaky {
         lease: Duration,
         wait: Duration,
     ) -> Result<Vec<EventDelivery>, BackendError> {
+        self.enter("events");
         self.inner.events(max, lease, wait).await
     }
     async fn renew_events(&self, events: &[EventId], lease: Duration) -> Result<(), BackendError> {
+        self.enter("renew_events");
         self.inner.renew_events(events, lease).await
     }
     async fn acknowledge(&self, events: &[EventId]) -> Result<(), BackendError> {
+        self.enter("acknowledge");
         self.call(self.inner.acknowledge(events)).await
     }
 }

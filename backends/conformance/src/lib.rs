@@ -162,6 +162,8 @@ macro_rules! suite {
                 a_leaf_past_its_soft_time_limit_is_told_so
                 a_leaf_that_is_acknowledged_early_runs_at_most_once
                 a_leaf_that_runs_at_most_once_is_lost_when_its_worker_cuts_it_off
+                a_leaf_that_runs_at_most_once_is_lost_when_its_worker_stops_at_once
+                leaves_that_a_worker_cuts_off_at_once_run_again_without_waiting_for_a_lease
                 an_ignored_result_is_not_kept_unless_somebody_takes_it
                 a_task_reads_its_headers_and_stamps
                 progress_can_be_read_while_a_task_runs

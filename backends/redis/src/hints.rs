@@ -8,12 +8,13 @@
 //! run is decided: who waits for its value need not be woken by every step.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use celeriac_primitives::RunId;
 use dashmap::DashMap;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use redis::Client;
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, mpsc};
@@ -294,11 +295,13 @@ impl Wait {
 async fn listen(clients: Vec<Client>, mut asks: mpsc::UnboundedReceiver<String>, known: Arc<Known>) {
     // On a Cluster every node passes every hint on; when one is down, the next will do.
     for client in clients.iter().cycle() {
-        let answer = subscribed(client, &mut asks, &known).await;
+        let listening = AssertUnwindSafe(subscribed(client, &mut asks, &known)).catch_unwind();
+        let answer = listening.await;
         known.are_dead();
         match answer {
-            Ok(()) => return,
-            Err(error) => tracing::debug!(%error, "no hints from Redis; polling meanwhile"),
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => tracing::debug!(%error, "no hints from Redis; polling meanwhile"),
+            Err(_) => tracing::error!("who listens to hints from Redis has panicked; polling meanwhile"),
         }
         if asks.is_closed() {
             return;

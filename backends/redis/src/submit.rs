@@ -10,12 +10,15 @@
 //! announced by a sweep.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use celeriac_backends::{BackendError, Dispatch, ErrorKind, Lane, NewRun, Submitted};
 use celeriac_engine::RunState;
 use celeriac_engine::advance::Phase;
 use celeriac_primitives::{NodeNo, RunId, RunRef};
+use futures::FutureExt;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use redis::Script;
 use tokio::sync::{mpsc, oneshot};
@@ -33,6 +36,9 @@ use crate::settle::place_of;
 use crate::store::phase_byte;
 use crate::texts::{PIECE_BYTES, PIECES_AT_ONCE, STAGED_SECONDS, literal_field};
 use crate::wiring::{counts, joins, whole};
+
+/// So that whoever panics again and again does not run hot.
+const PANIC_PAUSE: Duration = Duration::from_millis(100);
 
 /// A run whose parts are larger is staged.
 const SMALL_BYTES: usize = 256 * 1024;
@@ -148,7 +154,7 @@ impl Desk {
     /// Opens it: a task submits what is handed in, until the desk is gone.
     pub(crate) fn open(link: Link) -> Self {
         let (hand_in, handed) = mpsc::unbounded_channel();
-        tokio::spawn(serve(link, handed));
+        tokio::spawn(attend(link, handed));
         Self(hand_in)
     }
 
@@ -161,7 +167,15 @@ impl Desk {
     }
 }
 
-async fn serve(link: Link, mut handed: mpsc::UnboundedReceiver<Handed>) {
+/// Serves, also when that has panicked: those whose runs were at hand then hear that the backend is not there.
+async fn attend(link: Link, mut handed: mpsc::UnboundedReceiver<Handed>) {
+    while AssertUnwindSafe(serve(&link, &mut handed)).catch_unwind().await.is_err() {
+        tracing::error!("who submits runs has panicked; going on");
+        tokio::time::sleep(PANIC_PAUSE).await;
+    }
+}
+
+async fn serve(link: &Link, handed: &mut mpsc::UnboundedReceiver<Handed>) {
     let mut waiting: Vec<Handed> = Vec::with_capacity(RUNS_AT_ONCE);
     while handed.recv_many(&mut waiting, RUNS_AT_ONCE).await > 0 {
         let mut rest = std::mem::take(&mut waiting).into_iter().peekable();
@@ -176,7 +190,7 @@ async fn serve(link: Link, mut handed: mpsc::UnboundedReceiver<Handed>) {
                 batch.extend(rest.next());
             }
             let (parts, answers): (Vec<Parts>, Vec<_>) = batch.into_iter().unzip();
-            match submit_small(&link, &parts, None).await {
+            match submit_small(link, &parts, None).await {
                 Ok(new) => {
                     for (answer, new) in answers.into_iter().zip(new) {
                         // Who does not wait any more does not want to know.

@@ -17,7 +17,7 @@ Examples:
   worker --health 8080                             http://127.0.0.1:8080 answers 200 or 503
 
 SIGTERM or Ctrl-C: takes no more leaves, finishes those that run within --grace, gives the others back. A second one:
-gives back what it has, and ends at once.")]
+cuts off what runs and gives it back, and ends at once.")]
 pub(crate) struct WorkerArgs {
     #[command(flatten)]
     pub(crate) work: WorkArgs,
@@ -65,6 +65,10 @@ pub(crate) struct WorkArgs {
     /// How many leaves it holds besides those it runs; by default what it is likely to begin within 10 ms.
     #[arg(long, value_name = "N")]
     pub(crate) prefetch: Option<u32>,
+    /// How many threads it has for blocking tasks, those that hang past their time limit included [default: one for
+    /// each leaf it runs, as many to spare, 448 at most].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) threads: Option<u32>,
 }
 
 #[derive(Debug, Args)]

@@ -19,6 +19,7 @@ pub(crate) const CASES: &[(&str, fn())] = &[
         what_is_not_finished_goes_to_another_worker_at_once,
     ),
     ("a_second_signal_ends_at_once", a_second_signal_ends_at_once),
+    ("a_second_signal_lets_no_leaf_run_twice_that_runs_at_most_once", a_second_signal_lets_no_leaf_run_twice),
     ("health_is_red_while_redis_is_away", health_is_red_while_redis_is_away),
     ("a_process_without_its_backend_does_not_start", a_process_without_its_backend_does_not_start),
 ];
@@ -178,6 +179,27 @@ fn a_second_signal_ends_at_once() {
         };
         stop_in_the_middle("second", &["--grace", LONG, "--health-file", &health], stop, exit);
     }
+}
+
+fn a_second_signal_lets_no_leaf_run_twice() {
+    let redis = start_redis();
+    let (path, health) = (fresh("once"), fresh("stopping-once"));
+    let _coordinator = Process::start(&redis, &["coordinator"]);
+    let first =
+        Process::start(&redis, &["worker", "--lease", LONG, "--grace", LONG, "--health-file", &health]);
+    let id = ask(&redis, &["submit", &format!("linger.s('{path}').set(acks_late=False)")]);
+    until("the leaf runs", || exists(&path));
+    first.signal("-TERM");
+    until("the first signal is heard", || {
+        std::fs::read_to_string(&health).is_ok_and(|text| text.contains("stopping"))
+    });
+    first.signal("-TERM");
+    let (exit, _, log) = first.finish();
+    assert_eq!(exit, 143, "{log}");
+    let _second = Process::start(&redis, &["worker"]);
+    let (exit, stdout, stderr) = Process::start(&redis, &["result", &id, "--timeout", "60"]).finish();
+    assert_eq!((exit, stdout.as_str()), (4, ""), "{stderr}");
+    assert!(stderr.contains("WorkerLostError"), "{stderr}");
 }
 
 fn health_is_red_while_redis_is_away() {

@@ -30,6 +30,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::large::over;
 use crate::patience::{insist, pause};
+use crate::vitals::Vitals;
 use crate::worker::Queues;
 use growth::Step;
 use held::{Alone, Held, Holding, Outboxes};
@@ -41,6 +42,7 @@ pub struct Coordinator {
     stop: DropGuard,
     tasks: [JoinHandle<()>; 4],
     renewer: JoinHandle<()>,
+    vitals: Vitals,
     /// Until this is dropped, what is worked on is renewed.
     renewing: DropGuard,
     beside: TaskTracker,
@@ -82,12 +84,14 @@ impl Coordinator {
     ) -> Self {
         let stop = CancellationToken::new();
         let beside = TaskTracker::new();
+        let vitals = Vitals::default();
         let driver = Driver {
             backend: backend.clone(),
             options,
             limits,
             served,
             stop: stop.clone(),
+            vitals: vitals.clone(),
             timer_set: Arc::default(),
             held: Arc::default(),
             outboxes: Arc::default(),
@@ -98,23 +102,27 @@ impl Coordinator {
         };
         // None of them waits for another: a long sweep delays no timer, and a long batch no lease.
         let renewing = CancellationToken::new();
-        let renewer = tokio::spawn(driver.clone().renew_held(renewing.clone()));
+        let (own, until) = (driver.clone(), renewing.clone());
+        let renewer = vitals.keep("renewer", move || own.clone().renew_held(until.clone()));
         let tasks = [
-            tokio::spawn(driver.clone().follow_events()),
-            tokio::spawn(driver.clone().fire_timers()),
-            tokio::spawn(driver.clone().repair_often()),
-            tokio::spawn(driver.sweep_often()),
+            driver.keep("follower of events", Driver::follow_events),
+            driver.keep("keeper of timers", Driver::fire_timers),
+            driver.keep("repairer", Driver::repair_often),
+            driver.keep("sweeper", Driver::sweep_often),
         ];
         let (stop, renewing) = (stop.drop_guard(), renewing.drop_guard());
-        Self { backend, stop, tasks, renewer, renewing, beside }
+        Self { backend, stop, tasks, renewer, vitals, renewing, beside }
     }
 
     /// Finishes the batch at hand and stops. A backend that does not answer is not waited for.
     pub async fn shutdown(self) {
         drop(self.stop);
         for task in self.tasks {
-            // A panic of the driver was reported where it happened.
-            let _ = task.await;
+            // One that has failed for good does not end.
+            tokio::select! {
+                _ = task => {}
+                _ = self.vitals.failed() => break,
+            }
         }
         self.beside.close();
         self.beside.wait().await;
@@ -125,7 +133,13 @@ impl Coordinator {
 
     /// Whether a part of it has ended without being told to: its runtime is gone, or it panicked.
     pub(crate) fn is_broken(&self) -> bool {
-        self.renewer.is_finished() || self.tasks.iter().any(JoinHandle::is_finished)
+        let is_over = self.renewer.is_finished() || self.tasks.iter().any(JoinHandle::is_finished);
+        is_over || self.vitals.is_failed()
+    }
+
+    /// How it is: what is wrong, and whether it goes on.
+    pub fn vitals(&self) -> Vitals {
+        self.vitals.clone()
     }
 }
 
@@ -182,6 +196,7 @@ struct Driver {
     limits: Limits,
     served: Option<Arc<Queues>>,
     stop: CancellationToken,
+    vitals: Vitals,
     /// A leaf with a timer was dispatched: it may be the next to fire.
     timer_set: Arc<Notify>,
     held: Arc<Held>,
@@ -195,6 +210,15 @@ struct Driver {
 }
 
 impl Driver {
+    /// Does a part of the work until it is told to stop, whatever panics in it.
+    fn keep<W>(&self, part: &'static str, work: fn(Self) -> W) -> JoinHandle<()>
+    where
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let driver = self.clone();
+        self.vitals.keep(part, move || work(driver.clone()))
+    }
+
     async fn follow_events(self) {
         let (batch_max, lease) = (self.options.batch_max.max(1), self.options.lease);
         // Cancel safe by the backend's contract: a batch is handled to its end, or was not taken.
@@ -360,7 +384,9 @@ impl Driver {
                     let known: BTreeSet<EventId> = done.iter().copied().collect();
                     let rest = all.into_iter().filter(|event| !known.contains(event)).collect();
                     let holding = self.held.hold(rest);
-                    self.beside.spawn(self.clone().go_on(work, holding, room));
+                    // When it panics, its events are renewed no more, and come again.
+                    let go_on = self.clone().go_on(work, holding, room);
+                    self.beside.spawn(self.vitals.clone().note("dispatcher", go_on));
                     return done;
                 }
             }

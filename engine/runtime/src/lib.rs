@@ -35,9 +35,11 @@ mod handle;
 mod large;
 mod listing;
 mod members;
+mod panics;
 mod patience;
 mod registry;
 mod submission;
+mod vitals;
 mod worker;
 
 pub use app::{App, AppBuilder, BuildError, SubmitError};
@@ -46,4 +48,5 @@ pub use handle::{GetError, Handle, NodeReport};
 pub use listing::RunReport;
 pub use registry::Registry;
 pub use submission::{Apply, Submission};
-pub use worker::{Worker, WorkerOptions};
+pub use vitals::Vitals;
+pub use worker::{Stopper, Worker, WorkerOptions};

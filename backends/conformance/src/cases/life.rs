@@ -412,6 +412,56 @@ pub async fn a_leaf_that_runs_at_most_once_is_lost_when_its_worker_cuts_it_off(s
     assert_eq!(life.calls.names(), ["deaf"]);
 }
 
+pub async fn a_leaf_that_runs_at_most_once_is_lost_when_its_worker_stops_at_once(subject: &dyn Subject) {
+    for stops_first in [false, true] {
+        let mut life = Life::without_worker(subject);
+        let worker = life.app.worker(WorkerOptions::default().concurrency(1).prefetch(1));
+        let once = || nap_deaf.s(60_000).set(Options::new().with_acks_late(false));
+        let begun = life.app.submit(once()).await.unwrap();
+        let until = Instant::now() + ms(5000);
+        while life.calls.names().is_empty() && Instant::now() < until {
+            sleep(ms(20)).await;
+        }
+        // It is held, and has not begun.
+        let waits = life.app.submit(add.s((1, 1)).set(Options::new().with_acks_late(false))).await.unwrap();
+        sleep(ms(50)).await;
+        let stopper = worker.stopper();
+        let stop = async {
+            if stops_first {
+                // Somebody waits for its end already.
+                sleep(ms(50)).await;
+            }
+            stopper.stop_at_once();
+        };
+        let start = Instant::now();
+        let (cut_off, ()) = tokio::join!(worker.shutdown(ms(60_000)), stop);
+        assert_eq!(cut_off, 1 + usize::from(!stops_first), "what waits was given back before");
+        assert!(start.elapsed() < ms(10_000), "{:?}", start.elapsed());
+        life.workers.push(life.app.worker(WorkerOptions::default()));
+        assert_eq!(error(&begun).await.kind, "WorkerLostError");
+        assert_eq!(waits.get().await.unwrap(), 2, "it had not begun");
+        assert_eq!(life.calls.names(), ["deaf", "add 1 1"]);
+        life.workers.remove(0).shutdown(ms(1000)).await;
+    }
+}
+
+pub async fn leaves_that_a_worker_cuts_off_at_once_run_again_without_waiting_for_a_lease(
+    subject: &dyn Subject,
+) {
+    let mut life = Life::without_worker(subject);
+    let worker = life.app.worker(WorkerOptions::default().lease(ms(3_600_000)));
+    let run = life.app.submit(nap_deaf.s(300)).await.unwrap();
+    let until = Instant::now() + ms(5000);
+    while life.calls.names().is_empty() && Instant::now() < until {
+        sleep(ms(5)).await;
+    }
+    worker.stopper().stop_at_once();
+    assert_eq!(worker.shutdown(ms(60_000)).await, 1);
+    life.workers.push(life.app.worker(WorkerOptions::default()));
+    run.get_timeout(ms(20_000)).await.unwrap();
+    assert_eq!(life.calls.names(), ["deaf", "deaf"]);
+}
+
 pub async fn an_ignored_result_is_not_kept_unless_somebody_takes_it(subject: &dyn Subject) {
     let life = Life::start(subject);
     let quiet = || add.s((1, 1)).set(Options::new().with_ignore_result(true)).untyped().unwrap();

@@ -15,11 +15,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use celeriac_backends::{Delivery, DeliveryId};
-use celeriac_primitives::{Completion, Outcome, TaskMessage};
+use celeriac_primitives::{Completion, Outcome, TaskMessage, TaskName};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::pace::Pace;
+use super::threads::{Lent, Threads};
+use crate::Vitals;
 
 /// How many reports go to the backend in one step.
 const REPORTS_MAX: usize = 1024;
@@ -34,8 +36,11 @@ pub(super) type Report = (DeliveryId, Completion);
 /// What fetcher, lanes, reporter and keeper share.
 pub(super) struct Bench {
     hands: Mutex<Hands>,
-    /// There is something for: the fetcher, which has room; the reporter; the keeper; who waits for the end.
+    vitals: Vitals,
+    /// There is something for: the fetcher, which has room, or has to start lanes; the reporter; the keeper; who waits
+    /// for the end.
     room: Notify,
+    called: Notify,
     ended: Notify,
     reserved: Notify,
     idle: Notify,
@@ -48,6 +53,7 @@ struct Hands {
     reserve: usize,
     /// Taken and not begun.
     waiting: VecDeque<Delivery>,
+    threads: Threads,
     /// One for each lane that there ever was at the same time, and what it runs.
     seats: Vec<Option<Running>>,
     /// Seats without a lane.
@@ -59,7 +65,9 @@ struct Hands {
     done_bytes: usize,
     /// Those that the reporter is at.
     on_its_way: Arc<Vec<Report>>,
-    /// Nothing begins any more.
+    /// No leaf begins any more.
+    is_stopping: bool,
+    /// Nothing comes any more.
     is_closed: bool,
     fetcher_waits: bool,
     reporter_waits: bool,
@@ -95,26 +103,34 @@ pub(super) struct Left {
     pub(super) back: Vec<DeliveryId>,
 }
 
+impl std::fmt::Debug for Bench {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bench").finish_non_exhaustive()
+    }
+}
+
 impl Bench {
-    pub(super) fn new(concurrency: usize, prefetch: Option<usize>) -> Self {
+    pub(super) fn new(concurrency: usize, prefetch: Option<usize>, threads: usize, vitals: Vitals) -> Self {
         let hands = Hands {
             concurrency,
             pace: Pace::new(concurrency, prefetch),
             reserve: 0,
             waiting: VecDeque::new(),
+            threads: Threads::new(threads),
             seats: Vec::new(),
             empty: Vec::new(),
             busy: 0,
             done: Vec::new(),
             done_bytes: 0,
             on_its_way: Arc::default(),
+            is_stopping: false,
             is_closed: false,
             fetcher_waits: false,
             reporter_waits: false,
             keeper_waits: true,
         };
-        let [room, ended, reserved, idle] = [(); 4].map(|()| Notify::new());
-        Self { hands: Mutex::new(hands), room, ended, reserved, idle }
+        let [room, called, ended, reserved, idle] = [(); 5].map(|()| Notify::new());
+        Self { hands: Mutex::new(hands), vitals, room, called, ended, reserved, idle }
     }
 
     fn hands(&self) -> MutexGuard<'_, Hands> {
@@ -138,6 +154,11 @@ impl Bench {
         }
     }
 
+    /// Waits until there are lanes to start.
+    pub(super) async fn called(&self) {
+        self.called.notified().await;
+    }
+
     /// Takes deliveries in hand and returns the seats of the lanes to start.
     pub(super) fn put(&self, deliveries: Vec<Delivery>) -> Vec<Seat> {
         let mut hands = self.hands();
@@ -148,11 +169,17 @@ impl Bench {
             hands.waiting.insert(place, delivery);
         }
         let seats = hands.take_seats();
-        if hands.keeper_waits && hands.pace.is_free() && hands.waiting.len() > hands.free() {
+        if hands.pace.is_free() && hands.waiting.len() > hands.free() {
+            self.call_keeper(&mut hands);
+        }
+        seats
+    }
+
+    fn call_keeper(&self, hands: &mut Hands) {
+        if hands.keeper_waits {
             hands.keeper_waits = false;
             self.reserved.notify_one();
         }
-        seats
     }
 
     /// What a lane has done with the leaf it had, and the next one for it. `None` ends the lane: its seat is empty under
@@ -190,6 +217,66 @@ impl Bench {
             }
             None => false,
         }
+    }
+
+    /// A thread for the blocking leaf at this seat. Without one, it waits for one or has to be given to others for this
+    /// time; in any case it is this lane's no more, which goes on with `None`.
+    pub(super) fn lend_thread(
+        self: &Arc<Self>,
+        seat: Seat,
+        delivery: &Delivery,
+    ) -> Result<Lent, Option<Duration>> {
+        let mut hands = self.hands();
+        if hands.threads.take() {
+            return Ok(Lent::new(self.clone(), delivery.message.task.clone()));
+        }
+        if hands.is_closed || hands.seats[seat.0].is_none() {
+            return Err(None);
+        }
+        let away = hands.threads.wait(delivery);
+        if away.is_none() {
+            hands.seats[seat.0] = None;
+            self.call_keeper(&mut hands);
+        }
+        Err(away)
+    }
+
+    /// A thread is free again.
+    pub(super) fn give_thread_back(&self, was_hung: bool) {
+        let mut hands = self.hands();
+        let next = hands.threads.give_back(was_hung);
+        if was_hung {
+            self.vitals.say("threads", None);
+        }
+        if let Some(next) = next.filter(|_| !hands.is_closed) {
+            hands.waiting.push_front(next);
+            self.called.notify_one();
+        }
+    }
+
+    /// Nobody waits for the task on a thread any more, and it goes on.
+    pub(super) fn thread_hangs(&self, task: &TaskName) {
+        let mut hands = self.hands();
+        let is_news = hands.threads.hangs(task);
+        let (hung, max) = (hands.threads.hung(), hands.threads.max());
+        drop(hands);
+        if is_news {
+            tracing::warn!(%task, hung, max, "a blocking task goes on when its leaf is over; its thread is lost until it ends");
+        }
+        if hung >= max {
+            let text = format!("all {max} threads for blocking tasks hang, the last in {task}");
+            self.vitals.say("threads", Some((text, None)));
+        }
+    }
+
+    /// How many threads hang.
+    pub(super) fn hung_threads(&self) -> usize {
+        self.hands().threads.hung()
+    }
+
+    /// Takes out a leaf that waits for a thread for too long, and for how long it is given to others.
+    pub(super) fn take_threadless(&self) -> Option<(Delivery, Duration)> {
+        self.hands().threads.take_overdue()
     }
 
     /// What has ended, for one step of the backend; waits for it. `None` when nothing will come any more. As long as
@@ -232,7 +319,7 @@ impl Bench {
         }
     }
 
-    /// Waits until more leaves are in hand than there are free lanes.
+    /// Waits until more leaves are in hand than there are free lanes, or some wait for a thread.
     pub(super) async fn reserved(&self) {
         self.reserved.notified().await;
     }
@@ -243,12 +330,13 @@ impl Bench {
     }
 
     /// Takes out of hand what others had better begin: all lanes are busy, and more waits than was begun since the count
-    /// was `before`. `None` when nothing waits any more.
+    /// was `before`. `None` when nothing waits any more, of which the keeper will hear.
     pub(super) fn take_overdue(&self, before: u64) -> Option<Vec<DeliveryId>> {
         let mut hands = self.hands();
-        if hands.waiting.len() <= hands.free() {
-            hands.keeper_waits = true;
-            return None;
+        if hands.waiting.len() <= hands.free() || !hands.pace.is_free() {
+            let is_done = hands.threads.waiting().next().is_none();
+            hands.keeper_waits = is_done;
+            return if is_done { None } else { Some(Vec::new()) };
         }
         let begun = hands.pace.begun() - before;
         let keep = usize::try_from(begun).unwrap_or(usize::MAX);
@@ -260,15 +348,28 @@ impl Bench {
         Some(hands.waiting.split_off(keep).into_iter().map(|delivery| delivery.id).collect())
     }
 
-    /// Takes out of hand what has not begun.
-    pub(super) fn take_waiting(&self) -> Vec<DeliveryId> {
-        self.hands().waiting.drain(..).map(|delivery| delivery.id).collect()
+    /// No leaf begins any more. Returns those that have not begun; they are held until they are
+    /// [forgotten](Self::forget_waiting).
+    pub(super) fn stop_beginning(&self) -> Vec<DeliveryId> {
+        let mut hands = self.hands();
+        hands.is_stopping = true;
+        hands.not_begun().map(|delivery| delivery.id.clone()).collect()
+    }
+
+    /// What has not begun is with the backend again.
+    pub(super) fn forget_waiting(&self) {
+        let mut hands = self.hands();
+        hands.waiting.clear();
+        hands.threads.clear();
+        if hands.is_idle() {
+            self.idle.notify_waiters();
+        }
     }
 
     /// What waits, runs, or was not reported.
     pub(super) fn held(&self) -> Vec<DeliveryId> {
         let hands = self.hands();
-        let waiting = hands.waiting.iter().map(|delivery| &delivery.id);
+        let waiting = hands.not_begun().map(|delivery| &delivery.id);
         let running = hands.seats.iter().flatten().map(|running| &running.id);
         let ended = hands.done.iter().chain(hands.on_its_way.iter()).map(|(id, _)| id);
         waiting.chain(running).chain(ended).cloned().collect()
@@ -289,16 +390,19 @@ impl Bench {
 
     /// Ends everything: nothing begins any more, and the reporter ends when it has reported what there is.
     pub(super) fn close(&self) {
-        self.hands().is_closed = true;
+        let mut hands = self.hands();
+        (hands.is_stopping, hands.is_closed) = (true, true);
         self.ended.notify_one();
     }
 
     /// Takes everything out of hand that is still held. What has begun and must not run again is lost.
     pub(super) fn clear(&self) -> Left {
         let mut hands = self.hands();
-        hands.is_closed = true;
+        (hands.is_stopping, hands.is_closed) = (true, true);
         let mut left = Left::default();
-        left.back.extend(hands.waiting.drain(..).map(|delivery| delivery.id));
+        left.back.extend(hands.not_begun().map(|delivery| delivery.id.clone()));
+        hands.waiting.clear();
+        hands.threads.clear();
         for Running { id, lost } in hands.seats.iter_mut().filter_map(Option::take) {
             match lost {
                 Some(lost) => left.reports.push((id, lost)),
@@ -349,7 +453,7 @@ impl Hands {
 
     /// Puts the next leaf on a seat; or the lane ends, and the seat is empty.
     fn pick_up(&mut self, seat: Seat) -> Option<(Delivery, bool)> {
-        let next = if self.is_closed { None } else { self.waiting.pop_front() };
+        let next = if self.is_stopping { None } else { self.waiting.pop_front() };
         let Some(next) = next else {
             self.empty.push(seat.0);
             return None;
@@ -371,8 +475,14 @@ impl Hands {
         }
     }
 
+    /// Taken and not begun: they wait for a lane, or for a thread.
+    fn not_begun(&self) -> impl Iterator<Item = &Delivery> {
+        self.waiting.iter().chain(self.threads.waiting())
+    }
+
     fn is_idle(&self) -> bool {
-        self.busy == 0 && self.waiting.is_empty() && self.done.is_empty() && self.on_its_way.is_empty()
+        let is_empty = self.waiting.is_empty() && self.threads.waiting().next().is_none();
+        self.busy == 0 && is_empty && self.done.is_empty() && self.on_its_way.is_empty()
     }
 }
 

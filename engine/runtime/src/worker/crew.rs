@@ -4,19 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backends::{Backend, LaneOrder, WorkerId};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::WorkerOptions;
 use super::bench::{Bench, Left};
 use super::execute::Executor;
-use super::helpers::{self, BACKEND_GRACE, give_back};
+use super::helpers::{self, give_back};
 use super::lane::{self, Workshop};
 use super::large::Gate;
 use super::progress::{self, Desk};
 use super::queues::Queues;
+use crate::Vitals;
+use crate::panics::Panicked;
 use crate::patience::pause;
+use crate::vitals::kept;
 
 /// How long a fetch waits for leaves before it looks again.
 const FETCH_WAIT: Duration = Duration::from_secs(5);
@@ -24,11 +27,30 @@ const FETCH_WAIT: Duration = Duration::from_secs(5);
 /// How long tasks have that were told to stop.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// How long a stopping worker waits for its backend, and for lanes that were cut off: at each step, and when it stops at
+/// once.
+const BACKEND_GRACE: Duration = Duration::from_secs(5);
+const COLD_GRACE: Duration = Duration::from_millis(300);
+
+/// Whether a worker works, or how it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// It works.
+    No,
+    /// What runs has so much time to end.
+    Within(Duration),
+    /// Now.
+    AtOnce,
+    /// Nobody has it any more.
+    Dropped,
+}
+
 /// A worker's parts. The task that runs the crew owns the lanes: when it goes, they go.
 pub(super) struct Crew {
     shop: Arc<Workshop>,
     queues: Arc<Queues>,
     lease: Duration,
+    vitals: Vitals,
     lanes: JoinSet<()>,
     helpers: JoinSet<()>,
     reporter: JoinHandle<()>,
@@ -42,53 +64,72 @@ impl Crew {
         queues: Arc<Queues>,
         options: WorkerOptions,
         desk: Arc<Desk>,
+        vitals: Vitals,
     ) -> Self {
+        let threads = options.threads_max();
         let WorkerOptions { concurrency, prefetch, lease, unknown_wait, .. } = options;
-        let bench = Arc::new(Bench::new(concurrency.max(1), prefetch));
+        let bench = Arc::new(Bench::new(concurrency.max(1), prefetch, threads, vitals.clone()));
         let stopping = CancellationToken::new();
         let shop = Arc::new(Workshop { backend, worker, unknown_wait, executor, gate, bench, stopping });
         let mut helpers = JoinSet::new();
-        helpers.spawn(helpers::renew(shop.clone(), lease));
-        helpers.spawn(helpers::keep(shop.clone()));
-        helpers.spawn(progress::send(shop.backend.clone(), desk));
+        let (own, said) = (shop.clone(), vitals.clone());
+        helpers.spawn(async move { kept!(said, "renewer", helpers::renew(&own, lease)) });
+        let (own, said) = (shop.clone(), vitals.clone());
+        helpers.spawn(async move { kept!(said, "keeper of the reserve", helpers::keep(&own)) });
+        let (own, said) = (shop.clone(), vitals.clone());
+        helpers.spawn(async move { kept!(said, "sender of progress", progress::send(&*own.backend, &desk)) });
         // Not among the helpers: it outlives the lanes, to report what they have finished.
-        let reporter = tokio::spawn(helpers::report(shop.clone()));
-        Self { shop, queues, lease, lanes: JoinSet::new(), helpers, reporter }
+        let (own, said) = (shop.clone(), vitals.clone());
+        let reporter = tokio::spawn(async move { kept!(said, "reporter", helpers::report(&own)) });
+        Self { shop, queues, lease, vitals, lanes: JoinSet::new(), helpers, reporter }
+    }
+
+    /// The bench, for those who look at it.
+    pub(super) fn bench(&self) -> Arc<Bench> {
+        self.shop.bench.clone()
     }
 
     /// Works until told to stop; returns how many leaves were cut off.
-    pub(super) async fn run(mut self, mut stop: oneshot::Receiver<Duration>) -> usize {
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<Stop>) -> usize {
+        let vitals = self.vitals.clone();
         let told = tokio::select! {
-            told = &mut stop => told,
-            () = self.fetch() => unreachable!("fetching has no end"),
+            // A worker that nobody has takes nothing more.
+            biased;
+            told = stop.wait_for(|stop| *stop != Stop::No) => told.map_or(Stop::Dropped, |told| *told),
+            () = async { kept!(vitals, "fetcher", self.fetch()) } => unreachable!("fetching has no end"),
         };
         match told {
-            Ok(deadline) => self.wind_up(deadline).await,
-            // The worker was dropped: stop where we are. What is held comes back by its lease.
-            Err(_) => 0,
+            Stop::Within(deadline) => self.wind_up(Some(deadline), stop).await,
+            Stop::AtOnce => self.wind_up(None, stop).await,
+            // Stop where we are. What is held comes back by its lease.
+            Stop::Dropped | Stop::No => 0,
         }
     }
 
     async fn fetch(&mut self) {
         for receive in 0.. {
-            let room = self.shop.bench.room().await;
-            let (shop, queues) = (&self.shop, self.queues.names());
-            let order = LaneOrder::of(receive);
+            let shop = self.shop.clone();
+            let Workshop { backend, worker, bench, .. } = &*shop;
+            let room = tokio::select! {
+                room = bench.room() => room,
+                () = bench.called() => {
+                    self.start_lanes(bench.put(Vec::new()));
+                    continue;
+                }
+            };
+            let (queues, order) = (self.queues.names(), LaneOrder::of(receive));
             // Cancel safe by the backend's contract: when the crew stops here, nothing was taken.
             let answer = tokio::select! {
-                answer = shop.backend.receive(&shop.worker, &queues, room, self.lease, FETCH_WAIT, order) => answer,
+                answer = backend.receive(worker, &queues, room, self.lease, FETCH_WAIT, order) => answer,
                 () = self.queues.added() => continue,
+                () = bench.called() => Ok(Vec::new()),
             };
-            let deliveries = match answer {
-                Ok(deliveries) => deliveries,
+            match answer {
+                Ok(deliveries) => self.start_lanes(bench.put(deliveries)),
                 Err(error) => {
                     pause(&error).await;
                     continue;
                 }
-            };
-            while self.lanes.try_join_next().is_some() {}
-            for seat in self.shop.bench.put(deliveries) {
-                self.lanes.spawn(lane::work(self.shop.clone(), seat));
             }
             // The lanes take theirs, and other workers have their turn: a leaf that nobody knows here must not come back
             // before those who know it could ask for it.
@@ -96,16 +137,46 @@ impl Crew {
         }
     }
 
-    async fn wind_up(mut self, deadline: Duration) -> usize {
-        let shop = self.shop.clone();
-        let Workshop { backend, worker, bench, .. } = &*shop;
-        give_back(&**backend, worker, &bench.take_waiting()).await;
-        if tokio::time::timeout(deadline, bench.idle()).await.is_err() {
-            shop.executor.cancel();
-            if tokio::time::timeout(GRACE, bench.idle()).await.is_err() {
-                self.lanes.abort_all();
+    fn start_lanes(&mut self, seats: Vec<super::bench::Seat>) {
+        while let Some(ended) = self.lanes.try_join_next() {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                let Panicked(text) = Panicked::of(error.into_panic());
+                self.vitals.fail(format!("a lane has panicked: {text}"));
             }
         }
+        for seat in seats {
+            self.lanes.spawn(lane::work(self.shop.clone(), seat));
+        }
+    }
+
+    /// Stops within the deadline, or at once.
+    async fn wind_up(mut self, deadline: Option<Duration>, mut stop: watch::Receiver<Stop>) -> usize {
+        let shop = self.shop.clone();
+        let Workshop { backend, worker, bench, .. } = &*shop;
+        let not_begun = bench.stop_beginning();
+        let is_warm = match deadline {
+            None => false,
+            Some(deadline) => {
+                let warm = async {
+                    give_back(&**backend, worker, &not_begun, BACKEND_GRACE).await;
+                    bench.forget_waiting();
+                    if tokio::time::timeout(deadline, bench.idle()).await.is_err() {
+                        shop.executor.cancel();
+                        let _ = tokio::time::timeout(GRACE, bench.idle()).await;
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    Ok(_) = stop.wait_for(|stop| *stop == Stop::AtOnce) => false,
+                    () = warm => true,
+                }
+            }
+        };
+        let grace = if is_warm { BACKEND_GRACE } else { COLD_GRACE };
+        shop.executor.cancel();
+        self.lanes.abort_all();
         self.helpers.abort_all();
         bench.close();
         let reported = async {
@@ -113,14 +184,14 @@ impl Crew {
             // Nothing comes any more: the reporter ends when it has reported everything.
             let _ = (&mut self.reporter).await;
         };
-        if tokio::time::timeout(BACKEND_GRACE, reported).await.is_err() {
+        if tokio::time::timeout(grace, reported).await.is_err() {
             shop.stopping.cancel();
             self.reporter.abort();
         }
         let Left { reports, lost, back } = bench.clear();
         let count = lost + back.len();
         if !reports.is_empty() {
-            let reported = tokio::time::timeout(BACKEND_GRACE, backend.finish(&reports)).await;
+            let reported = tokio::time::timeout(grace, backend.finish(&reports)).await;
             if !matches!(reported, Ok(Ok(()))) {
                 tracing::warn!(
                     leaves = reports.len(),
@@ -128,11 +199,11 @@ impl Crew {
                 );
             }
         }
-        give_back(&**backend, worker, &back).await;
+        give_back(&**backend, worker, &back, grace).await;
         // What was taken for the fetch that stopping interrupted.
-        let _ = tokio::time::timeout(BACKEND_GRACE, backend.quiesce()).await;
+        let _ = tokio::time::timeout(grace, backend.quiesce()).await;
         // Should this fail, the backend forgets the worker when it has not heard of it for long.
-        let _ = tokio::time::timeout(BACKEND_GRACE, backend.retire(worker, &self.queues.names())).await;
+        let _ = tokio::time::timeout(grace, backend.retire(worker, &self.queues.names())).await;
         count
     }
 }

@@ -1,20 +1,19 @@
-//! Running one leaf: look the task up, decode, call, catch; within its limits, and again when its policy says so.
+//! Running one leaf: call its task, once or for each item, within its limits, and again when its policy says so.
 
-use std::any::Any;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_dsl::{Arguments, Handler, Reporter, States, Surroundings, TaskContext, TaskDef};
+use celeriac_dsl::{Reporter, States, Surroundings, TaskContext, TaskDef};
 use celeriac_primitives::{
     Call, Json, LeafOptions, NotAMember, Outcome, Own, Retry, RetryPolicy, TaskError, TaskMessage, TaskName,
     When,
 };
-use futures::FutureExt;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
+use super::call::call;
+use super::threads::Thread;
 use crate::{Registry, declared};
 
 /// How often a task that asks to run again does so when nothing else is said, as in Celery.
@@ -58,18 +57,19 @@ impl Executor {
         task: &TaskDef,
         message: &TaskMessage,
         options: Option<Arc<LeafOptions>>,
+        thread: Option<&Thread>,
     ) -> Outcome {
         match options {
             None => {
                 let context = self.context(message, None, None);
-                let outcome = run(task, message, context).await;
+                let outcome = run(task, message, context, thread).await;
                 if matches!(outcome, Outcome::Success(_)) {
                     return outcome;
                 }
                 declared::attach(&self.registry, retried(outcome, message, &LeafOptions::default()))
             }
             // In a box, and so is all that is rare: else every lane would have room for it.
-            Some(options) => Box::pin(self.execute_with(task, message, options)).await,
+            Some(options) => Box::pin(self.execute_with(task, message, options, thread)).await,
         }
     }
 
@@ -78,11 +78,19 @@ impl Executor {
         task: &TaskDef,
         message: &TaskMessage,
         options: Arc<LeafOptions>,
+        thread: Option<&Thread>,
     ) -> Outcome {
         let cancellation = self.surroundings.cancellation.child_token();
         let context = self.context(message, Some(options.clone()), Some(cancellation.clone()));
         let alive = alive(context.clone(), options.heartbeat_ms);
-        let outcome = limited(run(task, message, context), alive, &options, &cancellation).await;
+        let run = run(task, message, context, thread);
+        // On a thread it begins when it has one.
+        let begins = async {
+            if let Some(thread) = thread {
+                thread.has_begun().await;
+            }
+        };
+        let outcome = limited(run, begins, alive, &options, &cancellation).await;
         match declared::attach(&self.registry, retried(outcome, message, &options)) {
             outcome if options.ignore_result == Some(true) => without_value(outcome),
             outcome => outcome,
@@ -100,15 +108,25 @@ impl Executor {
     }
 }
 
-async fn run(task: &TaskDef, message: &TaskMessage, context: TaskContext) -> Outcome {
+async fn run(
+    task: &TaskDef,
+    message: &TaskMessage,
+    context: TaskContext,
+    thread: Option<&Thread>,
+) -> Outcome {
     match message.call {
-        Call::Once => call(task, context, message.args.clone(), message.kwargs.clone()).await,
-        Call::Map | Call::Starmap => Box::pin(map(task, message, context)).await,
+        Call::Once => call(task, context, (message.args.clone(), message.kwargs.clone()), thread).await,
+        Call::Map | Call::Starmap => Box::pin(map(task, message, context, thread)).await,
     }
 }
 
 /// One call per item, one after the other; the first that does not succeed is the outcome of them all.
-async fn map(task: &TaskDef, message: &TaskMessage, context: TaskContext) -> Outcome {
+async fn map(
+    task: &TaskDef,
+    message: &TaskMessage,
+    context: TaskContext,
+    thread: Option<&Thread>,
+) -> Outcome {
     let items: Vec<Box<RawValue>> = match message.args.to() {
         Ok(items) => items,
         Err(error) => return Outcome::Undecodable(format!("the items of a map: {error}")),
@@ -117,7 +135,7 @@ async fn map(task: &TaskDef, message: &TaskMessage, context: TaskContext) -> Out
     for item in items {
         let item = Json::from_compact(String::from(Box::<str>::from(item)));
         let args = if message.call == Call::Map { Json::list([&item]) } else { item };
-        match call(task, context.clone(), args, message.kwargs.clone()).await {
+        match call(task, context.clone(), (args, message.kwargs.clone()), thread).await {
             Outcome::Success(value) => values.push(value),
             Outcome::Replace(_) => return in_a_map(),
             Outcome::Add(_) => return Outcome::Failed(NotAMember.into()),
@@ -127,29 +145,11 @@ async fn map(task: &TaskDef, message: &TaskMessage, context: TaskContext) -> Out
     Outcome::Success(Json::list(values))
 }
 
-async fn call(task: &TaskDef, context: TaskContext, args: Json, kwargs: Json) -> Outcome {
-    let (arguments, asked) = (Arguments::new(args, kwargs), context.clone());
-    let outcome = match task.handler {
-        // The call itself is inside the future, so a panic before the first await is caught as well.
-        Handler::Async(run) => {
-            let future = AssertUnwindSafe(async move { run(context, arguments).await });
-            future.catch_unwind().await.unwrap_or_else(|panic| panicked(&*panic))
-        }
-        Handler::Blocking(run) => {
-            let call = move || std::panic::catch_unwind(AssertUnwindSafe(|| run(context, arguments)));
-            match tokio::task::spawn_blocking(call).await {
-                Ok(outcome) => outcome.unwrap_or_else(|panic| panicked(&*panic)),
-                Err(error) => Outcome::Failed(TaskError::new("RuntimeError", error.to_string())),
-            }
-        }
-    };
-    asked.outcome(outcome)
-}
-
-/// Runs within the time limits: past the soft one the task is told, past the hard one it is dropped. A blocking task
-/// cannot be dropped: it goes on in its thread, and nobody waits for it any more.
+/// Runs within the time limits, which begin when the task does: past the soft one the task is told, past the hard one it
+/// is dropped. A blocking task cannot be dropped: it goes on in its thread, and nobody waits for it any more.
 async fn limited(
     run: impl Future<Output = Outcome>,
+    begins: impl Future<Output = ()>,
     alive: impl Future<Output = Outcome>,
     options: &LeafOptions,
     cancellation: &CancellationToken,
@@ -159,6 +159,12 @@ async fn limited(
         && options.heartbeat_ms.is_none()
     {
         return run.await;
+    }
+    let mut run = std::pin::pin!(run);
+    tokio::select! {
+        biased;
+        outcome = &mut run => return outcome,
+        () = begins => {}
     }
     let soft = async {
         match options.soft_time_limit_ms {
@@ -266,10 +272,4 @@ fn in_a_map() -> Outcome {
     let message = "an item of a map, a starmap or chunks cannot be replaced; call the task once for each item, in a \
                    group";
     Outcome::Failed(TaskError::new("ReplaceError", message))
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> Outcome {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Outcome::Failed(TaskError::new("Panic", text.unwrap_or("the task panicked with a value that is no text")))
 }

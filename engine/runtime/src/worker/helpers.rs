@@ -3,24 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{Backend, DeliveryId, WorkerId};
-use celeriac_primitives::{Completion, Outcome, TaskError};
+use celeriac_backends::{Backend, Delivery, DeliveryId, WorkerId};
+use celeriac_primitives::{Completion, Outcome, TaskError, TaskMessage};
 
 use super::bench::Report;
 use super::lane::Workshop;
 use super::pace::RESERVE;
 use crate::patience::{insist, pause};
 
-/// How long giving leaves back may take when the worker stops.
-pub(super) const BACKEND_GRACE: Duration = Duration::from_secs(5);
+/// How long giving leaves back may take while the worker works.
+const BACKEND_GRACE: Duration = Duration::from_secs(5);
 
 /// Reports in batches: whatever is at hand goes in one step. Ends when all is reported and nothing will come any more.
-pub(super) async fn report(shop: Arc<Workshop>) {
+pub(super) async fn report(shop: &Workshop) {
     while let Some(batch) = shop.bench.batch().await {
         match insist!(shop.stopping, shop.backend.finish(&batch)) {
             Ok(()) => {}
             // What cannot be reported does not take the others with it.
-            Err(error) if !error.may_retry() => report_each(&shop, &batch).await,
+            Err(error) if !error.may_retry() => report_each(shop, &batch).await,
             // Nobody will hear of these; they are not renewed any more and run again when their leases have passed.
             Err(error) => pause(&error).await,
         }
@@ -47,7 +47,7 @@ async fn report_each(shop: &Workshop, batch: &[Report]) {
 }
 
 /// Renews the leases of what is held.
-pub(super) async fn renew(shop: Arc<Workshop>, lease: Duration) {
+pub(super) async fn renew(shop: &Workshop, lease: Duration) {
     let mut beat = tokio::time::interval((lease / 3).max(Duration::from_millis(1)));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -62,8 +62,8 @@ pub(super) async fn renew(shop: Arc<Workshop>, lease: Duration) {
 }
 
 /// Gives back what waits in reserve although no lane is about to begin it, so that the free lane of another worker gets
-/// it.
-pub(super) async fn keep(shop: Arc<Workshop>) {
+/// it; and what waits for a thread although none comes back.
+pub(super) async fn keep(shop: &Workshop) {
     loop {
         shop.bench.reserved().await;
         let mut begun = shop.bench.begun();
@@ -73,19 +73,36 @@ pub(super) async fn keep(shop: Arc<Workshop>) {
             begun = shop.bench.begun();
             if !overdue.is_empty() {
                 tracing::debug!(leaves = overdue.len(), "no lane is free for them; given back");
-                give_back(&*shop.backend, &shop.worker, &overdue).await;
+                give_back(&*shop.backend, &shop.worker, &overdue, BACKEND_GRACE).await;
+            }
+            while let Some((Delivery { id, message, .. }, after)) = shop.bench.take_threadless() {
+                give_away(shop, &id, message, after).await;
             }
         }
     }
 }
 
 /// Gives leaves back that have not begun, or are cut off. Should this fail, their leases do it.
-pub(super) async fn give_back(backend: &dyn Backend, worker: &WorkerId, deliveries: &[DeliveryId]) {
+pub(super) async fn give_back(
+    backend: &dyn Backend,
+    worker: &WorkerId,
+    deliveries: &[DeliveryId],
+    grace: Duration,
+) {
     if deliveries.is_empty() {
         return;
     }
-    let given_back = tokio::time::timeout(BACKEND_GRACE, backend.hand_back(worker, deliveries)).await;
+    let given_back = tokio::time::timeout(grace, backend.hand_back(worker, deliveries)).await;
     if !matches!(given_back, Ok(Ok(()))) {
         tracing::warn!(leaves = deliveries.len(), "could not give leaves back; their leases will");
+    }
+}
+
+/// Gives a blocking leaf for which there is no thread to others, for a while.
+pub(super) async fn give_away(shop: &Workshop, id: &DeliveryId, message: Arc<TaskMessage>, after: Duration) {
+    if let Err(error) =
+        insist!(shop.stopping, shop.backend.postpone(&shop.worker, id, message.clone(), after))
+    {
+        tracing::warn!(%error, "could not give a leaf to others; its lease will");
     }
 }

@@ -3,17 +3,23 @@
 //! A lane gets its leaf from [`Bench::next`], with which it also puts down the one before: what may begin now, and in
 //! which order, is decided there. What a leaf needs besides is asked for in [`start`].
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use celeriac_backends::{Backend, Delivery, DeliveryId, WorkerId};
+use celeriac_backends::{Backend, Delivery, WorkerId};
+use celeriac_dsl::Handler;
 use celeriac_primitives::{Completion, Outcome, TaskMessage, TaskState};
+use futures::FutureExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::bench::{Bench, Ended, Seat};
+use super::call::failed;
 use super::execute::Executor;
 use super::large::Gate;
-use super::start;
+use super::threads::Lent;
+use super::{helpers, start};
+use crate::panics::Panicked;
 
 /// What all lanes of a worker use.
 pub(super) struct Workshop {
@@ -32,7 +38,11 @@ pub(super) async fn work(shop: Arc<Workshop>, seat: Seat) {
     let mut ended = None;
     while let Some((delivery, is_timed)) = shop.bench.next(seat, ended.take()) {
         let start = is_timed.then(Instant::now);
-        let report = shop.run(seat, &delivery).await.map(|completion| (delivery.id, completion));
+        // A task's own panics are caught where it is called; this is for all others.
+        let run = AssertUnwindSafe(shop.run(seat, &delivery)).catch_unwind().await;
+        let completion =
+            run.unwrap_or_else(|panic| Some(delivery.message.completion(failed(Panicked::of(panic)))));
+        let report = completion.map(|completion| (delivery.id, completion));
         ended = Some(Ended { report, took: start.map(|start| start.elapsed()) });
         // Leaves that never wait would keep a thread to themselves.
         tokio::task::consume_budget().await;
@@ -42,13 +52,13 @@ pub(super) async fn work(shop: Arc<Workshop>, seat: Seat) {
 impl Workshop {
     /// Runs a leaf; `None` when it comes again: when its lease has passed, or later when it waits for another worker.
     async fn run(&self, seat: Seat, delivery: &Delivery) -> Option<Completion> {
-        let Delivery { id, message, deliveries } = delivery;
+        let Delivery { message, deliveries, .. } = delivery;
         let TaskMessage { task_id, attempt, .. } = **message;
         let (run, node) = (task_id.run(), task_id.node());
         let shadow = message.options.as_ref().and_then(|options| options.shadow.as_deref());
         let task = shadow.unwrap_or(message.task.as_str());
         tracing::debug!(%run, %node, task, attempt, deliveries, "a leaf starts");
-        let outcome = match self.outcome(seat, id, message, *deliveries).await {
+        let outcome = match self.outcome(seat, delivery).await {
             Ok(outcome) | Err(Some(outcome)) => outcome,
             Err(None) => return None,
         };
@@ -66,19 +76,18 @@ impl Workshop {
     }
 
     /// How a leaf ends; or how it ends without having run, if that is known here.
-    async fn outcome(
-        &self,
-        seat: Seat,
-        id: &DeliveryId,
-        message: &TaskMessage,
-        deliveries: u32,
-    ) -> Result<Outcome, Option<Outcome>> {
+    async fn outcome(&self, seat: Seat, delivery: &Delivery) -> Result<Outcome, Option<Outcome>> {
+        let Delivery { id, message, deliveries } = delivery;
         let Some(task) = self.executor.task(&message.task) else {
             return Err(Box::pin(start::let_wait(self, id, message)).await);
         };
+        let lent = match task.handler {
+            Handler::Async(_) => None,
+            Handler::Blocking(_) => Some(Box::pin(self.thread(seat, delivery)).await?),
+        };
         let options = self.executor.options(message);
         if let Some(options) = options.as_deref() {
-            Box::pin(start::may_start(self, id, message, options, deliveries)).await?;
+            Box::pin(start::may_start(self, id, message, options, *deliveries)).await?;
         }
         // Held as long as the leaf runs.
         let input = match message.is_apart() {
@@ -89,12 +98,26 @@ impl Workshop {
         if is_once && !self.bench.begin_once(seat, message) {
             return Err(None);
         }
-        let whole = input.as_ref().map_or(message, |input| &input.message);
-        let outcome = self.executor.execute(task, whole, options).await;
+        let thread = lent.as_ref().map(|lent| &lent.thread);
+        let whole = input.as_ref().map_or(&**message, |input| &input.message);
+        let outcome = self.executor.execute(task, whole, options, thread).await;
         drop(input);
         if self.gate.lets_pass(&*self.backend, &outcome) {
             return Ok(outcome);
         }
         Box::pin(self.gate.outcome(&*self.backend, message, outcome, &self.stopping)).await.ok_or(None)
+    }
+
+    /// A thread for a blocking leaf; without one, the leaf is this lane's no more.
+    async fn thread(&self, seat: Seat, delivery: &Delivery) -> Result<Lent, Option<Outcome>> {
+        match self.bench.lend_thread(seat, delivery) {
+            Ok(lent) => Ok(lent),
+            Err(away) => {
+                if let Some(after) = away {
+                    helpers::give_away(self, &delivery.id, delivery.message.clone(), after).await;
+                }
+                Err(None)
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@
 //! ```
 
 mod bench;
+mod call;
 mod crew;
 mod execute;
 mod helpers;
@@ -19,6 +20,7 @@ mod pace;
 mod progress;
 mod queues;
 mod start;
+mod threads;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,11 +29,12 @@ use std::time::Duration;
 use celeriac_backends::{Backend, WorkerId};
 use celeriac_dsl::States;
 use celeriac_primitives::Limits;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::Registry;
-use crew::Crew;
+use crate::{Registry, Vitals};
+use bench::Bench;
+use crew::{Crew, Stop};
 use execute::Executor;
 use large::Gate;
 pub use options::WorkerOptions;
@@ -43,8 +46,22 @@ pub(crate) use queues::Queues;
 pub struct Worker {
     id: WorkerId,
     queues: Arc<Queues>,
-    shutdown: oneshot::Sender<Duration>,
+    stop: Stopper,
+    vitals: Vitals,
+    bench: Arc<Bench>,
     task: JoinHandle<usize>,
+}
+
+/// Stops a worker at once, also while [`Worker::shutdown`] waits. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Stopper(Arc<watch::Sender<Stop>>);
+
+impl Stopper {
+    /// Stops the worker at once: what runs is cut off and given back, or lost when it was to run at most once.
+    /// [`Worker::shutdown`] tells when that is done; it waits little for a backend that does not answer.
+    pub fn stop_at_once(&self) {
+        self.0.send_replace(Stop::AtOnce);
+    }
 }
 
 impl Worker {
@@ -56,13 +73,16 @@ impl Worker {
         options: WorkerOptions,
     ) -> Self {
         let id = unique_id(options.name.as_deref());
-        let (shutdown, stop) = oneshot::channel();
+        let (stop, told) = watch::channel(Stop::No);
+        let vitals = Vitals::default();
         let queues = Arc::new(Queues::new(&options.queues));
         let desk = Arc::new(progress::Desk::new(limits.progress_bytes_max));
         let executor = Executor::new(registry, states, desk.clone());
         let gate = Gate::new(limits, options.bytes_in_flight);
-        let crew = Crew::new(backend, id.clone(), (executor, gate), queues.clone(), options, desk);
-        Self { id, queues, shutdown, task: tokio::spawn(crew.run(stop)) }
+        let executor = (executor, gate);
+        let crew = Crew::new(backend, id.clone(), executor, queues.clone(), options, desk, vitals.clone());
+        let (stop, bench) = (Stopper(Arc::new(stop)), crew.bench());
+        Self { id, queues, stop, vitals, bench, task: tokio::spawn(crew.run(told)) }
     }
 
     /// Takes leaves from this queue, too, from now on (Celery's `add_consumer`).
@@ -75,9 +95,24 @@ impl Worker {
         self.queues.clone()
     }
 
-    /// Whether it has ended without being told to: its runtime is gone, or it panicked.
+    /// Whether it has ended without being told to: its runtime is gone, or a part of it has failed for good.
     pub(crate) fn is_broken(&self) -> bool {
-        self.task.is_finished()
+        self.task.is_finished() || self.vitals.is_failed()
+    }
+
+    /// How it is: what is wrong, and whether it goes on.
+    pub fn vitals(&self) -> Vitals {
+        self.vitals.clone()
+    }
+
+    /// How many threads hang: those of blocking tasks that go on although their leaves are over.
+    pub fn hung_threads(&self) -> usize {
+        self.bench.hung_threads()
+    }
+
+    /// What stops it at once.
+    pub fn stopper(&self) -> Stopper {
+        self.stop.clone()
     }
 
     /// The worker's unique name.
@@ -91,10 +126,28 @@ impl Worker {
     ///
     /// A blocking task cannot be cut off: it goes on in its thread, its result is dropped, and its leaf is given back
     /// all the same. A backend that does not answer is waited for a few seconds; then leases do what is left.
-    pub async fn shutdown(self, deadline: Duration) -> usize {
+    pub async fn shutdown(mut self, deadline: Duration) -> usize {
+        self.stop.0.send_if_modified(|stop| {
+            let is_news = *stop == Stop::No;
+            if is_news {
+                *stop = Stop::Within(deadline);
+            }
+            is_news
+        });
         // An error means that the worker is gone: then there is nothing to stop.
-        let _ = self.shutdown.send(deadline);
-        self.task.await.unwrap_or(0)
+        (&mut self.task).await.unwrap_or(0)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop.0.send_if_modified(|stop| {
+            let is_news = *stop == Stop::No;
+            if is_news {
+                *stop = Stop::Dropped;
+            }
+            is_news
+        });
     }
 }
 

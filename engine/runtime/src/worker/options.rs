@@ -4,6 +4,12 @@ use std::time::Duration;
 
 use celeriac_backends::DEFAULT_QUEUE;
 
+/// So many threads may hang before blocking leaves wait, also where few run at the same time.
+const SPARE_MIN: usize = 16;
+
+/// Leaves some of the 512 threads of a runtime to others.
+const THREADS_MAX: usize = 448;
+
 /// How a worker works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -15,6 +21,10 @@ pub struct WorkerOptions {
     /// How many leaves it holds besides, so that its lanes need not wait for the backend; by default as many as
     /// it is likely to begin within ten milliseconds. What it holds, no other worker can run.
     pub prefetch: Option<usize>,
+    /// How many threads it has for blocking tasks, at least one; by default one for each leaf that it runs at the same
+    /// time and as many to spare, at least 16, but no more than 448 in all, since a tokio runtime has 512 if it was not
+    /// told otherwise. The spare ones are for tasks that hang: see [`Worker::hung_threads`](crate::Worker::hung_threads).
+    pub threads: Option<usize>,
     /// How long it may hold a leaf without renewing; it renews three times as often.
     pub lease: Duration,
     /// How long a leaf whose task it does not know waits for a worker that does, before it fails: there may be one of
@@ -35,6 +45,7 @@ impl Default for WorkerOptions {
             queues: vec![DEFAULT_QUEUE.to_owned()],
             concurrency: 64,
             prefetch: None,
+            threads: None,
             lease: Duration::from_secs(30),
             unknown_wait: Duration::from_secs(60),
             bytes_in_flight: 256 << 20,
@@ -56,6 +67,19 @@ impl WorkerOptions {
     pub fn prefetch(mut self, prefetch: usize) -> Self {
         self.prefetch = Some(prefetch);
         self
+    }
+
+    /// These options with so many threads for blocking tasks, at least one.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads.max(1));
+        self
+    }
+
+    /// How many threads there may be for blocking tasks.
+    pub(super) fn threads_max(&self) -> usize {
+        let default = || self.concurrency.saturating_add(self.concurrency.max(SPARE_MIN)).min(THREADS_MAX);
+        self.threads.unwrap_or_else(default).max(1)
     }
 
     /// These options with these queues.

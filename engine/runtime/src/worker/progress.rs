@@ -1,7 +1,7 @@
 //! How far running tasks are, on its way to the backend: the last report of each, a few times a second.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use celeriac_backends::{Backend, Progress};
@@ -43,7 +43,7 @@ impl Reporter for Desk {
 }
 
 /// Sends reports as they come. What cannot be sent is dropped: the next report says more.
-pub(super) async fn send(backend: Arc<dyn Backend>, desk: Arc<Desk>) {
+pub(super) async fn send(backend: &dyn Backend, desk: &Desk) {
     loop {
         desk.came.notified().await;
         let last = std::mem::take(&mut *desk.last.lock().unwrap_or_else(PoisonError::into_inner));

@@ -1,0 +1,90 @@
+//! Calling a task: whatever it does, there is an outcome.
+//!
+//! A task's future, its arguments, its result and what it throws are of its own making, and each may panic when it is
+//! dropped. So they are dropped here, where that is caught: also when the leaf is past its time limit or its lane is cut
+//! off.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use celeriac_dsl::{Arguments, Handler, TaskContext, TaskDef};
+use celeriac_primitives::{Json, Outcome, TaskError};
+use futures::future::BoxFuture;
+
+use super::threads::Thread;
+use crate::panics::{Panicked, caught};
+
+/// Calls a task once. A blocking one is called on a thread, and holds it until it returns, also when nobody waits for it
+/// any more.
+pub(super) async fn call(
+    task: &TaskDef,
+    context: TaskContext,
+    (args, kwargs): (Json, Json),
+    thread: Option<&Thread>,
+) -> Outcome {
+    let (arguments, asked) = (Arguments::new(args, kwargs), context.clone());
+    let outcome = match task.handler {
+        Handler::Async(run) => match caught(|| run(context, arguments)) {
+            Ok(future) => Contained(Some(future)).await,
+            Err(panicked) => failed(panicked),
+        },
+        Handler::Blocking(run) => {
+            let thread = thread.cloned();
+            let call = move || {
+                thread.iter().for_each(Thread::begins);
+                let outcome = caught(|| run(context, arguments)).unwrap_or_else(failed);
+                // Before anybody hears of the outcome: the thread is free.
+                drop(thread);
+                outcome
+            };
+            match tokio::task::spawn_blocking(call).await {
+                Ok(outcome) => outcome,
+                // The runtime shuts down, and this lane with it: the leaf comes again.
+                Err(_) => std::future::pending().await,
+            }
+        }
+    };
+    asked.outcome(outcome)
+}
+
+/// How a leaf ends that has panicked.
+pub(super) fn failed(Panicked(text): Panicked) -> Outcome {
+    let text = if text.is_empty() { "the task panicked".to_owned() } else { text };
+    Outcome::Failed(TaskError::new("Panic", text))
+}
+
+/// A task's future. Neither polling nor dropping it panics.
+struct Contained(Option<BoxFuture<'static, Outcome>>);
+
+impl Future for Contained {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let future = self.0.as_mut().expect("it is not polled after its end");
+        let outcome = match caught(|| future.as_mut().poll(cx)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(outcome)) => outcome,
+            Err(panicked) => {
+                let _ = self.let_go();
+                return Poll::Ready(failed(panicked));
+            }
+        };
+        // A task is not done before its future is gone.
+        Poll::Ready(self.let_go().map_or_else(failed, |()| outcome))
+    }
+}
+
+impl Contained {
+    fn let_go(&mut self) -> Result<(), Panicked> {
+        let future = self.0.take();
+        caught(|| drop(future))
+    }
+}
+
+impl Drop for Contained {
+    fn drop(&mut self) {
+        if let Err(Panicked(text)) = self.let_go() {
+            tracing::warn!(text, "a task that was cut off has panicked");
+        }
+    }
+}
