@@ -11,7 +11,8 @@ use crate::BackendError;
 /// acknowledge within the lease comes again, to any of them.
 #[async_trait]
 pub trait Events {
-    /// Takes up to `max` events; waits up to `wait` for the first.
+    /// Takes up to `max` events; waits up to `wait` for the first. Those that come again come by themselves and in small
+    /// numbers, from the fourth time on alone: one of them may be why their coordinator was lost.
     ///
     /// Cancel safe: a future that is dropped has taken nothing.
     async fn events(
@@ -45,6 +46,20 @@ pub struct EventDelivery {
     pub id: EventId,
     /// What has happened.
     pub event: Event,
+    /// How often it was delivered, this time included.
+    pub deliveries: u32,
+}
+
+impl EventDelivery {
+    /// With how many others that came as often an event is taken at most.
+    pub fn batch_max(deliveries: u32) -> usize {
+        match deliveries {
+            0 | 1 => usize::MAX,
+            2 => 64,
+            3 => 8,
+            _ => 1,
+        }
+    }
 }
 
 /// Names an event to the backend object that handed it out.

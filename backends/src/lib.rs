@@ -25,7 +25,7 @@ mod store;
 pub use error::{BackendError, ErrorKind};
 pub use events::{Event, EventDelivery, EventId, Events};
 pub use growth::{Grown, Origin};
-pub use queue::{Delivery, DeliveryId, Lane, LaneOrder, Queue, Swept, WorkerId};
+pub use queue::{Begin, Delivery, DeliveryId, Lane, LaneOrder, Queue, Swept, Take, WorkerId};
 pub use store::{Advance, Advanced, Dispatch, Known, NewRun, Progress, RunStatus, Store, Submitted};
 
 /// A store, a queue and events that work together: what an app runs on.

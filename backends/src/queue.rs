@@ -12,18 +12,15 @@ use crate::BackendError;
 /// Carries leaves to workers. At least once: a delivery that is neither finished nor renewed comes again.
 #[async_trait]
 pub trait Queue {
-    /// Takes up to `max` leaves from these queues, one queue after the other and each by its [`Lane`]s in this order, each leaf leased
-    /// to this worker; waits up to `wait` for the first.
+    /// Takes leaves from these queues, one queue after the other and each by its [`Lane`]s, each leaf leased to this
+    /// worker; waits for the first. Of [suspects](Delivery::is_suspect) it takes one at most.
     ///
     /// Cancel safe: a future that is dropped has taken nothing.
     async fn receive(
         &self,
         worker: &WorkerId,
         queues: &[Arc<str>],
-        max: usize,
-        lease: Duration,
-        wait: Duration,
-        order: LaneOrder,
+        take: Take,
     ) -> Result<Vec<Delivery>, BackendError>;
 
     /// Reports how deliveries ended and acknowledges them, both in one step for each.
@@ -32,8 +29,12 @@ pub trait Queue {
     /// ones change nothing. Is it waiting for another worker, it does not come again.
     async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError>;
 
-    /// Whether a leaf that expires may start: `false` when its time is over. What starts does not expire any more.
-    async fn begin(&self, delivery: &DeliveryId, leaf: &TaskMessage) -> Result<bool, BackendError>;
+    /// Notes that a leaf begins, and says whether it may. A worker asks before it runs a leaf that
+    /// [has to be asked for](Delivery::must_ask), or that may run `once` at most; all others it just runs.
+    ///
+    /// What has begun does not expire any more. A [suspect](Delivery::is_suspect) is counted here, and not when it is
+    /// taken. Who begins a leaf `once` leaves a mark at its run, and no other delivery of this attempt may begin.
+    async fn begin(&self, worker: &WorkerId, delivery: &Delivery, once: bool) -> Result<Begin, BackendError>;
 
     /// Queues the leaves whose time has come, and ends those as [`Expired`](celeriac_primitives::Outcome::Expired) that
     /// have not started in time. Returns how long it is until the next, when there is one.
@@ -49,7 +50,7 @@ pub trait Queue {
         after: Duration,
     ) -> Result<(), BackendError>;
 
-    /// Prolongs leases by `lease` from now.
+    /// Prolongs leases by `lease` from now. What was taken up and is not with another worker yet is held again.
     async fn renew(
         &self,
         worker: &WorkerId,
@@ -57,7 +58,8 @@ pub trait Queue {
         lease: Duration,
     ) -> Result<(), BackendError>;
 
-    /// Gives deliveries back to their queues at once; the next worker sees them as if they had not been delivered.
+    /// Gives deliveries back to their queues at once; the next worker sees them as if they had not been delivered this
+    /// time.
     async fn hand_back(&self, worker: &WorkerId, deliveries: &[DeliveryId]) -> Result<(), BackendError>;
 
     /// Notes that a worker is gone and holds nothing any more: the backend forgets it.
@@ -67,9 +69,12 @@ pub trait Queue {
     /// events: the last thing to do before a process ends.
     async fn quiesce(&self);
 
-    /// Takes up what lost its owner: leases that have passed go back to the head of their queues; a leaf that was
-    /// delivered `deliveries_max` times ends as [`WorkerLost`](celeriac_primitives::Outcome::WorkerLost) instead.
+    /// Takes up what lost its owner: leaves whose leases have passed wait apart as suspects, before all others of their
+    /// queue; one that has begun `deliveries_max` times, the first delivery counted as begun, ends as
+    /// [`WorkerLost`](celeriac_primitives::Outcome::WorkerLost) instead. Events whose leases have passed come again.
     /// Runs that have been kept for their time after their end are forgotten.
+    ///
+    /// Time in which the backend could not be reached from here does not count.
     async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError>;
 }
 
@@ -97,8 +102,89 @@ pub struct Delivery {
     pub id: DeliveryId,
     /// The leaf.
     pub message: Arc<TaskMessage>,
-    /// How often it was delivered, this time included.
+    /// How often it has begun when this delivery begins. The first delivery counts as begun once its worker is lost: nobody
+    /// notes whether it had; later ones count when they begin.
     pub deliveries: u32,
+}
+
+impl Delivery {
+    /// From this delivery on a leaf runs alone in its worker.
+    const ALONE_FROM: u32 = 3;
+
+    /// Whether a worker that had it was lost. A worker has one such leaf at a time: should it be lost, too, then
+    /// only one more of them can be why.
+    pub fn is_suspect(&self) -> bool {
+        self.deliveries > 1
+    }
+
+    /// Whether it is to run alone in its worker: it has begun in several that were lost.
+    pub fn runs_alone(&self) -> bool {
+        self.deliveries >= Self::ALONE_FROM
+    }
+
+    /// Whether a worker has to ask before it begins it.
+    pub fn must_ask(&self) -> bool {
+        self.is_suspect() || self.message.options.as_ref().is_some_and(|options| options.expires.is_some())
+    }
+}
+
+/// Whether a leaf may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Begin {
+    /// It may; asking again gives the same answer.
+    Run,
+    /// Its time is over: it ends as [`Expired`](celeriac_primitives::Outcome::Expired).
+    Expired,
+    /// It was to run once at most, and has begun in a worker that is lost: it ends as
+    /// [`WorkerLost`](celeriac_primitives::Outcome::WorkerLost).
+    Begun,
+    /// It is not this worker's any more, or nobody waits for it: nothing is to be reported.
+    Gone,
+}
+
+/// How much a worker takes, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Take {
+    /// How many leaves at most. There may be fewer though there are more, when they are large.
+    pub max: usize,
+    /// How long it may hold them without renewing.
+    pub lease: Duration,
+    /// How long it waits for the first.
+    pub wait: Duration,
+    /// In which order the lanes of a queue are taken from.
+    pub order: LaneOrder,
+    /// Whether it takes a suspect.
+    pub suspects: bool,
+}
+
+impl Take {
+    /// Up to `max` leaves that are there now, a suspect among them, the lanes in their order.
+    pub fn new(max: usize, lease: Duration) -> Self {
+        Self { max, lease, wait: Duration::ZERO, order: LaneOrder::default(), suspects: true }
+    }
+
+    /// The same, waiting for the first.
+    #[must_use]
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// The same, the lanes in this order.
+    #[must_use]
+    pub fn order(mut self, order: LaneOrder) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// The same, with a suspect or without.
+    #[must_use]
+    pub fn suspects(mut self, suspects: bool) -> Self {
+        self.suspects = suspects;
+        self
+    }
 }
 
 /// In which part of its queue a leaf waits. Lanes are in the order in which they are taken from: those of a higher

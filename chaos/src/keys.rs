@@ -80,7 +80,7 @@ pub(crate) fn duties(connection: &mut Connection) -> RedisResult<Vec<String>> {
     for key in all(connection)? {
         let count: usize = match key.rsplit(':').next() {
             Some("stream") => redis::cmd("XLEN").arg(&key).query(connection)?,
-            Some("again") => redis::cmd("LLEN").arg(&key).query(connection)?,
+            Some("again" | "apart") => redis::cmd("LLEN").arg(&key).query(connection)?,
             _ => 0,
         };
         if count > 0 {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{
-    Advance, Advanced, Backend, BackendError, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery,
-    EventId, Events, Grown, Known, LaneOrder, NewRun, Origin, Progress, Queue, RunStatus, Store, Submitted,
-    Swept, WorkerId,
+    Advance, Advanced, Backend, BackendError, Begin, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery,
+    EventId, Events, Grown, Known, NewRun, Origin, Progress, Queue, RunStatus, Store, Submitted,
+    Swept, Take, WorkerId,
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::ScopeNo;
@@ -132,11 +132,9 @@ watched!(Queue {
         self.backend.quiesce().await;
     }
 } and {
-    receive(
-        worker: &WorkerId, queues: &[Arc<str>], max: usize, lease: Duration, wait: Duration, order: LaneOrder
-    ) -> Vec<Delivery>;
+    receive(worker: &WorkerId, queues: &[Arc<str>], take: Take) -> Vec<Delivery>;
     finish(done: &[(DeliveryId, Completion)]) -> ();
-    begin(delivery: &DeliveryId, leaf: &TaskMessage) -> bool;
+    begin(worker: &WorkerId, delivery: &Delivery, once: bool) -> Begin;
     fire() -> Option<Duration>;
     postpone(worker: &WorkerId, delivery: &DeliveryId, leaf: Arc<TaskMessage>, after: Duration) -> ();
     renew(worker: &WorkerId, deliveries: &[DeliveryId], lease: Duration) -> ();

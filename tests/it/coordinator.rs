@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use celeriac::backends::{Backend, Events, LaneOrder, Queue, WorkerId};
+use celeriac::backends::{Backend, Events, Queue, Take, WorkerId};
 use celeriac::memory::Memory;
 use celeriac::prelude::*;
 use tokio::time::{Instant, timeout};
@@ -90,7 +90,7 @@ async fn an_event_is_kept_as_long_as_its_coordinator_works_on_it() {
     timeout(Duration::from_secs(20), coordinator.shutdown()).await.expect("it stops");
     let queues = ["celery".into()];
     let taken = memory
-        .receive(&WorkerId::new("w"), &queues, 200_000, LEASE, Duration::ZERO, LaneOrder::default())
+        .receive(&WorkerId::new("w"), &queues, Take::new(200_000, LEASE))
         .await
         .unwrap();
     assert_eq!(taken.len(), 100_000, "each leaf once");

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac::backends::{
-    Advance, Advanced, BackendError, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery, EventId,
-    Events, Grown, Known, LaneOrder, NewRun, Origin, Progress, Queue, RunStatus, Store, Submitted, Swept,
-    WorkerId,
+    Advance, Advanced, BackendError, Begin, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery, EventId,
+    Events, Grown, Known, NewRun, Origin, Progress, Queue, RunStatus, Store, Submitted, Swept,
+    Take, WorkerId,
 };
 use celeriac::engine::advance::Phase;
 use celeriac::engine::plan::ScopeNo;
@@ -213,21 +213,18 @@ impl Queue for Flaky {
         &self,
         worker: &WorkerId,
         queues: &[Arc<str>],
-        max: usize,
-        lease: Duration,
-        wait: Duration,
-        order: LaneOrder,
+        take: Take,
     ) -> Result<Vec<Delivery>, BackendError> {
         self.enter("receive");
-        self.inner.receive(worker, queues, max, lease, wait, order).await
+        self.inner.receive(worker, queues, take).await
     }
     async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError> {
         self.enter("finish");
         self.call(self.inner.finish(done)).await
     }
-    async fn begin(&self, delivery: &DeliveryId, leaf: &TaskMessage) -> Result<bool, BackendError> {
+    async fn begin(&self, worker: &WorkerId, delivery: &Delivery, once: bool) -> Result<Begin, BackendError> {
         self.enter("begin");
-        self.call(self.inner.begin(delivery, leaf)).await
+        self.call(self.inner.begin(worker, delivery, once)).await
     }
     async fn fire(&self) -> Result<Option<Duration>, BackendError> {
         self.enter("fire");

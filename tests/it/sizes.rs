@@ -74,7 +74,7 @@ async fn length(long: String, more: usize) -> usize {
 /// Runs a canvas up to the leaf of this task, which a hand takes instead of a worker; then a worker takes it. Returns
 /// the size of its message, and the run's value.
 async fn taken(canvas: impl Into<Canvas>, task: &str) -> (usize, usize) {
-    use celeriac::backends::{LaneOrder, Queue, WorkerId};
+    use celeriac::backends::{Queue, Take, WorkerId};
     let (memory, lease) = (celeriac::memory::Memory::new(), std::time::Duration::from_secs(9));
     let tasks = tasks![one, plus, count, text, length];
     let app = App::builder("sizes").tasks(tasks).backend(memory.clone()).build().unwrap();
@@ -83,7 +83,7 @@ async fn taken(canvas: impl Into<Canvas>, task: &str) -> (usize, usize) {
     let hand = WorkerId::new("hand");
     loop {
         let taken = memory
-            .receive(&hand, &["celery".into()], 10_000, lease, lease, LaneOrder::default())
+            .receive(&hand, &["celery".into()], Take::new(10_000, lease).wait(lease))
             .await
             .unwrap();
         let done = taken.iter().filter(|delivery| delivery.message.task.as_str() != task).map(|delivery| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use celeriac_backends::{
     Advance, Advanced, Backend, DEFAULT_QUEUE, Delivery, Dispatch, Event, EventDelivery, Known, Lane,
-    LaneOrder, NewRun, WorkerId,
+    NewRun, Take, WorkerId,
 };
 use celeriac_engine::plan::ScopeNo;
 use celeriac_engine::{Plan, Release, RunOutcome, Settled};
@@ -152,7 +152,7 @@ impl<'s> Bench<'s> {
     pub async fn receive(&self, name: &str, max: usize) -> Vec<Delivery> {
         let queues = [DEFAULT_QUEUE.into()];
         self.backend()
-            .receive(&worker(name), &queues, max, LEASE, SOON, LaneOrder::default())
+            .receive(&worker(name), &queues, Take::new(max, LEASE).wait(SOON))
             .await
             .expect("receive works")
     }

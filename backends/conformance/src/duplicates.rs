@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use celeriac_backends::{
     Advance, Advanced, Backend, DEFAULT_QUEUE, Delivery, Dispatch, Event, EventDelivery, EventId, Lane,
-    LaneOrder, NewRun, WorkerId,
+    NewRun, Take, WorkerId,
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::Results;
@@ -135,7 +135,7 @@ impl Wave<'_> {
         let (worker, queues, max) = (WorkerId::new("w"), [DEFAULT_QUEUE.into()], 1 + self.rng.below(1000));
         let taken = self
             .backend
-            .receive(&worker, &queues, max as usize, LEASE, Duration::ZERO, LaneOrder::default())
+            .receive(&worker, &queues, Take::new(max as usize, LEASE))
             .await;
         let taken: Vec<Delivery> = taken.expect("receive works");
         let mut done = Vec::new();
@@ -166,7 +166,7 @@ impl Wave<'_> {
         // The rest comes later, often long after the run has gone on.
         let later = self.rng.below(self.pool.len() as u32) as usize;
         let (mut runs, mut submitted) = (BTreeMap::<RunRef, Advance>::new(), Vec::<(RunRef, EventId)>::new());
-        for EventDelivery { id, event } in self.pool.drain(later..) {
+        for EventDelivery { id, event, .. } in self.pool.drain(later..) {
             match event {
                 Event::Submitted(run) => submitted.push((run, id)),
                 Event::Completed(completion) => {

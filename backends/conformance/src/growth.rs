@@ -149,7 +149,7 @@ async fn run(app: &App, canvas: &str, runs: Runs, reports: Reports) -> Result<Js
 async fn work(backend: &Arc<dyn Backend>, called: &mut BTreeMap<TaskId, u32>, reports: Reports) {
     let (worker, queues) = (WorkerId::new("w"), [DEFAULT_QUEUE.into()]);
     let taken = backend
-        .receive(&worker, &queues, 10, LEASE, SOON, celeriac_backends::LaneOrder::default())
+        .receive(&worker, &queues, celeriac_backends::Take::new(10, LEASE).wait(SOON))
         .await
         .expect("receive works");
     let mut done = Vec::new();

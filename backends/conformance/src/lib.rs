@@ -144,6 +144,23 @@ macro_rules! suite {
                 a_lane_that_never_empties_does_not_hold_up_the_others_for_ever
                 a_leaf_that_kills_its_workers_ends_as_worker_lost
             }
+            suspects {
+                a_leaf_that_kills_its_workers_takes_nobody_with_it
+                what_was_only_held_beside_a_culprit_is_not_counted
+                two_culprits_are_found_among_the_others
+                five_culprits_are_found_among_the_others
+                culprits_in_several_queues_and_lanes_are_found
+                a_worker_has_one_suspect_at_a_time_and_none_when_it_says_so
+                a_suspect_is_counted_when_it_begins_and_not_when_it_is_taken
+                a_suspect_that_is_handed_back_is_the_next_and_stays_one
+                whoever_comes_back_before_another_has_it_keeps_it
+                a_leaf_that_runs_once_at_most_begins_again_only_for_the_same_worker
+                a_leaf_that_runs_once_at_most_and_was_only_held_begins
+                a_leaf_that_runs_once_at_most_and_was_handed_back_begins
+                another_attempt_of_a_leaf_that_runs_once_at_most_begins_by_itself
+                no_leaf_that_runs_once_at_most_begins_for_a_run_that_is_forgotten
+                a_forgotten_run_takes_its_marks_with_it
+            }
             life {
                 a_countdown_delays_its_leaf_and_no_other
                 an_eta_is_kept_and_one_that_is_past_delays_nothing
@@ -161,6 +178,7 @@ macro_rules! suite {
                 a_leaf_past_its_time_limit_is_cut_off
                 a_leaf_past_its_soft_time_limit_is_told_so
                 a_leaf_that_is_acknowledged_early_runs_at_most_once
+                a_leaf_that_is_acknowledged_early_and_was_only_held_runs
                 a_leaf_that_runs_at_most_once_is_lost_when_its_worker_cuts_it_off
                 a_leaf_that_runs_at_most_once_is_lost_when_its_worker_stops_at_once
                 leaves_that_a_worker_cuts_off_at_once_run_again_without_waiting_for_a_lease
@@ -218,6 +236,7 @@ macro_rules! suite {
                 an_event_is_with_one_coordinator_at_a_time
                 an_event_that_is_not_acknowledged_comes_again
                 an_acknowledged_event_never_comes_again
+                events_that_come_again_come_by_themselves_and_in_small_numbers
                 a_renewed_event_is_with_nobody_else
                 a_coordinator_that_waits_is_woken_by_an_event
             }

@@ -12,13 +12,25 @@ use crate::{Log, Memory, after, lock};
 impl Log {
     fn take(&mut self, max: usize, lease: Duration) -> Vec<EventDelivery> {
         let until = after(lease);
-        let count = max.min(self.waiting.len());
-        let mut taken = Vec::with_capacity(count);
-        for (number, event) in self.waiting.drain(..count) {
-            self.held.insert(number, (until, event.clone()));
-            taken.push(EventDelivery { id: EventId { source: 0, entry: (0, number) }, event });
+        let mut taken: Vec<EventDelivery> = Vec::new();
+        while taken.len() < max
+            && let Some((_, deliveries, _)) = self.apart.front()
+            && taken.len() < EventDelivery::batch_max(deliveries + 1)
+        {
+            let (number, deliveries, event) = self.apart.pop_front().expect("it was just there");
+            taken.push(self.hold(until, number, deliveries + 1, event));
+        }
+        if taken.is_empty() {
+            let count = max.min(self.waiting.len());
+            let new: Vec<(u64, Event)> = self.waiting.drain(..count).collect();
+            taken.extend(new.into_iter().map(|(number, event)| self.hold(until, number, 1, event)));
         }
         taken
+    }
+
+    fn hold(&mut self, until: Instant, number: u64, deliveries: u32, event: Event) -> EventDelivery {
+        self.held.insert(number, (until, deliveries, event.clone()));
+        EventDelivery { id: EventId { source: 0, entry: (0, number) }, event, deliveries }
     }
 }
 
@@ -38,20 +50,23 @@ impl Memory {
     pub(crate) fn acknowledge_now(&self, events: &[EventId]) {
         let mut log = lock(&self.0.events);
         for event in events {
-            log.held.remove(&event.entry.1);
+            let number = event.entry.1;
+            if log.held.remove(&number).is_none() {
+                log.apart.retain(|(waiting, ..)| *waiting != number);
+            }
         }
     }
 
-    /// Puts events whose coordinator went away back to the head.
+    /// Puts events whose coordinator went away apart, to be taken before new ones.
     pub(crate) fn sweep_events(&self) {
         let now = Instant::now();
         let mut log = lock(&self.0.events);
         let mut passed: Vec<u64> =
-            log.held.iter().filter(|(_, (until, _))| *until <= now).map(|(n, _)| *n).collect();
+            log.held.iter().filter(|(_, (until, ..))| *until <= now).map(|(n, _)| *n).collect();
         passed.sort_unstable();
-        for number in passed.into_iter().rev() {
-            let (_, event) = log.held.remove(&number).expect("it was just there");
-            log.waiting.push_front((number, event));
+        for number in passed {
+            let (_, deliveries, event) = log.held.remove(&number).expect("it was just there");
+            log.apart.push_back((number, deliveries, event));
         }
         drop(log);
         self.0.events_came.notify_waiters();
@@ -73,8 +88,13 @@ impl Events for Memory {
         let until = after(lease);
         let mut log = lock(&self.0.events);
         for event in events {
-            if let Some((held_until, _)) = log.held.get_mut(&event.entry.1) {
+            let number = event.entry.1;
+            if let Some((held_until, ..)) = log.held.get_mut(&number) {
                 *held_until = until;
+            } else if let Some(place) = log.apart.iter().position(|(waiting, ..)| *waiting == number) {
+                // Taken up, and with nobody yet: whoever comes back keeps it.
+                let (number, deliveries, event) = log.apart.remove(place).expect("it was just there");
+                log.held.insert(number, (until, deliveries, event));
             }
         }
         Ok(())

@@ -68,7 +68,9 @@ impl Clock {
 struct Log {
     next: u64,
     waiting: VecDeque<(u64, Event)>,
-    held: HashMap<u64, (Instant, Event)>,
+    /// Those whose coordinators went away, with how often they were delivered.
+    apart: VecDeque<(u64, u32, Event)>,
+    held: HashMap<u64, (Instant, u32, Event)>,
 }
 
 impl Memory {
@@ -93,7 +95,7 @@ impl Memory {
             ("leaves waiting", waiting),
             ("leaves leased", leased),
             ("timers", timers),
-            ("events waiting", events.waiting.len()),
+            ("events waiting", events.waiting.len() + events.apart.len()),
             ("events held", events.held.len()),
         ])
     }

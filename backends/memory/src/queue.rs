@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{
-    BackendError, Delivery, DeliveryId, Dispatch, Event, Lane, LaneOrder, Queue, Swept, WorkerId,
+    BackendError, Begin, Delivery, DeliveryId, Dispatch, Event, Lane, LaneOrder, Queue, Swept, Take, WorkerId,
 };
 use celeriac_primitives::{Completion, Incarnation, Outcome, RunRef, TaskId, TaskMessage, When};
 use tokio::time::Instant;
@@ -17,7 +17,8 @@ use crate::{Memory, after, lock};
 #[derive(Debug, Default)]
 pub(crate) struct Leaves {
     next: u64,
-    queues: HashMap<Arc<str>, BTreeMap<Lane, VecDeque<Waiting>>>,
+    queues: HashMap<Arc<str>, BTreeMap<Lane, Line>>,
+    /// Leaves that are held, and those that were taken up when their leases had passed.
     leased: HashMap<u64, Lease>,
     /// Leaves whose time has not come, by when it comes.
     delayed: BTreeMap<(u64, u64), Delayed>,
@@ -30,38 +31,75 @@ type Attempt = (TaskId, Incarnation, u32);
 
 type Delayed = (Arc<str>, Lane, Arc<TaskMessage>);
 
-#[derive(Debug)]
-struct Waiting {
-    entry: u64,
-    message: Arc<TaskMessage>,
-    deliveries: u32,
+/// What waits in a lane.
+#[derive(Debug, Default)]
+struct Line {
+    waiting: VecDeque<(u64, Arc<TaskMessage>)>,
+    /// Suspects, before all others. Some may be gone, or held again, by now.
+    apart: VecDeque<u64>,
 }
 
 #[derive(Debug)]
 struct Lease {
     queue: Arc<str>,
     lane: Lane,
-    worker: WorkerId,
+    /// Nobody when it was taken up.
+    worker: Option<WorkerId>,
     until: Instant,
     message: Arc<TaskMessage>,
-    deliveries: u32,
+    /// How often it has begun before.
+    begun: u32,
+    /// Whether it has begun this time; the first time nobody knows, and it counts as begun.
+    begins: bool,
+}
+
+impl Lease {
+    fn is_held_by(&self, worker: &WorkerId) -> bool {
+        self.worker.as_ref() == Some(worker)
+    }
+}
+
+/// Which delivery has begun a leaf that is to run once at most.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    attempt: u32,
+    entry: u64,
+    worker: WorkerId,
+}
+
+impl Mark {
+    /// Whether it is of an earlier attempt.
+    pub(crate) fn is_before(&self, other: &Self) -> bool {
+        self.attempt < other.attempt
+    }
+
+    /// Whether another delivery of the same leaf may begin.
+    pub(crate) fn allows(&self, other: &Self) -> Begin {
+        match () {
+            () if self.attempt != other.attempt || self.entry != other.entry => Begin::Gone,
+            () if self.worker == other.worker => Begin::Run,
+            () => Begin::Begun,
+        }
+    }
 }
 
 impl Leaves {
     /// How many leaves wait, are leased, and how many timers there are.
     pub(crate) fn census(&self) -> (usize, usize, usize) {
-        let waiting = self.queues.values().flat_map(BTreeMap::values).map(VecDeque::len).sum();
-        (waiting, self.leased.len(), self.delayed.len() + self.expiring.len())
+        let waiting: usize = self.queues.values().flat_map(BTreeMap::values).map(|line| line.waiting.len()).sum();
+        let held = self.leased.values().filter(|lease| lease.worker.is_some()).count();
+        let apart = self.leased.len() - held;
+        (waiting + apart, held, self.delayed.len() + self.expiring.len())
     }
 
     fn push(&mut self, queue: &Arc<str>, lane: Lane, message: Arc<TaskMessage>) {
         self.next += 1;
-        let waiting = Waiting { entry: self.next, message, deliveries: 0 };
+        let waiting = (self.next, message);
         let lanes = match self.queues.get_mut(queue) {
             Some(lanes) => lanes,
             None => self.queues.entry(queue.clone()).or_default(),
         };
-        lanes.entry(lane).or_default().push_back(waiting);
+        lanes.entry(lane).or_default().waiting.push_back(waiting);
     }
 
     /// Takes the timers that are due: queues leaves, and returns what has expired.
@@ -84,37 +122,39 @@ impl Leaves {
         delayed.into_iter().chain(self.expiring.first().map(|first| first.0)).min()
     }
 
-    fn take(
-        &mut self,
-        worker: &WorkerId,
-        queues: &[Arc<str>],
-        max: usize,
-        (lease, order): (Duration, LaneOrder),
-    ) -> Vec<Delivery> {
-        let until = after(lease);
-        let mut taken = Vec::new();
+    fn take(&mut self, worker: &WorkerId, queues: &[Arc<str>], take: Take) -> Vec<Delivery> {
+        let (max, until) = (take.max, after(take.lease));
+        let mut taken: Vec<Delivery> = Vec::new();
+        let mut suspects = take.suspects;
         for name in queues {
             let Some(lanes) = self.queues.get_mut(name) else { continue };
             let count = lanes.len();
             for place in 0..count {
-                let place = if order == LaneOrder::LastFirst { count - 1 - place } else { place };
-                let Some((lane, waiting)) = lanes.iter_mut().nth(place) else { continue };
-                let lane = *lane;
-                while taken.len() < max
-                    && let Some(Waiting { entry, message, deliveries }) = waiting.pop_front()
+                let place = if take.order == LaneOrder::LastFirst { count - 1 - place } else { place };
+                let Some((lane, line)) = lanes.iter_mut().nth(place) else { continue };
+                let delivery = |entry, message: &Arc<TaskMessage>, deliveries| Delivery {
+                    id: DeliveryId { queue: name.clone(), lane: *lane, entry: (0, entry) },
+                    message: message.clone(),
+                    deliveries,
+                };
+                while suspects
+                    && taken.len() < max
+                    && let Some(entry) = line.apart.pop_front()
                 {
-                    let deliveries = deliveries + 1;
-                    let held = Lease {
-                        queue: name.clone(),
-                        lane,
-                        worker: worker.clone(),
-                        until,
-                        message: message.clone(),
-                        deliveries,
-                    };
-                    self.leased.insert(entry, held);
-                    let id = DeliveryId { queue: name.clone(), lane, entry: (0, entry) };
-                    taken.push(Delivery { id, message, deliveries });
+                    if let Some(lease) = self.leased.get_mut(&entry).filter(|lease| lease.worker.is_none()) {
+                        lease.worker = Some(worker.clone());
+                        lease.until = until;
+                        taken.push(delivery(entry, &lease.message, lease.begun + 1));
+                        suspects = false;
+                    }
+                }
+                while taken.len() < max
+                    && let Some((entry, message)) = line.waiting.pop_front()
+                {
+                    taken.push(delivery(entry, &message, 1));
+                    let (queue, lane, worker) = (name.clone(), *lane, Some(worker.clone()));
+                    let lease = Lease { queue, lane, worker, until, message, begun: 0, begins: true };
+                    self.leased.insert(entry, lease);
                 }
             }
         }
@@ -125,31 +165,30 @@ impl Leaves {
     fn remove(&mut self, id: &DeliveryId) {
         let entry = id.entry.1;
         if self.leased.remove(&entry).is_none()
-            && let Some(queue) = self.queues.get_mut(&id.queue).and_then(|lanes| lanes.get_mut(&id.lane))
+            && let Some(line) = self.queues.get_mut(&id.queue).and_then(|lanes| lanes.get_mut(&id.lane))
         {
-            queue.retain(|waiting| waiting.entry != entry);
+            line.waiting.retain(|(waiting, _)| *waiting != entry);
         }
     }
 
     /// Takes out all leaves of a run, also those that workers hold, and their timers.
     fn take_out(&mut self, run: RunRef) {
         let is_of = |leaf: &TaskMessage| leaf.run() == run;
-        self.queues.values_mut().flat_map(BTreeMap::values_mut).for_each(|waiting| {
-            waiting.retain(|waiting| !is_of(&waiting.message));
+        self.queues.values_mut().flat_map(BTreeMap::values_mut).for_each(|line| {
+            line.waiting.retain(|(_, message)| !is_of(message));
         });
         self.leased.retain(|_, held| !is_of(&held.message));
         self.delayed.retain(|_, (_, _, message)| !is_of(message));
         self.expiring.retain(|(_, (leaf, incarnation, _))| leaf.run().incarnation(*incarnation) != run);
     }
 
-    /// Puts a leaf that was delivered before at the head of its queue.
-    fn put_back(&mut self, entry: u64, lease: Lease) {
-        let Lease { queue, lane, message, deliveries, .. } = lease;
-        self.queues.entry(queue).or_default().entry(lane).or_default().push_front(Waiting {
-            entry,
-            message,
-            deliveries,
-        });
+    fn held_by(&mut self, worker: &WorkerId, id: &DeliveryId) -> Option<&mut Lease> {
+        self.leased.get_mut(&id.entry.1).filter(|lease| lease.is_held_by(worker))
+    }
+
+    /// The line of a lane that is there, since something was taken from it.
+    fn line(&mut self, queue: &Arc<str>, lane: Lane) -> &mut Line {
+        self.queues.entry(queue.clone()).or_default().entry(lane).or_default()
     }
 }
 
@@ -198,13 +237,10 @@ impl Queue for Memory {
         &self,
         worker: &WorkerId,
         queues: &[Arc<str>],
-        max: usize,
-        lease: Duration,
-        wait: Duration,
-        order: LaneOrder,
+        take: Take,
     ) -> Result<Vec<Delivery>, BackendError> {
-        let take = || lock(&self.0.leaves).take(worker, queues, max, (lease, order));
-        Ok(crate::events::wait_for(&self.0.leaves_came, wait, take).await)
+        let taken = || lock(&self.0.leaves).take(worker, queues, take);
+        Ok(crate::events::wait_for(&self.0.leaves_came, take.wait, taken).await)
     }
 
     async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError> {
@@ -217,12 +253,28 @@ impl Queue for Memory {
         Ok(())
     }
 
-    async fn begin(&self, _: &DeliveryId, leaf: &TaskMessage) -> Result<bool, BackendError> {
-        let Some(When::At(expires_ms)) = leaf.options.as_ref().and_then(|options| options.expires) else {
-            return Ok(true);
-        };
-        lock(&self.0.leaves).expiring.remove(&(expires_ms, attempt(leaf)));
-        Ok(self.0.clock.now_ms() < expires_ms)
+    async fn begin(&self, worker: &WorkerId, delivery: &Delivery, once: bool) -> Result<Begin, BackendError> {
+        let mut leaves = lock(&self.0.leaves);
+        let Some(lease) = leaves.held_by(worker, &delivery.id) else { return Ok(Begin::Gone) };
+        lease.begins = true;
+        let (leaf, expires) = (&delivery.message, delivery.message.options.as_ref().and_then(|o| o.expires));
+        if let Some(When::At(expires_ms)) = expires {
+            leaves.expiring.remove(&(expires_ms, attempt(leaf)));
+            if self.0.clock.now_ms() >= expires_ms {
+                return Ok(Begin::Expired);
+            }
+        }
+        if !once {
+            return Ok(Begin::Run);
+        }
+        let mark = Mark { attempt: leaf.attempt, entry: delivery.id.entry.1, worker: worker.clone() };
+        // Who submits holds the lock of its run and wants this one.
+        drop(leaves);
+        let begin = self.mark(leaf.run(), leaf.task_id.node(), mark);
+        if begin == Begin::Gone {
+            lock(&self.0.leaves).remove(&delivery.id);
+        }
+        Ok(begin)
     }
 
     async fn fire(&self) -> Result<Option<Duration>, BackendError> {
@@ -257,7 +309,7 @@ impl Queue for Memory {
         let due = When::after(after).at_ms(self.0.clock.now_ms());
         let mut leaves = lock(&self.0.leaves);
         let entry = delivery.entry.1;
-        if leaves.leased.get(&entry).is_some_and(|held| held.worker == *worker) {
+        if leaves.held_by(worker, delivery).is_some() {
             leaves.leased.remove(&entry);
             leaves.next += 1;
             let place = (due, leaves.next);
@@ -275,8 +327,14 @@ impl Queue for Memory {
         let until = after(lease);
         let mut leaves = lock(&self.0.leaves);
         for id in deliveries {
-            if let Some(held) = leaves.leased.get_mut(&id.entry.1).filter(|held| held.worker == *worker) {
-                held.until = until;
+            match leaves.leased.get_mut(&id.entry.1) {
+                Some(lease) if lease.is_held_by(worker) => lease.until = until,
+                // Taken up, and with nobody yet: whoever comes back keeps it.
+                Some(lease) if lease.worker.is_none() => {
+                    lease.worker = Some(worker.clone());
+                    lease.until = until;
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -287,10 +345,15 @@ impl Queue for Memory {
         // Backwards, so that the first is at the head again.
         for id in deliveries.iter().rev() {
             let entry = id.entry.1;
-            if leaves.leased.get(&entry).is_some_and(|held| held.worker == *worker) {
-                let mut held = leaves.leased.remove(&entry).expect("it was just there");
-                held.deliveries -= 1;
-                leaves.put_back(entry, held);
+            let Some(lease) = leaves.held_by(worker, id) else { continue };
+            let is_suspect = lease.begun > 0;
+            if is_suspect {
+                lease.worker = None;
+                lease.begins = false;
+                leaves.line(&id.queue, id.lane).apart.push_front(entry);
+            } else {
+                let lease = leaves.leased.remove(&entry).expect("it was just there");
+                leaves.line(&id.queue, id.lane).waiting.push_front((entry, lease.message));
             }
         }
         drop(leaves);
@@ -309,18 +372,23 @@ impl Queue for Memory {
         let now = Instant::now();
         let mut swept = Swept { forgotten: self.forget_ended(now), ..Swept::default() };
         let mut leaves = lock(&self.0.leaves);
+        let is_over = |lease: &Lease| lease.worker.is_some() && lease.until <= now;
         let mut passed: Vec<u64> =
-            leaves.leased.iter().filter(|(_, held)| held.until <= now).map(|(e, _)| *e).collect();
+            leaves.leased.iter().filter(|(_, lease)| is_over(lease)).map(|(entry, _)| *entry).collect();
         passed.sort_unstable();
-        for entry in passed.into_iter().rev() {
-            let held = leaves.leased.remove(&entry).expect("it was just there");
-            if held.deliveries < deliveries_max {
+        for entry in passed {
+            let lease = leaves.leased.get_mut(&entry).expect("it was just there");
+            lease.begun += u32::from(std::mem::take(&mut lease.begins));
+            if lease.begun < deliveries_max {
                 swept.redelivered += 1;
-                leaves.put_back(entry, held);
+                lease.worker = None;
+                let (queue, lane) = (lease.queue.clone(), lease.lane);
+                leaves.line(&queue, lane).apart.push_back(entry);
             } else {
                 swept.lost += 1;
-                let outcome = Outcome::WorkerLost { deliveries: held.deliveries };
-                self.append([Event::Completed(held.message.completion(outcome))]);
+                let lease = leaves.leased.remove(&entry).expect("it was just there");
+                let outcome = Outcome::WorkerLost { deliveries: lease.begun };
+                self.append([Event::Completed(lease.message.completion(outcome))]);
             }
         }
         drop(leaves);

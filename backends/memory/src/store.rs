@@ -1,14 +1,14 @@
 //! Runs in memory.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, hash_map};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{
-    Advance, Advanced, BackendError, Dispatch, ErrorKind, Event, Grown, Known, NewRun, Origin, Progress,
+    Advance, Advanced, BackendError, Begin, Dispatch, ErrorKind, Event, Grown, Known, NewRun, Origin, Progress,
     RunStatus, Store, Submitted,
 };
 use celeriac_engine::advance::Phase;
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::queue::Mark;
 use crate::{Memory, after, lock};
 
 /// A run whose time is over, and of which a segment goes on, is looked at again after its time, or this when it is less.
@@ -39,6 +40,8 @@ pub(crate) struct Run {
     state: Mutex<RunState>,
     version: watch::Sender<u64>,
     progress: Mutex<HashMap<NodeNo, Progress>>,
+    /// Which deliveries have begun leaves that run once at most.
+    marks: Mutex<HashMap<NodeNo, Mark>>,
     origin: Option<Origin>,
     segments: Mutex<Segments>,
     /// Texts that are kept apart, by their names.
@@ -167,6 +170,22 @@ impl Memory {
         forgotten.is_some()
     }
 
+    /// Notes that a delivery begins a leaf that runs once at most, unless another one has.
+    pub(crate) fn mark(&self, run: RunRef, node: NodeNo, mark: Mark) -> Begin {
+        let Some(run) = self.run(run) else { return Begin::Gone };
+        match lock(&run.marks).entry(node) {
+            hash_map::Entry::Occupied(known) if !known.get().is_before(&mark) => known.get().allows(&mark),
+            hash_map::Entry::Occupied(mut older) => {
+                older.insert(mark);
+                Begin::Run
+            }
+            hash_map::Entry::Vacant(free) => {
+                free.insert(mark);
+                Begin::Run
+            }
+        }
+    }
+
     /// What failed inside a segment is the end of its leaf; what goes on there all the same is not cut off.
     fn segments_have_ended(&self, run: &Run) -> bool {
         let segments = lock(&run.segments).ids.clone();
@@ -220,6 +239,7 @@ impl Store for Memory {
                     state,
                     version,
                     progress: Mutex::default(),
+                    marks: Mutex::default(),
                     origin,
                     segments: Mutex::default(),
                     kept: Mutex::new(literals.into_iter().collect()),

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use celeriac_backends::BackendError;
+use futures::TryFutureExt as _;
 use redis::aio::{ConnectionLike, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
@@ -20,6 +21,7 @@ use crate::keys::{Keys, Line};
 use crate::lines::Emptied;
 use crate::room::Room;
 use crate::scripts::WRITE;
+use crate::watch::Watch;
 use crate::wire::Wire;
 
 /// On a Cluster, a reply that takes longer is given up; Redis may still do what it was asked to. One server's silence
@@ -34,19 +36,27 @@ const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
 /// The consumer group of every line.
 pub(crate) const GROUP: &str = "celeriac";
 
-/// A connection for commands and pipelines. Cheap to clone: clones share it.
+/// A connection for commands and pipelines, which notes when Redis is away. Cheap to clone: clones share it.
 #[derive(Clone)]
-pub(crate) enum Connection {
+pub(crate) struct Connection {
+    way: Way,
+    watch: Watch,
+}
+
+#[derive(Clone)]
+enum Way {
     One(Wire),
     Cluster(ClusterConnection),
 }
 
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        match self {
-            Self::One(connection) => connection.req_packed_command(cmd),
-            Self::Cluster(connection) => connection.req_packed_command(cmd),
-        }
+        let reply = match &mut self.way {
+            Way::One(connection) => connection.req_packed_command(cmd),
+            Way::Cluster(connection) => connection.req_packed_command(cmd),
+        };
+        let watch = &self.watch;
+        Box::pin(reply.inspect_err(move |error| watch.note(Some(cmd), error)))
     }
 
     fn req_packed_commands<'a>(
@@ -55,16 +65,18 @@ impl ConnectionLike for Connection {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        match self {
-            Self::One(connection) => connection.req_packed_commands(pipeline, offset, count),
-            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
-        }
+        let reply = match &mut self.way {
+            Way::One(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Way::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+        };
+        let watch = &self.watch;
+        Box::pin(reply.inspect_err(move |error| watch.note(pipeline.cmd_iter().next(), error)))
     }
 
     fn get_db(&self) -> i64 {
-        match self {
-            Self::One(connection) => connection.get_db(),
-            Self::Cluster(connection) => connection.get_db(),
+        match &self.way {
+            Way::One(connection) => connection.get_db(),
+            Way::Cluster(connection) => connection.get_db(),
         }
     }
 }
@@ -79,19 +91,22 @@ pub(crate) struct Link {
     pub(crate) takes: TaskTracker,
     pub(crate) emptied: Emptied,
     pub(crate) room: Room,
+    pub(crate) watch: Watch,
 }
 
 impl Link {
     pub(crate) async fn connect(address: Address, prefix: &str, room: Room) -> Result<Self, BackendError> {
         let keys = Keys::new(prefix);
-        let (connection, clients) = match address {
+        let (way, clients) = match address {
             Address::One(client) => (one(client.clone()).await, vec![*client]),
             Address::Cluster { nodes, builder } => (cluster(*builder).await, nodes),
         };
-        let connection = connection.map_err(refused("connect"))?;
+        let way = way.map_err(refused("connect"))?;
+        let watch = Watch::new(matches!(way, Way::Cluster(_)));
+        let connection = Connection { way, watch: watch.clone() };
         let hints = Hints::start(clients, keys.changes());
-        let link =
-            Self { connection, hints, keys, takes: TaskTracker::new(), emptied: Emptied::default(), room };
+        let (takes, emptied) = (TaskTracker::new(), Emptied::default());
+        let link = Self { connection, hints, keys, takes, emptied, room, watch };
         link.look_at_settings().await?;
         Ok(link)
     }
@@ -103,7 +118,7 @@ impl Link {
 
     /// Whether the keys of a run and those of a queue may be on different servers.
     pub(crate) fn is_cluster(&self) -> bool {
-        matches!(self.connection, Connection::Cluster(_))
+        matches!(self.connection.way, Way::Cluster(_))
     }
 
     /// Runs a script.
@@ -193,18 +208,18 @@ impl FromRedisValue for Infos {
     }
 }
 
-async fn one(client: Box<Client>) -> RedisResult<Connection> {
+async fn one(client: Box<Client>) -> RedisResult<Way> {
     let config = ConnectionManagerConfig::new()
         .set_connection_timeout(Some(CONNECTION_TIMEOUT))
         .set_number_of_retries(RECONNECTS)
         .set_max_delay(RECONNECT_DELAY_MAX);
-    Wire::connect(*client, config).await.map(Connection::One)
+    Wire::connect(*client, config).await.map(Way::One)
 }
 
-async fn cluster(builder: redis::cluster::ClusterClientBuilder) -> RedisResult<Connection> {
+async fn cluster(builder: redis::cluster::ClusterClientBuilder) -> RedisResult<Way> {
     let client: ClusterClient =
         builder.response_timeout(RESPONSE_TIMEOUT).connection_timeout(CONNECTION_TIMEOUT).build()?;
-    client.get_async_connection().await.map(Connection::Cluster)
+    client.get_async_connection().await.map(Way::Cluster)
 }
 
 /// Adds the keys of lines to a script's.

@@ -10,7 +10,7 @@ use celeriac_backends::{BackendError, Event, EventDelivery, EventId, Events};
 use crate::RedisBackend;
 use crate::hints::Wait;
 use crate::keys::{Line, read_run};
-use crate::lines::{self, Entry};
+use crate::lines::{self, Entry, Suspects};
 use crate::queue::read_report;
 
 /// All coordinators are one owner: whoever settles an event may acknowledge it.
@@ -30,20 +30,21 @@ impl Events for RedisBackend {
         loop {
             let hint = wait.hint();
             let count = || link.hints.count([channel.as_str()]);
-            if !link.emptied.is_still_empty(&owner, count()) || wait.is_over() {
+            if !link.emptied.is_still_empty(&owner, count(), Suspects::Batch) || wait.is_over() {
                 let before = count();
                 let sources = self.sources_now().await?;
-                let taken =
-                    lines::take_now(link, "events", &sources.lines, owner.clone(), max, lease).await?;
-                let is_all = taken.len() < max;
-                link.emptied.note(&owner, before.filter(|_| is_all));
+                let what = (max, Suspects::Batch);
+                let (taken, more) =
+                    lines::take_now(link, "events", &sources.lines, owner.clone(), what, lease).await?;
+                let is_all = !more;
+                link.emptied.note(&owner, before.filter(|_| is_all), Suspects::Batch);
                 let is_idle = taken.is_empty() && max > 0;
                 let is_more = is_all && {
                     let gave: HashSet<u32> = taken.iter().map(|entry| sources.numbers[entry.line]).collect();
                     self.emptied(&sources, |number| !gave.contains(&number), is_idle).await?
                 };
                 if is_more {
-                    link.emptied.note(&owner, None);
+                    link.emptied.forget(&owner);
                 }
                 if !is_idle {
                     let number = |entry: &Entry| sources.numbers[entry.line];
@@ -59,7 +60,7 @@ impl Events for RedisBackend {
             }
             wait.next(hint).await;
             // With a hint or without one: look.
-            link.emptied.note(&owner, None);
+            link.emptied.forget(&owner);
         }
     }
 
@@ -95,7 +96,8 @@ fn delivery(entry: &Entry, source: u32) -> Option<EventDelivery> {
     if event.is_none() {
         tracing::error!(id = lines::print_id(entry.id), "an event cannot be read; it comes again");
     }
-    Some(EventDelivery { id: EventId { source, entry: entry.id }, event: event? })
+    let id = EventId { source, entry: entry.id };
+    Some(EventDelivery { id, event: event?, deliveries: entry.deliveries })
 }
 
 fn read(entry: &Entry) -> Option<Event> {

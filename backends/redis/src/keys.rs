@@ -10,12 +10,13 @@
 //! celeriac:{<run>}:text:<name> hash  one of them: place of the piece → piece; until it is whole it expires
 //! celeriac:{<run>}:…:stage:…         parts of a large run before it is visible; they expire
 //! celeriac:{q:<name>}:stream stream  leaves (m: head, message)
-//! celeriac:{q:<name>}:again  list    entries that were given out before and are to be taken first
+//! celeriac:{q:<name>}:again  list    entries that were handed back and are to be taken before new ones
+//! celeriac:{q:<name>}:apart  list    entries that have lost their owners: suspects, taken one at a time, before all others
 //! celeriac:{q:<name>}:delayed  zset  leaves, as in the stream → when they are to be queued, in ms
 //! celeriac:{q:<name>}:expiring zset  the heads of leaves that have not begun → when they expire, in ms
 //! celeriac:{q:<name>}:l<place>:… the same for its other lanes: of another priority, and for what comes in bulk
-//! celeriac:{q:<name>}:done…          stream and again of the reports (c: head, outcome)
-//! celeriac:{events}:…                stream and again of the submissions (s: run)
+//! celeriac:{q:<name>}:done…          stream, again and apart of the reports (c: head, outcome)
+//! celeriac:{events}:…                stream, again and apart of the submissions (s: run)
 //! celeriac:{events}:names    zset    the names of the queues → when they were noted last, in ms
 //! celeriac:{events}:lanes    set     their lanes besides the first: name, ^A, place
 //! celeriac:{events}:reports  zset    on one server, the streams of reports that may have something
@@ -34,6 +35,7 @@
 //! p          the plan as bytes, when it is small
 //! w          whom each leaf counts down, when there are very few: settling such a run takes no plan
 //! o<node>    the outcome of a leaf, or, until it has one, of the attempt that asked for another
+//! b<node>    which delivery has begun a leaf that runs once at most: attempt, entry, worker
 //! g<node>    how far a running leaf is, in its own words
 //! c<node>    how many predecessors have succeeded, while some have and some have not
 //! a<node>    the current attempt, where it is not the first
@@ -94,11 +96,13 @@ pub(crate) fn read_run(bytes: &[u8]) -> Option<RunRef> {
     Some(RunId::from_uuid(uuid::Uuid::from_slice(id).ok()?).ok()?.incarnation(incarnation))
 }
 
-/// The keys of one line: a stream, and what is to be taken before its new entries.
+/// The keys of one line: a stream, and what is to be taken before its new entries: what was handed back, and before it
+/// what has lost its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) stream: String,
     pub(crate) again: String,
+    pub(crate) apart: String,
     /// Where it is hinted at.
     pub(crate) channel: String,
 }
@@ -211,7 +215,7 @@ impl Keys {
 
     fn line(&self, place: &str) -> Line {
         let key = |what: &str| format!("{}:{place}{what}", self.0);
-        Line { stream: key("stream"), again: key("again"), channel: key("stream") }
+        Line { stream: key("stream"), again: key("again"), apart: key("apart"), channel: key("stream") }
     }
 }
 
@@ -225,10 +229,10 @@ fn lane_place(queue: &str, lane: Lane) -> String {
 
 impl Line {
     /// How many keys a line has.
-    pub(crate) const WIDTH: usize = 2;
+    pub(crate) const WIDTH: usize = 3;
 
     pub(crate) fn keys(&self) -> [&str; Self::WIDTH] {
-        [&self.stream, &self.again]
+        [&self.stream, &self.again, &self.apart]
     }
 }
 
@@ -242,7 +246,7 @@ mod tests {
         let run = RunId::from_parts(1, 2);
         assert_eq!(keys.run(run).hash, format!("app:{{{run}}}:run"));
         let line = keys.queue("mail", Lane::default());
-        assert_eq!(line.keys(), ["app:{q:mail}:stream", "app:{q:mail}:again"]);
+        assert_eq!(line.keys(), ["app:{q:mail}:stream", "app:{q:mail}:again", "app:{q:mail}:apart"]);
         let urgent = keys.queue("mail", Lane::new(9, false));
         assert_eq!((urgent.stream.as_str(), &urgent.channel), ("app:{q:mail}:l0:stream", &line.stream));
         assert_eq!(keys.reports("mail").stream, "app:{q:mail}:done:stream");

@@ -45,9 +45,11 @@ mod scripts;
 mod settle;
 mod store;
 mod submit;
+mod sweep;
 mod texts;
 mod timers;
 mod unused;
+mod watch;
 mod wire;
 mod wiring;
 
@@ -65,6 +67,7 @@ use queues::{KEPT_FOR, QUEUES_MAX, Queues};
 use reports::Reports;
 use room::{HEADROOM_PERCENT, Room};
 use submit::Desk;
+use sweep::Tidied;
 use texts::{INLINE_BYTES_MAX, Turns};
 use timers::Timers;
 use unused::Quiet;
@@ -83,6 +86,7 @@ struct Shared {
     quiet: Quiet,
     desk: Desk,
     fresh: Fresh,
+    tidied: Tidied,
     /// Down to which run the last sweep looked for what is owed.
     page: Mutex<Option<RunId>>,
     prefix: String,
@@ -229,6 +233,7 @@ impl RedisBuilder {
             quiet: Quiet::default(),
             desk,
             fresh: Fresh::default(),
+            tidied: Tidied::default(),
             page: Mutex::default(),
             prefix,
             turns: Turns::default(),

@@ -1,9 +1,12 @@
 //! Lines: streams whose entries are leased. Queues are lines, and so are the events.
 //!
 //! Who takes an entry holds it until it was idle, by the clock of Redis, for the lease. The length of a lease is a part
-//! of the consumer's name: an owner is the consumer `<owner>#<lease in ms>`. An entry that lost its owner waits in
-//! `again`, before all new ones; until it is taken it belongs to the consumer `-`, so that its former owner can neither
-//! renew nor hand back what is no longer its own.
+//! of the consumer's name: an owner is the consumer `<owner>#<lease in ms>`.
+//!
+//! What was handed back waits in `again`, before all new entries, and belongs to the consumer `-` until it is taken. What
+//! has lost its owner is a suspect: it may be why. It waits in `apart`, before all others, and belongs to the consumer
+//! `~`; who had it may renew it there, and holds it again. A suspect's delivery counter tells how often it has begun, and
+//! whether it has in its present owner (`scripts/held.lua`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +18,23 @@ use crate::connection::{GROUP, Link, line_keys};
 use crate::error::corrupt;
 use crate::hints::Count;
 use crate::keys::Line;
-use crate::scripts::{ACKNOWLEDGE, HAND_BACK, RENEW, SLICE, SWEEP, TAKE};
+use crate::scripts::{ACKNOWLEDGE, HAND_BACK, RENEW, SLICE, TAKE};
 
 /// Leases are not longer than this.
 const LEASE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// A consumer that holds nothing and was not heard of for so long is removed (who waits looks far more often), and an
-/// entry that was not touched for so long and waits nowhere is taken up.
-const IDLE_MS: u64 = 60 * 60 * 1000;
+/// A take returns no more than about so many bytes, or one entry: what takes long on its way is leased already.
+const BYTES_MAX: usize = 1024 * 1024;
 
-/// A sweep takes up at most this many slices of each line; the next sweep goes on.
-const SLICES_MAX: usize = 20;
+/// Which suspects to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Suspects {
+    None,
+    /// One, beside others; it is counted when it begins.
+    One,
+    /// A batch of them and nothing else, counted.
+    Batch,
+}
 
 /// An entry: which of the lines it came from, its id, how often it was delivered, its only field.
 #[derive(Debug)]
@@ -43,6 +52,8 @@ struct Taken {
     lines: Arc<[Line]>,
     owner: Arc<str>,
     entries: Vec<Entry>,
+    /// Whether there may be more.
+    more: bool,
 }
 
 impl Drop for Taken {
@@ -80,24 +91,32 @@ async fn note_reports<'l>(link: &Link, lines: impl Iterator<Item = &'l Line>) {
 }
 
 /// Owners that have taken all there was, each with how many hints there were before it looked. Until there is another
-/// hint there is nothing more, and who asks again need not look at once.
+/// hint there is nothing more, and who asks again need not look at once; unless it takes suspects now and did not then.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Emptied(Arc<DashMap<Arc<str>, Count>>);
+pub(crate) struct Emptied(Arc<DashMap<Arc<str>, (Count, Suspects)>>);
 
 impl Emptied {
-    pub(crate) fn is_still_empty(&self, owner: &Arc<str>, hints: Option<Count>) -> bool {
-        hints.is_some() && self.0.get(owner).map(|before| *before) == hints
+    pub(crate) fn is_still_empty(&self, owner: &Arc<str>, hints: Option<Count>, suspects: Suspects) -> bool {
+        let before = self.0.get(owner).map(|before| *before);
+        before.is_some_and(|(before, looked)| {
+            Some(before) == hints && (suspects == Suspects::None || looked != Suspects::None)
+        })
     }
 
-    pub(crate) fn note(&self, owner: &Arc<str>, hints: Option<Count>) {
+    pub(crate) fn note(&self, owner: &Arc<str>, hints: Option<Count>, suspects: Suspects) {
         match hints {
-            Some(hints) => drop(self.0.insert(owner.clone(), hints)),
+            Some(hints) => drop(self.0.insert(owner.clone(), (hints, suspects))),
             None => drop(self.0.remove(owner)),
         }
     }
+
+    /// Who asks again has to look.
+    pub(crate) fn forget(&self, owner: &Arc<str>) {
+        self.0.remove(owner);
+    }
 }
 
-/// Takes up to `max` entries that are there.
+/// Takes up to `max` entries that are there; also whether there may be more.
 ///
 /// Cancel safe: the step that takes runs in a task of its own, and what it took for a future that was dropped goes
 /// back to its line.
@@ -106,33 +125,44 @@ pub(crate) async fn take_now(
     operation: &'static str,
     lines: &Arc<[Line]>,
     owner: Arc<str>,
-    max: usize,
+    (max, suspects): (usize, Suspects),
     lease: Duration,
-) -> Result<Vec<Entry>, BackendError> {
-    let taken = Taken { link: link.clone(), lines: lines.clone(), owner: owner.clone(), entries: Vec::new() };
-    let taken = link.takes.spawn(take_all(operation, taken, max, lease)).await;
+) -> Result<(Vec<Entry>, bool), BackendError> {
+    let taken = Taken { link: link.clone(), lines: lines.clone(), owner, entries: Vec::new(), more: max == 0 };
+    let taken = link.takes.spawn(take_all(operation, taken, (max, suspects), lease)).await;
     let mut taken = taken.map_err(|panic| corrupt(operation, panic))??;
-    Ok(std::mem::take(&mut taken.entries))
+    Ok((std::mem::take(&mut taken.entries), taken.more))
 }
 
 /// Takes from all lines in one script, or, where they are on different servers, from one after the other.
 async fn take_all(
     operation: &'static str,
     mut taken: Taken,
-    max: usize,
+    (max, mut suspects): (usize, Suspects),
     lease: Duration,
 ) -> Result<Taken, BackendError> {
     let lines = taken.lines.clone();
     let at_once = if taken.link.is_cluster() { 1 } else { lines.len().max(1) };
+    let mut bytes = BYTES_MAX;
     for (group, some) in lines.chunks(at_once).enumerate() {
-        while taken.entries.len() < max {
+        loop {
             let slice = SLICE.min(max - taken.entries.len());
-            let entries = take_some(&taken, operation, some, slice, lease).await?;
+            let (entries, more) = take_some(&taken, operation, some, (slice, bytes, suspects), lease).await?;
+            let has_suspects = entries.iter().any(|entry| entry.deliveries > 1);
             let count = entries.len();
+            bytes = bytes.saturating_sub(entries.iter().map(|entry| entry.value.len()).sum());
             taken.entries.extend(
                 entries.into_iter().map(|entry| Entry { line: entry.line + group * at_once, ..entry }),
             );
-            if count < slice {
+            let is_batch = suspects == Suspects::Batch && has_suspects;
+            if is_batch || bytes == 0 || taken.entries.len() >= max {
+                taken.more = true;
+                return Ok(taken);
+            }
+            if has_suspects || suspects == Suspects::Batch && count > 0 {
+                suspects = Suspects::None;
+            }
+            if !more {
                 break;
             }
         }
@@ -144,17 +174,23 @@ async fn take_some(
     taken: &Taken,
     operation: &'static str,
     lines: &[Line],
-    max: usize,
+    (max, bytes, suspects): (usize, usize, Suspects),
     lease: Duration,
-) -> Result<Vec<Entry>, BackendError> {
+) -> Result<(Vec<Entry>, bool), BackendError> {
     let reply: Vec<redis::Value> = taken
         .link
         .run(operation, &TAKE, |script| {
             line_keys(script, lines);
-            script.arg(GROUP).arg(consumer(&taken.owner, lease)).arg(max);
+            script.arg(GROUP).arg(consumer(&taken.owner, lease)).arg(max).arg(bytes);
+            script.arg(match suspects {
+                Suspects::None => "",
+                Suspects::One => "one",
+                Suspects::Batch => "some",
+            });
         })
         .await?;
     let mut values = reply.into_iter();
+    let more = values.next() == Some(redis::Value::Int(1));
     let mut entries = Vec::with_capacity(values.len() / 5);
     while let Some(line) = values.next() {
         let rest = [line].into_iter().chain(values.by_ref().take(4)).collect();
@@ -163,7 +199,7 @@ async fn take_some(
         let id = parse_id(&id).ok_or_else(|| corrupt(operation, format!("stream id {id:?}")))?;
         entries.push(Entry { line: line - 1, id, deliveries, field, value });
     }
-    Ok(entries)
+    Ok((entries, more))
 }
 
 /// Gives entries back to the head of their lines, in the order given.
@@ -228,33 +264,6 @@ pub(crate) async fn acknowledge(
         .await?;
     }
     Ok(())
-}
-
-/// Takes up entries whose leases have passed; returns how many go on and how many were delivered too often
-/// (`deliveries_max` 0: none ever is). `lost` is the outcome that is reported of those in `reports`, up to their number.
-pub(crate) async fn sweep(
-    link: &Link,
-    line: &Line,
-    deliveries_max: u32,
-    reports: &str,
-    lost: &[u8],
-) -> Result<(usize, usize), BackendError> {
-    let hints = link.keys.submissions().stream;
-    let mut swept = (0, 0);
-    for _ in 0..SLICES_MAX {
-        let (again, lost, seen): (usize, usize, usize) = link
-            .run("sweep", &SWEEP, |script| {
-                line_keys(script, [line]);
-                script.key(reports).arg(GROUP).arg(&hints);
-                script.arg(deliveries_max).arg(SLICE).arg(lost).arg(IDLE_MS);
-            })
-            .await?;
-        swept = (swept.0 + again, swept.1 + lost);
-        if seen < SLICE {
-            break;
-        }
-    }
-    Ok(swept)
 }
 
 /// An owner with the length of its leases, as Redis knows it.

@@ -7,18 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use celeriac_backends::{BackendError, Delivery, DeliveryId, Lane, LaneOrder, Queue, Swept, WorkerId};
+use celeriac_backends::{BackendError, Begin, Delivery, DeliveryId, Lane, LaneOrder, Queue, Swept, Take, WorkerId};
 use celeriac_primitives::{Completion, Incarnation, Outcome, TaskId, TaskMessage, When};
 
 use crate::RedisBackend;
 use crate::connection::GROUP;
 use crate::envelope;
+use crate::error::corrupt;
 use crate::hints::Wait;
 use crate::keys::Line;
-use crate::lines::{self, Entry, print_id};
+use crate::lines::{self, Entry, Suspects, print_id};
 use crate::queues::Named;
-use crate::scripts::{BEGIN, FINISH, POSTPONE, RETIRE, SLICE};
+use crate::scripts::{BEGIN, FINISH, ONCE, POSTPONE, RETIRE, SLICE};
 use crate::settle::place_of;
+use crate::sweep;
 
 /// The scripts know it as `HEAD` (`scripts/head.lua`).
 const HEAD: usize = 16 + 4 + 8;
@@ -29,11 +31,9 @@ impl Queue for RedisBackend {
         &self,
         worker: &WorkerId,
         queues: &[Arc<str>],
-        max: usize,
-        lease: Duration,
-        wait: Duration,
-        order: LaneOrder,
+        Take { max, lease, wait, order, suspects, .. }: Take,
     ) -> Result<Vec<Delivery>, BackendError> {
+        let suspects = if suspects { Suspects::One } else { Suspects::None };
         let (link, owner) = (self.link(), Arc::<str>::from(owner(worker)));
         if self.queues().is_time_to_look() {
             self.queues().look(link, "receive", queues).await?;
@@ -44,19 +44,23 @@ impl Queue for RedisBackend {
         let wait = Wait::new(channels.iter().map(|channel| link.hints.keep(channel)).collect(), wait);
         let (places, taken) = loop {
             let hint = wait.hint();
-            if !link.emptied.is_still_empty(&owner, count()) || wait.is_over() {
+            if !link.emptied.is_still_empty(&owner, count(), suspects) || wait.is_over() {
                 let before = count();
                 let places = self.queues().lanes(queues, order);
                 let lines = places.iter().map(|(queue, lane)| link.keys.queue(queue, *lane)).collect();
-                let taken = lines::take_now(link, "receive", &lines, owner.clone(), max, lease).await?;
-                link.emptied.note(&owner, before.filter(|_| taken.len() < max));
+                let what = (max, suspects);
+                let (taken, more) = lines::take_now(link, "receive", &lines, owner.clone(), what, lease).await?;
+                // Who has a suspect now has not looked for others.
+                let has_one = taken.iter().any(|entry| entry.deliveries > 1);
+                let looked = if has_one { Suspects::None } else { suspects };
+                link.emptied.note(&owner, before.filter(|_| !more), looked);
                 if !taken.is_empty() || max == 0 {
                     break (places, taken);
                 }
                 // Nothing here; perhaps in a lane that somebody has begun to use.
                 let is_new = self.queues().look(link, "receive", queues).await?;
                 if is_new {
-                    link.emptied.note(&owner, None);
+                    link.emptied.forget(&owner);
                     continue;
                 }
                 if wait.is_over() {
@@ -65,7 +69,7 @@ impl Queue for RedisBackend {
             }
             wait.next(hint).await;
             // With a hint or without one: look.
-            link.emptied.note(&owner, None);
+            link.emptied.forget(&owner);
         };
         // Who takes uses it, too: a sweep has to look at what is held. Not awaited: what is taken must not get lost.
         let used: Vec<_> = taken.iter().map(|entry| places[entry.line].clone()).collect();
@@ -119,18 +123,29 @@ impl Queue for RedisBackend {
         Ok(())
     }
 
-    async fn begin(&self, delivery: &DeliveryId, leaf: &TaskMessage) -> Result<bool, BackendError> {
-        let Some(When::At(expires_ms)) = leaf.options.as_ref().and_then(|options| options.expires) else {
-            return Ok(true);
-        };
-        let [_, expiring] = self.link().keys.timers(&delivery.queue, delivery.lane);
-        let in_time: u8 = self
-            .link()
-            .run("begin", &BEGIN, |script| {
-                script.key(expiring).arg(head(leaf.task_id, leaf.attempt, leaf.incarnation)).arg(expires_ms);
-            })
-            .await?;
-        Ok(in_time == 1)
+    async fn begin(&self, worker: &WorkerId, delivery: &Delivery, once: bool) -> Result<Begin, BackendError> {
+        if !once && !delivery.must_ask() {
+            return Ok(Begin::Run);
+        }
+        let mut begin = self.begin_here(worker, delivery, once).await?;
+        if once && begin == Answer::Run && self.link().is_cluster() {
+            begin = self.mark(worker, delivery).await?;
+        }
+        match begin {
+            Answer::Expired => Ok(Begin::Expired),
+            Answer::Run => Ok(Begin::Run),
+            Answer::NotOurs => Ok(Begin::Gone),
+            // Or it has begun there since it is not ours any more.
+            Answer::Begun if self.begin_here(worker, delivery, false).await? == Answer::NotOurs => Ok(Begin::Gone),
+            Answer::Begun => Ok(Begin::Begun),
+            // Who holds the other entry answers for the leaf.
+            Answer::Other => {
+                let id = &delivery.id;
+                let line = self.link().keys.queue(&id.queue, id.lane);
+                lines::acknowledge(self.link(), &line, &[id.entry]).await?;
+                Ok(Begin::Gone)
+            }
+        }
     }
 
     async fn fire(&self) -> Result<Option<Duration>, BackendError> {
@@ -183,7 +198,7 @@ impl Queue for RedisBackend {
 
     async fn retire(&self, worker: &WorkerId, queues: &[Arc<str>]) -> Result<(), BackendError> {
         let owner: Arc<str> = owner(worker).into();
-        self.link().emptied.note(&owner, None);
+        self.link().emptied.forget(&owner);
         for (queue, lane) in self.queues().lanes(queues, LaneOrder::FirstFirst) {
             let stream = self.link().keys.queue(&queue, lane).stream;
             self.link()
@@ -208,21 +223,24 @@ impl Queue for RedisBackend {
         let all = self.queues().all(link, "sweep").await?;
         let unused_ms = self.now_ms().await?.saturating_sub(self.queues().kept_for().as_millis() as u64);
         let chosen = self.quiet().choose(&all, unused_ms);
-        lines::sweep(link, &link.keys.submissions(), 0, &link.keys.submissions().stream, &[]).await?;
-        for named in &chosen {
-            let line = link.keys.reports(&named.name);
-            lines::sweep(link, &line, 0, &line.stream, &[]).await?;
-        }
         // The script writes the number in place of the last four bytes.
         let mut lost = encode(&Outcome::WorkerLost { deliveries: u32::MAX });
         lost.truncate(lost.len() - size_of::<u32>());
         let mut swept = Swept { forgotten: self.forget_ended().await?, ..Swept::default() };
-        for (queue, lane) in chosen.iter().flat_map(Named::places) {
-            let (line, reports) = (link.keys.queue(&queue, lane), link.keys.reports(&queue).stream);
-            let (again, lost) = lines::sweep(link, &line, deliveries_max.max(1), &reports, &lost).await?;
-            swept.redelivered += again;
-            swept.lost += lost;
-        }
+        let tidy = self.0.tidied.is_due();
+        let reports = chosen.iter().map(|named| link.keys.reports(&named.name));
+        let events = std::iter::once(link.keys.submissions()).chain(reports);
+        let events: Vec<_> = events
+            .map(|line| sweep::Swept { reports: line.stream.clone(), line, deliveries_max: 0 })
+            .collect();
+        sweep::sweep(link, &events, &lost, tidy).await?;
+        let lane = |(queue, lane): (Arc<str>, Lane)| sweep::Swept {
+            line: link.keys.queue(&queue, lane),
+            reports: link.keys.reports(&queue).stream,
+            deliveries_max: deliveries_max.max(1),
+        };
+        let lanes: Vec<_> = chosen.iter().flat_map(Named::places).map(lane).collect();
+        (swept.redelivered, swept.lost) = sweep::sweep(link, &lanes, &lost, tidy).await?;
         // What nobody has told of.
         self.reports().hear(chosen.iter().map(|named| named.name.clone()));
         let lanes: Vec<_> = chosen.iter().flat_map(Named::places).collect();
@@ -237,6 +255,34 @@ impl Queue for RedisBackend {
     }
 }
 
+/// What the scripts say of a leaf that is to begin, as a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Expired,
+    Run,
+    /// It is not this worker's.
+    NotOurs,
+    /// This entry has begun with another worker.
+    Begun,
+    /// Another entry has begun, or another attempt; or there is no such run.
+    Other,
+}
+
+impl Answer {
+    fn read(answer: usize) -> Result<Self, BackendError> {
+        let all = [Self::Expired, Self::Run, Self::NotOurs, Self::Begun, Self::Other];
+        all.get(answer).copied().ok_or_else(|| corrupt("begin", format!("answer {answer}")))
+    }
+}
+
+/// The field of the mark, attempt, incarnation, entry and worker.
+fn mark_args(script: &mut redis::ScriptInvocation<'_>, worker: &WorkerId, delivery: &Delivery) {
+    let (leaf, id) = (&delivery.message, &delivery.id);
+    script.arg(format!("b{}", leaf.task_id.node())).arg(&leaf.attempt.to_be_bytes()[..]);
+    script.arg(&crate::keys::write_incarnation(leaf.incarnation)[..]);
+    script.arg(format!("{}/{}/{}", id.queue, id.lane.place(), print_id(id.entry))).arg(worker.to_string());
+}
+
 /// Deliveries that one script can handle: their lanes, and of each its place among all and its lane's.
 struct Group<'d> {
     places: Vec<(&'d Arc<str>, Lane)>,
@@ -244,6 +290,46 @@ struct Group<'d> {
 }
 
 impl RedisBackend {
+    /// Notes in its queue that a leaf begins; and at its run, where that is on the same server.
+    async fn begin_here(
+        &self,
+        worker: &WorkerId,
+        delivery: &Delivery,
+        once: bool,
+    ) -> Result<Answer, BackendError> {
+        let (leaf, id, keys) = (&delivery.message, &delivery.id, &self.link().keys);
+        let expires = leaf.options.as_ref().and_then(|options| options.expires);
+        let expires_ms = if let Some(When::At(expires_ms)) = expires { expires_ms } else { 0 };
+        let [_, expiring] = keys.timers(&id.queue, id.lane);
+        let marks = once && !self.link().is_cluster();
+        let answer: usize = self
+            .link()
+            .run("begin", &BEGIN, |script| {
+                script.key(keys.queue(&id.queue, id.lane).stream).key(expiring);
+                script.arg(GROUP).arg(owner(worker)).arg(print_id(id.entry));
+                script.arg(head(leaf.task_id, leaf.attempt, leaf.incarnation)).arg(expires_ms);
+                if marks {
+                    script.key(keys.run(leaf.task_id.run()).hash);
+                    mark_args(script, worker, delivery);
+                }
+            })
+            .await?;
+        Answer::read(answer)
+    }
+
+    /// Notes at its run that a leaf begins which runs once at most.
+    async fn mark(&self, worker: &WorkerId, delivery: &Delivery) -> Result<Answer, BackendError> {
+        let run = self.link().keys.run(delivery.message.task_id.run());
+        let answer: usize = self
+            .link()
+            .run("begin", &ONCE, |script| {
+                script.key(run.hash);
+                mark_args(script, worker, delivery);
+            })
+            .await?;
+        Answer::read(answer)
+    }
+
     /// Deliveries in groups that one script can handle: all, or on a Cluster those of one lane.
     fn by_server<'d>(&self, ids: impl IntoIterator<Item = &'d DeliveryId>) -> Vec<Group<'d>> {
         let (places, at) = places_of(ids);

@@ -688,7 +688,7 @@ fn every(time: Duration) -> Interval {
 fn by_run(events: Vec<EventDelivery>) -> Vec<(RunRef, Vec<EventId>, Advance)> {
     let mut runs: Vec<(RunRef, Vec<EventId>, Advance)> = Vec::new();
     let mut places: HashMap<RunRef, usize> = HashMap::new();
-    for EventDelivery { id, event } in events {
+    for EventDelivery { id, event, .. } in events {
         let run = match &event {
             Event::Submitted(run) => *run,
             Event::Completed(completion) => completion.run(),
@@ -841,7 +841,7 @@ mod tests {
         let completion = Completion { task_id, attempt: 1, outcome: Outcome::Ignored, incarnation };
         let ids = [1, 2].map(|entry| EventId { source: 0, entry: (0, entry) });
         let events = [Event::Submitted(run), Event::Completed(completion)];
-        let deliveries = ids.into_iter().zip(events).map(|(id, event)| EventDelivery { id, event });
+        let deliveries = ids.into_iter().zip(events).map(|(id, event)| EventDelivery { id, event, deliveries: 1 });
         let runs = by_run(deliveries.collect());
         assert_eq!((&runs[0].1[..], &runs[0].2.events[..]), (&ids[..1], &ids[1..]));
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use celeriac_backends::{Advance, Advanced, DEFAULT_QUEUE, Dispatch, Event, EventId, Lane, LaneOrder};
+use celeriac_backends::{Advance, Advanced, DEFAULT_QUEUE, Dispatch, Event, EventId, Lane, Take};
 use celeriac_engine::Verdict;
 use celeriac_engine::plan::{Results, ScopeNo};
 use celeriac_primitives::{Canvas, Json, NodeNo, Options, Outcome, Signature, TaskError};
@@ -86,7 +86,7 @@ pub async fn a_leaf_goes_to_the_queue_it_names(subject: &dyn Subject) {
     assert_eq!((default.len(), default[0].message.task.as_str()), (1, "a"));
     let other = subject
         .backend()
-        .receive(&worker("w"), &["other".into()], 10, LEASE, SOON, LaneOrder::default())
+        .receive(&worker("w"), &["other".into()], Take::new(10, LEASE).wait(SOON))
         .await
         .unwrap();
     assert_eq!((other.len(), other[0].message.task.as_str()), (1, "b"));

@@ -28,6 +28,39 @@ pub async fn an_event_that_is_not_acknowledged_comes_again(subject: &dyn Subject
     assert_eq!(again[0].event, first[0].event);
 }
 
+pub async fn events_that_come_again_come_by_themselves_and_in_small_numbers(subject: &dyn Subject) {
+    for number in 0..70 {
+        Bench::submit_as(subject, number, sig("a")).await;
+    }
+    assert_eq!(events(subject).await.len(), 70);
+    let mut batches = Vec::new();
+    for _ in 0..5 {
+        subject.pass(LEASE * 2).await;
+        subject.backend().sweep(5).await.unwrap();
+        Bench::submit_as(subject, 100 + batches.len() as u64, sig("a")).await;
+        let batch = events(subject).await;
+        batches.push((batch[0].deliveries, batch.len()));
+        assert!(batch.iter().all(|event| event.deliveries == batch[0].deliveries));
+        if batches.len() == 1 {
+            // The rest of these is done with.
+            let rest: Vec<EventId> = events(subject).await.into_iter().map(|event| event.id).collect();
+            assert_eq!(rest.len(), 6);
+            subject.backend().acknowledge(&rest).await.unwrap();
+        }
+        if batches.len() == 2 {
+            let (mut rest, mut new) = (Vec::new(), Vec::new());
+            while let batch @ [_, ..] = &events(subject).await[..] {
+                let all = if batch[0].deliveries == 1 { &mut new } else { &mut rest };
+                all.extend(batch.iter().map(|event| event.id));
+            }
+            assert_eq!((rest.len(), new.len()), (56, 2), "new ones are not held up for ever");
+            subject.backend().acknowledge(&rest).await.unwrap();
+            subject.backend().acknowledge(&new).await.unwrap();
+        }
+    }
+    assert_eq!(batches, [(2, 64), (3, 8), (4, 1), (4, 1), (4, 1)]);
+}
+
 pub async fn an_acknowledged_event_never_comes_again(subject: &dyn Subject) {
     Bench::submit(subject, sig("a")).await;
     let ids: Vec<EventId> = events(subject).await.into_iter().map(|event| event.id).collect();

@@ -388,14 +388,25 @@ pub async fn a_leaf_that_is_acknowledged_early_runs_at_most_once(subject: &dyn S
     let (lost, queues) = (crate::bench::worker("lost"), [celeriac_backends::DEFAULT_QUEUE.into()]);
     let taken = subject
         .backend()
-        .receive(&lost, &queues, 1, LEASE, ms(5000), celeriac_backends::LaneOrder::default())
+        .receive(&lost, &queues, celeriac_backends::Take::new(1, LEASE).wait(ms(5000)))
         .await
         .unwrap();
     assert_eq!(taken.len(), 1);
+    assert_eq!(subject.backend().begin(&lost, &taken[0], true).await.unwrap(), celeriac_backends::Begin::Run);
     // Its worker is never heard of again.
     let life = life.working();
     assert_eq!(error(&run).await.kind, "WorkerLostError");
     assert!(life.calls.names().is_empty(), "{:?}", life.calls.names());
+}
+
+pub async fn a_leaf_that_is_acknowledged_early_and_was_only_held_runs(subject: &dyn Subject) {
+    let life = Life::without_worker(subject);
+    let run = life.app.submit(add.s((1, 1)).set(Options::new().with_acks_late(false))).await.unwrap();
+    let (lost, queues) = (crate::bench::worker("lost"), [celeriac_backends::DEFAULT_QUEUE.into()]);
+    let take = celeriac_backends::Take::new(1, LEASE).wait(ms(5000));
+    assert_eq!(subject.backend().receive(&lost, &queues, take).await.unwrap().len(), 1);
+    let _life = life.working();
+    assert_eq!(run.get().await.unwrap(), 2);
 }
 
 pub async fn a_leaf_that_runs_at_most_once_is_lost_when_its_worker_cuts_it_off(subject: &dyn Subject) {

@@ -13,3 +13,4 @@ pub mod queue;
 pub mod replaced;
 pub mod settle;
 pub mod store;
+pub mod suspects;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{DEFAULT_QUEUE, Dispatch, Event, Lane, LaneOrder, WorkerId};
+use celeriac_backends::{DEFAULT_QUEUE, Dispatch, Event, Lane, LaneOrder, Take, WorkerId};
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::{Results, ScopeNo};
 use celeriac_engine::{Plan, Release, RunState};
@@ -75,8 +75,9 @@ impl Chooser {
             65..66 => Operation::Changed(self.read_id(model)),
             66..67 => Operation::Phases(self.read_id(model)),
             67..69 => self.list(model),
-            69..72 => Operation::Forget(self.forgettable(model)),
-            72..81 => self.receive(),
+            69..71 => Operation::Forget(self.forgettable(model)),
+            71..73 => self.begin(model),
+            73..81 => self.receive(),
             81..87 => self.finish(model),
             87..89 => self.held(model, Operation::Renew),
             89..92 => self.held(model, Operation::HandBack),
@@ -484,7 +485,16 @@ impl Chooser {
         let (lease, kinds) = if self.rng.percent(10) { (Duration::ZERO, 5) } else { (super::LEASE, 6) };
         let max = [0, 1, 2, 5, 20, 1000][self.pick(kinds)];
         let order = if self.rng.below(4) == 0 { LaneOrder::LastFirst } else { LaneOrder::FirstFirst };
-        Operation::Receive { worker: self.worker(), queues: self.queues(), max, lease, order }
+        let take = Take::new(max, lease).order(order).suspects(self.rng.percent(80));
+        Operation::Receive { worker: self.worker(), queues: self.queues(), take }
+    }
+
+    /// A worker begins something that it has to ask for, or that it would have had to.
+    fn begin(&mut self, model: &Model) -> Operation {
+        let Some(held) = self.deliveries(model, 1).pop() else { return self.receive() };
+        let once = held.deliveries == 1 || self.rng.percent(30);
+        let worker = if self.rng.percent(75) { held.worker.clone() } else { self.worker() };
+        Operation::Begin(worker, held, once)
     }
 
     /// Some deliveries: mostly held ones, sometimes one that is gone, or one twice.

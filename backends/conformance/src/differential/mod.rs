@@ -24,7 +24,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use celeriac_backends::{
-    Advanced, Backend, Delivery, ErrorKind, EventDelivery, LaneOrder, Submitted, Swept, WorkerId,
+    Advanced, Backend, Begin, Delivery, ErrorKind, EventDelivery, Submitted, Swept, Take, WorkerId,
 };
 use celeriac_engine::{Release, RunState};
 use celeriac_primitives::{NodeNo, RunId, RunRef};
@@ -102,7 +102,7 @@ impl Differential {
         for number in 1..=self.operations {
             let (client, operation) = chooser.next(&driver.model, &|client, run| driver.knows(client, run));
             let text: String = format!("client {client}: {operation}").chars().take(3000).collect();
-            let mut answer = driver.step(client, &operation).await;
+            let mut answer = driver.step(client, &operation).await.map(|_| ());
             if answer.is_ok() && number % ALL_EVERY == 0 {
                 answer = driver.compare_all(client).await;
             }
@@ -166,7 +166,8 @@ type Settlements = Vec<Result<Advanced, ErrorKind>>;
 type Compared<T = ()> = Result<T, String>;
 
 impl Driver<'_> {
-    async fn step(&mut self, client: usize, operation: &Operation) -> Compared {
+    /// Whether it did something.
+    async fn step(&mut self, client: usize, operation: &Operation) -> Compared<bool> {
         if matches!(operation, Operation::Sweep(_)) {
             // Leases of no time and short retentions are over then by any clock.
             tokio::time::sleep(2 * SHORT).await;
@@ -180,7 +181,7 @@ impl Driver<'_> {
         for run in operation.touches() {
             self.compare_run(client, run, Some(&operation.touched_nodes(run))).await?;
         }
-        Ok(())
+        Ok(did_something)
     }
 
     async fn perform(&self, side: Side, client: usize, operation: &Operation) -> Compared<Answer> {
@@ -244,6 +245,14 @@ impl Driver<'_> {
             }
             (Operation::Receive { worker, .. }, Answer::Received(ours), Answer::Received(theirs)) => {
                 self.received(worker, ours, theirs)
+            }
+            (Operation::Begin(_, held, _), Answer::Begun(ours), Answer::Begun(theirs)) => {
+                equal(&ours, &theirs)?;
+                self.tally.event(format!("begin: {ours:?}"));
+                if ours == Begin::Gone {
+                    self.model.release([held]);
+                }
+                Ok(ours == Begin::Run)
             }
             (Operation::Sweep(_), Answer::Swept(ours), Answer::Swept(theirs)) => self.swept(ours, theirs),
             (Operation::Events(max), Answer::Events(ours), Answer::Events(theirs)) => {
@@ -465,7 +474,8 @@ impl Driver<'_> {
         let any = !ours.is_empty();
         for (ours, theirs) in ours.into_iter().zip(theirs) {
             let ids = Pair { reference: ours.id, subject: theirs.id };
-            self.model.remember(Held { ids, message: ours.message, worker: worker.clone(), is_held: true });
+            let Delivery { message, deliveries, .. } = ours;
+            self.model.remember(Held { ids, message, deliveries, worker: worker.clone(), is_held: true });
         }
         Ok(any)
     }
@@ -637,12 +647,10 @@ impl Driver<'_> {
         let receive = Operation::Receive {
             worker: WorkerId::new("drain"),
             queues: choose::QUEUES.iter().map(|queue| (*queue).into()).collect(),
-            max: 10_000,
-            lease: LEASE,
-            order: LaneOrder::FirstFirst,
+            take: Take::new(10_000, LEASE),
         };
-        self.step(0, &receive).await?;
-        self.step(0, &receive).await?;
+        // One suspect at a time.
+        while self.step(0, &receive).await? {}
         self.take_all_events(0).await?;
         for client in 0..self.clients.len() {
             let mine = self.model.events.iter().filter(|taken| taken.client == client).cloned().collect();

@@ -73,7 +73,7 @@ impl Model {
     /// Takes in events of one backend; returns those that it alone has and that are to be acknowledged at once.
     pub(super) fn take_in(&mut self, side: Side, client: usize, events: Vec<EventDelivery>) -> Vec<EventId> {
         let mut surplus = Vec::new();
-        for EventDelivery { id, event } in events {
+        for EventDelivery { id, event, .. } in events {
             if let (Side::Subject, Event::Submitted(run)) = (side, &event)
                 && let Some(count) = self.surplus.get_mut(run).filter(|count| **count > 0)
             {

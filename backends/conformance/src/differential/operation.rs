@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backends::{
-    Advance, Advanced, Backend, BackendError, Delivery, DeliveryId, Dispatch, ErrorKind, Event,
-    EventDelivery, EventId, LaneOrder, NewRun, Submitted, Swept, WorkerId,
+    Advance, Advanced, Backend, BackendError, Begin, Delivery, DeliveryId, Dispatch, ErrorKind, Event,
+    EventDelivery, EventId, NewRun, Submitted, Swept, Take, WorkerId,
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::ScopeNo;
@@ -44,7 +44,9 @@ pub(super) enum Operation {
     Phases(RunRef),
     List(Option<RunId>, usize),
     Forget(RunRef),
-    Receive { worker: WorkerId, queues: Vec<Arc<str>>, max: usize, lease: Duration, order: LaneOrder },
+    Receive { worker: WorkerId, queues: Vec<Arc<str>>, take: Take },
+    /// With whether it runs once at most.
+    Begin(WorkerId, Held, bool),
     Finish(Vec<(Held, Completion)>),
     Renew(WorkerId, Vec<Held>),
     HandBack(WorkerId, Vec<Held>),
@@ -78,6 +80,7 @@ pub(super) struct Step {
 pub(super) struct Held {
     pub(super) ids: Pair<DeliveryId>,
     pub(super) message: Arc<TaskMessage>,
+    pub(super) deliveries: u32,
     pub(super) worker: WorkerId,
     /// Whether nobody has finished it or given it back, as far as is known here.
     pub(super) is_held: bool,
@@ -106,6 +109,7 @@ pub(super) enum Answer {
     Phases(Option<Vec<Phase>>),
     Forgotten(bool),
     Received(Vec<Delivery>),
+    Begun(Begin),
     Swept(Swept),
     Events(Vec<EventDelivery>),
     Done,
@@ -152,6 +156,7 @@ impl Operation {
             Self::List(..) => "list",
             Self::Forget(_) => "forget",
             Self::Receive { .. } => "receive",
+            Self::Begin(..) => "begin",
             Self::Finish(_) => "finish",
             Self::Renew(..) => "renew",
             Self::HandBack(..) => "hand_back",
@@ -214,10 +219,15 @@ impl Operation {
             Self::Phases(run) => Answer::Phases(backend.phases(*run).await?),
             Self::List(before, max) => Answer::Ids(backend.list(*before, *max).await?),
             Self::Forget(run) => Answer::Forgotten(backend.forget(*run).await?),
-            Self::Receive { worker, queues, max, lease, order } => {
+            Self::Receive { worker, queues, take } => {
                 // Who has not heard of the lanes that others use looks for them here.
                 backend.fire().await?;
-                Answer::Received(backend.receive(worker, queues, *max, *lease, Duration::ZERO, *order).await?)
+                Answer::Received(backend.receive(worker, queues, *take).await?)
+            }
+            Self::Begin(worker, held, once) => {
+                let id = held.ids.of(side).clone();
+                let delivery = Delivery { id, message: held.message.clone(), deliveries: held.deliveries };
+                Answer::Begun(backend.begin(worker, &delivery, *once).await?)
             }
             Self::Finish(done) => {
                 let done: Vec<_> =

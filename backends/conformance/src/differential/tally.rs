@@ -25,6 +25,8 @@ const MUST_HAPPEN: &[&str] = &[
     "a run ended",
     "a run was forgotten by the sweep",
     "a lease had passed",
+    "begin: Run",
+    "begin: Gone",
 ];
 
 /// The operations that have to have done something and to have found nothing.
@@ -42,6 +44,7 @@ const OPERATIONS: &[&str] = &[
     "list",
     "forget",
     "receive",
+    "begin",
     "finish",
     "renew",
     "hand_back",

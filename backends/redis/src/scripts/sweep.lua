@@ -1,56 +1,85 @@
 #!lua flags=allow-oom
--- Takes up entries of one line whose leases have passed: to the head of the line, or, after too many deliveries, out
--- of it with a report. Consumers that hold nothing and were not heard of for long are removed.
--- KEYS: stream again reports    ARGV: group, channel of the reports' hints, deliveries at most (0: any number), slice,
--- the report's outcome up to its last four bytes, which are the number of deliveries; the idle time in ms that is long
-local stream, again, reports = unpack(KEYS)
-local group, deliveries_max, slice, long = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6])
+-- Takes up entries of one line whose leases have passed: they wait apart, or, after too many deliveries, they go out of
+-- the line with a report.
+-- KEYS: stream, again, apart, reports
+-- ARGV: group, channel of the reports' hints, deliveries at most (0: any number), slice, the report's outcome up to its
+--       last four bytes, which are the number of deliveries; when this was asked for in ms and by how many ms it may be
+--       late; from where on to look, one slice of entries after the other (empty: only at those whose time is over);
+--       then consumers, each with the idle time in ms after which its leases have passed
+-- Returns how many go on, how many were given up, how many of either, and where to look next ('' when there is no more);
+-- or -1 when it is late: then nobody knows whether owners could renew meanwhile.
+local stream, again, apart, reports = unpack(KEYS)
+local group, deliveries_max, slice, from = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[8]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if now - tonumber(ARGV[6]) > tonumber(ARGV[7]) then return { -1, 0, 0, '' } end
 redis.call('XLEN', stream)
 redis.call('LLEN', again)
+redis.call('LLEN', apart)
 redis.call('XLEN', reports)
--- There is no group yet, or none any more: then nobody holds anything.
-local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
-local passed, astray = {}, {}
-for _, consumer in ipairs(consumers.err and {} or consumers) do
-  local about = {}
-  for i = 1, #consumer, 2 do about[consumer[i]] = consumer[i + 1] end
-  local name = about.name
-  if about.pending == 0 then
-    if about.idle > long then redis.call('XGROUP', 'DELCONSUMER', stream, group, name) end
-  elseif name == '-' then
-    -- An entry that nobody holds and that waits nowhere: only keys removed by hand leave such.
-    for _, entry in ipairs(redis.call('XPENDING', stream, group, 'IDLE', long, '-', '+', 100, name)) do
-      if not redis.call('LPOS', again, entry[1]) then astray[#astray + 1] = entry[1] end
+
+local passed, next_from = {}, ''
+local function pass(id, number)
+  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+  passed[#passed + 1] = { tonumber(ms), tonumber(seq), id, number }
+end
+for i = 9, #ARGV, 2 do
+  local name, lease = ARGV[i], tonumber(ARGV[i + 1])
+  if from ~= '' then
+    -- Also those that are not over are looked at here, so that a step has an end whatever the owner holds.
+    local entries = redis.pcall('XPENDING', stream, group, from, '+', slice, name)
+    if entries.err then break end
+    for _, entry in ipairs(entries) do
+      if entry[3] >= lease then pass(entry[1], entry[4]) end
     end
+    if #entries == slice then next_from = '(' .. entries[slice][1] end
   elseif #passed < slice then
-    local lease, room = string.match(name, '#(%d+)$') or ARGV[6], slice - #passed
-    for _, entry in ipairs(redis.call('XPENDING', stream, group, 'IDLE', lease, '-', '+', room, name)) do
-      local ms, seq = string.match(entry[1], '^(%d+)-(%d+)$')
-      passed[#passed + 1] = { tonumber(ms), tonumber(seq), entry[1], entry[4] }
-    end
+    local entries = redis.pcall('XPENDING', stream, group, 'IDLE', lease, '-', '+', slice - #passed, name)
+    -- There is no group any more: then nobody holds anything.
+    if entries.err then break end
+    for _, entry in ipairs(entries) do pass(entry[1], entry[4]) end
   end
 end
 table.sort(passed, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
-local redelivered, lost = #astray, 0
-for _, id in ipairs(astray) do redis.call('LPUSH', again, id) end
--- Backwards, so that the oldest is at the head.
-for i = #passed, 1, -1 do
-  local id, deliveries = passed[i][3], passed[i][4]
-  local entry = redis.call('XRANGE', stream, id, id)[1]
-  if not entry then
-    redis.call('XACK', stream, group, id)
-  elseif deliveries_max == 0 or deliveries < deliveries_max then
-    redis.call('XCLAIM', stream, group, '-', 0, id, 'JUSTID')
-    redis.call('LPUSH', again, id)
-    redelivered = redelivered + 1
+
+-- Of those that have begun the same number of times, all in one command.
+local by_number, order, suspects, lost = {}, {}, {}, 0
+for _, entry in ipairs(passed) do
+  local id, number = entry[3], entry[4]
+  local begun = math.ceil(number / 2)
+  if deliveries_max == 0 or begun < deliveries_max then
+    local after = 2 * begun
+    if not by_number[after] then
+      by_number[after] = {}
+      order[#order + 1] = after
+    end
+    table.insert(by_number[after], id)
   else
-    local report = string.sub(entry[2][2], 1, HEAD) .. ARGV[5] .. struct.pack('>I4', deliveries)
-    redis.call('XADD', reports, '*', 'c', report)
+    local there = redis.call('XRANGE', stream, id, id)[1]
+    if there then
+      local report = string.sub(there[2][2], 1, HEAD) .. ARGV[5] .. struct.pack('>I4', begun)
+      redis.call('XADD', reports, '*', 'c', report)
+      redis.call('XDEL', stream, id)
+      lost = lost + 1
+    end
     redis.call('XACK', stream, group, id)
-    redis.call('XDEL', stream, id)
-    lost = lost + 1
   end
 end
-if redelivered > 0 then redis.pcall('PUBLISH', channel_of(stream), '') end
-if lost > 0 then redis.pcall('PUBLISH', ARGV[2], '') end
-return { redelivered, lost, #passed }
+local claimed = {}
+for _, number in ipairs(order) do
+  local ids = by_number[number]
+  local n = #ids
+  ids[n + 1], ids[n + 2], ids[n + 3] = 'RETRYCOUNT', number, 'JUSTID'
+  -- What is no more in the stream is let go by this.
+  for _, id in ipairs(redis.call('XCLAIM', stream, group, '~', 0, unpack(ids))) do claimed[id] = true end
+end
+for _, entry in ipairs(passed) do
+  if claimed[entry[3]] then suspects[#suspects + 1] = entry[3] end
+end
+if #suspects > 0 then
+  redis.call('RPUSH', apart, unpack(suspects))
+  if stream ~= reports then redis.pcall('PUBLISH', channel_of(stream), '') end
+end
+-- Of a line of reports, they are there again.
+if lost > 0 or #suspects > 0 and stream == reports then redis.pcall('PUBLISH', ARGV[2], 'r' .. reports) end
+return { #suspects, lost, #passed, next_from }

@@ -1,45 +1,105 @@
 #!lua flags=allow-oom
--- Takes entries of lines, each leased to a consumer: first those that were given out before, then new ones.
--- KEYS: stream and again of each line    ARGV: group, consumer, how many at most
--- Returns, one after the other, the place of the line, id, deliveries, field and value of each entry.
-local group, consumer, left = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local taken = {}
-for i = 1, #KEYS, 2 do
-  if left == 0 then break end
-  local line, stream, again = (i + 1) / 2, KEYS[i], KEYS[i + 1]
-  local before, room = #taken, left
-  while room > 0 do
-    local ids = redis.call('LPOP', again, room)
-    if not ids then break end
-    for _, id in ipairs(ids) do
-      -- Nothing comes back for an entry that was finished meanwhile, or when the group was made anew: the next ones
-      -- still come before all new entries.
-      local claimed = redis.pcall('XCLAIM', stream, group, consumer, 0, id)
-      if not claimed.err and claimed[1] then
-        local pending, fields = redis.call('XPENDING', stream, group, id, id, 1), claimed[1][2]
-        local n = #taken
-        taken[n + 1], taken[n + 2], taken[n + 3], taken[n + 4], taken[n + 5] =
-          line, id, pending[1][4], fields[1], fields[2]
+-- Takes entries of lines, each leased to a consumer: first of those that lost their owners, then those that were handed
+-- back, then new ones.
+-- KEYS: stream, again and apart of each line
+-- ARGV: group, consumer, how many at most, about how many bytes at most; which suspects: '' none, 'one', or 'some': a
+--       batch of them and nothing else, counted when they are taken
+-- Returns whether there may be more, then one after the other the place of the line, id, deliveries, field and value of
+-- each entry.
+local group, consumer, max, budget, suspects = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+-- Of entries that are gone, so many are passed over for each line.
+local STALE = 500
+local taken, count, bytes = { 0 }, 0, 0
+
+local function is_full() return count >= max or bytes >= budget end
+
+local function add(line, id, deliveries, fields)
+  local n = #taken
+  taken[n + 1], taken[n + 2], taken[n + 3], taken[n + 4], taken[n + 5] = line, id, deliveries, fields[1], fields[2]
+  count = count + 1
+  bytes = bytes + #fields[2]
+end
+
+-- Takes the next suspect of a line.
+local function take_suspect(line, stream, apart)
+  for _ = 1, STALE do
+    local id = redis.call('LPOP', apart)
+    if not id then return false end
+    local owner, number = held(stream, group, id)
+    if owner == '~' then
+      local after = suspects == 'some' and number + 1 or number
+      local claimed = redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', after)
+      if claimed[1] then
+        add(line, id, math.floor(number / 2) + 1, claimed[1][2])
+        return true
       end
     end
-    room = left - (#taken - before) / 5
   end
-  if room > 0 then
-    local read = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', room, 'STREAMS', stream, '>')
+  taken[1] = 1
+  return false
+end
+
+-- With how many others that came as often an event is taken: see `EventDelivery::batch_max`.
+local function batch_max(number)
+  local deliveries = math.floor(number / 2) + 1
+  return deliveries <= 2 and 64 or deliveries == 3 and 8 or 1
+end
+
+local function take_batch(line, stream, apart)
+  for _ = 1, STALE do
+    local id = redis.call('LINDEX', apart, 0)
+    if not id or is_full() then return end
+    local owner, number = held(stream, group, id)
+    if owner ~= '~' then
+      redis.call('LPOP', apart)
+    elseif count >= batch_max(number) then
+      return
+    else
+      take_suspect(line, stream, apart)
+    end
+  end
+end
+
+if suspects == 'some' then
+  for i = 1, #KEYS, 3 do
+    take_batch((i + 2) / 3, KEYS[i], KEYS[i + 2])
+  end
+  if count > 0 then
+    taken[1] = 1
+    return taken
+  end
+end
+for i = 1, #KEYS, 3 do
+  if is_full() then break end
+  local line, stream, again, apart = (i + 2) / 3, KEYS[i], KEYS[i + 1], KEYS[i + 2]
+  if suspects == 'one' and take_suspect(line, stream, apart) then suspects = '' end
+  for _ = 1, STALE + max do
+    local id = not is_full() and redis.call('LPOP', again)
+    if not id then break end
+    -- Nothing comes back for an entry that was finished meanwhile, or when the group was made anew: the next ones still
+    -- come before all new entries.
+    if held(stream, group, id) == '-' then
+      local claimed = redis.call('XCLAIM', stream, group, consumer, 0, id)
+      if claimed[1] then add(line, id, 1, claimed[1][2]) end
+    end
+  end
+  -- How large they are nobody knows before they are read: a few, then more.
+  local room, step = max - count, 1
+  while room > 0 and bytes < budget do
+    if count > 0 then step = math.min(step, math.max(math.floor((budget - bytes) * count / bytes), 1)) end
+    local ask = math.min(room, step)
+    local read = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', ask, 'STREAMS', stream, '>')
     if read and read.err then
       -- There is no group yet; or no stream, and then nothing to take: looking does not bring a queue about.
-      read = redis.call('EXISTS', stream) == 1
-      if read then
-        redis.call('XGROUP', 'CREATE', stream, group, 0)
-        read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', room, 'STREAMS', stream, '>')
-      end
+      if redis.call('EXISTS', stream) == 0 then break end
+      redis.call('XGROUP', 'CREATE', stream, group, 0)
+      read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', ask, 'STREAMS', stream, '>')
     end
-    for _, entry in ipairs(read and read[1][2] or {}) do
-      local n, fields = #taken, entry[2]
-      taken[n + 1], taken[n + 2], taken[n + 3], taken[n + 4], taken[n + 5] =
-        line, entry[1], 1, fields[1], fields[2]
-    end
+    local entries = read and read[1][2] or {}
+    for _, entry in ipairs(entries) do add(line, entry[1], 1, entry[2]) end
+    if #entries < ask then break end
+    room, step = room - ask, step * 8
   end
-  left = left - (#taken - before) / 5
 end
+if is_full() then taken[1] = 1 end
 return taken

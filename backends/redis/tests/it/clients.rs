@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backends::{
-    Advance, Advanced, DEFAULT_QUEUE, Dispatch, Lane, LaneOrder, NewRun, Queue, Store, WorkerId,
+    Advance, Advanced, DEFAULT_QUEUE, Dispatch, Lane, NewRun, Queue, Store, Take, WorkerId,
 };
 use celeriac_conformance::bench::{json, run_id, sig};
 use celeriac_engine::plan::{Results, ScopeNo};
@@ -60,7 +60,7 @@ async fn leaves_composed_for_another_run_under_the_same_id_are_not_queued() {
     assert_eq!(other.dispatch(run, &[leaf(run, &now, 1)]).await.unwrap(), 1);
     let (worker, second) = (WorkerId::new("w"), Duration::from_secs(1));
     let taken = one
-        .receive(&worker, &[DEFAULT_QUEUE.into()], 9, second, Duration::ZERO, LaneOrder::default())
+        .receive(&worker, &[DEFAULT_QUEUE.into()], Take::new(9, second))
         .await
         .unwrap();
     let tasks: Vec<&str> = taken.iter().map(|delivery| delivery.message.task.as_str()).collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backends::{
-    Advance, BackendError, DEFAULT_QUEUE, Dispatch, ErrorKind, Events, Lane, LaneOrder, NewRun, Queue, Store,
+    Advance, BackendError, DEFAULT_QUEUE, Dispatch, ErrorKind, Events, Lane, NewRun, Queue, Store, Take,
     WorkerId,
 };
 use celeriac_conformance::bench::run_id;
@@ -61,7 +61,7 @@ async fn settle(
 
 async fn receive(backend: &RedisBackend, worker: &str, max: usize) -> Vec<celeriac_backends::Delivery> {
     backend
-        .receive(&WorkerId::new(worker), &[DEFAULT_QUEUE.into()], max, LEASE, SOON, LaneOrder::default())
+        .receive(&WorkerId::new(worker), &[DEFAULT_QUEUE.into()], Take::new(max, LEASE).wait(SOON))
         .await
         .unwrap()
 }

@@ -11,7 +11,7 @@ pub(crate) fn lines(server: &Server, prefix: &str) -> BTreeMap<String, u64> {
     for key in server.keys(&format!("{prefix}:*")) {
         let command = match key.rsplit(':').next() {
             Some("stream") => "XLEN",
-            Some("again") => "LLEN",
+            Some("again" | "apart") => "LLEN",
             _ => continue,
         };
         let length: u64 = redis::cmd(command).arg(&key).query(&mut connection).expect("it answers");

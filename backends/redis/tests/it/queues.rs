@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backends::{
-    Dispatch, ErrorKind, Event, EventId, Events, Lane, LaneOrder, NewRun, Queue, Store, WorkerId,
+    Dispatch, ErrorKind, Event, EventId, Events, Lane, NewRun, Queue, Store, Take, WorkerId,
 };
 use celeriac_dsl::{TaskContext, chain, group, task, tasks};
 use celeriac_engine::Plan;
@@ -102,7 +102,7 @@ async fn in_turns(backend: RedisBackend) {
     for (run, queue) in [(full, "full"), (few, "few"), (few, "last")] {
         let queues = [queue.into()];
         let worker = WorkerId::new("w");
-        let taken = backend.receive(&worker, &queues, 99, LEASE, SOON, LaneOrder::default()).await.unwrap();
+        let taken = backend.receive(&worker, &queues, Take::new(99, LEASE).wait(SOON)).await.unwrap();
         assert!(taken.iter().all(|delivery| delivery.message.task_id.run() == run.id));
         let done = taken.into_iter().map(|delivery| {
             let TaskMessage { task_id, incarnation, attempt, .. } = *delivery.message;

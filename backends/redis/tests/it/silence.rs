@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use celeriac_backends::{DEFAULT_QUEUE, LaneOrder, Queue, Store, WorkerId};
+use celeriac_backends::{DEFAULT_QUEUE, Queue, Store, Take, WorkerId};
 use celeriac_conformance::whole::Crew;
 use celeriac_primitives::{Json, NodeNo, Outcome, Signature};
 use celeriac_redis::RedisBackend;
@@ -42,7 +42,7 @@ async fn a_large_value_on_a_slow_link_arrives() {
     let (worker, queues) = (WorkerId::new("w"), [DEFAULT_QUEUE.into()]);
     let (lease, wait) = (Duration::from_secs(60), Duration::from_secs(10));
     let delivery =
-        slow.receive(&worker, &queues, 1, lease, wait, LaneOrder::default()).await.unwrap().remove(0);
+        slow.receive(&worker, &queues, Take::new(1, lease).wait(wait)).await.unwrap().remove(0);
     let value = Json::string(&"x".repeat(BYTES));
     let done = delivery.message.completion(Outcome::Success(value));
     proxy.throttle(Ways::Both, BYTES as u64 / 4);

@@ -44,6 +44,7 @@ pub(super) struct Bench {
     ended: Notify,
     reserved: Notify,
     idle: Notify,
+    cleared: Notify,
 }
 
 struct Hands {
@@ -53,6 +54,10 @@ struct Hands {
     reserve: usize,
     /// Taken and not begun.
     waiting: VecDeque<Delivery>,
+    /// Taken and not to begin before nothing runs any more.
+    apart: Option<Delivery>,
+    /// What has lost a worker before, until it is reported: there is one at most.
+    suspect: Option<DeliveryId>,
     threads: Threads,
     /// One for each lane that there ever was at the same time, and what it runs.
     seats: Vec<Option<Running>>,
@@ -116,6 +121,8 @@ impl Bench {
             pace: Pace::new(concurrency, prefetch),
             reserve: 0,
             waiting: VecDeque::new(),
+            apart: None,
+            suspect: None,
             threads: Threads::new(threads),
             seats: Vec::new(),
             empty: Vec::new(),
@@ -129,8 +136,8 @@ impl Bench {
             reporter_waits: false,
             keeper_waits: true,
         };
-        let [room, called, ended, reserved, idle] = [(); 5].map(|()| Notify::new());
-        Self { hands: Mutex::new(hands), vitals, room, called, ended, reserved, idle }
+        let [room, called, ended, reserved, idle, cleared] = [(); 6].map(|()| Notify::new());
+        Self { hands: Mutex::new(hands), vitals, room, called, ended, reserved, idle, cleared }
     }
 
     fn hands(&self) -> MutexGuard<'_, Hands> {
@@ -163,6 +170,9 @@ impl Bench {
     pub(super) fn put(&self, deliveries: Vec<Delivery>) -> Vec<Seat> {
         let mut hands = self.hands();
         for delivery in deliveries {
+            if delivery.is_suspect() {
+                hands.suspect = Some(delivery.id.clone());
+            }
             // Before those of later lanes.
             let lane = delivery.id.lane;
             let place = hands.waiting.partition_point(|waiting| waiting.id.lane <= lane);
@@ -182,14 +192,66 @@ impl Bench {
         }
     }
 
+    /// Whether there is something in hand that has lost a worker before.
+    pub(super) fn has_suspect(&self) -> bool {
+        self.hands().suspect.is_some()
+    }
+
+    /// Waits until there is no such thing any more.
+    pub(super) async fn cleared(&self) {
+        self.cleared.notified().await;
+    }
+
+    /// Takes a leaf in hand that is to run alone; returns what has not begun, for others.
+    pub(super) fn set_apart(&self, delivery: Delivery) -> Vec<DeliveryId> {
+        let mut hands = self.hands();
+        let others = hands.not_begun().map(|delivery| delivery.id.clone()).collect();
+        hands.forget_waiting();
+        hands.suspect = Some(delivery.id.clone());
+        hands.apart = Some(delivery);
+        others
+    }
+
+    /// Lets it begin; returns the seat of its lane.
+    pub(super) fn let_begin(&self) -> Vec<Seat> {
+        let mut hands = self.hands();
+        let apart = hands.apart.take();
+        hands.waiting.extend(apart);
+        hands.take_seats()
+    }
+
+    /// Waits until no lane runs anything.
+    pub(super) async fn still(&self) {
+        loop {
+            let idle = self.idle.notified();
+            tokio::pin!(idle);
+            idle.as_mut().enable();
+            if self.hands().busy == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    fn clear_suspect(&self, hands: &mut Hands, gone: &[DeliveryId]) {
+        if hands.suspect.as_ref().is_some_and(|suspect| gone.contains(suspect)) {
+            hands.suspect = None;
+            self.cleared.notify_one();
+        }
+    }
+
     /// What a lane has done with the leaf it had, and the next one for it. `None` ends the lane: its seat is empty under
     /// the same lock, so that a leaf put in hand right afterwards finds a place for a new lane.
     ///
     /// Also whether to time it.
     pub(super) fn next(&self, seat: Seat, ended: Option<Ended>) -> Option<(Delivery, bool)> {
         let mut hands = self.hands();
+        let had_suspect = hands.suspect.is_some();
         if let Some(ended) = ended {
             hands.put_down(seat, ended);
+        }
+        if had_suspect && hands.suspect.is_none() {
+            self.cleared.notify_one();
         }
         let next = hands.pick_up(seat);
         if hands.fetcher_waits && hands.room() > 0 {
@@ -200,7 +262,7 @@ impl Bench {
             hands.reporter_waits = false;
             self.ended.notify_one();
         }
-        if hands.is_idle() {
+        if hands.busy == 0 {
             self.idle.notify_waiters();
         }
         next
@@ -276,7 +338,12 @@ impl Bench {
 
     /// Takes out a leaf that waits for a thread for too long, and for how long it is given to others.
     pub(super) fn take_threadless(&self) -> Option<(Delivery, Duration)> {
-        self.hands().threads.take_overdue()
+        let mut hands = self.hands();
+        let overdue = hands.threads.take_overdue();
+        if let Some((delivery, _)) = &overdue {
+            self.clear_suspect(&mut hands, std::slice::from_ref(&delivery.id));
+        }
+        overdue
     }
 
     /// What has ended, for one step of the backend; waits for it. `None` when nothing will come any more. As long as
@@ -310,6 +377,10 @@ impl Bench {
         let mut hands = self.hands();
         let batch = std::mem::take(&mut hands.on_its_way);
         hands.done_bytes -= batch.iter().map(bytes_of).sum::<usize>();
+        if hands.suspect.is_some() {
+            let gone: Vec<DeliveryId> = batch.iter().map(|(id, _)| id.clone()).collect();
+            self.clear_suspect(&mut hands, &gone);
+        }
         if hands.fetcher_waits && hands.room() > 0 {
             hands.fetcher_waits = false;
             self.room.notify_one();
@@ -345,7 +416,10 @@ impl Bench {
         }
         hands.pace.slow_down(begun);
         hands.reserve = hands.pace.reserve(Instant::now());
-        Some(hands.waiting.split_off(keep).into_iter().map(|delivery| delivery.id).collect())
+        let overdue: Vec<DeliveryId> =
+            hands.waiting.split_off(keep).into_iter().map(|delivery| delivery.id).collect();
+        self.clear_suspect(&mut hands, &overdue);
+        Some(overdue)
     }
 
     /// No leaf begins any more. Returns those that have not begun; they are held until they are
@@ -359,8 +433,7 @@ impl Bench {
     /// What has not begun is with the backend again.
     pub(super) fn forget_waiting(&self) {
         let mut hands = self.hands();
-        hands.waiting.clear();
-        hands.threads.clear();
+        hands.forget_waiting();
         if hands.is_idle() {
             self.idle.notify_waiters();
         }
@@ -401,8 +474,7 @@ impl Bench {
         (hands.is_stopping, hands.is_closed) = (true, true);
         let mut left = Left::default();
         left.back.extend(hands.not_begun().map(|delivery| delivery.id.clone()));
-        hands.waiting.clear();
-        hands.threads.clear();
+        hands.forget_waiting();
         for Running { id, lost } in hands.seats.iter_mut().filter_map(Option::take) {
             match lost {
                 Some(lost) => left.reports.push((id, lost)),
@@ -467,22 +539,30 @@ impl Hands {
         self.busy -= 1;
         ended.took.into_iter().for_each(|took| self.pace.note(took));
         // Without a leaf at its seat the worker has stopped, and others have been told of it or given it.
-        if self.seats[seat.0].take().is_some()
-            && let Some(report) = ended.report
-        {
-            self.done_bytes += bytes_of(&report);
-            self.done.push(report);
+        let Some(running) = self.seats[seat.0].take() else { return };
+        match ended.report {
+            Some(report) => {
+                self.done_bytes += bytes_of(&report);
+                self.done.push(report);
+            }
+            None if self.suspect.as_ref() == Some(&running.id) => self.suspect = None,
+            None => {}
         }
     }
 
     /// Taken and not begun: they wait for a lane, or for a thread.
     fn not_begun(&self) -> impl Iterator<Item = &Delivery> {
-        self.waiting.iter().chain(self.threads.waiting())
+        self.waiting.iter().chain(&self.apart).chain(self.threads.waiting())
+    }
+
+    fn forget_waiting(&mut self) {
+        self.waiting.clear();
+        self.apart = None;
+        self.threads.clear();
     }
 
     fn is_idle(&self) -> bool {
-        let is_empty = self.waiting.is_empty() && self.threads.waiting().next().is_none();
-        self.busy == 0 && is_empty && self.done.is_empty() && self.on_its_way.is_empty()
+        self.busy == 0 && self.not_begun().next().is_none() && self.done.is_empty() && self.on_its_way.is_empty()
     }
 }
 

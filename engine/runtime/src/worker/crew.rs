@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{Backend, LaneOrder, WorkerId};
+use celeriac_backends::{Backend, Delivery, LaneOrder, Take, WorkerId};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::WorkerOptions;
-use super::bench::{Bench, Left};
+use super::bench::{Bench, Left, Seat};
 use super::execute::Executor;
 use super::helpers::{self, give_back};
 use super::lane::{self, Workshop};
@@ -23,6 +23,10 @@ use crate::vitals::kept;
 
 /// How long a fetch waits for leaves before it looks again.
 const FETCH_WAIT: Duration = Duration::from_secs(5);
+
+/// A leaf that is to run alone waits so long for those that run, and so long nothing begins beside it.
+const ALONE_WITHIN: Duration = Duration::from_secs(10);
+const ALONE_FOR: Duration = Duration::from_secs(10);
 
 /// How long tasks have that were told to stop.
 const GRACE: Duration = Duration::from_secs(1);
@@ -118,14 +122,23 @@ impl Crew {
                 }
             };
             let (queues, order) = (self.queues.names(), LaneOrder::of(receive));
+            let take = Take::new(room, self.lease).wait(FETCH_WAIT).order(order).suspects(!bench.has_suspect());
             // Cancel safe by the backend's contract: when the crew stops here, nothing was taken.
             let answer = tokio::select! {
-                answer = backend.receive(worker, &queues, room, self.lease, FETCH_WAIT, order) => answer,
+                answer = backend.receive(worker, &queues, take) => answer,
                 () = self.queues.added() => continue,
                 () = bench.called() => Ok(Vec::new()),
+                // The next suspect may come.
+                () = bench.cleared() => continue,
             };
             match answer {
-                Ok(deliveries) => self.start_lanes(bench.put(deliveries)),
+                Ok(mut deliveries) => match deliveries.iter().position(Delivery::runs_alone) {
+                    Some(place) => {
+                        let alone = deliveries.swap_remove(place);
+                        self.run_alone(alone, deliveries).await;
+                    }
+                    None => self.start_lanes(bench.put(deliveries)),
+                },
                 Err(error) => {
                     pause(&error).await;
                     continue;
@@ -137,7 +150,28 @@ impl Crew {
         }
     }
 
-    fn start_lanes(&mut self, seats: Vec<super::bench::Seat>) {
+    /// Runs a leaf that has begun in several workers that were lost: what it does then is its own doing, and nobody comes
+    /// to harm by it. Others get what was taken with it; nothing more is taken, for as long as may be.
+    async fn run_alone(&mut self, alone: Delivery, others: Vec<Delivery>) {
+        let shop = self.shop.clone();
+        let (run, node) = (alone.message.task_id.run(), alone.message.task_id.node());
+        tracing::warn!(%run, %node, deliveries = alone.deliveries, "a leaf that has lost its workers runs alone");
+        let mut back = shop.bench.set_apart(alone);
+        back.extend(others.into_iter().map(|delivery| delivery.id));
+        give_back(&*shop.backend, &shop.worker, &back, BACKEND_GRACE).await;
+        // What runs has its time to end, and so has the suspect.
+        let _ = tokio::time::timeout(ALONE_WITHIN, shop.bench.still()).await;
+        let seats = shop.bench.let_begin();
+        self.start_lanes(seats);
+        let ended = async {
+            while shop.bench.has_suspect() {
+                shop.bench.cleared().await;
+            }
+        };
+        let _ = tokio::time::timeout(ALONE_FOR, ended).await;
+    }
+
+    fn start_lanes(&mut self, seats: Vec<Seat>) {
         while let Some(ended) = self.lanes.try_join_next() {
             if let Err(error) = ended
                 && error.is_panic()

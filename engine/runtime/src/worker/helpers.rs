@@ -14,6 +14,10 @@ use crate::patience::{insist, pause};
 /// How long giving leaves back may take while the worker works.
 const BACKEND_GRACE: Duration = Duration::from_secs(5);
 
+/// What was not renewed is tried again this often: who looks for leases that have passed waits for it when the backend
+/// was away.
+const RENEW_AGAIN: Duration = Duration::from_millis(250);
+
 /// Reports in batches: whatever is at hand goes in one step. Ends when all is reported and nothing will come any more.
 pub(super) async fn report(shop: &Workshop) {
     while let Some(batch) = shop.bench.batch().await {
@@ -52,11 +56,10 @@ pub(super) async fn renew(shop: &Workshop, lease: Duration) {
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
-        let held = shop.bench.held();
-        if !held.is_empty()
-            && let Err(error) = shop.backend.renew(&shop.worker, &held, lease).await
-        {
+        while let held @ [_, ..] = &shop.bench.held()[..] {
+            let Err(error) = shop.backend.renew(&shop.worker, held, lease).await else { break };
             tracing::warn!(%error, leaves = held.len(), "could not renew leases");
+            tokio::time::sleep(RENEW_AGAIN).await;
         }
     }
 }

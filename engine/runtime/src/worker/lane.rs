@@ -77,24 +77,25 @@ impl Workshop {
 
     /// How a leaf ends; or how it ends without having run, if that is known here.
     async fn outcome(&self, seat: Seat, delivery: &Delivery) -> Result<Outcome, Option<Outcome>> {
-        let Delivery { id, message, deliveries } = delivery;
+        let message = &delivery.message;
         let Some(task) = self.executor.task(&message.task) else {
-            return Err(Box::pin(start::let_wait(self, id, message)).await);
+            return Err(Box::pin(start::let_wait(self, &delivery.id, message)).await);
         };
         let lent = match task.handler {
             Handler::Async(_) => None,
             Handler::Blocking(_) => Some(Box::pin(self.thread(seat, delivery)).await?),
         };
         let options = self.executor.options(message);
-        if let Some(options) = options.as_deref() {
-            Box::pin(start::may_start(self, id, message, options, *deliveries)).await?;
-        }
         // Held as long as the leaf runs.
         let input = match message.is_apart() {
             true => Some(Box::pin(self.gate.input(&*self.backend, message, &self.stopping)).await?),
             false => None,
         };
         let is_once = options.as_ref().is_some_and(|options| options.acks_late == Some(false));
+        // The last thing before it runs: what is noted as begun has begun.
+        if is_once || delivery.must_ask() {
+            Box::pin(start::may_begin(self, delivery, is_once)).await?;
+        }
         if is_once && !self.bench.begin_once(seat, message) {
             return Err(None);
         }

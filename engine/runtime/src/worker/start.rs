@@ -1,10 +1,10 @@
-//! What a leaf needs before it runs: a task that is known, and time that is left. (Its input: see [`super::large`].)
+//! What a leaf needs before it runs: a task that is known, and leave to begin. (Its input: see [`super::large`].)
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{BackendError, DeliveryId, Progress};
-use celeriac_primitives::{Json, LeafOptions, Outcome, TaskMessage};
+use celeriac_backends::{BackendError, Begin, Delivery, DeliveryId, Progress};
+use celeriac_primitives::{Json, Outcome, TaskMessage};
 
 use super::lane::Workshop;
 use crate::patience::insist;
@@ -49,26 +49,22 @@ pub(super) async fn let_wait(shop: &Workshop, id: &DeliveryId, message: &TaskMes
     }
 }
 
-/// Whether a leaf may start; else how it ends, if that is known.
-pub(super) async fn may_start(
+/// Whether a leaf may begin; else how it ends, if that is known.
+pub(super) async fn may_begin(
     shop: &Workshop,
-    id: &DeliveryId,
-    message: &TaskMessage,
-    options: &LeafOptions,
-    deliveries: u32,
+    delivery: &Delivery,
+    is_once: bool,
 ) -> Result<(), Option<Outcome>> {
-    // At most once: whoever had it before may have run it.
-    if options.acks_late == Some(false) && deliveries > 1 {
-        return Err(Some(Outcome::WorkerLost { deliveries: deliveries - 1 }));
-    }
-    if options.expires.is_none() {
-        return Ok(());
-    }
-    match insist!(shop.stopping, shop.backend.begin(id, message)) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Some(Outcome::Expired)),
+    match insist!(shop.stopping, shop.backend.begin(&shop.worker, delivery, is_once)) {
+        Ok(Begin::Run) => Ok(()),
+        Ok(Begin::Expired) => Err(Some(Outcome::Expired)),
+        // At most once: whoever had it before has begun it.
+        Ok(Begin::Begun) => Err(Some(Outcome::WorkerLost { deliveries: (delivery.deliveries - 1).max(1) })),
+        // It is another's by now.
+        Ok(_) => Err(None),
         Err(error) => {
-            tracing::error!(run = %message.task_id.run(), %error, "whether a leaf has expired cannot be known");
+            let run = delivery.message.task_id.run();
+            tracing::error!(%run, %error, "whether a leaf may begin cannot be known");
             Err(None)
         }
     }

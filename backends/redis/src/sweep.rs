@@ -1,0 +1,224 @@
+//! Taking up entries whose owners are gone.
+//!
+//! A sweep looks what is held of many lines in one step. Where something is, it asks for the consumers, and hands them to
+//! the step that takes up a few at a time: however many there are, and whatever they hold, no step takes long.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use celeriac_backends::BackendError;
+use redis::Value;
+use tokio::time::Instant;
+
+use crate::connection::{GROUP, Link, line_keys};
+use crate::error::corrupt;
+use crate::keys::Line;
+use crate::scripts::{GATHER, LOOK, SLICE, SWEEP, TIDY};
+use crate::watch::{LATE, Watch};
+
+/// A consumer that holds nothing and was not heard of for so long is removed (who waits looks far more often), and an
+/// entry that was not touched for so long and waits nowhere is taken up.
+const IDLE: Duration = Duration::from_secs(60 * 60);
+
+/// Lines of which nothing is held are looked at for such consumers this often.
+const TIDY_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// So many lines are looked at in one step.
+const LINES_AT_ONCE: usize = 100;
+
+/// A sweep takes up at most this many slices of each line; the next sweep goes on.
+const SLICES_MAX: usize = 20;
+
+/// A step looks at no more consumers, nor at more entries; who holds more is looked at by itself, in parts.
+const CONSUMERS_AT_ONCE: usize = 200;
+const HELD_AT_ONCE: usize = 5000;
+
+/// A line, where to report of what is lost from it, and after how many deliveries it is (0: never).
+#[derive(Clone, Debug)]
+pub(crate) struct Swept {
+    pub(crate) line: Line,
+    pub(crate) reports: String,
+    pub(crate) deliveries_max: u32,
+}
+
+/// When lines were last looked at of which nothing is held.
+#[derive(Debug, Default)]
+pub(crate) struct Tidied(Mutex<Option<Instant>>);
+
+impl Tidied {
+    pub(crate) fn is_due(&self) -> bool {
+        let mut tidied = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = tidied.is_none_or(|tidied| tidied.elapsed() >= TIDY_EVERY);
+        if is_due {
+            *tidied = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
+/// Who holds entries of a line, and how many.
+struct Consumer {
+    name: Vec<u8>,
+    held: usize,
+    idle_ms: u64,
+}
+
+impl Consumer {
+    /// Nobody renews what another program has taken under a name of its own.
+    fn lease(&self) -> Option<Duration> {
+        let name = std::str::from_utf8(&self.name).ok();
+        name.and_then(|name| name.rsplit_once('#')?.1.parse().ok()).map(Duration::from_millis)
+    }
+
+    fn is_owner(&self) -> bool {
+        self.name != b"-" && self.name != b"~"
+    }
+}
+
+/// Takes up entries whose leases have passed; returns how many go on and how many were delivered too often. `lost` is
+/// the outcome that is reported of those, up to their number. Also removes consumers when it is to `tidy`.
+pub(crate) async fn sweep(
+    link: &Link,
+    lines: &[Swept],
+    lost: &[u8],
+    tidy: bool,
+) -> Result<(usize, usize), BackendError> {
+    let mut swept = (0, 0);
+    let at_once = if link.is_cluster() { 1 } else { LINES_AT_ONCE };
+    for lines in lines.chunks(at_once) {
+        let asked = Instant::now();
+        let found: Vec<u64> = link
+            .run("sweep", &LOOK, |script| {
+                line_keys(script, lines.iter().map(|swept| &swept.line));
+                script.arg(GROUP);
+            })
+            .await?;
+        let Some((now_ms, found)) = found.split_first() else { continue };
+        let watched = link.watch.watched(&lines[0].line.stream, asked, *now_ms);
+        for (line, found) in lines.iter().zip(found.chunks_exact(4)) {
+            let [held, consumers, again, apart] = [0, 1, 2, 3].map(|place| found[place] as usize);
+            if held == 0 && (consumers == 0 || !tidy) {
+                continue;
+            }
+            let consumers = consumers_of(link, &line.line).await?;
+            tidy_up(link, &line.line, &consumers).await?;
+            swept.0 += gather(link, &line.line, &consumers, [again, apart]).await?;
+            let is_due = |consumer: &&Consumer| {
+                let is_enough = consumer.lease().is_none_or(|lease| Watch::is_enough(watched, lease));
+                consumer.held > 0 && consumer.is_owner() && is_enough
+            };
+            let owners: Vec<&Consumer> = consumers.iter().filter(is_due).collect();
+            let Some((again, lost)) = take_up(link, line, &owners, lost, *now_ms).await? else { break };
+            swept = (swept.0 + again, swept.1 + lost);
+        }
+    }
+    Ok(swept)
+}
+
+/// Takes up what these owners have held for too long; nothing when the store was away meanwhile.
+async fn take_up(
+    link: &Link,
+    line: &Swept,
+    owners: &[&Consumer],
+    lost: &[u8],
+    now_ms: u64,
+) -> Result<Option<(usize, usize)>, BackendError> {
+    let (asked, mut swept, mut slices) = (Instant::now(), (0, 0), 0);
+    let mut rest = owners;
+    while !rest.is_empty() && slices < SLICES_MAX {
+        let mut held = 0;
+        let fits = |owner: &&&Consumer| {
+            held += owner.held;
+            held <= HELD_AT_ONCE
+        };
+        let count = rest.iter().take(CONSUMERS_AT_ONCE).take_while(fits).count();
+        let (some, mut from) = if count == 0 { (&rest[..1], "-".to_owned()) } else { (&rest[..count], String::new()) };
+        rest = &rest[some.len()..];
+        loop {
+            // By the clock of Redis as it was asked, and by ours since then.
+            let now_ms = now_ms + asked.elapsed().as_millis() as u64;
+            let (again, lost, seen, next): (isize, usize, usize, String) = link
+                .run("sweep", &SWEEP, |script| {
+                    line_keys(script, [&line.line]);
+                    script.key(&line.reports).arg(GROUP).arg(&link.keys.submissions().stream);
+                    script.arg(line.deliveries_max).arg(SLICE).arg(lost);
+                    script.arg(now_ms).arg(LATE.as_millis() as u64).arg(&from);
+                    for owner in some {
+                        script.arg(&owner.name).arg(owner.lease().unwrap_or(IDLE).as_millis() as u64);
+                    }
+                })
+                .await?;
+            let Ok(again) = usize::try_from(again) else {
+                link.watch.interrupt(&line.line.stream);
+                return Ok(None);
+            };
+            swept = (swept.0 + again, swept.1 + lost);
+            slices += usize::from(seen > 0);
+            let is_done = if from.is_empty() { seen < SLICE } else { next.is_empty() };
+            if is_done || slices >= SLICES_MAX {
+                break;
+            }
+            from = next;
+        }
+    }
+    Ok(Some(swept))
+}
+
+async fn consumers_of(link: &Link, line: &Line) -> Result<Vec<Consumer>, BackendError> {
+    let mut info = redis::cmd("XINFO");
+    info.arg("CONSUMERS").arg(&line.stream).arg(GROUP);
+    let answer: Vec<BTreeMap<String, Value>> = link.ask("sweep", &info).await?;
+    let consumer = |mut about: BTreeMap<String, Value>| {
+        let mut field = |name: &str| about.remove(name).unwrap_or(Value::Nil);
+        let (name, held, idle) = (field("name"), field("pending"), field("idle"));
+        Ok(Consumer {
+            name: redis::from_redis_value(name)?,
+            held: redis::from_redis_value(held)?,
+            idle_ms: redis::from_redis_value(idle)?,
+        })
+    };
+    let consumers: Result<_, redis::ParsingError> = answer.into_iter().map(consumer).collect();
+    consumers.map_err(|error| corrupt("sweep", error))
+}
+
+/// Removes consumers that hold nothing and were not heard of for long.
+async fn tidy_up(link: &Link, line: &Line, consumers: &[Consumer]) -> Result<(), BackendError> {
+    let is_gone = |consumer: &&Consumer| {
+        consumer.held == 0 && consumer.is_owner() && consumer.idle_ms > IDLE.as_millis() as u64
+    };
+    let gone: Vec<&Consumer> = consumers.iter().filter(is_gone).collect();
+    for slice in gone.chunks(SLICE) {
+        link.run::<()>("sweep", &TIDY, |script| {
+            script.key(&line.stream).arg(GROUP);
+            for consumer in slice {
+                script.arg(&consumer.name);
+            }
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Finds entries that nobody holds and that wait nowhere, when fewer wait than do so; returns how many.
+async fn gather(
+    link: &Link,
+    line: &Line,
+    consumers: &[Consumer],
+    waiting: [usize; 2],
+) -> Result<usize, BackendError> {
+    let mut found = 0;
+    for ((name, list), waiting) in [("-", &line.again), ("~", &line.apart)].into_iter().zip(waiting) {
+        let held = consumers.iter().find(|consumer| consumer.name == name.as_bytes());
+        if held.is_some_and(|consumer| consumer.held > waiting) {
+            let gathered: usize = link
+                .run("sweep", &GATHER, |script| {
+                    script.key(&line.stream).key(list).arg(GROUP).arg(name);
+                    script.arg(IDLE.as_millis() as u64).arg(SLICE);
+                })
+                .await?;
+            found += gathered;
+        }
+    }
+    Ok(found)
+}

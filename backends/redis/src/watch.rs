@@ -1,0 +1,187 @@
+//! Whether the store was there all the time.
+//!
+//! While it is away nobody can renew a lease, so that time does not count against any: leases are taken up by who has
+//! watched the store without interruption for as long as the owners need to come back. What is watched is a server, or
+//! on a Cluster what shares a slot.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::{Arg, Cmd, RedisError};
+use tokio::time::Instant;
+
+use crate::wire::SILENCE;
+
+/// Owners come back within this time.
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(5);
+
+/// More than this between a question and its answer, or between two clocks, is an interruption.
+pub(crate) const LATE: Duration = SILENCE;
+
+/// So many slots are remembered; after that, those of which nothing was heard for long are not.
+const SLOTS_MAX: usize = 10_000;
+
+/// Notes interruptions. Cheap to clone: clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Watch {
+    is_cluster: bool,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    start: Instant,
+    /// When there was last an interruption.
+    interrupted: HashMap<String, Instant>,
+    /// What a server's clock said, and when.
+    clocks: HashMap<String, (Instant, u64)>,
+}
+
+impl Watch {
+    pub(crate) fn new(is_cluster: bool) -> Self {
+        let state = State { start: Instant::now(), interrupted: HashMap::new(), clocks: HashMap::new() };
+        Self { is_cluster, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Notes what became of a command.
+    pub(crate) fn note(&self, cmd: Option<&Cmd>, error: &RedisError) {
+        if is_away(error) {
+            self.interrupt(cmd.map(key_of).unwrap_or_default());
+        }
+    }
+
+    /// Notes that what a key is with was away until now.
+    pub(crate) fn interrupt(&self, key: impl AsRef<[u8]>) {
+        let slot = self.slot(key.as_ref());
+        let mut state = self.state();
+        if state.interrupted.len() >= SLOTS_MAX {
+            state.interrupted.retain(|_, at| at.elapsed() <= COMES_BACK_WITHIN);
+        }
+        state.interrupted.insert(slot, Instant::now());
+    }
+
+    /// For how long what a key is with has been there without interruption. It was asked then, and has just answered what
+    /// its time is.
+    pub(crate) fn watched(&self, key: &str, asked: Instant, now_ms: u64) -> Duration {
+        let (slot, now) = (self.slot(key.as_bytes()), Instant::now());
+        let mut state = self.state();
+        if state.clocks.len() >= SLOTS_MAX {
+            state.clocks.clear();
+        }
+        let before = state.clocks.insert(slot.clone(), (now, now_ms));
+        // A clock that jumps makes leases older than they are, as does another server in the place of one.
+        let has_jumped = before.is_some_and(|(then, then_ms)| {
+            now_ms.saturating_sub(then_ms) > (now - then + LATE).as_millis() as u64
+        });
+        if has_jumped || now - asked > LATE {
+            state.interrupted.insert(slot, now);
+            return Duration::ZERO;
+        }
+        let since = state.interrupted.get(&slot).copied().unwrap_or(state.start);
+        now - since.max(state.start)
+    }
+
+    /// Whether leases of this length may be taken up by who has watched for so long.
+    pub(crate) fn is_enough(watched: Duration, lease: Duration) -> bool {
+        watched >= lease.min(COMES_BACK_WITHIN)
+    }
+
+    fn slot(&self, key: &[u8]) -> String {
+        if !self.is_cluster {
+            return String::new();
+        }
+        let text = String::from_utf8_lossy(key);
+        let tag = text.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+        tag.map_or_else(|| text.to_string(), |(tag, _)| tag.to_owned())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The first key of a command, or of the script that it runs.
+fn key_of(cmd: &Cmd) -> Vec<u8> {
+    let mut args = cmd.args_iter().map(|arg| if let Arg::Simple(bytes) = arg { bytes } else { &b""[..] });
+    let place = match args.next() {
+        Some(name) if name.to_ascii_uppercase().starts_with(b"EVAL") => 2,
+        _ => 0,
+    };
+    args.nth(place).unwrap_or_default().to_vec()
+}
+
+/// Whether leases could not have been renewed then. A script that is not loaded, or a refused submission, is no outage.
+fn is_away(error: &RedisError) -> bool {
+    match error.code() {
+        Some("LOADING" | "BUSY" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "MISCONF" | "NOREPLICAS") => true,
+        Some("NOAUTH" | "WRONGPASS") => true,
+        Some(_) => false,
+        None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(2);
+
+    async fn seconds(seconds: u64) {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_just_come_takes_up_nothing() {
+        let watch = Watch::new(false);
+        seconds(1).await;
+        assert!(!Watch::is_enough(watch.watched("k", Instant::now(), 1_000), LEASE));
+        seconds(1).await;
+        assert!(Watch::is_enough(watch.watched("k", Instant::now(), 2_000), LEASE));
+        assert!(!Watch::is_enough(watch.watched("k", Instant::now(), 2_000), LEASE * 30));
+        seconds(3).await;
+        assert!(Watch::is_enough(watch.watched("k", Instant::now(), 5_000), LEASE * 30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interruption_counts_for_what_shares_the_slot() {
+        let watch = Watch::new(true);
+        seconds(9).await;
+        let gone = RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg("sha").arg(2).arg("p:{q:mail}:stream").arg("p:{q:mail}:again").arg("{x}");
+        watch.note(Some(&cmd), &gone);
+        assert_eq!(watch.watched("p:{q:mail}:l0:stream", Instant::now(), 9_000), Duration::ZERO);
+        assert_eq!(watch.watched("p:{q:post}:stream", Instant::now(), 9_000), Duration::from_secs(9));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_answer_and_a_clock_that_jumps_are_interruptions() {
+        let watch = Watch::new(false);
+        seconds(9).await;
+        let asked = Instant::now();
+        assert_eq!(watch.watched("k", asked, 1_000_000), Duration::from_secs(9));
+        seconds(4).await;
+        assert_eq!(watch.watched("k", asked, 1_004_000), Duration::ZERO, "it was asked long ago");
+        seconds(4).await;
+        assert_eq!(watch.watched("k", Instant::now(), 1_008_000), Duration::from_secs(4));
+        seconds(1).await;
+        assert_eq!(watch.watched("k", Instant::now(), 1_069_000), Duration::ZERO, "a minute ahead");
+        seconds(1).await;
+        assert_eq!(watch.watched("k", Instant::now(), 1_010_000), Duration::from_secs(1), "and back");
+    }
+
+    #[test]
+    fn what_is_no_outage_is_no_interruption() {
+        let error = |reply: &str| {
+            redis::parse_redis_value(format!("-{reply}\r\n").as_bytes())
+                .and_then(|value| value.extract_error())
+                .expect_err("the reply is an error")
+        };
+        assert!(is_away(&error("LOADING Redis is loading the dataset in memory")));
+        assert!(is_away(&std::io::Error::from(std::io::ErrorKind::TimedOut).into()));
+        assert!(!is_away(&error("NOSCRIPT No matching script")));
+        assert!(!is_away(&error("OOM command not allowed")));
+        assert!(!is_away(&error("ERR user_script:7: attempt to index a nil value")));
+    }
+}
