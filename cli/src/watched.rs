@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{
-    Advance, Advanced, Backend, BackendError, Begin, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery,
-    EventId, Events, Grown, Known, NewRun, Origin, Progress, Queue, RunStatus, Store, Submitted,
-    Swept, Take, WorkerId,
+    Advance, Advanced, Backend, BackendError, Begin, Delivery, DeliveryId, Dispatch, ErrorKind,
+    EventDelivery, EventId, Events, Grown, Known, NewRun, Origin, Progress, Queue, RunStatus, Store,
+    Submitted, Swept, Take, WorkerId,
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::ScopeNo;

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Entry, NodeNo, Outcome, RunRef};
+use crate::{Entry, NodeNo, Outcome, Own, RunRef, TaskError};
 
 /// Where a text is stored, and how long it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -85,6 +85,12 @@ impl Piece {
             Self::Result(node) | Self::Item(node) | Self::Entry(node) => Some((run, *node)),
             Self::Of(run, piece) => piece.leaf(*run),
         }
+    }
+
+    /// About how many bytes it takes to carry it.
+    pub fn weight(&self) -> usize {
+        const REFERENCE: usize = 64;
+        if let Self::Text(text) = self { text.len() } else { REFERENCE }
     }
 
     /// How many bytes it has; `None` when the result is not there.
@@ -167,6 +173,38 @@ impl Outcome {
             _ => 0,
         };
         Some(self.bytes()? + added)
+    }
+
+    /// About how many bytes it takes to carry it.
+    pub fn weight(&self) -> usize {
+        let error = |error: &TaskError| {
+            error.kind.len() + error.message.len() + error.causes.iter().map(String::len).sum::<usize>()
+        };
+        match self {
+            Self::Success(value) | Self::Replace(value) => value.as_str().len(),
+            Self::Members(members) => {
+                members.value.as_str().len()
+                    + members.added.iter().map(|item| item.text().len()).sum::<usize>()
+            }
+            Self::Add(addition) => {
+                let (Own::Value(own) | Own::Canvas(own)) = &addition.own;
+                std::iter::once(own).chain(&addition.added).map(|json| json.as_str().len()).sum()
+            }
+            Self::Apart(_) => self.pieces().map(Piece::weight).sum(),
+            Self::Failed(failed) => error(failed),
+            Self::ReplacementFailed(failure) => error(&failure.error),
+            Self::Retry(retry) => {
+                let arguments =
+                    retry.arguments.iter().map(|(args, kwargs)| args.as_str().len() + kwargs.as_str().len());
+                error(&retry.error) + arguments.sum::<usize>()
+            }
+            Self::Rejected(reason) | Self::Revoked(reason) | Self::Undecodable(reason) => reason.len(),
+            Self::Ignored
+            | Self::Expired
+            | Self::TimedOut { .. }
+            | Self::WorkerLost { .. }
+            | Self::UnknownTask => 0,
+        }
     }
 
     /// The pieces that it refers to.

@@ -80,6 +80,12 @@ impl TaskMessage {
         Completion { task_id, attempt, outcome, incarnation }
     }
 
+    /// About how many bytes it takes to carry it.
+    pub fn weight(&self) -> usize {
+        let input = self.input.iter().map(Piece::weight).sum::<usize>();
+        self.args.as_str().len() + self.kwargs.as_str().len() + input
+    }
+
     /// Whether something of its arguments has to be fetched.
     pub fn is_apart(&self) -> bool {
         !self.input.is_empty() || self.named.is_some()

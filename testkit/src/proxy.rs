@@ -61,6 +61,11 @@ impl Proxy {
     pub fn connections(&self) -> usize {
         self.rules.borrow().open
     }
+
+    /// How many connections were made since the start.
+    pub fn accepted(&self) -> u64 {
+        self.rules.borrow().next_connection
+    }
 }
 
 /// Orders to the network.

@@ -89,10 +89,7 @@ async fn an_event_is_kept_as_long_as_its_coordinator_works_on_it() {
     }
     timeout(Duration::from_secs(20), coordinator.shutdown()).await.expect("it stops");
     let queues = ["celery".into()];
-    let taken = memory
-        .receive(&WorkerId::new("w"), &queues, Take::new(200_000, LEASE))
-        .await
-        .unwrap();
+    let taken = memory.receive(&WorkerId::new("w"), &queues, Take::new(200_000, LEASE)).await.unwrap();
     assert_eq!(taken.len(), 100_000, "each leaf once");
     let _: &dyn Backend = &memory;
 }

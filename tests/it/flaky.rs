@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac::backends::{
-    Advance, Advanced, BackendError, Begin, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery, EventId,
-    Events, Grown, Known, NewRun, Origin, Progress, Queue, RunStatus, Store, Submitted, Swept,
-    Take, WorkerId,
+    Advance, Advanced, BackendError, Begin, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery,
+    EventId, Events, Grown, Known, NewRun, Origin, Progress, Queue, RunStatus, Store, Submitted, Swept, Take,
+    WorkerId,
 };
 use celeriac::engine::advance::Phase;
 use celeriac::engine::plan::ScopeNo;

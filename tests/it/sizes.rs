@@ -82,10 +82,8 @@ async fn taken(canvas: impl Into<Canvas>, task: &str) -> (usize, usize) {
     let run = app.submit(canvas.into()).await.unwrap();
     let hand = WorkerId::new("hand");
     loop {
-        let taken = memory
-            .receive(&hand, &["celery".into()], Take::new(10_000, lease).wait(lease))
-            .await
-            .unwrap();
+        let taken =
+            memory.receive(&hand, &["celery".into()], Take::new(10_000, lease).wait(lease)).await.unwrap();
         let done = taken.iter().filter(|delivery| delivery.message.task.as_str() != task).map(|delivery| {
             let outcome = match delivery.message.task.as_str() {
                 "sizes.text" => Outcome::Success(Json::string(&"x".repeat(200_000))),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backends::{
-    Advance, Advanced, Backend, DEFAULT_QUEUE, Delivery, Dispatch, Event, EventDelivery, Known, Lane,
-    NewRun, Take, WorkerId,
+    Advance, Advanced, Backend, DEFAULT_QUEUE, Delivery, Dispatch, Event, EventDelivery, Known, Lane, NewRun,
+    Take, WorkerId,
 };
 use celeriac_engine::plan::ScopeNo;
 use celeriac_engine::{Plan, Release, RunOutcome, Settled};

@@ -133,10 +133,7 @@ impl Wave<'_> {
     /// A worker: takes leaves and reports each three times. Whether there were any.
     async fn work(&mut self) -> bool {
         let (worker, queues, max) = (WorkerId::new("w"), [DEFAULT_QUEUE.into()], 1 + self.rng.below(1000));
-        let taken = self
-            .backend
-            .receive(&worker, &queues, Take::new(max as usize, LEASE))
-            .await;
+        let taken = self.backend.receive(&worker, &queues, Take::new(max as usize, LEASE)).await;
         let taken: Vec<Delivery> = taken.expect("receive works");
         let mut done = Vec::new();
         for Delivery { id, message, deliveries } in taken {

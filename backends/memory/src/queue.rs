@@ -86,7 +86,8 @@ impl Mark {
 impl Leaves {
     /// How many leaves wait, are leased, and how many timers there are.
     pub(crate) fn census(&self) -> (usize, usize, usize) {
-        let waiting: usize = self.queues.values().flat_map(BTreeMap::values).map(|line| line.waiting.len()).sum();
+        let waiting: usize =
+            self.queues.values().flat_map(BTreeMap::values).map(|line| line.waiting.len()).sum();
         let held = self.leased.values().filter(|lease| lease.worker.is_some()).count();
         let apart = self.leased.len() - held;
         (waiting + apart, held, self.delayed.len() + self.expiring.len())

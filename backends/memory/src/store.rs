@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{
-    Advance, Advanced, BackendError, Begin, Dispatch, ErrorKind, Event, Grown, Known, NewRun, Origin, Progress,
-    RunStatus, Store, Submitted,
+    Advance, Advanced, BackendError, Begin, Dispatch, ErrorKind, Event, Grown, Known, NewRun, Origin,
+    Progress, RunStatus, Store, Submitted,
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::{Results as _, ScopeNo};

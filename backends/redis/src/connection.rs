@@ -22,7 +22,7 @@ use crate::lines::Emptied;
 use crate::room::Room;
 use crate::scripts::WRITE;
 use crate::watch::Watch;
-use crate::wire::Wire;
+use crate::wire::{TooLarge, Wire, bytes_of};
 
 /// On a Cluster, a reply that takes longer is given up; Redis may still do what it was asked to. One server's silence
 /// is noticed sooner ([`crate::wire`]).
@@ -53,7 +53,10 @@ impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         let reply = match &mut self.way {
             Way::One(connection) => connection.req_packed_command(cmd),
-            Way::Cluster(connection) => connection.req_packed_command(cmd),
+            Way::Cluster(connection) => match TooLarge::check(bytes_of(cmd)) {
+                Ok(()) => connection.req_packed_command(cmd),
+                Err(error) => Box::pin(std::future::ready(Err(error))),
+            },
         };
         let watch = &self.watch;
         Box::pin(reply.inspect_err(move |error| watch.note(Some(cmd), error)))
@@ -67,7 +70,10 @@ impl ConnectionLike for Connection {
     ) -> RedisFuture<'a, Vec<Value>> {
         let reply = match &mut self.way {
             Way::One(connection) => connection.req_packed_commands(pipeline, offset, count),
-            Way::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Way::Cluster(connection) => match TooLarge::check(pipeline.cmd_iter().map(bytes_of).sum()) {
+                Ok(()) => connection.req_packed_commands(pipeline, offset, count),
+                Err(error) => Box::pin(std::future::ready(Err(error))),
+            },
         };
         let watch = &self.watch;
         Box::pin(reply.inspect_err(move |error| watch.note(pipeline.cmd_iter().next(), error)))

@@ -16,7 +16,7 @@ use redis::Script;
 use crate::RedisBackend;
 use crate::keys::write_incarnation;
 use crate::queue::write_message;
-use crate::scripts::{CLAIM, DISPATCH, ENQUEUE, SLICE};
+use crate::scripts::{CLAIM, DISPATCH, ENQUEUE, slices};
 use crate::settle::place_of;
 
 /// Times in scripts are floating point numbers, which are exact up to here; it is far off.
@@ -39,7 +39,7 @@ impl RedisBackend {
         leaves: &[Dispatch],
     ) -> Result<usize, BackendError> {
         let mut queued = 0;
-        for slice in leaves.chunks(SLICE) {
+        for slice in slices(leaves, |leaf| leaf.message.weight()) {
             let places = slice.iter().map(|leaf| (&leaf.queue, leaf.lane));
             let noted = self.queues().note(self.link(), "dispatch", places.clone(), false).await?;
             queued += if self.link().is_cluster() {

@@ -12,8 +12,8 @@ const COMPRESSED: u8 = 0xc1;
 /// Bytes that are no longer than this are not made shorter.
 const SMALL_BYTES: usize = 512;
 
-/// What is larger when it is read is no message: Redis takes no larger values.
-const READ_MAX: u64 = 512 * 1024 * 1024;
+/// What is larger when it is read is no message, when nothing else is said: large arguments do not travel with them.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Appends a message.
 pub(crate) fn write(bytes: &mut Vec<u8>, message: &TaskMessage) {
@@ -31,17 +31,18 @@ pub(crate) fn write(bytes: &mut Vec<u8>, message: &TaskMessage) {
     }
 }
 
-/// Reads a message.
+/// Reads a message that has no more bytes than this.
 ///
 /// # Errors
 /// What is wrong with the bytes.
-pub(crate) fn read(bytes: &[u8]) -> Result<TaskMessage, String> {
+pub(crate) fn read(bytes: &[u8], bytes_max: usize) -> Result<TaskMessage, String> {
     let parse = |bytes: &[u8]| rmp_serde::from_slice(bytes).map_err(|error| error.to_string());
     match bytes {
         [COMPRESSED, code, rest @ ..] => {
-            let whole = expand(*code, rest).map_err(|error| format!("compressed: {error}"))?;
+            let whole = expand(*code, rest, bytes_max).map_err(|error| format!("compressed: {error}"))?;
             parse(&whole)
         }
+        plain if plain.len() > bytes_max => Err(too_long(plain.len(), bytes_max)),
         plain => parse(plain),
     }
 }
@@ -64,14 +65,22 @@ fn compress(compression: Compression, bytes: &[u8]) -> std::io::Result<Vec<u8>> 
     }
 }
 
-fn expand(code: u8, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut whole = Vec::new();
+/// Reads no further than what is allowed: sixteen kilobytes may stand for gigabytes.
+fn expand(code: u8, bytes: &[u8], bytes_max: usize) -> std::io::Result<Vec<u8>> {
+    let (mut whole, limit) = (Vec::new(), bytes_max as u64 + 1);
     match code {
-        1 => GzDecoder::new(bytes).take(READ_MAX).read_to_end(&mut whole)?,
-        2 => zstd::Decoder::new(bytes)?.take(READ_MAX).read_to_end(&mut whole)?,
+        1 => GzDecoder::new(bytes).take(limit).read_to_end(&mut whole)?,
+        2 => zstd::Decoder::new(bytes)?.take(limit).read_to_end(&mut whole)?,
         code => return Err(std::io::Error::other(format!("no compression has the number {code}"))),
     };
+    if whole.len() > bytes_max {
+        return Err(std::io::Error::other(too_long(whole.len(), bytes_max)));
+    }
     Ok(whole)
+}
+
+fn too_long(bytes: usize, bytes_max: usize) -> String {
+    format!("the message has {bytes} bytes or more, and {bytes_max} at most are read")
 }
 
 #[cfg(test)]
@@ -97,7 +106,7 @@ mod tests {
             {
                 let (message, mut bytes) = (message(&argument, compression), Vec::new());
                 write(&mut bytes, &message);
-                assert_eq!(read(&bytes), Ok(message));
+                assert_eq!(read(&bytes, MESSAGE_BYTES_MAX), Ok(message));
                 assert_eq!(bytes.len() < 2000, is_short, "{compression:?}: {} bytes", bytes.len());
             }
         }
@@ -108,7 +117,29 @@ mod tests {
         let mut bytes = Vec::new();
         write(&mut bytes, &message(&"x".repeat(100_000), Some(Compression::Zstd)));
         for broken in [&bytes[..bytes.len() / 2], &[COMPRESSED, 9, 1], &[COMPRESSED], &[]] {
-            assert!(read(broken).is_err(), "{} bytes", broken.len());
+            assert!(read(broken, MESSAGE_BYTES_MAX).is_err(), "{} bytes", broken.len());
         }
+    }
+
+    /// A message that would take gigabytes to read is refused after as many bytes as a message may have.
+    #[test]
+    fn what_expands_beyond_a_message_is_not_read() {
+        for compression in [None, Some(Compression::Gzip), Some(Compression::Zstd)] {
+            for (bytes, is_read) in [(90_000, true), (99_000, true), (100_001, false), (3_000_000, false)] {
+                let (message, mut written) = (message(&"x".repeat(bytes), compression), Vec::new());
+                write(&mut written, &message);
+                match read(&written, 100_000) {
+                    Ok(read) => assert!(is_read && read == message, "{bytes} bytes, {compression:?}"),
+                    Err(error) => {
+                        assert!(!is_read && error.contains("100000 at most are read"), "{bytes}: {error}");
+                    }
+                }
+            }
+        }
+        let zeros = std::io::repeat(0).take(1 << 30);
+        let bomb = zstd::encode_all(zeros, 1).unwrap();
+        assert!(bomb.len() < 1 << 17);
+        let error = read(&[&[COMPRESSED, 2], &bomb[..]].concat(), MESSAGE_BYTES_MAX).unwrap_err();
+        assert!(error.contains("4194305 bytes or more"), "{error}");
     }
 }

@@ -4,6 +4,8 @@ use celeriac_backends::{BackendError, ErrorKind};
 use redis::{RedisError, ServerErrorKind};
 use std::sync::Arc;
 
+use crate::wire::TooLarge;
+
 /// An operation that Redis did not do.
 pub(crate) fn refused(operation: &'static str) -> impl Fn(RedisError) -> BackendError {
     move |error| BackendError::new(kind(operation, &error), operation).context(advice(&error)).source(error)
@@ -25,6 +27,9 @@ fn kind(operation: &str, error: &RedisError) -> ErrorKind {
     if tls_error(error).is_some() {
         return ErrorKind::Denied;
     }
+    if is_too_large(error) {
+        return ErrorKind::TooLarge;
+    }
     if error.detail().is_some_and(|detail| detail.contains("max number of clients")) {
         return ErrorKind::Unavailable;
     }
@@ -41,9 +46,20 @@ fn kind(operation: &str, error: &RedisError) -> ErrorKind {
 
 /// What is wrong with a certificate: waiting does not mend it.
 fn tls_error(error: &RedisError) -> Option<&rustls::Error> {
+    inner(error)
+}
+
+/// What a connection says went wrong, when it is this.
+fn inner<E: std::error::Error + 'static>(error: &RedisError) -> Option<&E> {
     let source = std::error::Error::source(error)?;
     let source = source.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?;
     source.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref()
+}
+
+/// Not sent, or refused by Redis' own limits: the same again would be, too.
+fn is_too_large(error: &RedisError) -> bool {
+    let says = |text| error.detail().is_some_and(|detail| detail.contains(text));
+    inner::<TooLarge>(error).is_some() || says("exceeds maximum allowed size") || says("invalid bulk length")
 }
 
 /// What to do about it, where that is known.
@@ -62,7 +78,10 @@ fn advice(error: &RedisError) -> String {
         Some("NOPERM") => "this Redis user lacks a permission",
         // Of the handshake of a new connection, in the client library's words.
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => "check user and password in the URL",
-        _ => return error.to_string(),
+        _ => match inner::<TooLarge>(error) {
+            Some(too_large) => return too_large.to_string(),
+            None => return error.to_string(),
+        },
     };
     format!("{advice}; {error}")
 }
@@ -70,7 +89,7 @@ fn advice(error: &RedisError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use celeriac_backends::ErrorKind::{Corrupt, Denied, Unavailable};
+    use celeriac_backends::ErrorKind::{Corrupt, Denied, TooLarge, Unavailable};
 
     #[track_caller]
     fn check(reply: &str, expect: ErrorKind) {
@@ -102,6 +121,8 @@ mod tests {
         check("WRONGTYPE Operation against a key holding the wrong kind of value", Corrupt);
         check("CORRUPT the run has format 9 script: 1234", Corrupt);
         check("ERR user_script:7: attempt to index a nil value", Corrupt);
+        check("ERR string exceeds maximum allowed size (proto-max-bulk-len)", TooLarge);
+        check("ERR Protocol error: invalid bulk length", TooLarge);
         check("NOAUTH Authentication required.", Denied);
         check("WRONGPASS invalid username-password pair", Denied);
         check("NOPERM this user has no permissions", Denied);

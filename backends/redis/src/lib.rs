@@ -62,6 +62,7 @@ use celeriac_primitives::RunId;
 
 use address::{Address, Tls};
 use connection::Link;
+use envelope::MESSAGE_BYTES_MAX;
 use fresh::Fresh;
 use queues::{KEPT_FOR, QUEUES_MAX, Queues};
 use reports::Reports;
@@ -93,6 +94,7 @@ struct Shared {
     /// How the pieces of large texts take turns.
     turns: Turns,
     inline_bytes_max: usize,
+    message_bytes_max: usize,
 }
 
 /// How to connect to Redis.
@@ -104,6 +106,7 @@ pub struct RedisBuilder {
     tls: Tls,
     headroom_percent: u8,
     inline_bytes_max: usize,
+    message_bytes_max: usize,
     queues_max: usize,
     queues_kept: Duration,
 }
@@ -133,6 +136,7 @@ impl RedisBackend {
             tls: Tls::default(),
             headroom_percent: HEADROOM_PERCENT,
             inline_bytes_max: INLINE_BYTES_MAX,
+            message_bytes_max: MESSAGE_BYTES_MAX,
             queues_max: QUEUES_MAX,
             queues_kept: KEPT_FOR,
         }
@@ -196,6 +200,13 @@ impl RedisBuilder {
         self
     }
 
+    /// A message that has more bytes than this, or expands to more, is not read, and its leaf fails: 4 MiB by default. No app
+    /// writes such, since large arguments do not travel with messages.
+    pub fn message_bytes_max(mut self, bytes: usize) -> Self {
+        self.message_bytes_max = bytes;
+        self
+    }
+
     /// How many queues there may be in this Redis under this prefix, 10,000 by default, 0 for any number: a run that would bring about
     /// more is refused with [`Full`](celeriac_backends::ErrorKind::Full). A queue that holds nothing goes away within a minute
     /// of its last use.
@@ -216,7 +227,16 @@ impl RedisBuilder {
     /// # Errors
     /// As [`RedisBackend::connect`]; `Denied` also when the prefix is empty or has a brace.
     pub async fn connect(self) -> Result<RedisBackend, BackendError> {
-        let Self { url, prefix, tls, headroom_percent, inline_bytes_max, queues_max, queues_kept } = self;
+        let Self {
+            url,
+            prefix,
+            tls,
+            headroom_percent,
+            inline_bytes_max,
+            message_bytes_max,
+            queues_max,
+            queues_kept,
+        } = self;
         if prefix.is_empty() || prefix.contains(['{', '}']) {
             let context = format!("the prefix {prefix:?} is empty or has a brace: choose letters and digits");
             return Err(BackendError::new(ErrorKind::Denied, "connect").context(context));
@@ -238,6 +258,7 @@ impl RedisBuilder {
             prefix,
             turns: Turns::default(),
             inline_bytes_max,
+            message_bytes_max,
         })))
     }
 }

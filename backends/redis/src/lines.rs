@@ -128,7 +128,8 @@ pub(crate) async fn take_now(
     (max, suspects): (usize, Suspects),
     lease: Duration,
 ) -> Result<(Vec<Entry>, bool), BackendError> {
-    let taken = Taken { link: link.clone(), lines: lines.clone(), owner, entries: Vec::new(), more: max == 0 };
+    let taken =
+        Taken { link: link.clone(), lines: lines.clone(), owner, entries: Vec::new(), more: max == 0 };
     let taken = link.takes.spawn(take_all(operation, taken, (max, suspects), lease)).await;
     let mut taken = taken.map_err(|panic| corrupt(operation, panic))??;
     Ok((std::mem::take(&mut taken.entries), taken.more))

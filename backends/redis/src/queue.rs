@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use celeriac_backends::{BackendError, Begin, Delivery, DeliveryId, Lane, LaneOrder, Queue, Swept, Take, WorkerId};
+use celeriac_backends::{
+    BackendError, Begin, Delivery, DeliveryId, Lane, LaneOrder, Queue, Swept, Take, WorkerId,
+};
 use celeriac_primitives::{Completion, Incarnation, Outcome, TaskId, TaskMessage, When};
 
 use crate::RedisBackend;
@@ -18,7 +20,7 @@ use crate::hints::Wait;
 use crate::keys::Line;
 use crate::lines::{self, Entry, Suspects, print_id};
 use crate::queues::Named;
-use crate::scripts::{BEGIN, FINISH, ONCE, POSTPONE, RETIRE, SLICE};
+use crate::scripts::{BEGIN, FINISH, ONCE, POSTPONE, RETIRE, slices};
 use crate::settle::place_of;
 use crate::sweep;
 
@@ -49,7 +51,8 @@ impl Queue for RedisBackend {
                 let places = self.queues().lanes(queues, order);
                 let lines = places.iter().map(|(queue, lane)| link.keys.queue(queue, *lane)).collect();
                 let what = (max, suspects);
-                let (taken, more) = lines::take_now(link, "receive", &lines, owner.clone(), what, lease).await?;
+                let (taken, more) =
+                    lines::take_now(link, "receive", &lines, owner.clone(), what, lease).await?;
                 // Who has a suspect now has not looked for others.
                 let has_one = taken.iter().any(|entry| entry.deliveries > 1);
                 let looked = if has_one { Suspects::None } else { suspects };
@@ -86,7 +89,7 @@ impl Queue for RedisBackend {
         for entry in taken {
             let (queue, lane) = places[entry.line].clone();
             let id = DeliveryId { queue, lane, entry: entry.id };
-            match envelope::read(entry.value.get(HEAD..).unwrap_or_default()) {
+            match envelope::read(entry.value.get(HEAD..).unwrap_or_default(), self.0.message_bytes_max) {
                 Ok(message) => {
                     let message = Arc::new(message);
                     deliveries.push(Delivery { id, message, deliveries: entry.deliveries });
@@ -100,7 +103,7 @@ impl Queue for RedisBackend {
 
     async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError> {
         let hints = self.link().keys.submissions().stream;
-        for slice in done.chunks(SLICE) {
+        for slice in slices(done, |(_, completion)| completion.outcome.weight()) {
             for group in self.by_server(slice.iter().map(|(id, _)| id)) {
                 self.link()
                     .run::<()>("finish", &FINISH, |script| {
@@ -136,7 +139,9 @@ impl Queue for RedisBackend {
             Answer::Run => Ok(Begin::Run),
             Answer::NotOurs => Ok(Begin::Gone),
             // Or it has begun there since it is not ours any more.
-            Answer::Begun if self.begin_here(worker, delivery, false).await? == Answer::NotOurs => Ok(Begin::Gone),
+            Answer::Begun if self.begin_here(worker, delivery, false).await? == Answer::NotOurs => {
+                Ok(Begin::Gone)
+            }
             Answer::Begun => Ok(Begin::Begun),
             // Who holds the other entry answers for the leaf.
             Answer::Other => {

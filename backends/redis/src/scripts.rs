@@ -10,6 +10,28 @@ use redis::Script;
 /// How many entries one script handles at most: about 5 ms of work, during which Redis does nothing else.
 pub(crate) const SLICE: usize = 500;
 
+/// And so many bytes: what waits behind a larger command on a slow link would wait for long.
+pub(crate) const SLICE_BYTES: usize = 1024 * 1024;
+
+/// So many values are read by one command: each is as long as one that travels with its report, at most.
+pub(crate) const READ_SLICE: usize = 64;
+
+/// Items in slices that one command can carry.
+pub(crate) fn slices<T>(mut items: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
+    let mut slices = Vec::with_capacity(items.len() / SLICE + 1);
+    while !items.is_empty() {
+        let (mut count, mut all) = (0, 0);
+        while count < items.len().min(SLICE) && (count == 0 || all + bytes(&items[count]) <= SLICE_BYTES) {
+            all += bytes(&items[count]);
+            count += 1;
+        }
+        let (slice, rest) = items.split_at(count);
+        slices.push(slice);
+        items = rest;
+    }
+    slices
+}
+
 /// The same script for what belongs to an accepted run: it may pass `maxmemory`.
 fn allowed(text: &str, part: &str) -> Script {
     let rest = text.strip_prefix("#!lua\n").expect("a script that may not has no flags");
@@ -78,3 +100,22 @@ pub(crate) static STAGE_SEGMENT: LazyLock<Script> =
     LazyLock::new(|| allowed(include_str!("scripts/stage.lua"), ""));
 pub(crate) static PUBLISH_SEGMENT: LazyLock<Script> =
     LazyLock::new(|| allowed(include_str!("scripts/publish.lua"), ""));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(bytes: &[usize], expect: &[usize]) {
+        let lengths: Vec<usize> = slices(bytes, |bytes| *bytes).iter().map(|slice| slice.len()).collect();
+        assert_eq!(lengths, expect);
+    }
+
+    #[test]
+    fn what_one_command_carries_is_bounded_by_number_and_by_bytes() {
+        check(&[], &[]);
+        check(&[1; 1001], &[500, 500, 1]);
+        check(&[SLICE_BYTES / 2; 5], &[2, 2, 1]);
+        check(&[10 * SLICE_BYTES, 1, 1, 10 * SLICE_BYTES], &[1, 2, 1]);
+    }
+}

@@ -18,7 +18,7 @@ use crate::keys::Line;
 use crate::keys::{Keys, write_run};
 use crate::lines::print_id;
 use crate::queue::{encode, write_message};
-use crate::scripts::{SETTLE, SLICE};
+use crate::scripts::{SETTLE, SLICE, SLICE_BYTES, slices};
 use crate::wiring::{bare, wired};
 
 /// How often settling looks up the plan again when it fell out of the cache meanwhile.
@@ -291,26 +291,33 @@ pub(crate) fn place_of<T: PartialEq>(known: &mut Vec<T>, item: T) -> usize {
     })
 }
 
-/// Sorts a batch into groups of which each is one call of the script: about a slice of completions each, or on a
-/// Cluster one run.
+/// Sorts a batch into groups of which each is one call of the script: about a slice of completions each, in number and in
+/// bytes, or on a Cluster one run.
 fn groups(batch: &[Advance], is_cluster: bool) -> Vec<Vec<Part<'_>>> {
     let mut groups: Vec<Vec<Part<'_>>> = Vec::new();
-    let mut room = 0;
+    let (mut room, mut room_bytes) = (0, 0);
     let mut last_of = HashMap::new();
     for (place, advance) in batch.iter().enumerate() {
         // At least one part: also without completions there is an answer to whether the run is known.
-        let count = advance.completions.len().div_ceil(SLICE).max(1);
-        for number in 0..count {
-            let completions = advance.completions.chunks(SLICE).nth(number).unwrap_or_default();
+        let mut parts = slices(&advance.completions, |completion| completion.outcome.weight());
+        if parts.is_empty() {
+            parts.push(&[]);
+        }
+        let prepared: usize = advance.prepared.iter().map(|leaf| leaf.message.weight()).sum();
+        let count = parts.len();
+        for (number, completions) in parts.into_iter().enumerate() {
             let part = Part { place, completions, is_last: number + 1 == count };
+            let bytes = prepared + completions.iter().map(|done| done.outcome.weight()).sum::<usize>();
             // A run comes up once in a call.
             let is_there = last_of.insert(advance.run, groups.len()) == Some(groups.len());
-            if is_cluster || is_there || completions.len() >= room || groups.is_empty() {
+            let is_full = completions.len() >= room || bytes > room_bytes;
+            if is_cluster || is_there || is_full || groups.is_empty() {
                 groups.push(Vec::new());
-                room = SLICE;
+                (room, room_bytes) = (SLICE, SLICE_BYTES);
                 last_of.insert(advance.run, groups.len());
             }
             room = room.saturating_sub(completions.len().max(1));
+            room_bytes = room_bytes.saturating_sub(bytes);
             groups.last_mut().expect("there is a group").push(part);
         }
     }

@@ -19,7 +19,7 @@ use crate::error::corrupt;
 use crate::hints::Wait;
 use crate::keys::{Keys, read_run, write_incarnation, write_run};
 use crate::meta::{Digest, Meta};
-use crate::scripts::{FORGET, PLAN, PROGRESS, SLICE, STATES};
+use crate::scripts::{FORGET, PLAN, PROGRESS, READ_SLICE, SLICE, STATES, slices};
 use crate::settle::{node_no, scope_field};
 use crate::texts::PIECE_BYTES;
 
@@ -141,7 +141,8 @@ impl Store for RedisBackend {
                 }
             }
         }
-        let slices: Vec<&[NodeNo]> = if nodes.is_empty() { vec![&[]] } else { nodes.chunks(SLICE).collect() };
+        let slices: Vec<&[NodeNo]> =
+            if nodes.is_empty() { vec![&[]] } else { nodes.chunks(READ_SLICE).collect() };
         let outcomes = slices.iter().map(|slice| {
             let names = slice.iter().map(|node| format!("o{node}")).collect();
             self.fields(run, "known", names)
@@ -171,8 +172,9 @@ impl Store for RedisBackend {
             runs.entry(report.task_id.run().incarnation(report.incarnation)).or_default().push(report);
         }
         let link = self.link();
-        let notes =
-            runs.iter().flat_map(|(run, reports)| reports.chunks(SLICE).map(move |slice| (*run, slice)));
+        let notes = runs.iter().flat_map(|(run, reports)| {
+            slices(reports, |report| report.meta.as_str().len()).into_iter().map(move |slice| (*run, slice))
+        });
         let notes = notes.map(|(run, slice)| async move {
             link.run::<()>("note_progress", &PROGRESS, |script| {
                 script.key(link.keys.run(run.id).hash);
@@ -190,7 +192,7 @@ impl Store for RedisBackend {
 
     async fn progress(&self, run: RunRef, nodes: &[NodeNo]) -> Result<Vec<Progress>, BackendError> {
         let mut all = Vec::new();
-        for slice in nodes.chunks(SLICE) {
+        for slice in nodes.chunks(READ_SLICE) {
             let names = slice.iter().map(|node| format!("g{node}")).collect();
             let Some((_, stored)) = self.fields::<Vec<u8>>(run, "progress", names).await? else {
                 return Ok(Vec::new());

@@ -133,7 +133,8 @@ async fn take_up(
             held <= HELD_AT_ONCE
         };
         let count = rest.iter().take(CONSUMERS_AT_ONCE).take_while(fits).count();
-        let (some, mut from) = if count == 0 { (&rest[..1], "-".to_owned()) } else { (&rest[..count], String::new()) };
+        let (some, mut from) =
+            if count == 0 { (&rest[..1], "-".to_owned()) } else { (&rest[..count], String::new()) };
         rest = &rest[some.len()..];
         loop {
             // By the clock of Redis as it was asked, and by ours since then.

@@ -114,7 +114,9 @@ fn key_of(cmd: &Cmd) -> Vec<u8> {
 /// Whether leases could not have been renewed then. A script that is not loaded, or a refused submission, is no outage.
 fn is_away(error: &RedisError) -> bool {
     match error.code() {
-        Some("LOADING" | "BUSY" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "MISCONF" | "NOREPLICAS") => true,
+        Some("LOADING" | "BUSY" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "MISCONF" | "NOREPLICAS") => {
+            true
+        }
         Some("NOAUTH" | "WRONGPASS") => true,
         Some(_) => false,
         None => true,

@@ -5,8 +5,11 @@
 //! dead. What waits then fails, and whoever asked does the same again on a new connection.
 //!
 //! What counts is that *some* reply comes: a command may wait long behind others. Large commands have the time it takes
-//! to send them. How large a reply will be nobody knows; so a command that got no reply in time gets twice the time when
-//! it comes again, and so on.
+//! to send them. How large a reply will be nobody knows, but no command asks for one that is large: large values come in
+//! pieces ([`crate::texts`]). All the same a command that got no reply in time gets twice the time when it comes again,
+//! and so on; and where a reply was long in coming, and came, all that follow have more time, which they lose slowly.
+//!
+//! A command that is larger than what Redis takes is not sent.
 
 use std::collections::HashMap;
 use std::io;
@@ -27,6 +30,12 @@ const SILENCE_MAX: Duration = Duration::from_secs(120);
 /// The slowest link on which large commands are not given up.
 const BYTES_PER_SECOND: usize = 1_000_000;
 
+/// Half of the time that a slow reply has earned is lost after so long without another.
+const FORGET_HALF: Duration = Duration::from_secs(60);
+
+/// Larger commands are refused here: Redis closes the connection at half a gigabyte, and with it the way of all others.
+pub(crate) const COMMAND_BYTES_MAX: usize = 256 * 1024 * 1024;
+
 /// So many commands that got no reply are remembered.
 const SLOW_MAX: usize = 1000;
 
@@ -40,6 +49,45 @@ struct Shared {
     line: Mutex<Arc<Line>>,
     /// Commands that got no reply, by their digest, and how long they are waited for when they come again.
     slow: Mutex<HashMap<u64, Duration>>,
+    patience: Mutex<Patience>,
+}
+
+/// What slow replies have earned for those that follow, whichever connection they come on.
+#[derive(Debug, Default)]
+struct Patience {
+    earned: Option<(Duration, Instant)>,
+}
+
+impl Patience {
+    /// Notes for how long nothing had come when a reply came.
+    fn note(&mut self, gap: Duration, now: Instant) {
+        // Most replies come at once.
+        if gap > SILENCE / 2 && gap * 2 > self.silence(now) {
+            self.earned = Some(((gap * 2).min(SILENCE_MAX), now));
+        }
+    }
+
+    /// How long the connection may be silent.
+    fn silence(&self, now: Instant) -> Duration {
+        let Some((earned, at)) = self.earned else { return SILENCE };
+        let halves = now.saturating_duration_since(at).as_secs_f64() / FORGET_HALF.as_secs_f64();
+        earned.mul_f64(0.5_f64.powf(halves)).max(SILENCE)
+    }
+}
+
+/// A command that is not sent.
+#[derive(Debug, thiserror::Error)]
+#[error("the command has {0} bytes, and {COMMAND_BYTES_MAX} at most are sent")]
+pub(crate) struct TooLarge(usize);
+
+impl TooLarge {
+    /// Refuses commands that have more bytes than Redis takes.
+    pub(crate) fn check(bytes: usize) -> RedisResult<()> {
+        if bytes <= COMMAND_BYTES_MAX {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidInput, Self(bytes)).into())
+    }
 }
 
 /// What is replaced as a whole.
@@ -60,7 +108,8 @@ impl Wire {
         let config = config.set_response_timeout(None);
         let connection = ConnectionManager::new_with_config(client.clone(), config.clone()).await?;
         let line = Mutex::new(Arc::new(Line::new(connection)));
-        Ok(Self(Arc::new(Shared { client, config, line, slow: Mutex::default() })))
+        let (slow, patience) = (Mutex::default(), Mutex::default());
+        Ok(Self(Arc::new(Shared { client, config, line, slow, patience })))
     }
 
     /// Waits for a reply as long as the connection is not silent.
@@ -71,15 +120,18 @@ impl Wire {
         packed: impl Fn() -> Vec<u8>,
         reply: impl Future<Output = RedisResult<T>>,
     ) -> RedisResult<T> {
+        TooLarge::check(bytes)?;
         let waiting = Waiting::new(&line, bytes);
-        let (asked, silence) = (Instant::now(), self.0.silence_of(&packed));
+        let asked = Instant::now();
+        let silence = self.0.silence_of(&packed).max(self.0.patience().silence(asked));
         let mut reply = std::pin::pin!(reply);
         loop {
             let sending = Duration::from_millis((waiting.all() / (BYTES_PER_SECOND / 1000)) as u64);
             let due = asked.max(*line.heard()) + silence + sending;
             if let Ok(reply) = timeout_at(due, &mut reply).await {
-                *line.heard() = Instant::now();
-                self.0.note_reply(&packed);
+                let now = Instant::now();
+                let before = std::mem::replace(&mut *line.heard(), now).max(asked);
+                self.0.note_reply(&packed, now.saturating_duration_since(before), sending);
                 return reply;
             }
             if asked.max(*line.heard()) + silence + sending <= Instant::now() {
@@ -133,7 +185,10 @@ impl Shared {
         if slow.is_empty() { SILENCE } else { slow.get(&digest(&packed())).copied().unwrap_or(SILENCE) }
     }
 
-    fn note_reply(&self, packed: impl Fn() -> Vec<u8>) {
+    fn note_reply(&self, packed: impl Fn() -> Vec<u8>, gap: Duration, sending: Duration) {
+        if gap > SILENCE / 2 {
+            self.patience().note(gap.saturating_sub(sending), Instant::now());
+        }
         let mut slow = self.slow();
         if !slow.is_empty() {
             slow.remove(&digest(&packed()));
@@ -162,6 +217,10 @@ impl Shared {
             }
             Err(error) => tracing::error!(%error, "Redis does not answer, and there is no new connection"),
         }
+    }
+
+    fn patience(&self) -> MutexGuard<'_, Patience> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn line(&self) -> MutexGuard<'_, Arc<Line>> {
@@ -202,11 +261,42 @@ impl Drop for Waiting<'_> {
     }
 }
 
-fn bytes_of(cmd: &Cmd) -> usize {
+pub(crate) fn bytes_of(cmd: &Cmd) -> usize {
     let bytes = |arg: Arg<&[u8]>| if let Arg::Simple(bytes) = arg { bytes.len() } else { 0 };
     cmd.args_iter().map(bytes).sum()
 }
 
 fn digest(packed: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(packed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_patience_that_a_slow_reply_has_earned_outlives_quick_ones_and_goes_slowly() {
+        let (start, seconds) = (Instant::now(), Duration::from_secs);
+        let mut patience = Patience::default();
+        assert_eq!(patience.silence(start), SILENCE);
+        patience.note(seconds(4), start);
+        for _ in 0..100 {
+            patience.note(Duration::from_millis(1), start);
+        }
+        assert_eq!(patience.silence(start), seconds(8));
+        assert_eq!(patience.silence(start + FORGET_HALF), seconds(4));
+        patience.note(seconds(1), start + FORGET_HALF);
+        assert_eq!(patience.silence(start + FORGET_HALF), seconds(4), "less than what was earned");
+        assert_eq!(patience.silence(start + 10 * FORGET_HALF), SILENCE);
+        patience.note(seconds(1000), start);
+        assert_eq!(patience.silence(start), SILENCE_MAX);
+    }
+
+    #[test]
+    fn a_command_larger_than_what_redis_takes_is_not_sent() {
+        assert!(TooLarge::check(COMMAND_BYTES_MAX).is_ok());
+        let error = crate::error::refused("finish")(TooLarge::check(COMMAND_BYTES_MAX + 1).unwrap_err());
+        assert_eq!(error.kind, celeriac_backends::ErrorKind::TooLarge);
+        assert!(!error.may_retry() && error.to_string().contains("268435457 bytes"), "{error}");
+    }
 }

@@ -841,7 +841,8 @@ mod tests {
         let completion = Completion { task_id, attempt: 1, outcome: Outcome::Ignored, incarnation };
         let ids = [1, 2].map(|entry| EventId { source: 0, entry: (0, entry) });
         let events = [Event::Submitted(run), Event::Completed(completion)];
-        let deliveries = ids.into_iter().zip(events).map(|(id, event)| EventDelivery { id, event, deliveries: 1 });
+        let deliveries =
+            ids.into_iter().zip(events).map(|(id, event)| EventDelivery { id, event, deliveries: 1 });
         let runs = by_run(deliveries.collect());
         assert_eq!((&runs[0].1[..], &runs[0].2.events[..]), (&ids[..1], &ids[1..]));
     }

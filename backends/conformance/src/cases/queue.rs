@@ -240,7 +240,8 @@ pub async fn a_lane_that_never_empties_does_not_hold_up_the_others_for_ever(subj
     let mut tasks = Vec::new();
     for receive in 0..8 {
         let order = LaneOrder::of(receive);
-        let taken = subject.backend().receive(&name, &queues, Take::new(1, LEASE).order(order)).await.unwrap();
+        let taken =
+            subject.backend().receive(&name, &queues, Take::new(1, LEASE).order(order)).await.unwrap();
         tasks.extend(taken.iter().map(|delivery| delivery.message.task.to_string()));
     }
     assert!(tasks.contains(&"t18".to_owned()), "{tasks:?}");

@@ -40,7 +40,8 @@ impl<'s> Field<'s> {
 
     /// Queues all leaves, each where this says.
     async fn dispatch(&self, place: impl Fn(usize) -> (&'static str, Lane)) {
-        let released: Vec<Release> = self.bench.backend().outbox(self.bench.run).await.expect("reading works");
+        let released: Vec<Release> =
+            self.bench.backend().outbox(self.bench.run).await.expect("reading works");
         let mut leaves = self.bench.leaves(&released).await;
         for (index, leaf) in leaves.iter_mut().enumerate() {
             let (queue, lane) = place(index);
@@ -54,7 +55,8 @@ impl<'s> Field<'s> {
     async fn run(&mut self) -> BTreeMap<NodeNo, Outcome> {
         let (subject, backend) = (self.bench.subject, self.bench.backend());
         let mut ended = BTreeMap::new();
-        let leaves = self.bench.plan.nodes().filter(|(node, _)| self.bench.plan.leaf(*node).is_some()).count();
+        let leaves =
+            self.bench.plan.nodes().filter(|(node, _)| self.bench.plan.leaf(*node).is_some()).count();
         for number in 0.. {
             assert!(number < 40 * leaves, "no end: {ended:?}");
             let name = worker(&format!("w{number}"));

@@ -44,7 +44,11 @@ pub(super) enum Operation {
     Phases(RunRef),
     List(Option<RunId>, usize),
     Forget(RunRef),
-    Receive { worker: WorkerId, queues: Vec<Arc<str>>, take: Take },
+    Receive {
+        worker: WorkerId,
+        queues: Vec<Arc<str>>,
+        take: Take,
+    },
     /// With whether it runs once at most.
     Begin(WorkerId, Held, bool),
     Finish(Vec<(Held, Completion)>),

@@ -59,10 +59,7 @@ async fn leaves_composed_for_another_run_under_the_same_id_are_not_queued() {
     assert_eq!(other.plan(run).await.unwrap(), Some(now.clone()));
     assert_eq!(other.dispatch(run, &[leaf(run, &now, 1)]).await.unwrap(), 1);
     let (worker, second) = (WorkerId::new("w"), Duration::from_secs(1));
-    let taken = one
-        .receive(&worker, &[DEFAULT_QUEUE.into()], Take::new(9, second))
-        .await
-        .unwrap();
+    let taken = one.receive(&worker, &[DEFAULT_QUEUE.into()], Take::new(9, second)).await.unwrap();
     let tasks: Vec<&str> = taken.iter().map(|delivery| delivery.message.task.as_str()).collect();
     assert_eq!(tasks, ["c"]);
 }

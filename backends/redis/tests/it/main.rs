@@ -9,6 +9,7 @@ mod duplicates;
 mod faults;
 mod full;
 mod huge;
+mod large;
 mod leases;
 mod look;
 mod outages;

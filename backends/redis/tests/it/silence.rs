@@ -41,8 +41,7 @@ async fn a_large_value_on_a_slow_link_arrives() {
     let slow = backend(proxy.url()).await;
     let (worker, queues) = (WorkerId::new("w"), [DEFAULT_QUEUE.into()]);
     let (lease, wait) = (Duration::from_secs(60), Duration::from_secs(10));
-    let delivery =
-        slow.receive(&worker, &queues, Take::new(1, lease).wait(wait)).await.unwrap().remove(0);
+    let delivery = slow.receive(&worker, &queues, Take::new(1, lease).wait(wait)).await.unwrap().remove(0);
     let value = Json::string(&"x".repeat(BYTES));
     let done = delivery.message.completion(Outcome::Success(value));
     proxy.throttle(Ways::Both, BYTES as u64 / 4);

@@ -562,7 +562,10 @@ impl Hands {
     }
 
     fn is_idle(&self) -> bool {
-        self.busy == 0 && self.not_begun().next().is_none() && self.done.is_empty() && self.on_its_way.is_empty()
+        self.busy == 0
+            && self.not_begun().next().is_none()
+            && self.done.is_empty()
+            && self.on_its_way.is_empty()
     }
 }
 

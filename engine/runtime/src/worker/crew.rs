@@ -122,7 +122,8 @@ impl Crew {
                 }
             };
             let (queues, order) = (self.queues.names(), LaneOrder::of(receive));
-            let take = Take::new(room, self.lease).wait(FETCH_WAIT).order(order).suspects(!bench.has_suspect());
+            let take =
+                Take::new(room, self.lease).wait(FETCH_WAIT).order(order).suspects(!bench.has_suspect());
             // Cancel safe by the backend's contract: when the crew stops here, nothing was taken.
             let answer = tokio::select! {
                 answer = backend.receive(worker, &queues, take) => answer,
