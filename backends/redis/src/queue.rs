@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{
-    BackendError, Begin, Delivery, DeliveryId, Lane, LaneOrder, Queue, Swept, Take, WorkerId,
+    BackendError, Begin, Delivery, DeliveryId, ErrorKind, Lane, LaneOrder, Queue, Swept, Take, WorkerId,
 };
 use celeriac_primitives::{Completion, Incarnation, Outcome, TaskId, TaskMessage, When};
 
@@ -185,13 +185,21 @@ impl Queue for RedisBackend {
         lease: Duration,
     ) -> Result<(), BackendError> {
         let (owner, (all, places)) = (owner(worker), places_of(deliveries));
-        for (place, (queue, lane)) in all.iter().enumerate() {
+        let renewals = all.iter().enumerate().map(|(place, (queue, lane))| {
             let line = self.link().keys.queue(queue, *lane);
             let here = deliveries.iter().zip(&places).filter(|(_, at)| **at == place);
             let ids: Vec<_> = here.map(|(id, _)| id.entry).collect();
-            lines::renew(self.link(), "renew", &line, &owner, &ids, lease).await?;
+            let owner = &owner;
+            async move { lines::renew(self.link(), "renew", &line, owner, &ids, lease).await }
+        });
+        if !self.link().is_cluster() {
+            return futures::future::try_join_all(renewals).await.map(drop);
         }
-        Ok(())
+        // A shard that does not answer must not cost the leases of the others.
+        let renewals = renewals.map(|renewal| tokio::time::timeout(lease / 3, renewal));
+        let late = || BackendError::new(ErrorKind::Unavailable, "renew").context("a shard does not answer");
+        let answers = futures::future::join_all(renewals).await;
+        answers.into_iter().try_for_each(|answer| answer.unwrap_or_else(|_| Err(late())))
     }
 
     async fn hand_back(&self, worker: &WorkerId, deliveries: &[DeliveryId]) -> Result<(), BackendError> {
@@ -238,14 +246,18 @@ impl Queue for RedisBackend {
         let events: Vec<_> = events
             .map(|line| sweep::Swept { reports: line.stream.clone(), line, deliveries_max: 0 })
             .collect();
-        sweep::sweep(link, &events, &lost, tidy).await?;
+        let (_, events_failed) = sweep::sweep(link, &events, &lost, tidy).await;
         let lane = |(queue, lane): (Arc<str>, Lane)| sweep::Swept {
             line: link.keys.queue(&queue, lane),
             reports: link.keys.reports(&queue).stream,
             deliveries_max: deliveries_max.max(1),
         };
         let lanes: Vec<_> = chosen.iter().flat_map(Named::places).map(lane).collect();
-        (swept.redelivered, swept.lost) = sweep::sweep(link, &lanes, &lost, tidy).await?;
+        let (counts, lanes_failed) = sweep::sweep(link, &lanes, &lost, tidy).await;
+        (swept.redelivered, swept.lost) = counts;
+        if let Some(error) = events_failed.or(lanes_failed) {
+            return Err(error);
+        }
         // What nobody has told of.
         self.reports().hear(chosen.iter().map(|named| named.name.clone()));
         let lanes: Vec<_> = chosen.iter().flat_map(Named::places).collect();

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use celeriac_backends::BackendError;
+use futures::stream::{self, StreamExt as _};
 use redis::Value;
 use tokio::time::Instant;
 
@@ -26,6 +27,9 @@ const TIDY_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// So many lines are looked at in one step.
 const LINES_AT_ONCE: usize = 100;
+
+/// On a Cluster, where each queue is by itself, so many are swept at the same time.
+const SHARDS_AT_ONCE: usize = 16;
 
 /// A sweep takes up at most this many slices of each line; the next sweep goes on.
 const SLICES_MAX: usize = 20;
@@ -76,42 +80,60 @@ impl Consumer {
     }
 }
 
-/// Takes up entries whose leases have passed; returns how many go on and how many were delivered too often. `lost` is
-/// the outcome that is reported of those, up to their number. Also removes consumers when it is to `tidy`.
+/// Takes up entries whose leases have passed; returns how many go on and how many were delivered too often, and an error
+/// when some lines could not be swept. `lost` is the outcome that is reported of those, up to their number. Also removes
+/// consumers when it is to `tidy`.
 pub(crate) async fn sweep(
     link: &Link,
     lines: &[Swept],
     lost: &[u8],
     tidy: bool,
-) -> Result<(usize, usize), BackendError> {
-    let mut swept = (0, 0);
-    let at_once = if link.is_cluster() { 1 } else { LINES_AT_ONCE };
-    for lines in lines.chunks(at_once) {
-        let asked = Instant::now();
-        let found: Vec<u64> = link
-            .run("sweep", &LOOK, |script| {
-                line_keys(script, lines.iter().map(|swept| &swept.line));
-                script.arg(GROUP);
-            })
-            .await?;
-        let Some((now_ms, found)) = found.split_first() else { continue };
-        let watched = link.watch.watched(&lines[0].line.stream, asked, *now_ms);
-        for (line, found) in lines.iter().zip(found.chunks_exact(4)) {
-            let [held, consumers, again, apart] = [0, 1, 2, 3].map(|place| found[place] as usize);
-            if held == 0 && (consumers == 0 || !tidy) {
-                continue;
-            }
-            let consumers = consumers_of(link, &line.line).await?;
-            tidy_up(link, &line.line, &consumers).await?;
-            swept.0 += gather(link, &line.line, &consumers, [again, apart]).await?;
-            let is_due = |consumer: &&Consumer| {
-                let is_enough = consumer.lease().is_none_or(|lease| Watch::is_enough(watched, lease));
-                consumer.held > 0 && consumer.is_owner() && is_enough
-            };
-            let owners: Vec<&Consumer> = consumers.iter().filter(is_due).collect();
-            let Some((again, lost)) = take_up(link, line, &owners, lost, *now_ms).await? else { break };
-            swept = (swept.0 + again, swept.1 + lost);
+) -> ((usize, usize), Option<BackendError>) {
+    // A shard that is away does not hold up the lines of the others.
+    let (at_once, together) = if link.is_cluster() { (1, SHARDS_AT_ONCE) } else { (LINES_AT_ONCE, 1) };
+    let parts: Vec<_> = lines.chunks(at_once).map(|lines| sweep_some(link, lines, lost, tidy)).collect();
+    let parts: Vec<_> = stream::iter(parts).buffer_unordered(together).collect().await;
+    let (mut swept, mut failed) = ((0, 0), None);
+    for part in parts {
+        match part {
+            Ok((again, lost)) => swept = (swept.0 + again, swept.1 + lost),
+            Err(error) => failed = Some(error),
         }
+    }
+    (swept, failed)
+}
+
+async fn sweep_some(
+    link: &Link,
+    lines: &[Swept],
+    lost: &[u8],
+    tidy: bool,
+) -> Result<(usize, usize), BackendError> {
+    let (asked, mut swept) = (Instant::now(), (0, 0));
+    let found: Vec<u64> = link
+        .run("sweep", &LOOK, |script| {
+            line_keys(script, lines.iter().map(|swept| &swept.line));
+            script.arg(GROUP);
+        })
+        .await?;
+    let Some((now_ms, found)) = found.split_first() else { return Ok(swept) };
+    let watched = link.watch.watched(&lines[0].line.stream, asked, *now_ms);
+    for (line, found) in lines.iter().zip(found.chunks_exact(4)) {
+        let [held, consumers, again, apart] = [0, 1, 2, 3].map(|place| found[place] as usize);
+        if held == 0 && (consumers == 0 || !tidy) {
+            continue;
+        }
+        let consumers = consumers_of(link, &line.line).await?;
+        tidy_up(link, &line.line, &consumers).await?;
+        swept.0 += gather(link, &line.line, &consumers, [again, apart]).await?;
+        let is_due = |consumer: &&Consumer| {
+            let is_enough = consumer.lease().is_none_or(|lease| Watch::is_enough(watched, lease));
+            consumer.held > 0 && consumer.is_owner() && is_enough
+        };
+        let owners: Vec<&Consumer> = consumers.iter().filter(is_due).collect();
+        let now_ms = *now_ms + asked.elapsed().as_millis() as u64;
+        let Some((again, lost)) = take_up(link, line, &owners, lost, now_ms).await? else { break };
+        swept = (swept.0 + again, swept.1 + lost);
     }
     Ok(swept)
 }
@@ -166,6 +188,7 @@ async fn take_up(
     Ok(Some(swept))
 }
 
+/// The consumers of a line. Not within a script: a script would take several times as long to copy the answer.
 async fn consumers_of(link: &Link, line: &Line) -> Result<Vec<Consumer>, BackendError> {
     let mut info = redis::cmd("XINFO");
     info.arg("CONSUMERS").arg(&line.stream).arg(GROUP);

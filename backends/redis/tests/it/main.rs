@@ -1,5 +1,6 @@
 //! The Redis backend, on a server that the tests start themselves.
 
+mod away;
 mod backend;
 mod clients;
 mod connect;
@@ -18,6 +19,8 @@ mod replies;
 mod retention;
 mod silence;
 mod suite;
+mod suspects;
+mod sweeps;
 mod time;
 mod twice;
 mod whole;
