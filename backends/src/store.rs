@@ -198,6 +198,9 @@ pub struct Advance {
 pub enum Advanced {
     /// There is no such run.
     Unknown,
+    /// Nothing was done: the run's plan is needed for it, is large and not at hand. Who has asked for it ([`Store::plan`]) and keeps
+    /// it meanwhile settles again. So others need not wait until it is read.
+    Unplanned,
     /// It was settled.
     Settled {
         /// What the step did. What it queued itself is not among the released.
@@ -239,7 +242,7 @@ impl Advanced {
     /// What the step did, when the run is known.
     pub fn settled(self) -> Option<Settled> {
         match self {
-            Self::Unknown => None,
+            Self::Unknown | Self::Unplanned => None,
             Self::Settled { settled, .. } => Some(settled),
         }
     }

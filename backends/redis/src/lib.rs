@@ -37,6 +37,7 @@ mod hints;
 mod keys;
 mod lines;
 mod meta;
+mod plans;
 mod queue;
 mod queues;
 mod reports;
@@ -64,6 +65,7 @@ use address::{Address, Tls};
 use connection::Link;
 use envelope::MESSAGE_BYTES_MAX;
 use fresh::Fresh;
+use plans::Plans;
 use queues::{KEPT_FOR, QUEUES_MAX, Queues};
 use reports::Reports;
 use room::{HEADROOM_PERCENT, Room};
@@ -72,7 +74,6 @@ use sweep::Tidied;
 use texts::{INLINE_BYTES_MAX, Turns};
 use timers::Timers;
 use unused::Quiet;
-use wiring::Plans;
 
 /// Keeps runs, queues and events in Redis. Cheap to clone: clones share the connection.
 #[derive(Clone)]

@@ -29,6 +29,8 @@ const DECIDED: u8 = 1;
 const ENDED: u8 = 2;
 const CLOSED: u8 = 4;
 const ACKNOWLEDGED: u8 = 8;
+/// Not by the script: nothing was done, the plan has to be read first.
+const UNPLANNED: u8 = 16;
 
 /// A part of an [`Advance`] that one script handles.
 struct Part<'a> {
@@ -80,6 +82,7 @@ impl RedisBackend {
             advanced.push(match slice.unwrap_or(Ok(None)) {
                 Err(error) => Err(error),
                 Ok(None) => Ok(Advanced::Unknown),
+                Ok(Some(slice)) if slice.flags & UNPLANNED != 0 => Ok(Advanced::Unplanned),
                 Ok(Some(slice)) => self.advanced(advance.run, slice).await,
             });
         }
@@ -113,10 +116,13 @@ impl RedisBackend {
                     }
                 };
             }
-            let plans = without_plan.iter().map(|place| self.plan(batch[group[*place].place].run));
+            let plans = without_plan.iter().map(|place| self.has_plan(batch[group[*place].place].run));
             for (place, plan) in without_plan.iter().zip(futures::future::join_all(plans).await) {
                 match plan {
-                    Ok(_) => again.push(*place),
+                    Ok(true) => again.push(*place),
+                    Ok(false) => {
+                        done[*place] = Some(Ok(Some(Slice { flags: UNPLANNED, ..Slice::default() })))
+                    }
                     Err(error) if error.may_retry() => return Err(error),
                     Err(error) => done[*place] = Some(Err(error)),
                 }
@@ -168,6 +174,9 @@ impl RedisBackend {
     /// What became of a run, with what it still owes when that is to be handed out again.
     async fn advanced(&self, run: RunRef, slice: Slice) -> Result<Advanced, BackendError> {
         let Slice { mut settled, flags, owed, retention_ms } = slice;
+        if flags & ENDED != 0 {
+            self.plans().has_ended(run);
+        }
         if flags & CLOSED != 0 && self.link().is_cluster() && retention_ms > 0 {
             self.note_end(run, retention_ms).await?;
         }

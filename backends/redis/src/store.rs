@@ -10,7 +10,7 @@ use celeriac_backends::{
     Store, Submitted,
 };
 use celeriac_engine::advance::Phase;
-use celeriac_engine::plan::ScopeNo;
+use celeriac_engine::plan::{PlanError, ScopeNo};
 use celeriac_engine::{Plan, Release, RunOutcome};
 use celeriac_primitives::{NodeNo, Outcome, RunId, RunRef, Stored, TaskId};
 
@@ -28,6 +28,9 @@ const READ_ALONG: usize = 32;
 
 /// A run whose time is over, and of which a segment goes on, is looked at again after its time, or this when it is less.
 const LOOK_AGAIN_MAX_MS: u64 = 60_000;
+
+/// A plan that has more bytes is read on a thread of its own.
+const READ_HERE: usize = 64 * 1024;
 
 /// What became of a run that was to be forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +65,13 @@ impl Store for RedisBackend {
         if let Some(plan) = self.plan_at_hand(run) {
             return Ok(Some(plan));
         }
+        // One reads it, and the others wait for him.
+        let loading = self.plans().load(run.id).await;
+        if let Some(plan) = self.plan_at_hand(run) {
+            return Ok(Some(plan));
+        }
         let stored = self.stored_plan(run.id).await?;
+        drop(loading);
         Ok(stored.and_then(|(stored, plan)| (stored == run).then_some(plan)))
     }
 
@@ -344,6 +353,31 @@ impl RedisBackend {
 
     /// The run that is stored under this id, and its plan.
     async fn stored_plan(&self, id: RunId) -> Result<Option<(RunRef, Arc<Plan>)>, BackendError> {
+        let Some((run, meta, stored)) = self.plan_as_stored(id).await? else { return Ok(None) };
+        let bytes = match stored {
+            Ok(bytes) => bytes,
+            Err(large) => self.large_plan(&self.link().keys.run(id).plan, large, meta.digest).await?,
+        };
+        Ok(Some((run, self.read_plan(run, bytes).await?)))
+    }
+
+    /// Whether a run's plan is at hand, or can be fetched in one step; also when there is no such run.
+    pub(crate) async fn has_plan(&self, run: RunRef) -> Result<bool, BackendError> {
+        if self.plan_at_hand(run).is_some() {
+            return Ok(true);
+        }
+        match self.plan_as_stored(run.id).await? {
+            Some((_, _, Err(_))) => Ok(false),
+            Some((stored, _, Ok(bytes))) => self.read_plan(stored, bytes).await.map(|_| true),
+            None => Ok(true),
+        }
+    }
+
+    /// The plan's bytes, or how many they are when they are kept by themselves.
+    async fn plan_as_stored(
+        &self,
+        id: RunId,
+    ) -> Result<Option<(RunRef, Meta, Result<Vec<u8>, usize>)>, BackendError> {
         let keys = self.link().keys.run(id);
         let (meta, inline, large): (Option<Vec<u8>>, Option<Vec<u8>>, usize) = self
             .link()
@@ -354,15 +388,17 @@ impl RedisBackend {
         let Some(meta) = meta else { return Ok(None) };
         let meta = Meta::unpack("plan", &meta)?;
         let run = id.incarnation(meta.incarnation);
-        let bytes = match inline {
-            Some(bytes) => bytes,
-            None if large == 0 => return Err(corrupt("plan", format!("{run} has no plan"))),
-            None => self.large_plan(&keys.plan, large, meta.digest).await?,
-        };
-        let plan = Plan::decode(&bytes).map_err(|error| corrupt("plan", run).source(error))?;
-        let plan = Arc::new(plan);
-        self.plans().insert(run, plan.clone());
-        Ok(Some((run, plan)))
+        match inline {
+            Some(bytes) => Ok(Some((run, meta, Ok(bytes)))),
+            None if large == 0 => Err(corrupt("plan", format!("{run} has no plan"))),
+            None => Ok(Some((run, meta, Err(large)))),
+        }
+    }
+
+    async fn read_plan(&self, run: RunRef, bytes: Vec<u8>) -> Result<Arc<Plan>, BackendError> {
+        let plan = decode(bytes).await.map_err(|error| corrupt("plan", run).source(error))?;
+        self.plans().insert(run, plan.clone(), false);
+        Ok(plan)
     }
 
     /// A plan that is read in pieces.
@@ -541,6 +577,15 @@ impl RedisBackend {
             redis::from_redis_value(time).map_err(|error| corrupt("time", error))?;
         Ok(seconds * 1000 + micros / 1000)
     }
+}
+
+/// Reads a plan; a large one off the threads on which others wait for their turn.
+async fn decode(bytes: Vec<u8>) -> Result<Arc<Plan>, PlanError> {
+    if bytes.len() <= READ_HERE {
+        return Plan::decode(&bytes).map(Arc::new);
+    }
+    let read = tokio::task::spawn_blocking(move || Plan::decode(&bytes).map(Arc::new)).await;
+    read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 fn add_outcomes(

@@ -49,6 +49,9 @@ const STATES_INLINE: usize = 1024;
 /// Runs of so few nodes know themselves whom their leaves count down.
 const WIRED_NODES: usize = 16;
 
+/// A run of more nodes is written on a thread of its own, off those on which others wait for their turn.
+const WRITTEN_HERE: usize = 5_000;
+
 /// So many runs, and so many bytes of them, are submitted in one step at most.
 const RUNS_AT_ONCE: usize = 100;
 const BYTES_AT_ONCE: usize = 1024 * 1024;
@@ -272,7 +275,13 @@ impl RedisBackend {
     }
 
     async fn submit_now(&self, new: NewRun) -> Result<Submitted, BackendError> {
-        let parts = Parts::new(&new);
+        let parts = if new.plan.len() > WRITTEN_HERE {
+            let new = new.clone();
+            let written = tokio::task::spawn_blocking(move || Parts::new(&new)).await;
+            written.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        } else {
+            Parts::new(&new)
+        };
         // All its queues are there before it is accepted: afterwards none is refused.
         let queues = new.plan.queues().iter().map(|queue| (queue, Lane::default()));
         self.queues().note(self.link(), "submit", queues, true).await?;
@@ -298,7 +307,7 @@ impl RedisBackend {
             is_new
         };
         if is_new {
-            self.plans().insert(new.run, new.plan);
+            self.plans().insert(new.run, new.plan, true);
             listener.into_iter().for_each(|listener| self.0.fresh.put(new.run, listener));
             return Ok(Submitted::Accepted);
         }

@@ -1,53 +1,13 @@
-//! Plans as the scripts take them, and a cache of plans.
+//! Plans as the scripts take them.
 //!
 //! The store in Redis knows no plans, only whom a node counts down. What a leaf counts down travels with its
 //! completion, or is stored with a very small run; what a join counts down was written at submit, since many nodes
 //! lead there.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use celeriac_engine::Plan;
 use celeriac_engine::plan::ScopeNo;
-use celeriac_primitives::{Completion, Incarnation, NodeNo, RunId, RunRef, TaskState};
-use dashmap::DashMap;
+use celeriac_primitives::{Completion, NodeNo, TaskState};
 use serde::Serialize;
-
-/// Plans are dropped from the cache, all at once, when they have this many nodes together.
-const NODES_MAX: usize = 1_000_000;
-
-/// The plans of some runs. An id has one at a time: that of the run that was last seen to have it.
-#[derive(Debug, Default)]
-pub(crate) struct Plans {
-    known: DashMap<RunId, (Incarnation, Arc<Plan>)>,
-    nodes: AtomicUsize,
-}
-
-impl Plans {
-    pub(crate) fn find(&self, run: RunRef) -> Option<Arc<Plan>> {
-        let known = self.known.get(&run.id)?;
-        (known.0 == run.incarnation).then(|| known.1.clone())
-    }
-
-    pub(crate) fn insert(&self, run: RunRef, plan: Arc<Plan>) {
-        // A run costs something also when its plan has few nodes.
-        let size = plan.len() + 100;
-        if self.nodes.fetch_add(size, Ordering::Relaxed) + size > NODES_MAX {
-            self.known.clear();
-            self.nodes.store(size, Ordering::Relaxed);
-        }
-        self.known.insert(run.id, (run.incarnation, plan));
-    }
-
-    pub(crate) fn remove(&self, run: RunRef) {
-        let removed = self.known.remove_if(&run.id, |_, known| known.0 == run.incarnation);
-        if let Some((_, (_, plan))) = removed {
-            let size = plan.len() + 100;
-            let less = |nodes: usize| Some(nodes.saturating_sub(size));
-            let _ = self.nodes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        }
-    }
-}
 
 /// A completion as the settle script takes it: node, attempt, kind, and when the plan is known whether it is an output
 /// and who waits.
@@ -164,7 +124,7 @@ fn counted(plan: &Plan, mut nodes: Vec<NodeNo>) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use celeriac_primitives::{Canvas, Outcome, Signature};
+    use celeriac_primitives::{Canvas, Incarnation, Outcome, RunId, Signature};
 
     fn sigs(count: usize) -> Vec<Canvas> {
         (0..count).map(|_| Signature::new("a").unwrap().into()).collect()
@@ -203,17 +163,5 @@ mod tests {
     #[test]
     fn what_is_no_leaf_is_marked() {
         check(sigs(1).remove(0), 7, Outcome::Ignored, Written::Bare(8, 1, NO_LEAF));
-    }
-
-    #[test]
-    fn plans_are_dropped_before_they_fill_the_memory() {
-        let plan = Arc::new(Plan::compile(&Canvas::group(sigs(50_000))).unwrap());
-        let plans = Plans::default();
-        let run = |number, other| RunId::from_parts(1, number).incarnation(Incarnation::new(other));
-        for number in 0..100 {
-            plans.insert(run(number, 1), plan.clone());
-        }
-        assert!(plans.known.len() < 25 && plans.find(run(99, 1)).is_some());
-        assert!(plans.find(run(99, 2)).is_none(), "another run that has the id now");
     }
 }

@@ -328,6 +328,7 @@ impl Driver {
                         done.extend(events);
                     }
                 }
+                Ok(Advanced::Unplanned) => owed.push((Step::unsettled(advance), events)),
                 Ok(Advanced::Unknown) => {
                     tracing::debug!(%run, "an event of an unknown run");
                     done.extend(events);

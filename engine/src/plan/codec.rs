@@ -4,6 +4,7 @@
 //! broken plan is an error and never a panic, a cycle or a node that waits for ever.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use celeriac_primitives::NodeNo;
 
@@ -68,16 +69,34 @@ impl Plan {
         if *version != VERSION {
             return Err(PlanError::Version(*version));
         }
-        let parts: Parts = rmp_serde::from_read(&mut rest)?;
+        let mut parts: Parts = rmp_serde::from_read(&mut rest)?;
         if !rest.is_empty() {
             return Err(PlanError::Trailing(rest.len()));
         }
         parts.check()?;
+        parts.share_texts();
         Plan::build(parts, VALUE_ITEMS_MAX).map_err(PlanError::Size)
     }
 }
 
 impl Parts {
+    /// Leaves that stand next to each other often have the same arguments, and nearly always the same keyword arguments: `{}`.
+    fn share_texts(&mut self) {
+        let mut before: Option<(Arc<str>, Arc<str>)> = None;
+        for node in &mut self.nodes {
+            let NodeKind::Leaf(leaf) = &mut node.kind else { continue };
+            if let Some((args, kwargs)) = &before {
+                if leaf.args == *args {
+                    leaf.args = args.clone();
+                }
+                if leaf.kwargs == *kwargs {
+                    leaf.kwargs = kwargs.clone();
+                }
+            }
+            before = Some((leaf.args.clone(), leaf.kwargs.clone()));
+        }
+    }
+
     /// Every reference leads to a part that is there, and nodes, scopes and places come after what they refer to:
     /// so there is no cycle.
     fn check(&self) -> Result<(), PlanError> {

@@ -322,6 +322,13 @@ impl Plan {
         self.parts.argument_bytes().0
     }
 
+    /// About how many bytes it takes in memory.
+    pub fn weight(&self) -> usize {
+        const NODE: usize = size_of::<Node>() + size_of::<Place>() + size_of::<Value>() + 32;
+        const EDGE: usize = 32;
+        self.len() * NODE + self.graph.edge_count() * EDGE + self.parts.argument_bytes().1 as usize
+    }
+
     /// How many nodes there are, joins included.
     pub fn len(&self) -> usize {
         self.parts.nodes.len()

@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{Advance, BackendError, ErrorKind, Grown, NewRun, Origin};
+use celeriac_backends::{Advance, Advanced, BackendError, ErrorKind, Grown, NewRun, Origin};
 use celeriac_engine::plan::{Defaults, Expansion, RunOptions, Source};
 use celeriac_engine::{Plan, RunOutcome, RunState, Settled, Verdict};
 use celeriac_primitives::{
@@ -24,7 +24,7 @@ use celeriac_primitives::{
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 
-use super::{Dispatching, Driver, SLICE};
+use super::{Dispatching, Driver};
 use crate::app::first_leaves;
 use crate::declared::{self, Declared};
 use crate::large::take_apart;
@@ -33,9 +33,14 @@ use crate::patience::insist;
 /// How many leaves of a run are replaced at the same time.
 const REPLACED_AT_ONCE: usize = 64;
 
+/// Canvases that have more bytes are compiled on a thread of their own, off those on which others wait for their turn.
+const COMPILED_HERE: usize = 64 * 1024;
+
 /// A step that was taken, and what follows from it.
 pub(super) struct Step {
     run: RunRef,
+    /// What is to be settled first, when the plan for that is at hand.
+    unsettled: Option<Advance>,
     dispatching: Option<Dispatching>,
     growth: Option<Growth>,
 }
@@ -59,16 +64,21 @@ impl Step {
         let (run, growth, is_repair) = (advance.run, Growth::of(advance, &settled), settled.repairs());
         let dispatching = match settled.released {
             released if released.is_empty() => None,
-            // Many are handed out again: perhaps somebody is just about to queue them.
-            released if released.len() > SLICE && is_repair => Some(Dispatching::Outbox(run)),
+            // They are handed out again: perhaps somebody is just about to queue them.
+            _ if is_repair => Some(Dispatching::Outbox(run)),
             released => Some(Dispatching::Released(run, released)),
         };
-        Self { run, dispatching, growth }
+        Self { run, unsettled: None, dispatching, growth }
     }
 
     /// That a run was submitted: all it owes follows.
     pub(super) fn outbox(run: RunRef) -> Self {
-        Self { run, dispatching: Some(Dispatching::Outbox(run)), growth: None }
+        Self { run, unsettled: None, dispatching: Some(Dispatching::Outbox(run)), growth: None }
+    }
+
+    /// That something is to be settled with a plan that is not at hand.
+    pub(super) fn unsettled(advance: Advance) -> Self {
+        Self { run: advance.run, unsettled: Some(advance), dispatching: None, growth: None }
     }
 
     pub(super) fn run(&self) -> RunRef {
@@ -77,7 +87,7 @@ impl Step {
 
     /// Whether nothing follows.
     pub(super) fn is_done(&self) -> bool {
-        self.dispatching.is_none() && self.growth.is_none()
+        self.unsettled.is_none() && self.dispatching.is_none() && self.growth.is_none()
     }
 }
 
@@ -103,7 +113,10 @@ impl Driver {
         Box::pin(async move {
             // A list and not a recursion: what is decided may stand for a leaf that stands for a leaf, a hundred times.
             let mut steps = vec![step];
-            while let Some(Step { run, dispatching, growth }) = steps.pop() {
+            while let Some(Step { run, unsettled, dispatching, growth }) = steps.pop() {
+                if let Some(advance) = unsettled {
+                    steps.extend(self.settle_alone(advance).await?);
+                }
                 if let Some(dispatching) = dispatching {
                     steps.extend(self.dispatch(&dispatching).await?);
                 }
@@ -131,7 +144,15 @@ impl Driver {
         let origin = Origin { leaf, attempt, root, depth, adds, incarnation };
         // Forgotten meanwhile.
         let Some(plan) = insist!(self.stop, self.backend.plan(run))? else { return Ok(None) };
-        let plan = match self.compile(&done.outcome, depth, leaf.node(), &plan) {
+        let compiled = if texts(&done.outcome) > COMPILED_HERE {
+            let (driver, outcome) = (self.clone(), done.outcome.clone());
+            let compile = move || driver.compile(&outcome, depth, leaf.node(), &plan);
+            let compiled = tokio::task::spawn_blocking(compile).await;
+            compiled.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        } else {
+            self.compile(&done.outcome, depth, leaf.node(), &plan)
+        };
+        let plan = match compiled {
             Ok(plan) => Arc::new(plan),
             Err(error) => return self.refuse(&origin, error).await,
         };
@@ -284,10 +305,32 @@ impl Driver {
     async fn report(&self, origin: &Origin, outcome: Outcome) -> Result<Option<Step>, BackendError> {
         let Origin { leaf: task_id, incarnation, .. } = *origin;
         let completion = Completion { task_id, attempt: origin.reports_as(), outcome, incarnation };
-        let batch = [Advance::new(origin.around(), vec![completion])];
-        let mut answers = insist!(self.stop, self.backend.settle(&batch))?;
-        let answer = answers.pop().expect("one answer for each entry")?;
-        Ok(answer.settled().map(|settled| Step::of(&batch[0], settled)))
+        self.settle_alone(Advance::new(origin.around(), vec![completion])).await
+    }
+
+    /// Settles what has happened to one run, waiting for its plan when that is large; no step when the run is not known.
+    pub(super) async fn settle_alone(&self, mut advance: Advance) -> Result<Option<Step>, BackendError> {
+        // Who calls this acknowledges them.
+        advance.events.clear();
+        let mut plan = None;
+        loop {
+            let mut answers = insist!(self.stop, self.backend.settle(std::slice::from_ref(&advance)))?;
+            match answers.pop().expect("one answer for each entry")? {
+                Advanced::Settled { settled, .. } => return Ok(Some(Step::of(&advance, settled))),
+                Advanced::Unplanned if plan.is_none() => {
+                    // At hand as long as it is kept here.
+                    plan = insist!(self.stop, self.backend.plan(advance.run))?;
+                    if plan.is_none() {
+                        return Ok(None);
+                    }
+                }
+                Advanced::Unplanned => {
+                    let context = format!("the plan of {} is at hand, and is not", advance.run);
+                    return Err(BackendError::new(ErrorKind::Unavailable, "settle").context(context));
+                }
+                Advanced::Unknown => return Ok(None),
+            }
+        }
     }
 
     async fn origin(&self, run: RunRef) -> Result<Option<Origin>, BackendError> {
@@ -295,6 +338,18 @@ impl Driver {
             return Ok(None);
         }
         insist!(self.stop, self.backend.origin(run))
+    }
+}
+
+/// How many bytes of text the canvases have that are to run in the place of a leaf.
+fn texts(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Replace(canvas) => canvas.as_str().len(),
+        Outcome::Add(addition) => {
+            let added: usize = addition.added.iter().map(|canvas| canvas.as_str().len()).sum();
+            added + if let Own::Canvas(own) = &addition.own { own.as_str().len() } else { 0 }
+        }
+        _ => 0,
     }
 }
 
