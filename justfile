@@ -29,6 +29,10 @@ mutants *options:
 bench:
     cargo bench --bench embedded
 
+# How long leaves wait for a free lane, memory and Redis; --long also beside runs of 1,000,000 nodes.
+bench-hands *options:
+    cargo bench --bench hands -- {{options}}
+
 # Leaves per second over Redis, beside Celery on the same Redis: scripts/bench-redis --help says what can be chosen.
 bench-redis *options:
     scripts/bench-redis {{options}}

@@ -61,7 +61,7 @@ impl Health {
     }
 
     /// Why it is red; `None` is green.
-    fn complaint(&self) -> Option<String> {
+    pub(crate) fn complaint(&self) -> Option<String> {
         if self.stopping.load(Ordering::Relaxed) {
             return Some("stopping".to_owned());
         }

@@ -82,10 +82,17 @@ pub use io::Io;
 use args::{Cli, Command};
 use exit::Stop;
 
+/// Started when they are needed: a worker has its own bound on those that run its blocking tasks.
+const THREADS_MAX: usize = 4096;
+
 /// The `main` of an app: does what the program's arguments say.
 pub fn main(app: App) -> ExitCode {
     let (mut stdin, mut stdout, mut stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(THREADS_MAX)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             let mut io = Io::new(&mut stdin, &mut stdout, &mut stderr);

@@ -18,6 +18,7 @@ use crate::backend;
 use crate::exit::{Exit, Stop};
 use crate::health::{Health, Reporter};
 use crate::io::Io;
+use crate::signals::Signals;
 use crate::watched::Watched;
 
 /// How long a cold stop may take.
@@ -90,24 +91,36 @@ async fn process(
             worker
         }),
     };
-    let worker = parts.worker.as_ref().map(Worker::stopper);
+    let done = work_until_told(parts, &health, args.grace, &mut io.signals).await;
+    drop(reporter);
+    tracing::info!(%name, "stopped");
+    done
+}
 
+/// Lets the parts work until a signal, or until one of them has failed; then stops them.
+async fn work_until_told(
+    parts: Parts,
+    health: &Health,
+    grace: Duration,
+    signals: &mut Signals<'_>,
+) -> Result<Exit, Stop> {
+    let worker = parts.worker.as_ref().map(Worker::stopper);
     let done = tokio::select! {
         biased;
-        signal = io.signals.next() => {
-            tracing::info!(%signal, grace = ?args.grace, "stopping: taking no more, finishing what runs");
+        signal = signals.next() => {
+            tracing::info!(%signal, ?grace, "stopping: taking no more, finishing what runs");
             health.stops();
             Ok(Exit::Ok)
         }
         why = parts.failed() => {
-            tracing::error!(why, grace = ?args.grace, "stopping: a part has failed, finishing what runs");
+            tracing::error!(why, ?grace, "stopping: a part has failed, finishing what runs");
             Err(Stop::new(Exit::Broken, why))
         }
     };
-    let mut stop = std::pin::pin!(parts.stop(args.grace));
-    let done = tokio::select! {
+    let mut stop = std::pin::pin!(parts.stop(grace));
+    tokio::select! {
         biased;
-        signal = io.signals.next() => {
+        signal = signals.next() => {
             tracing::warn!(%signal, "stopping at once");
             worker.iter().for_each(Stopper::stop_at_once);
             if tokio::time::timeout(COLD, stop).await.is_err() {
@@ -116,10 +129,7 @@ async fn process(
             Ok(signal.exit())
         }
         () = &mut stop => done,
-    };
-    drop(reporter);
-    tracing::info!(%name, "stopped");
-    done
+    }
 }
 
 /// What runs in a process.
@@ -193,4 +203,37 @@ fn identity(name: Option<&str>) -> String {
     let readable = name.map_or_else(|| format!("{}-{}", host(), std::process::id()), str::to_owned);
     let unique = uuid::Uuid::new_v4().simple().to_string();
     format!("{readable}-{}", &unique[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use celeriac_memory::Memory;
+
+    use super::*;
+
+    /// A worker or a coordinator for which every answer of the backend is one too many.
+    async fn exit_of(is_worker: bool) -> (Exit, String, Option<String>) {
+        let watched = Arc::new(Watched::panicking(Arc::new(Memory::new())));
+        let app = App::embedded().build().unwrap().on(watched.clone());
+        let health = Health::new(Duration::from_secs(1));
+        let worker = is_worker.then(|| app.worker(WorkerOptions::default()));
+        let coordinator = (!is_worker).then(|| app.coordinator(CoordinatorOptions::default()));
+        worker.iter().for_each(|worker| health.watch("worker", watched.clone(), worker.vitals()));
+        coordinator.iter().for_each(|part| health.watch("coordinator", watched.clone(), part.vitals()));
+        let parts = Parts { worker, coordinator };
+        let grace = Duration::from_secs(1);
+        let done = work_until_told(parts, &health, grace, &mut Signals::None).await;
+        let Stop { exit, message } = done.expect_err("it has failed");
+        (exit, message, health.complaint())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_ends_with_a_code_of_its_own_when_a_part_has_failed() {
+        for is_worker in [true, false] {
+            let (exit, why, complaint) = exit_of(is_worker).await;
+            assert_eq!(exit, Exit::Broken);
+            assert!(why.contains("has panicked 5 times in a row: one too many"), "{why}");
+            assert!(complaint.unwrap().contains("has panicked"), "health is red");
+        }
+    }
 }

@@ -22,6 +22,8 @@ use tokio::time::Instant;
 pub(crate) struct Watched {
     backend: Arc<dyn Backend>,
     pulse: Mutex<Pulse>,
+    #[cfg(test)]
+    panics: bool,
 }
 
 /// When the backend has answered, and when it has not.
@@ -36,7 +38,18 @@ impl Watched {
     /// This backend, which has just answered.
     pub(crate) fn new(backend: Arc<dyn Backend>) -> Self {
         let pulse = Pulse { answered: Instant::now(), failing: None };
-        Self { backend, pulse: Mutex::new(pulse) }
+        Self {
+            backend,
+            pulse: Mutex::new(pulse),
+            #[cfg(test)]
+            panics: false,
+        }
+    }
+
+    /// The same, which panics with every answer.
+    #[cfg(test)]
+    pub(crate) fn panicking(backend: Arc<dyn Backend>) -> Self {
+        Self { panics: true, ..Self::new(backend) }
     }
 
     /// Why nothing can be taken from the backend, if so. Whoever takes asks at least every `silence`, answered or not.
@@ -53,6 +66,8 @@ impl Watched {
 
     /// Notes whether the backend has answered. A refusal of one run is an answer.
     fn note<T>(&self, answer: Result<T, BackendError>) -> Result<T, BackendError> {
+        #[cfg(test)]
+        assert!(!self.panics, "one too many");
         let mut pulse = self.pulse();
         match &answer {
             Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Denied) => {

@@ -217,3 +217,36 @@ async fn what_waits_for_a_thread_is_given_back_when_the_worker_stops() {
     let _second = app.worker(WorkerOptions::default());
     assert_eq!(waits.get_timeout(SOON).await.unwrap(), 1);
 }
+
+#[tokio::test]
+async fn a_free_lane_takes_leaves_beside_blocking_ones() {
+    let open = app();
+    let Open(app, gate) = &open;
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    let worker = app.worker(WorkerOptions::default().concurrency(4));
+    let _held = app.submit(group((0..3).map(|_| hang.s(())))).await.unwrap();
+    until("three lanes are busy", || gate.blocked.load(Ordering::SeqCst) == 3).await;
+    for number in 0..20 {
+        let (one, two) =
+            (app.submit(light.s(number)).await.unwrap(), app.submit(quick.s(number)).await.unwrap());
+        assert_eq!(one.get_timeout(SOON).await.unwrap() + two.get_timeout(SOON).await.unwrap(), 2 * number);
+    }
+    assert_eq!(worker.hung_threads(), 0, "they are within their limits, having none");
+}
+
+#[tokio::test]
+async fn a_blocking_leaf_that_runs_at_most_once_is_lost_when_its_worker_stops_at_once() {
+    let open = app();
+    let Open(app, gate) = &open;
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    let worker = app.worker(WorkerOptions::default());
+    let run = app.submit(hang.s(()).set(Options::new().with_acks_late(false))).await.unwrap();
+    until("it runs", || gate.blocked.load(Ordering::SeqCst) == 1).await;
+    worker.stopper().stop_at_once();
+    assert_eq!(worker.shutdown(SOON).await, 1);
+    let _second = app.worker(WorkerOptions::default());
+    let error = run.get_timeout(SOON).await.unwrap_err();
+    assert_eq!(error.task_error().unwrap().kind, "WorkerLostError");
+    gate.open();
+    assert_eq!(gate.blocked.load(Ordering::SeqCst), 1);
+}

@@ -229,3 +229,40 @@ async fn several_coordinators_and_workers_share_one_backend() {
         assert_eq!(run.unwrap().get().await.unwrap(), expect);
     }
 }
+
+/// In virtual time, so to the millisecond.
+#[tokio::test(start_paused = true)]
+async fn a_free_lane_begins_a_leaf_within_five_milliseconds() {
+    let app = builder().build().unwrap();
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    let _worker = app.worker(WorkerOptions::default());
+    for before in [0, 1, 100, 4_000] {
+        // Leaves like these tell the worker how slow they are.
+        app.submit(group((0..40).map(|_| nap.s(before)))).await.unwrap().get().await.unwrap();
+        let long = app.submit(nap.s(4_000)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        for _ in 0..20 {
+            let start = tokio::time::Instant::now();
+            app.submit(nap.s(0)).await.unwrap().get().await.unwrap();
+            // The clock of timers goes by whole milliseconds, and the nap takes one.
+            assert!(start.elapsed() <= Duration::from_millis(5), "{:?} after {before} ms", start.elapsed());
+        }
+        assert!(!long.ready().await.unwrap());
+        long.get().await.unwrap();
+    }
+}
+
+/// All lanes of the one are busy with long leaves, after many quick ones; the other has nothing to do.
+#[tokio::test(start_paused = true)]
+async fn what_one_worker_cannot_begin_another_has_within_twenty_milliseconds() {
+    let app = builder().build().unwrap();
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    let _first = app.worker(WorkerOptions::default().concurrency(8));
+    app.submit(group((0..500).map(|_| nap.s(0)))).await.unwrap().get().await.unwrap();
+    // Eight that run, and as many as it thinks that it begins soon.
+    let long = app.submit(group((0..16).map(|_| nap.s(10_000)))).await.unwrap();
+    let _second = app.worker(WorkerOptions::default().concurrency(8));
+    let start = tokio::time::Instant::now();
+    long.get().await.unwrap();
+    assert!(start.elapsed() <= Duration::from_millis(10_020), "{:?}", start.elapsed());
+}

@@ -67,7 +67,7 @@ pub(crate) struct WorkArgs {
     pub(crate) prefetch: Option<u32>,
     /// How many threads it has for blocking tasks, those that hang past their time limit included [default: one for
     /// each leaf it runs, as many to spare, 448 at most].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4000))]
     pub(crate) threads: Option<u32>,
 }
 

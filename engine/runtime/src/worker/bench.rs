@@ -539,13 +539,14 @@ impl Hands {
         self.busy -= 1;
         ended.took.into_iter().for_each(|took| self.pace.note(took));
         // Without a leaf at its seat the worker has stopped, and others have been told of it or given it.
-        let Some(running) = self.seats[seat.0].take() else { return };
-        match ended.report {
+        let Some(Running { id, lost }) = self.seats[seat.0].take() else { return };
+        // One that must not run again and has no report is lost all the same.
+        match ended.report.or_else(|| Some((id.clone(), lost?))) {
             Some(report) => {
                 self.done_bytes += bytes_of(&report);
                 self.done.push(report);
             }
-            None if self.suspect.as_ref() == Some(&running.id) => self.suspect = None,
+            None if self.suspect.as_ref() == Some(&id) => self.suspect = None,
             None => {}
         }
     }

@@ -19,8 +19,9 @@ use super::bench::Bench;
 /// A leaf that waits for a thread is given to others after this.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// When it is given to others, it does not come back sooner.
-const AWAY: Duration = Duration::from_secs(1);
+/// When it is given to others, it does not come back sooner: while threads come back, and when none does.
+const AWAY_BUSY: Duration = Duration::from_millis(50);
+const AWAY_HUNG: Duration = Duration::from_secs(1);
 
 /// No more leaves are given to others than one in this time, in the long run.
 const AWAY_EVERY: Duration = Duration::from_millis(1);
@@ -34,6 +35,7 @@ pub(super) struct Threads {
     /// Tasks of which it was said that their threads hang.
     said: HashSet<TaskName>,
     waiting: VecDeque<(Delivery, Instant)>,
+    turnover: Turnover,
     /// When the last leaf that was given to others comes back.
     last_away: Option<Instant>,
 }
@@ -41,7 +43,15 @@ pub(super) struct Threads {
 impl Threads {
     pub(super) fn new(max: usize) -> Self {
         let (said, waiting) = (HashSet::new(), VecDeque::new());
-        Self { max: max.max(1), used: 0, hung: 0, said, waiting, last_away: None }
+        Self {
+            max: max.max(1),
+            used: 0,
+            hung: 0,
+            said,
+            waiting,
+            turnover: Turnover::default(),
+            last_away: None,
+        }
     }
 
     pub(super) fn max(&self) -> usize {
@@ -62,6 +72,7 @@ impl Threads {
     /// A thread is free; returns the leaf that has waited longest for one.
     pub(super) fn give_back(&mut self, was_hung: bool) -> Option<Delivery> {
         self.used -= 1;
+        self.turnover.note(Instant::now());
         self.hung -= usize::from(was_hung);
         self.waiting.pop_front().map(|(delivery, _)| delivery)
     }
@@ -72,10 +83,10 @@ impl Threads {
         self.said.insert(task.clone())
     }
 
-    /// Lets a leaf wait for a thread. As many may wait as there are threads that will come back; one that is too much is
-    /// given to others for the time returned.
+    /// Lets a leaf wait for a thread. As many may wait as there are threads that will come back, or as came back lately;
+    /// one that is too much is given to others for the time returned.
     pub(super) fn wait(&mut self, delivery: &Delivery) -> Option<Duration> {
-        if self.waiting.len() < self.max - self.hung {
+        if self.waiting.len() < (self.max - self.hung).max(self.turnover.lately(Instant::now())) {
             self.waiting.push_back((delivery.clone(), Instant::now()));
             return None;
         }
@@ -93,7 +104,8 @@ impl Threads {
 
     fn away(&mut self) -> Duration {
         let now = Instant::now();
-        let next = self.last_away.map_or(now, |last| last + AWAY_EVERY).max(now + AWAY);
+        let away = if self.turnover.lately(now) > 0 { AWAY_BUSY } else { AWAY_HUNG };
+        let next = self.last_away.map_or(now, |last| last + AWAY_EVERY).max(now + away);
         self.last_away = Some(next);
         next - now
     }
@@ -106,6 +118,30 @@ impl Threads {
     /// None waits any more.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
+    }
+}
+
+/// How many threads came back within [`WAIT_MAX`].
+#[derive(Debug, Default)]
+struct Turnover {
+    since: Option<Instant>,
+    count: usize,
+    before: usize,
+}
+
+impl Turnover {
+    fn note(&mut self, now: Instant) {
+        self.lately(now);
+        self.count += 1;
+    }
+
+    fn lately(&mut self, now: Instant) -> usize {
+        let since = *self.since.get_or_insert(now);
+        if now - since >= WAIT_MAX {
+            self.before = if now - since < WAIT_MAX * 2 { self.count } else { 0 };
+            (self.since, self.count) = (Some(now), 0);
+        }
+        self.count.max(self.before)
     }
 }
 
