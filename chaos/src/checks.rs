@@ -467,7 +467,7 @@ fn i8_every_run_has_ended(runs: &[Run], report: &mut Report) {
 const OF_QUEUES: [&str; 4] = ["{events}:names", "{events}:lanes", "{events}:reports", "{events}:timers"];
 
 /// I9: of runs that were forgotten nothing is left; the streams of queues and events stay for a while, as does what is
-/// known of queues, and the consumers of the dead until they were idle for an hour.
+/// known of queues, what expires by itself, and the consumers of the dead until they were idle for an hour.
 async fn i9_nothing_is_left_of_forgotten_runs(app: &App, runs: &[Run], server: &Server, report: &mut Report) {
     for run in runs {
         let forgotten = match app.run::<Json>(run.id).await {
@@ -485,7 +485,7 @@ async fn i9_nothing_is_left_of_forgotten_runs(app: &App, runs: &[Run], server: &
         if key.ends_with(":stream") {
             let consumers = keys::consumers(&mut connection, &key);
             report.dead_consumers += consumers.map_or(0, |(consumers, _)| consumers);
-        } else if !OF_QUEUES.iter().any(|what| key.ends_with(what)) {
+        } else if !OF_QUEUES.iter().any(|what| key.ends_with(what)) && !keys::expires(&mut connection, &key) {
             report.wrong.push(format!("I9: the key {key} is left"));
         }
     }

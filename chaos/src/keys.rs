@@ -113,6 +113,11 @@ pub(crate) fn consumers(connection: &mut Connection, stream: &str) -> RedisResul
     Ok((sum("consumers")?, sum("pending")?))
 }
 
+/// Whether a key goes away by itself, or has done so.
+pub(crate) fn expires(connection: &mut Connection, key: &str) -> bool {
+    redis::cmd("TTL").arg(key).query(connection).is_ok_and(|seconds: i64| seconds != -1)
+}
+
 /// All keys, in order.
 ///
 /// # Errors
