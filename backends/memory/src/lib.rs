@@ -85,9 +85,9 @@ impl Memory {
         Self(Arc::new(Shared { inline_bytes_max: Some(inline_bytes_max), ..Shared::default() }))
     }
 
-    /// How much is kept, for tests of retention: runs, waiting and leased leaves, waiting and held events.
+    /// How much is kept, for tests of retention: runs, waiting and leased leaves, queues, waiting and held events.
     pub fn census(&self) -> BTreeMap<&'static str, usize> {
-        let (waiting, leased, timers) = lock(&self.0.leaves).census();
+        let (waiting, leased, timers, queues) = lock(&self.0.leaves).census();
         let events = lock(&self.0.events);
         BTreeMap::from([
             ("runs", self.0.runs.len()),
@@ -95,6 +95,7 @@ impl Memory {
             ("leaves waiting", waiting),
             ("leaves leased", leased),
             ("timers", timers),
+            ("queues", queues),
             ("events waiting", events.waiting.len() + events.apart.len()),
             ("events held", events.held.len()),
         ])

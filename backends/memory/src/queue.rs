@@ -84,13 +84,13 @@ impl Mark {
 }
 
 impl Leaves {
-    /// How many leaves wait, are leased, and how many timers there are.
-    pub(crate) fn census(&self) -> (usize, usize, usize) {
+    /// How many leaves wait, are leased, how many timers and how many queues there are.
+    pub(crate) fn census(&self) -> (usize, usize, usize, usize) {
         let waiting: usize =
             self.queues.values().flat_map(BTreeMap::values).map(|line| line.waiting.len()).sum();
         let held = self.leased.values().filter(|lease| lease.worker.is_some()).count();
         let apart = self.leased.len() - held;
-        (waiting + apart, held, self.delayed.len() + self.expiring.len())
+        (waiting + apart, held, self.delayed.len() + self.expiring.len(), self.queues.len())
     }
 
     fn push(&mut self, queue: &Arc<str>, lane: Lane, message: Arc<TaskMessage>) {
@@ -101,6 +101,14 @@ impl Leaves {
             None => self.queues.entry(queue.clone()).or_default(),
         };
         lanes.entry(lane).or_default().waiting.push_back(waiting);
+    }
+
+    /// Lanes and queues in which nothing waits go away.
+    fn forget_empty(&mut self) {
+        self.queues.retain(|_, lanes| {
+            lanes.retain(|_, line| !line.waiting.is_empty() || !line.apart.is_empty());
+            !lanes.is_empty()
+        });
     }
 
     /// Takes the timers that are due: queues leaves, and returns what has expired.
@@ -392,6 +400,7 @@ impl Queue for Memory {
                 self.append([Event::Completed(lease.message.completion(outcome))]);
             }
         }
+        leaves.forget_empty();
         drop(leaves);
         self.0.leaves_came.notify_waiters();
         Ok(swept)

@@ -43,6 +43,9 @@ enum Forgotten {
     Kept,
 }
 
+/// So many runs are looked at each time whether they owe anything.
+const PAGE_MAX: usize = 100;
+
 /// A sweep forgets at most so many runs; the next one goes on.
 const FORGOTTEN_MAX: usize = 10_000;
 
@@ -107,6 +110,8 @@ impl Store for RedisBackend {
         if max == 0 {
             return Ok(Vec::new());
         }
+        // So that runs which are only kept cost nearly nothing.
+        let max = max.min(PAGE_MAX);
         let before = *self.0.page.lock().unwrap_or_else(PoisonError::into_inner);
         let mut page = self.listed(before, max).await?;
         if before.is_some() && page.len() < max {

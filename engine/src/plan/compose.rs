@@ -450,7 +450,7 @@ impl Composer<'_> {
         results: &impl Results,
     ) -> Result<(), NotWritten> {
         match value {
-            Value::Const(json, _) => out.text.push_str(json.as_str()),
+            Value::Const(known) => out.text.push_str(known.0.as_str()),
             Value::List(items) => {
                 out.text.push('[');
                 for (i, item) in kept(items, results).enumerate() {
@@ -562,7 +562,7 @@ impl Composer<'_> {
         results: &impl Results,
     ) -> Result<(), NotWritten> {
         match value {
-            Value::Const(json, _) => self.add(out, json.as_str())?,
+            Value::Const(known) => self.add(out, known.0.as_str())?,
             Value::List(items) => {
                 out.push('[');
                 for (i, item) in kept(items, results).enumerate() {

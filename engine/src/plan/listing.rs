@@ -70,7 +70,8 @@ impl Display for Plan {
 fn write_value(f: &mut Formatter<'_>, value: &Value) -> fmt::Result {
     match value {
         Value::Node(node) => write!(f, "n{node}"),
-        Value::Const(json, after) => {
+        Value::Const(known) => {
+            let (json, after) = &**known;
             write!(f, "{json}")?;
             write_after(f, after)
         }

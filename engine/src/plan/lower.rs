@@ -115,7 +115,7 @@ impl<'d> Lowering<'d> {
         let Expansion { own, added, member } = expansion;
         let root = At::root();
         let own = match own {
-            Source::Value(value) => Value::Const(value.clone(), After::default()),
+            Source::Value(value) => Value::constant(value.clone(), After::default()),
             Source::Canvas(canvas) => {
                 self.canvas(canvas, Input::Nothing, &At { member, ..root.clone() }, &[])?.value()
             }
@@ -629,9 +629,9 @@ impl Input {
     /// The value of what comes after a canvas: null when there is none.
     fn value(self) -> Value {
         match self {
-            Input::Nothing => Value::Const(Json::null(), After::default()),
+            Input::Nothing => Value::constant(Json::null(), After::default()),
             Input::Fed(value) => value,
-            Input::After(after) => Value::Const(Json::null(), after),
+            Input::After(after) => Value::constant(Json::null(), after),
         }
     }
 }
@@ -646,7 +646,7 @@ fn list(values: Vec<Value>, input: &Input) -> Value {
         Input::Fed(value) => value.after(),
         Input::After(after) => after.clone(),
     };
-    Value::Const(Json::from_compact("[]"), after)
+    Value::constant(Json::from_compact("[]"), after)
 }
 
 fn is_leaf(canvas: &Canvas) -> bool {

@@ -13,7 +13,7 @@ pub enum Value {
     /// A list of values.
     List(Vec<Value>),
     /// Known beforehand, such as the `[]` of an empty group; who takes it still waits for what came before.
-    Const(Json, After),
+    Const(Box<(Json, After)>),
     /// The failure that closed this scope: what an error callback is called with.
     Failure(ScopeNo),
     /// How the part in this scope ended: `{"ok": …}` with the result of the node, or `{"error": …}` with the failure
@@ -34,6 +34,11 @@ pub struct After {
 }
 
 impl Value {
+    /// A value that is known beforehand. (Boxed, because there are few of them, and room for one would be in every node.)
+    pub(crate) fn constant(json: Json, after: After) -> Self {
+        Self::Const(Box::new((json, after)))
+    }
+
     /// Calls `visit` for every node this value needs, in order, once per place where it stands.
     pub fn for_each_node(&self, visit: &mut impl FnMut(NodeNo)) {
         self.for_each_need(&mut |node, _| visit(node));
@@ -45,7 +50,7 @@ impl Value {
             Value::Node(node) => visit(*node, None),
             Value::Entry(node, scope) | Value::Kept(node, scope) => visit(*node, Some(*scope)),
             Value::List(items) => items.iter().for_each(|item| item.for_each_need(visit)),
-            Value::Const(_, after) => after.nodes.iter().for_each(|node| visit(*node, None)),
+            Value::Const(known) => known.1.nodes.iter().for_each(|node| visit(*node, None)),
             Value::Failure(_) => {}
         }
     }
@@ -71,7 +76,7 @@ impl Value {
         match self {
             Value::Node(_) | Value::Entry(..) | Value::Kept(..) => None,
             Value::List(items) => items.iter().find_map(Value::gate),
-            Value::Const(_, after) => after.gate,
+            Value::Const(known) => known.1.gate,
             Value::Failure(scope) => Some(*scope),
         }
     }
@@ -95,7 +100,7 @@ impl Value {
         match self {
             Value::Node(_) | Value::Entry(..) | Value::Kept(..) => 1,
             Value::Failure(_) => 0,
-            Value::Const(_, after) => after.nodes.len(),
+            Value::Const(known) => known.1.nodes.len(),
             Value::List(items) => {
                 let mut count = 0;
                 for item in items {

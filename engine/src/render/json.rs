@@ -164,7 +164,10 @@ impl<'p> ValueRow<'p> {
         match value {
             Value::Node(node) => Self::Node { node: *node },
             Value::List(items) => Self::List { list: items.iter().map(Self::of).collect() },
-            Value::Const(json, after) => Self::Const { r#const: checked(json.as_str()), after: &after.nodes },
+            Value::Const(known) => {
+                let (json, after) = &**known;
+                Self::Const { r#const: checked(json.as_str()), after: &after.nodes }
+            }
             Value::Failure(scope) => Self::Failure { failure: scope.index() },
             Value::Entry(node, scope) => Self::Entry { entry: *node, scope: scope.index() },
             Value::Kept(node, scope) => Self::Kept { kept: *node, scope: scope.index() },

@@ -93,7 +93,8 @@ impl<'p> Labels<'p> {
             Value::Failure(scope) => label.push_str(&self.failure(*scope)),
             Value::Entry(node, _) => push(label, format_args!("entry of n{node}")),
             Value::Kept(node, _) => push(label, format_args!("n{node}?")),
-            Value::Const(json, after) => {
+            Value::Const(known) => {
+                let (json, after) = &**known;
                 label.push_str(&spaced(json.as_str()));
                 self.after(label, after);
             }

@@ -33,7 +33,12 @@ async fn nap(ms: u64) -> u64 {
 
 async fn app(url: String, kills: Kills) -> App {
     let backend = RedisBackend::builder(url).prefix("suspects").connect().await.expect("the server answers");
-    App::builder("suspects").tasks(tasks![kill, nap]).state(kills).backend(backend).build().expect("all is there")
+    App::builder("suspects")
+        .tasks(tasks![kill, nap])
+        .state(kills)
+        .backend(backend)
+        .build()
+        .expect("all is there")
 }
 
 /// Workers that are there again when they were killed.

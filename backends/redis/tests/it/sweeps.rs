@@ -28,7 +28,14 @@ fn fill(server: &Server, entries: usize) {
 
 fn take(server: &Server, consumer: &str, count: usize) {
     let mut read = redis::cmd("XREADGROUP");
-    read.arg("GROUP").arg("celeriac").arg(consumer).arg("COUNT").arg(count).arg("STREAMS").arg(STREAM).arg(">");
+    read.arg("GROUP")
+        .arg("celeriac")
+        .arg(consumer)
+        .arg("COUNT")
+        .arg(count)
+        .arg("STREAMS")
+        .arg(STREAM)
+        .arg(">");
     read.exec(&mut server.connection()).unwrap();
 }
 
@@ -62,7 +69,12 @@ async fn check(sweeps: usize, prepare: impl Fn(&Server), expect: usize) {
         // So that the queue is known.
         let mut names = redis::cmd("ZADD");
         let now = backend.now().await.unwrap();
-        names.arg("celeriac:{events}:names").arg(now).arg(DEFAULT_QUEUE).exec(&mut server.connection()).unwrap();
+        names
+            .arg("celeriac:{events}:names")
+            .arg(now)
+            .arg(DEFAULT_QUEUE)
+            .exec(&mut server.connection())
+            .unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
         let (redelivered, slowest) = slowest_of(&server, &backend, sweeps).await;
         assert_eq!(redelivered, expect);
@@ -151,7 +163,10 @@ async fn a_take_returns_about_a_mebibyte() {
 }
 
 fn held(server: &Server) -> u64 {
-    let pending = redis::cmd("XPENDING").arg("celeriac:{events}:stream").arg("celeriac").query(&mut server.connection());
+    let pending = redis::cmd("XPENDING")
+        .arg("celeriac:{events}:stream")
+        .arg("celeriac")
+        .query(&mut server.connection());
     let (pending, ..): (u64, redis::Value, redis::Value, redis::Value) = pending.unwrap_or_default();
     pending
 }
