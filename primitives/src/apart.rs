@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Entry, NodeNo, Outcome, Own, RunRef, TaskError};
+use crate::{Addition, Entry, Json, JsonError, NodeNo, Outcome, Own, RunRef, TaskError};
 
 /// Where a text is stored, and how long it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -56,6 +56,25 @@ pub struct Apart {
     pub value: Rope,
     /// The items that follow it in the list it goes into, with commas between them, when the task had added some.
     pub added: Option<Rope>,
+}
+
+/// What is to run in the place of a leaf, or is added by it, kept apart: the JSON of a canvas, or of an [`Addition`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The text.
+    pub stored: Stored,
+    /// Whether it is an addition.
+    pub adds: bool,
+}
+
+impl Asked {
+    /// The outcome of which this is the text.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn read(&self, text: Json) -> Result<Outcome, JsonError> {
+        Ok(if self.adds { Outcome::Add(text.to()?) } else { Outcome::Replace(text) })
+    }
 }
 
 /// A part of a text, all references looked through: at hand, or to be fetched.
@@ -134,6 +153,17 @@ impl Piece {
     }
 }
 
+impl Addition {
+    /// About how many bytes it takes to carry it.
+    pub fn weight(&self) -> usize {
+        let own = match &self.own {
+            Own::Value(own) | Own::Canvas(own) => own.as_str().len(),
+            Own::Apart(_) => 0,
+        };
+        own + self.added.iter().map(|json| json.as_str().len()).sum::<usize>()
+    }
+}
+
 impl Rope {
     /// A text that is stored by itself.
     pub fn stored(stored: Stored) -> Self {
@@ -186,10 +216,7 @@ impl Outcome {
                 members.value.as_str().len()
                     + members.added.iter().map(|item| item.text().len()).sum::<usize>()
             }
-            Self::Add(addition) => {
-                let (Own::Value(own) | Own::Canvas(own)) = &addition.own;
-                std::iter::once(own).chain(&addition.added).map(|json| json.as_str().len()).sum()
-            }
+            Self::Add(addition) => addition.weight(),
             Self::Apart(_) => self.pieces().map(Piece::weight).sum(),
             Self::Failed(failed) => error(failed),
             Self::ReplacementFailed(failure) => error(&failure.error),
@@ -203,6 +230,7 @@ impl Outcome {
             | Self::Expired
             | Self::TimedOut { .. }
             | Self::WorkerLost { .. }
+            | Self::Asked(_)
             | Self::UnknownTask => 0,
         }
     }
@@ -217,8 +245,12 @@ impl Outcome {
 
     /// The texts that are stored for it.
     pub fn stored_texts(&self) -> Vec<Stored> {
-        if let Self::Retry(retry) = self {
-            return retry.stored.iter().flat_map(|stored| [stored.0, stored.1]).collect();
+        match self {
+            Self::Retry(retry) => {
+                return retry.stored.iter().flat_map(|stored| [stored.0, stored.1]).collect();
+            }
+            Self::Asked(asked) => return vec![asked.stored],
+            _ => {}
         }
         let stored = |piece: &Piece| if let Piece::Stored(stored) = piece { Some(*stored) } else { None };
         self.pieces().filter_map(stored).collect()

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Addition, Apart, Entry, Incarnation, Item, Json, Members, RunRef, Stored, TaskId, TaskName, TaskState,
-    When,
+    Addition, Apart, Asked, Entry, Incarnation, Item, Json, Members, RunRef, Stored, TaskId, TaskName,
+    TaskState, When,
 };
 
 /// A report on one delivery: this attempt at this leaf ended thus.
@@ -32,7 +32,7 @@ impl Completion {
     }
 }
 
-/// How an attempt ended. All but [`Outcome::Retry`], [`Outcome::Replace`] and [`Outcome::Add`] end the leaf.
+/// How an attempt ended. All but [`Outcome::Retry`], [`Outcome::Replace`], [`Outcome::Add`] and [`Outcome::Asked`] end the leaf.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -74,6 +74,8 @@ pub enum Outcome {
     Members(Box<Members>),
     /// A success whose value is kept apart, because it is large.
     Apart(Box<Apart>),
+    /// The same as [`Outcome::Replace`] or [`Outcome::Add`], kept apart because it is large.
+    Asked(Box<Asked>),
 }
 
 /// How a leaf runs again.
@@ -128,7 +130,7 @@ impl Outcome {
         match self {
             Self::Success(_) | Self::Ignored | Self::Members(_) | Self::Apart(_) => TaskState::Success,
             Self::Retry(_) => TaskState::Retry,
-            Self::Replace(_) | Self::Add(_) => TaskState::Started,
+            Self::Replace(_) | Self::Add(_) | Self::Asked(_) => TaskState::Started,
             Self::ReplacementFailed(failure) => failure.state,
             Self::Revoked(_) | Self::Expired => TaskState::Revoked,
             Self::Failed(_)
@@ -204,7 +206,8 @@ impl Outcome {
             | Self::Members(_)
             | Self::Apart(_)
             | Self::Replace(_)
-            | Self::Add(_) => return None,
+            | Self::Add(_)
+            | Self::Asked(_) => return None,
             Self::ReplacementFailed(failure) => return Some(failure.error.clone()),
             Self::Failed(error) => return Some(error.clone()),
             Self::Retry(retry) => return Some(retry.error.clone()),

@@ -39,7 +39,7 @@ mod signature;
 mod state;
 mod wire;
 
-pub use apart::{Apart, Part, Piece, Rope, Stored};
+pub use apart::{Apart, Asked, Part, Piece, Rope, Stored};
 pub use canvas::{Canvas, Chain, Chord, Chunks, Group, Map, MapKind};
 pub use celery::CeleryError;
 pub use completion::{Completion, Failure, Outcome, Retry, TaskError};

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Entry, Failure, Json, TaskError};
+use crate::{Entry, Failure, Json, Stored, TaskError};
 
 /// A task adds to a list, and its value is no item of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +37,8 @@ pub enum Own {
     Value(Json),
     /// A canvas, in Celery's JSON, which runs in its place.
     Canvas(Json),
+    /// A value that is kept apart.
+    Apart(Stored),
 }
 
 /// The value of a leaf, and what it added to the list that the value goes into.

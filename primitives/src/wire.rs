@@ -76,8 +76,8 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
 mod tests {
     use super::*;
     use crate::{
-        Addition, Call, Failure, Item, Json, Members, NodeNo, Outcome, Own, RunId, TaskError, TaskName,
-        TaskState,
+        Addition, Apart, Asked, Call, Failure, Item, Json, Members, NodeNo, Outcome, Own, Piece, Retry, Rope,
+        RunId, Stored, TaskError, TaskName, TaskState,
     };
 
     fn message(args: &str) -> TaskMessage {
@@ -99,6 +99,10 @@ mod tests {
             state: TaskState::Failure,
             error: TaskError::new("ValueError", "boom"),
         };
+        let name = uuid::Uuid::from_u128(7);
+        let stored = Stored { run: message.run(), name, bytes: 1 << 40, of_plan: false };
+        let pieces = vec![Piece::Text("[".into()), Piece::Of(stored.run, Box::new(Piece::Stored(stored)))];
+        let rope = Rope { bytes: 9, pieces };
         let added = vec![Item::Value(value()), Item::Failure(Box::new(failure.clone()))];
         for outcome in [
             Outcome::Success(Json::parse("[1]").unwrap()),
@@ -117,6 +121,14 @@ mod tests {
             Outcome::Add(Box::new(Addition { own: Own::Value(value()), added: vec![value()] })),
             Outcome::Add(Box::new(Addition { own: Own::Canvas(value()), added: vec![] })),
             Outcome::Members(Box::new(Members { value: value(), added })),
+            Outcome::stored(stored),
+            Outcome::Apart(Box::new(Apart { value: rope.clone(), added: Some(rope) })),
+            Outcome::Asked(Box::new(Asked { stored, adds: true })),
+            Outcome::Retry(Box::new(Retry {
+                stored: Some(Box::new((stored, stored))),
+                ..Retry::new(TaskError::new("IOError", "again"))
+            })),
+            Outcome::Add(Box::new(Addition { own: Own::Apart(stored), added: vec![value()] })),
         ] {
             let completion = Completion { attempt: 2, ..message.completion(outcome) };
             assert_eq!(Completion::decode(&completion.encode()).unwrap(), completion);

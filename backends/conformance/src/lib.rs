@@ -211,6 +211,7 @@ macro_rules! suite {
                 large_arguments_reach_their_task_in_every_spelling
                 large_values_of_what_runs_in_the_place_of_a_leaf_are_the_leafs
                 a_large_value_beside_large_members_goes_to_whom_it_should
+                a_large_canvas_runs_in_the_place_of_its_leaf
                 a_leaf_runs_again_with_large_arguments
                 a_result_over_the_limit_fails_its_leaf_at_once
                 arguments_over_the_limit_fail_their_leaf_at_once

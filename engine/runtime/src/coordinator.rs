@@ -419,7 +419,8 @@ impl Driver {
     /// Removes what deliveries have stored that did not count.
     async fn discard_lost(&self, advance: &Advance, settled: &Settled) -> Result<(), BackendError> {
         for (done, verdict) in advance.completions.iter().zip(&settled.verdicts) {
-            if matches!(verdict, Verdict::Accepted | Verdict::Retried) {
+            // What a canvas is to be read from is discarded when that was done.
+            if !matches!(verdict, Verdict::Duplicate | Verdict::Stale | Verdict::Refused) {
                 continue;
             }
             for stored in done.outcome.stored_texts() {

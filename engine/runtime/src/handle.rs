@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::App;
-use crate::large::{complete, whole};
+use crate::large::{complete, value, whole};
 use crate::listing::state_of;
 use crate::patience::{OUTAGE_MAX, outlast};
 
@@ -181,7 +181,10 @@ impl<T> Handle<T> {
             known.extend(outlast!(OUTAGE_MAX, self.known(&[], &scopes))?);
         }
         let known = complete(self.backend(), self.run, known).await?;
-        let value = self.plan.output_value(self.run.id, &known);
+        let value = match self.plan.output_value(self.run.id, &known) {
+            None => value(self.backend(), self.run, (&self.plan, self.plan.output()), &known).await?,
+            value => value,
+        };
         Ok(value.ok_or_else(|| self.corrupt())?)
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use celeriac_backends::{Backend, BackendError, ErrorKind, Known};
 use celeriac_engine::Plan;
+use celeriac_engine::plan::Value;
 use celeriac_primitives::{
     Item, Json, LimitError, Members, NodeNo, Outcome, Part, Piece, RunRef, Stored, TaskError,
 };
@@ -154,6 +155,23 @@ pub(crate) async fn whole(
     let items: Vec<Json> = items.to().map_err(|error| missing().source(error))?;
     let added = items.into_iter().map(Item::Value).collect();
     Ok(Outcome::Members(Box::new(Members { value, added })))
+}
+
+/// A value of which a part is kept apart that belongs to the plan.
+pub(crate) async fn value(
+    backend: &dyn Backend,
+    run: RunRef,
+    (plan, value): (&Plan, &Value),
+    known: &Known,
+) -> Result<Option<Json>, BackendError> {
+    let Some(pieces) = plan.composer().pieces(run.id, value, known) else { return Ok(None) };
+    let mut parts = Vec::new();
+    let result = |_, node: NodeNo| known.outcomes.get(&node);
+    let all = pieces.iter().try_for_each(|piece| piece.parts(run, &result, &mut parts));
+    if all.is_none() {
+        return Ok(None);
+    }
+    join(backend, &parts, Asking::Outlast).await
 }
 
 fn broken(what: &'static str) -> BackendError {

@@ -9,7 +9,7 @@ use celeriac_primitives::{Json, NodeNo};
 use futures::stream::{self, Stream};
 use serde::de::DeserializeOwned;
 
-use crate::large::complete;
+use crate::large::{complete, value};
 use crate::{GetError, Handle};
 
 /// A member's place in the list, and its value or why it has none.
@@ -136,7 +136,10 @@ impl Watch {
             let mut values = Vec::with_capacity(1);
             match composer.item(&mut values, run.id, &items[*place], &known) {
                 Ok(()) => members.extend(values.into_iter().map(|value| (*place, Ok(value.into())))),
-                Err(_) => members.push((*place, Err(self.run.corrupt().into()))),
+                Err(_) => {
+                    let own = value(self.run.backend(), *run, (plan, &items[*place]), &known).await?;
+                    members.push((*place, own.ok_or_else(|| self.run.corrupt().into())));
+                }
             }
         }
         Ok(members)

@@ -97,7 +97,7 @@ impl Plan {
                 },
                 Value::List(items) => items.iter().try_fold(left, |left, item| count(plan, item, left)),
                 Value::Entry(node, _) | Value::Kept(node, _) => count(plan, &Value::Node(*node), left),
-                Value::Const(..) | Value::Failure(_) => Some(left),
+                Value::Const(..) | Value::Apart(_) | Value::Failure(_) => Some(left),
             }
         }
         let input = self.node(node).and_then(|node| node.input.as_ref());
@@ -131,7 +131,7 @@ impl Plan {
                 self.collect(&Value::Node(*node), leaves, scopes);
             }
             Value::Failure(scope) => scopes.push(*scope),
-            Value::Const(..) => {}
+            Value::Const(..) | Value::Apart(_) => {}
         }
     }
 
@@ -451,6 +451,7 @@ impl Composer<'_> {
     ) -> Result<(), NotWritten> {
         match value {
             Value::Const(known) => out.text.push_str(known.0.as_str()),
+            Value::Apart(stored) => out.push(Piece::Stored(**stored)),
             Value::List(items) => {
                 out.text.push('[');
                 for (i, item) in kept(items, results).enumerate() {
@@ -532,6 +533,13 @@ impl Composer<'_> {
         Ok(())
     }
 
+    /// A value of the run in pieces; `None` when a part of it is not there.
+    pub fn pieces(&self, run: RunId, value: &Value, results: &impl Results) -> Option<Vec<Piece>> {
+        let mut pieces = Pieces::default();
+        self.refer(&mut pieces, run, value, results).ok()?;
+        Some(pieces.all())
+    }
+
     /// A value of the run as JSON.
     ///
     /// # Errors
@@ -563,6 +571,7 @@ impl Composer<'_> {
     ) -> Result<(), NotWritten> {
         match value {
             Value::Const(known) => self.add(out, known.0.as_str())?,
+            Value::Apart(_) => return Err(Long),
             Value::List(items) => {
                 out.push('[');
                 for (i, item) in kept(items, results).enumerate() {

@@ -161,6 +161,6 @@ fn value_size(value: &Value, sizes: &[usize]) -> usize {
             items.iter().fold(0usize, |size, item| size.saturating_add(value_size(item, sizes))).max(1)
         }
         Value::Entry(node, _) | Value::Kept(node, _) => value_size(&Value::Node(*node), sizes),
-        Value::Const(..) | Value::Failure(_) => 1,
+        Value::Const(..) | Value::Apart(_) | Value::Failure(_) => 1,
     }
 }

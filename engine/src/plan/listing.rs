@@ -75,6 +75,7 @@ fn write_value(f: &mut Formatter<'_>, value: &Value) -> fmt::Result {
             write!(f, "{json}")?;
             write_after(f, after)
         }
+        Value::Apart(stored) => write!(f, "… {} bytes", stored.bytes),
         Value::Entry(node, scope) => write!(f, "entry of n{node} or s{}", scope.0),
         Value::Kept(node, scope) => write!(f, "n{node} unless s{}", scope.0),
         Value::Failure(scope) => write!(f, "failure of s{}", scope.0),

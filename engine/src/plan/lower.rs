@@ -116,6 +116,7 @@ impl<'d> Lowering<'d> {
         let root = At::root();
         let own = match own {
             Source::Value(value) => Value::constant(value.clone(), After::default()),
+            Source::Apart(stored) => Value::Apart(Box::new(stored)),
             Source::Canvas(canvas) => {
                 self.canvas(canvas, Input::Nothing, &At { member, ..root.clone() }, &[])?.value()
             }
@@ -351,7 +352,9 @@ impl<'d> Lowering<'d> {
                 let input = self.nodes[join.index()].input.clone();
                 input.map(|input| self.items_of(input)).unwrap_or_default()
             }
-            Value::Failure(_) | Value::Entry(..) | Value::Kept(..) => unreachable!("a group yields a list"),
+            Value::Apart(_) | Value::Failure(_) | Value::Entry(..) | Value::Kept(..) => {
+                unreachable!("a group yields a list")
+            }
         }
     }
 

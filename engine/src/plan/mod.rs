@@ -174,6 +174,8 @@ pub enum Source<'c> {
     Value(&'c Json),
     /// This canvas yields it.
     Canvas(&'c Canvas),
+    /// It is this, which is kept apart.
+    Apart(Stored),
 }
 
 /// A canvas that cannot be compiled.
@@ -419,7 +421,9 @@ impl Plan {
                 Node { kind: NodeKind::Join, input: Some(input), .. } => self.list(input),
                 _ => None,
             },
-            Value::Const(..) | Value::Failure(_) | Value::Entry(..) | Value::Kept(..) => None,
+            Value::Const(..) | Value::Apart(_) | Value::Failure(_) | Value::Entry(..) | Value::Kept(..) => {
+                None
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a part of a canvas yields, before it is known.
 
-use celeriac_primitives::{Json, NodeNo};
+use celeriac_primitives::{Json, NodeNo, Stored};
 use serde::{Deserialize, Serialize};
 
 use super::ScopeNo;
@@ -14,6 +14,8 @@ pub enum Value {
     List(Vec<Value>),
     /// Known beforehand, such as the `[]` of an empty group; who takes it still waits for what came before.
     Const(Box<(Json, After)>),
+    /// Known beforehand, and kept apart, because it is large.
+    Apart(Box<Stored>),
     /// The failure that closed this scope: what an error callback is called with.
     Failure(ScopeNo),
     /// How the part in this scope ended: `{"ok": …}` with the result of the node, or `{"error": …}` with the failure
@@ -51,7 +53,7 @@ impl Value {
             Value::Entry(node, scope) | Value::Kept(node, scope) => visit(*node, Some(*scope)),
             Value::List(items) => items.iter().for_each(|item| item.for_each_need(visit)),
             Value::Const(known) => known.1.nodes.iter().for_each(|node| visit(*node, None)),
-            Value::Failure(_) => {}
+            Value::Failure(_) | Value::Apart(_) => {}
         }
     }
 
@@ -59,7 +61,7 @@ impl Value {
     pub fn part(&self) -> Option<ScopeNo> {
         match self {
             Value::Entry(_, scope) | Value::Kept(_, scope) => Some(*scope),
-            Value::Node(_) | Value::List(_) | Value::Const(..) | Value::Failure(_) => None,
+            Value::Node(_) | Value::List(_) | Value::Const(..) | Value::Apart(_) | Value::Failure(_) => None,
         }
     }
 
@@ -74,7 +76,7 @@ impl Value {
     /// The scope whose closing this value waits for.
     pub(crate) fn gate(&self) -> Option<ScopeNo> {
         match self {
-            Value::Node(_) | Value::Entry(..) | Value::Kept(..) => None,
+            Value::Node(_) | Value::Apart(_) | Value::Entry(..) | Value::Kept(..) => None,
             Value::List(items) => items.iter().find_map(Value::gate),
             Value::Const(known) => known.1.gate,
             Value::Failure(scope) => Some(*scope),
@@ -99,7 +101,7 @@ impl Value {
     pub(crate) fn references(&self, most: usize) -> usize {
         match self {
             Value::Node(_) | Value::Entry(..) | Value::Kept(..) => 1,
-            Value::Failure(_) => 0,
+            Value::Failure(_) | Value::Apart(_) => 0,
             Value::Const(known) => known.1.nodes.len(),
             Value::List(items) => {
                 let mut count = 0;

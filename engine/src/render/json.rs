@@ -125,6 +125,7 @@ enum ValueRow<'p> {
     Node { node: NodeNo },
     List { list: Vec<ValueRow<'p>> },
     Const { r#const: Json, after: &'p [NodeNo] },
+    Apart { bytes: u64 },
     Failure { failure: usize },
     Entry { entry: NodeNo, scope: usize },
     Kept { kept: NodeNo, scope: usize },
@@ -168,6 +169,7 @@ impl<'p> ValueRow<'p> {
                 let (json, after) = &**known;
                 Self::Const { r#const: checked(json.as_str()), after: &after.nodes }
             }
+            Value::Apart(stored) => Self::Apart { bytes: stored.bytes },
             Value::Failure(scope) => Self::Failure { failure: scope.index() },
             Value::Entry(node, scope) => Self::Entry { entry: *node, scope: scope.index() },
             Value::Kept(node, scope) => Self::Kept { kept: *node, scope: scope.index() },

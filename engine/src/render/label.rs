@@ -90,6 +90,7 @@ impl<'p> Labels<'p> {
     fn value(&self, label: &mut String, value: &Value) {
         match value {
             Value::Node(node) => push(label, format_args!("n{node}")),
+            Value::Apart(stored) => push(label, format_args!("… {} bytes", stored.bytes)),
             Value::Failure(scope) => label.push_str(&self.failure(*scope)),
             Value::Entry(node, _) => push(label, format_args!("entry of n{node}")),
             Value::Kept(node, _) => push(label, format_args!("n{node}?")),

@@ -122,6 +122,14 @@ async fn adds(own: usize, other: usize, ctx: TaskContext) -> Result<String, Task
     Ok(text_of(own))
 }
 
+#[task(crate = celeriac_dsl, name = "large.add_many")]
+async fn adds_many(own: usize, count: usize, ctx: TaskContext) -> Result<String, TaskError> {
+    for _ in 0..count {
+        ctx.add_to_chord(make.s((3,)))?;
+    }
+    Ok(text_of(own))
+}
+
 #[task(crate = celeriac_dsl, name = "large.wide")]
 async fn wide(count: usize, ctx: TaskContext) -> Result<Vec<String>, TaskError> {
     ctx.replace(group((0..count).map(|_| make.s((3,))).collect::<Vec<_>>()))
@@ -164,7 +172,7 @@ impl House {
     fn within(subject: &dyn Subject, limits: Limits, options: WorkerOptions) -> Self {
         let (calls, crowd_of) = (Arc::new(Calls::default()), Arc::new(Crowd::default()));
         let mut all = tasks![make, echo, measure, lengths, entries, fails, errback, again, becomes];
-        all.extend(tasks![becomes_list, adds, wide, says, crowd]);
+        all.extend(tasks![becomes_list, adds, adds_many, wide, says, crowd]);
         let builder = App::builder("large").tasks(all).state(calls.clone()).state(crowd_of.clone());
         let app = builder.limits(limits).build().expect("the tasks fit together").on(subject.shared());
         let _coordinator = app.coordinator(CoordinatorOptions::default());
@@ -433,6 +441,16 @@ pub async fn a_large_value_beside_large_members_goes_to_whom_it_should(subject: 
     }
 }
 
+pub async fn a_large_canvas_runs_in_the_place_of_its_leaf(subject: &dyn Subject) {
+    let house = House::start(subject);
+    for count in [10, 700] {
+        let parts = house.value(call("large.wide", &[number(count)])).await;
+        assert_eq!(parts.len(), 4 * count + 1, "{count} in its place");
+        let added = Canvas::group([call("large.add_many", &[number(LARGE), number(count)])]);
+        assert_eq!(house.value(added).await.len(), LARGE + 4 * count + 2, "{count} added");
+    }
+}
+
 pub async fn a_leaf_runs_again_with_large_arguments(subject: &dyn Subject) {
     let house = House::start(subject);
     for bytes in [1000, 40_000, LARGE] {
@@ -499,8 +517,11 @@ pub async fn what_replaces_a_leaf_has_a_limit(subject: &dyn Subject) {
     let error = house.error(call("large.wide", &[number(100)])).await;
     assert_eq!(error.kind, "LimitError");
     assert!(error.message.contains("more than 2000"), "{error}");
-    let added = Canvas::group([call("large.add", &[number(3000), number(10)])]);
-    assert!(house.error(added).await.message.contains("more than 2000"));
+    let added = |own, count| Canvas::group([call("large.add_many", &[number(own), number(count)])]);
+    assert!(house.error(added(10, 100)).await.message.contains("more than 2000"));
+    // Its own value is a result like others.
+    assert_eq!(house.value(added(3000, 1)).await.len(), 3006);
+    assert!(house.error(added(300_001, 1)).await.message.contains("more than 300000"));
 }
 
 pub async fn errors_and_progress_are_cut_to_their_limits(subject: &dyn Subject) {

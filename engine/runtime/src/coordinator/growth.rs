@@ -27,7 +27,7 @@ use futures::stream::{self, StreamExt};
 use super::{Dispatching, Driver};
 use crate::app::first_leaves;
 use crate::declared::{self, Declared};
-use crate::large::take_apart;
+use crate::large::{Asking, fetch, take_apart};
 use crate::patience::insist;
 
 /// How many leaves of a run are replaced at the same time.
@@ -136,7 +136,10 @@ impl Driver {
 
     /// Lets canvases run in the place of their leaf; a step when that ended the leaf at once.
     async fn replace(&self, done: &Completion) -> Result<Option<Step>, BackendError> {
-        let adds = matches!(done.outcome, Outcome::Add(_));
+        let adds = match &done.outcome {
+            Outcome::Asked(asked) => asked.adds,
+            outcome => matches!(outcome, Outcome::Add(_)),
+        };
         let Completion { task_id: leaf, attempt, incarnation, .. } = *done;
         let run = done.run();
         let around = self.origin(run).await?;
@@ -144,13 +147,19 @@ impl Driver {
         let origin = Origin { leaf, attempt, root, depth, adds, incarnation };
         // Forgotten meanwhile.
         let Some(plan) = insist!(self.stop, self.backend.plan(run))? else { return Ok(None) };
-        let compiled = if texts(&done.outcome) > COMPILED_HERE {
-            let (driver, outcome) = (self.clone(), done.outcome.clone());
+        let outcome = match self.asked(&done.outcome).await? {
+            Ok(Some(outcome)) => outcome,
+            // An earlier delivery of this report has done all that follows from it; or it was forgotten meanwhile.
+            Ok(None) => return self.report_of(origin.segment()).await,
+            Err(error) => return self.refuse(&origin, error).await,
+        };
+        let compiled = if texts(&outcome) > COMPILED_HERE {
+            let driver = self.clone();
             let compile = move || driver.compile(&outcome, depth, leaf.node(), &plan);
             let compiled = tokio::task::spawn_blocking(compile).await;
             compiled.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
         } else {
-            self.compile(&done.outcome, depth, leaf.node(), &plan)
+            self.compile(&outcome, depth, leaf.node(), &plan)
         };
         let plan = match compiled {
             Ok(plan) => Arc::new(plan),
@@ -189,11 +198,26 @@ impl Driver {
             Err(error) => return Err(error),
         }
         tracing::debug!(%run, node = %leaf.node(), %segment, "a leaf was replaced");
+        if let Outcome::Asked(asked) = &done.outcome {
+            // The segment is stored: nobody reads it again.
+            insist!(self.stop, self.backend.discard(leaf, &asked.stored))?;
+        }
         if RunState::start(&plan).0.outcome() != RunOutcome::Undecided {
             // Nothing will happen there that could bring the report.
             return self.report_of(segment).await;
         }
         Ok(None)
+    }
+
+    /// What a leaf asks for, which may be kept apart; nothing when it is not there any more.
+    async fn asked(&self, outcome: &Outcome) -> Result<Result<Option<Outcome>, TaskError>, BackendError> {
+        let Outcome::Asked(asked) = outcome else { return Ok(Ok(Some(outcome.clone()))) };
+        let (bytes, max) = (asked.stored.bytes as usize, self.limits.replacement_bytes_max);
+        if bytes > max {
+            return Ok(Err(limit(&LimitError::ReplacementBytes { bytes, max })));
+        }
+        let text = fetch(&*self.backend, asked.stored, Asking::Until(&self.stop)).await?;
+        Ok(text.map(|text| asked.read(text)).transpose().map_err(|error| refused(outcome, &error)))
     }
 
     /// Ends a leaf whose canvases cannot run, but not one in whose place those of an earlier delivery do.
@@ -233,6 +257,7 @@ impl Driver {
                         canvas = read(own)?;
                         Source::Canvas(&canvas)
                     }
+                    Own::Apart(stored) => Source::Apart(*stored),
                 };
                 (own, addition.added.as_slice())
             }
@@ -356,6 +381,7 @@ fn texts(outcome: &Outcome) -> usize {
 fn refused(outcome: &Outcome, error: &dyn std::error::Error) -> TaskError {
     let which = match outcome {
         Outcome::Replace(_) => "the canvas that was returned",
+        Outcome::Asked(asked) if !asked.adds => "the canvas that was returned",
         _ => "a canvas that was added",
     };
     TaskError::new("CompileError", format!("{which} cannot run: {error}"))

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use celeriac_backends::Backend;
 use celeriac_primitives::{
-    Addition, Json, LimitError, Limits, Outcome, Own, Part, Retry, RunRef, Stored, TaskError, TaskMessage,
+    Addition, Asked, Json, LimitError, Limits, Outcome, Own, Part, Retry, RunRef, Stored, TaskError,
+    TaskMessage,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -112,6 +113,26 @@ impl Gate {
                 }
                 _ => Some(outcome),
             },
+            Outcome::Replace(canvas) if canvas.as_str().len() > inline => {
+                let kept = keep(backend, run, canvas.as_str(), stopping).await?;
+                Some(asked(kept, false))
+            }
+            Outcome::Add(addition) => {
+                let mut addition = Addition::clone(addition);
+                if let Own::Value(own) = &addition.own
+                    && own.as_str().len() > inline
+                {
+                    match keep(backend, run, own.as_str(), stopping).await? {
+                        Ok(stored) => addition.own = Own::Apart(stored),
+                        Err(instead) => return Some(*instead),
+                    }
+                }
+                if addition.weight() <= inline {
+                    return Some(Outcome::Add(Box::new(addition)));
+                }
+                let text = Json::new(&addition).expect("an addition has a JSON form");
+                Some(asked(keep(backend, run, text.as_str(), stopping).await?, true))
+            }
             _ => Some(outcome),
         }
     }
@@ -154,7 +175,11 @@ impl Gate {
                 self.replacement(run, bytes, replacement_bytes_max).unwrap_or(Outcome::Replace(canvas))
             }
             Outcome::Add(addition) => {
-                let bytes = bytes_of(&addition);
+                let own = if let Own::Value(own) = &addition.own { own.as_str().len() } else { 0 };
+                if own > result_bytes_max {
+                    return over(&LimitError::ResultBytes { bytes: own, max: result_bytes_max });
+                }
+                let bytes = addition.weight() - own;
                 self.replacement(run, bytes, replacement_bytes_max).unwrap_or(Outcome::Add(addition))
             }
             outcome => outcome,
@@ -191,7 +216,6 @@ async fn keep(
     }
 }
 
-fn bytes_of(addition: &Addition) -> usize {
-    let (Own::Value(own) | Own::Canvas(own)) = &addition.own;
-    std::iter::once(own).chain(&addition.added).map(|json: &Json| json.as_str().len()).sum()
+fn asked(kept: Result<Stored, Box<Outcome>>, adds: bool) -> Outcome {
+    kept.map_or_else(|instead| *instead, |stored| Outcome::Asked(Box::new(Asked { stored, adds })))
 }
