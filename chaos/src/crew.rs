@@ -123,6 +123,7 @@ impl Crew {
         if let Some(mut child) = member.child.take() {
             child.kill().expect("a member is a child of this process");
             let status = child.wait().expect("what was killed ends");
+            self.close(place, Kind::Kill, now_us());
             // It may have ended by itself just before.
             if status.signal() != Some(9) {
                 self.judge(place, status);
@@ -228,6 +229,7 @@ impl Crew {
         }
         let child = self.members[place].child.as_mut().expect("who runs has a process");
         if let Some(status) = child.try_wait().expect("a member is a child of this process") {
+            self.close(place, Kind::Cut, now_us());
             self.judge(place, status);
             self.members[place].child = None;
             self.members[place].state = State::Down(now + Duration::from_millis(100));

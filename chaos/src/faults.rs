@@ -50,7 +50,8 @@ pub(crate) struct Faults(pub(crate) Vec<Fault>);
 /// The faults, by whom they can excuse.
 #[derive(Debug)]
 pub(crate) struct Excuses {
-    kills: HashMap<String, u64>,
+    /// From when on a process was about to go away, and when it had.
+    kills: HashMap<String, (u64, u64)>,
     pauses: HashMap<String, Vec<(u64, u64)>>,
     redis: Vec<(u64, u64)>,
     /// Those of them in which Redis was killed.
@@ -93,8 +94,9 @@ impl Faults {
                 (Victim::Redis, Kind::Full) => {}
                 (Victim::Redis, _) => excuses.redis.push((fault.from_us, fault.until_us)),
                 (_, Kind::Kill | Kind::Cut | Kind::Abort) => {
-                    let earliest = excuses.kills.entry(fault.process.clone()).or_insert(fault.from_us);
-                    *earliest = fault.from_us.min(*earliest);
+                    let (from_us, until_us) = (fault.from_us, fault.until_us);
+                    let known = excuses.kills.entry(fault.process.clone()).or_insert((from_us, until_us));
+                    *known = (from_us.min(known.0), until_us.min(known.1));
                 }
                 (_, Kind::Pause | Kind::Stall) => {
                     let pauses = excuses.pauses.entry(fault.process.clone()).or_default();
@@ -114,10 +116,10 @@ impl Excuses {
         self.redis_kills.iter().any(|(killed, up)| *killed <= until_us && *up >= from_us)
     }
 
-    /// When the process of a call went away, if it did so after its beginning.
+    /// From when on the process of a call was about to go away, if it did so after its beginning.
     fn died_in(&self, processes: &[String], call: &Call) -> Option<u64> {
-        let at = self.kills.get(&processes[call.process]).copied();
-        at.filter(|at| *at >= call.begun_us)
+        let (from_us, until_us) = self.kills.get(&processes[call.process])?;
+        (*until_us >= call.begun_us).then_some(*from_us)
     }
 
     /// Whether the process of a call went away, or stood still for long, after the call began: its leaf may be
