@@ -1,8 +1,8 @@
 //! Which queues there are, and which lanes they have.
 //!
-//! Whoever is about to queue leaves notes the queue and the lane in Redis, again after a few seconds; so it is known there
-//! when a queue was last used, and one that holds nothing and was not used for long is removed (`unused.rs`). Workers look there for
-//! lanes of their queues, coordinators for queues.
+//! Whoever is about to queue leaves notes the queue and the lane in Redis, again after a few seconds; so it is
+//! known there when a queue was last used, and one that holds nothing and was not used for long is removed
+//! (`unused.rs`). Workers look there for lanes of their queues, coordinators for queues.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -87,8 +87,8 @@ impl Queues {
         self.kept_for / 2
     }
 
-    /// Notes lanes in Redis, unless this process has done so lately. Who accepts a run asks for room: then there may not be too
-    /// many queues. Returns what [`again`](Self::note_again) takes.
+    /// Notes lanes in Redis, unless this process has done so lately. Who accepts a run asks for room: then
+    /// there may not be too many queues. Returns what [`again`](Self::note_again) takes.
     pub(crate) async fn note<'n>(
         &self,
         link: &Link,
@@ -140,7 +140,8 @@ impl Queues {
         })
     }
 
-    /// Notes lanes again that were used long after they had been noted: the queue may have been removed in between.
+    /// Notes lanes again that were used long after they had been noted: the queue may have been removed in
+    /// between.
     pub(crate) async fn note_again<'n>(
         &self,
         link: &Link,
@@ -192,8 +193,8 @@ impl Queues {
         Ok(())
     }
 
-    /// Looks for lanes of these queues that others have begun to use; whether there are new ones. Lanes that somebody took off the
-    /// list although they are there are noted again.
+    /// Looks for lanes of these queues that others have begun to use; whether there are new ones. Lanes that
+    /// somebody took off the list although they are there are noted again.
     pub(crate) async fn look(
         &self,
         link: &Link,
@@ -280,7 +281,8 @@ impl Queues {
         Ok(queues.into_values().collect())
     }
 
-    /// Lanes that are known here and not on the list are noted again when they hold something; else they have been removed.
+    /// Lanes that are known here and not on the list are noted again when they hold something; else they have
+    /// been removed.
     async fn note_lost(
         &self,
         link: &Link,

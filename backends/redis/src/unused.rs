@@ -1,8 +1,9 @@
 //! Which queues a sweep looks at, and which go away.
 //!
-//! A queue that was used lately, or of which something is held, is looked at by every sweep. One that only keeps leaves that
-//! nobody takes is looked at now and then, a few at a time: it may be that somebody has taken one and died, having been stopped for long
-//! just before. One that holds nothing and was not used for a while is removed with its keys and its name.
+//! A queue that was used lately, or of which something is held, is looked at by every sweep. One that only
+//! keeps leaves that nobody takes is looked at now and then, a few at a time: it may be that somebody has taken
+//! one and died, having been stopped for long just before. One that holds nothing and was not used for a while
+//! is removed with its keys and its name.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +23,8 @@ const ROUND: usize = 10;
 /// So many are removed at the same time.
 const AT_ONCE: usize = 16;
 
-/// The queues of which nothing is held, when each was used last as that was seen, and whether it kept something.
+/// The queues of which nothing is held, when each was used last as that was seen, and whether it kept
+/// something.
 #[derive(Debug, Default)]
 pub(crate) struct Quiet(Mutex<State>);
 
@@ -124,7 +126,8 @@ impl RedisBackend {
         Ok(())
     }
 
-    /// On a Cluster the name is in another slot. Whoever used the queue in between has noted it before, or sees it here.
+    /// On a Cluster the name is in another slot. Whoever used the queue in between has noted it before, or sees
+    /// it here.
     async fn unnote(&self, named: &Named, lanes: &[String]) -> Result<(), BackendError> {
         let link = self.link();
         link.run::<()>("sweep", &UNNOTE, |script| {
@@ -144,7 +147,8 @@ impl RedisBackend {
     }
 }
 
-/// What the script says: nothing is held, but something is kept; it is gone; nothing is held or kept, but it was used lately.
+/// What the script says: nothing is held, but something is kept; it is gone; nothing is held or kept, but it
+/// was used lately.
 const KEEPS: u8 = 1;
 const GONE: u8 = 2;
 const KEEPS_NOTHING: u8 = 3;

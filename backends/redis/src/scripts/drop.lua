@@ -2,10 +2,11 @@
 -- Removes a queue that holds nothing and has not been used for a while.
 -- KEYS: the keys of its line of reports, then of each lane the keys of its line, its delayed and expiring leaves | on one
 --       server also names, lanes, index of reports, index of timers
--- ARGV: group, how many keys a line has, how many lanes, name, since when in ms it must not have been used, when it was
+-- ARGV: group, how many keys a line has, how many lanes, name, since when in ms it must not have been used,
+-- when it was
 --       used as far as is known, what the lanes are called
--- Returns 2 when it is gone, 1 when it keeps something that nobody holds, 0 when somebody holds something, 3 when nothing of
--- that is so but it was used since then.
+-- Returns 2 when it is gone, 1 when it keeps something that nobody holds, 0 when somebody holds something, 3
+-- when nothing of that is so but it was used since then.
 local group, width, count, name = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local last = width + count * (width + 2)
 local names, lanes, reports, timers = KEYS[last + 1], KEYS[last + 2], KEYS[last + 3], KEYS[last + 4]

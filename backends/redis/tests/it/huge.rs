@@ -28,7 +28,8 @@ async fn app(url: String, calls: &Calls) -> App {
     App::builder("huge").tasks(tasks).state(calls.clone()).backend(backend).build().expect("all is there")
 }
 
-/// Three coordinators whose leases are far shorter than it takes to dispatch the run: nobody dies, each leaf runs once.
+/// Three coordinators whose leases are far shorter than it takes to dispatch the run: nobody dies, each leaf
+/// runs once.
 async fn each_leaf_once(url: String, leaves: u64) {
     let calls = Calls::default();
     let mut apps = Vec::new();
@@ -64,8 +65,8 @@ async fn plus(x: u64) -> u64 {
     x + 1
 }
 
-/// Chains of ten beside huge runs whose leaves nobody takes; the slowest of them, and how many ran until all was
-/// dispatched.
+/// Chains of ten beside huge runs whose leaves nobody takes; the slowest of them, and how many ran until all
+/// was dispatched.
 async fn beside(server: &Server, coordinators: usize, huge_runs: usize, leaves: u64) -> (Duration, u32) {
     let calls = Calls::default();
     // Processes of their own: none has the plans of the others at hand.

@@ -92,7 +92,8 @@ async fn an_idle_coordinator_costs_little_whatever_the_number_of_queues() {
     assert!(took < Duration::from_millis(300), "a chain of ten takes {took:?}");
 }
 
-/// Reports of a queue that never runs out of them do not hold up those of another, in whatever order they were found.
+/// Reports of a queue that never runs out of them do not hold up those of another, in whatever order they were
+/// found.
 async fn in_turns(backend: RedisBackend) {
     let full = submitted(&backend, 1, &["full"; 60]).await;
     let few = submitted(&backend, 2, &["few", "last"]).await;
@@ -213,7 +214,8 @@ async fn a_queue_that_keeps_something_stays() {
     assert_eq!(waiting.get_timeout(PATIENCE).await.unwrap(), 3);
 }
 
-/// A client that was away for long, and believes that its queue is noted, finds it gone and brings it about anew.
+/// A client that was away for long, and believes that its queue is noted, finds it gone and brings it about
+/// anew.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_back_to_a_queue_that_is_gone_brings_it_about_anew() {
     let server = Server::start();

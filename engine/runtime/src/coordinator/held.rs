@@ -8,7 +8,8 @@ use celeriac_primitives::RunRef;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Duration, Instant};
 
-/// Events that are being worked on, a batch at a time: what is done within a part of its lease is never renewed.
+/// Events that are being worked on, a batch at a time: what is done within a part of its lease is never
+/// renewed.
 #[derive(Debug, Default)]
 pub(super) struct Held(Mutex<Batches>);
 
@@ -53,7 +54,8 @@ impl Drop for Holding {
     }
 }
 
-/// The runs whose outboxes this coordinator empties, each once at a time: two who do so at once only do it twice.
+/// The runs whose outboxes this coordinator empties, each once at a time: two who do so at once only do it
+/// twice.
 #[derive(Debug, Default)]
 pub(super) struct Outboxes(Mutex<HashMap<RunRef, Arc<tokio::sync::Mutex<()>>>>);
 
