@@ -38,6 +38,22 @@ pub(crate) struct Flaky {
     calls: Arc<AtomicUsize>,
     corrupt: Option<RunId>,
     panics: Panics,
+    poison: Poison,
+}
+
+/// Operations that panic for one run each time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Poison(Arc<Mutex<HashMap<RunId, &'static str>>>);
+
+impl Poison {
+    pub(crate) fn add(&self, run: RunId, operation: &'static str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(run, operation);
+    }
+
+    fn taste(&self, run: RunRef, operation: &'static str) {
+        let hit = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&run.id) == Some(&operation);
+        assert!(!hit, "{operation} of {run} is poison");
+    }
 }
 
 /// How often the next calls of an operation panic.
@@ -45,12 +61,26 @@ pub(crate) type Panics = Arc<Mutex<HashMap<&'static str, usize>>>;
 
 impl Flaky {
     fn new(inner: Memory, fault: Fault, at: usize) -> Self {
-        Self { inner, fault, at, calls: Arc::default(), corrupt: None, panics: Panics::default() }
+        Self {
+            inner,
+            fault,
+            at,
+            calls: Arc::default(),
+            corrupt: None,
+            panics: Panics::default(),
+            poison: Poison::default(),
+        }
     }
 
     /// Memory, of which some operations panic.
     pub(crate) fn panicking(panics: Panics) -> Self {
         Self { panics, ..Self::new(Memory::new(), Fault::Refused, usize::MAX) }
+    }
+
+    /// Memory that panics for chosen runs.
+    pub(crate) fn poisoned() -> (Self, Poison) {
+        let poison = Poison::default();
+        (Self { poison: poison.clone(), ..Self::new(Memory::new(), Fault::Refused, usize::MAX) }, poison)
     }
 
     fn enter(&self, operation: &'static str) {
@@ -101,6 +131,7 @@ impl Store for Flaky {
     }
     async fn settle(&self, batch: &[Advance]) -> Result<Vec<Result<Advanced, BackendError>>, BackendError> {
         self.enter("settle");
+        batch.iter().for_each(|advance| self.poison.taste(advance.run, "settle"));
         self.call(self.inner.settle(batch)).await
     }
     async fn outbox(&self, run: RunRef) -> Result<Vec<Release>, BackendError> {
@@ -122,6 +153,7 @@ impl Store for Flaky {
     }
     async fn dispatch(&self, run: RunRef, leaves: &[Dispatch]) -> Result<usize, BackendError> {
         self.enter("dispatch");
+        self.poison.taste(run, "dispatch");
         self.call(self.inner.dispatch(run, leaves)).await
     }
     async fn note_progress(&self, reports: &[Progress]) -> Result<(), BackendError> {

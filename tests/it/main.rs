@@ -5,6 +5,7 @@ mod coordinator;
 mod flaky;
 mod growth;
 mod panics;
+mod poison;
 mod random;
 mod sizes;
 mod threads;

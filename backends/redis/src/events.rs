@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use celeriac_backends::{BackendError, Event, EventDelivery, EventId, Events};
 
 use crate::RedisBackend;
-use crate::hints::Wait;
+use crate::hints::{POLL, Wait};
 use crate::keys::{Line, read_run};
 use crate::lines::{self, Entry, Suspects};
 use crate::queue::read_report;
@@ -58,7 +58,7 @@ impl Events for RedisBackend {
                     return Ok(Vec::new());
                 }
             }
-            wait.next(hint).await;
+            wait.next(hint, POLL).await;
             // With a hint or without one: look.
             link.emptied.forget(&owner);
         }

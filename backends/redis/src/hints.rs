@@ -27,6 +27,10 @@ use crate::wire::SILENCE;
 /// How long one waits for a hint before looking without one.
 pub(crate) const POLL: Duration = Duration::from_millis(500);
 
+/// The same for who waits for leaves while hints come. Those of a Cluster pass from node to node, and may get lost there.
+pub(crate) const POLL_LIVE: Duration = Duration::from_secs(2);
+pub(crate) const POLL_LIVE_CLUSTER: Duration = Duration::from_secs(1);
+
 const RECONNECT: Duration = Duration::from_millis(250);
 
 /// A server that says nothing is asked so often whether it is there.
@@ -251,9 +255,12 @@ impl Known {
         }
     }
 
-    /// No hints come until it is listened to again.
+    /// No hints come until it is listened to again: whoever waits for one looks, and more often from now on.
     fn are_dead(&self) {
-        self.channels.iter_mut().for_each(|mut channel| channel.is_live = false);
+        for mut channel in self.channels.iter_mut() {
+            channel.is_live = false;
+            channel.notify.notify_waiters();
+        }
     }
 }
 
@@ -280,8 +287,8 @@ impl Wait {
     }
 
     /// Returns with a hint, or when it is time to look without one.
-    pub(crate) async fn next(&self, hint: Vec<OwnedNotified>) {
-        let poll = self.deadline.min(Instant::now() + POLL);
+    pub(crate) async fn next(&self, hint: Vec<OwnedNotified>, poll: Duration) {
+        let poll = self.deadline.min(Instant::now() + poll);
         if hint.is_empty() {
             tokio::time::sleep_until(poll).await;
         } else {

@@ -16,7 +16,7 @@ use crate::RedisBackend;
 use crate::connection::GROUP;
 use crate::envelope;
 use crate::error::corrupt;
-use crate::hints::Wait;
+use crate::hints::{POLL, POLL_LIVE, POLL_LIVE_CLUSTER, Wait};
 use crate::keys::Line;
 use crate::lines::{self, Entry, Suspects, print_id};
 use crate::queues::Named;
@@ -70,7 +70,12 @@ impl Queue for RedisBackend {
                     break (places, taken);
                 }
             }
-            wait.next(hint).await;
+            let poll = match count() {
+                None => POLL,
+                Some(_) if link.is_cluster() => POLL_LIVE_CLUSTER,
+                Some(_) => POLL_LIVE,
+            };
+            wait.next(hint, poll).await;
             // With a hint or without one: look.
             link.emptied.forget(&owner);
         };

@@ -16,7 +16,7 @@ use celeriac_primitives::{NodeNo, Outcome, RunId, RunRef, Stored, TaskId};
 
 use crate::RedisBackend;
 use crate::error::corrupt;
-use crate::hints::Wait;
+use crate::hints::{POLL, Wait};
 use crate::keys::{Keys, read_run, write_incarnation, write_run};
 use crate::meta::{Digest, Meta};
 use crate::scripts::{FORGET, PLAN, PROGRESS, READ_SLICE, SLICE, STATES, slices};
@@ -241,7 +241,7 @@ impl Store for RedisBackend {
             if status.is_none_or(|status| status.version > since) || wait.is_over() {
                 return Ok(status);
             }
-            wait.next(hint).await;
+            wait.next(hint, POLL).await;
         }
     }
 
@@ -261,7 +261,7 @@ impl Store for RedisBackend {
         loop {
             let hint = wait.hint();
             if std::mem::take(&mut is_fresh) && !listener.is_decided() && !wait.is_over() {
-                wait.next(hint).await;
+                wait.next(hint, POLL).await;
                 continue;
             }
             let names = few.iter().map(|node| format!("o{node}")).collect();
@@ -277,7 +277,7 @@ impl Store for RedisBackend {
             if status.outcome != RunOutcome::Undecided || wait.is_over() {
                 return Ok(Some((status, Known::default())));
             }
-            wait.next(hint).await;
+            wait.next(hint, POLL).await;
         }
     }
 

@@ -6,9 +6,11 @@
 
 mod growth;
 mod held;
+mod poison;
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use celeriac_engine::{Plan, Release, Settled, Verdict};
 use celeriac_primitives::{
     Completion, LeafOptions, LimitError, Limits, NodeNo, Outcome, RunRef, TaskMessage, TaskState, When,
 };
+use futures::FutureExt as _;
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -29,11 +32,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::large::over;
+use crate::panics::Panicked;
 use crate::patience::{insist, pause};
 use crate::vitals::Vitals;
 use crate::worker::Queues;
 use growth::Step;
 use held::{Alone, Held, Holding, Outboxes};
+use poison::Shunned;
 
 /// A coordinator that runs in the background. Dropping it stops it; what it has not acknowledged goes to another.
 #[derive(Debug)]
@@ -57,7 +62,8 @@ pub struct CoordinatorOptions {
     pub lease: Duration,
     /// How often it looks for what nobody renews, at most every millisecond.
     pub sweep_every: Duration,
-    /// After how many deliveries a leaf whose workers go away is given up.
+    /// After how many deliveries a leaf whose workers go away is given up, and an event whose coordinators do. The last
+    /// of three or more is one in which a leaf is alone in its worker: with fewer, one may fail for another's fault.
     pub deliveries_max: u32,
 }
 
@@ -94,6 +100,7 @@ impl Coordinator {
             vitals: vitals.clone(),
             timer_set: Arc::default(),
             held: Arc::default(),
+            shunned: Shunned::default(),
             outboxes: Arc::default(),
             beside: beside.clone(),
             beside_room: Arc::new(Semaphore::new(BESIDE_MAX)),
@@ -180,6 +187,9 @@ const CLAIMED_AGAIN: Duration = Duration::from_millis(100);
 /// A repair dispatches what has been in an outbox for so long.
 const OWED_FOR: Duration = Duration::from_secs(1);
 
+/// Repairs begin three leases after a coordinator has started, and no later than this.
+const REPAIR_AFTER_MAX: Duration = Duration::from_secs(120);
+
 /// How long a coordinator that stops waits for its backend to give back what it took.
 const QUIESCE: Duration = Duration::from_secs(5);
 
@@ -200,6 +210,8 @@ struct Driver {
     /// A leaf with a timer was dispatched: it may be the next to fire.
     timer_set: Arc<Notify>,
     held: Arc<Held>,
+    /// What is not repaired, since that panics.
+    shunned: Shunned,
     outboxes: Arc<Outboxes>,
     /// What goes on beside the events.
     beside: TaskTracker,
@@ -226,13 +238,25 @@ impl Driver {
             self.stop.run_until_cancelled(self.backend.events(batch_max, lease, EVENTS_WAIT)).await
         {
             let answer = match events {
-                Ok(events) => self.handle(events).await,
+                Ok(events) => self.handle_all(events).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = answer {
                 self.stop.run_until_cancelled(pause(&error)).await;
             }
         }
+    }
+
+    async fn handle_all(&self, events: Vec<EventDelivery>) -> Result<(), BackendError> {
+        let is_poison = |delivery: &EventDelivery| self.is_poison(delivery);
+        if !events.iter().any(is_poison) {
+            return self.handle(events).await;
+        }
+        let (poison, rest): (Vec<_>, Vec<_>) = events.into_iter().partition(is_poison);
+        for delivery in poison {
+            Box::pin(self.give_up(delivery)).await?;
+        }
+        self.handle(rest).await
     }
 
     /// Queues leaves when their time comes. Timers are in the backend; another coordinator may have set them.
@@ -282,6 +306,9 @@ impl Driver {
     }
 
     async fn repair_often(self) {
+        // What a coordinator before this one has died of comes as an event first, which is counted.
+        let first = self.options.lease.saturating_mul(3).min(REPAIR_AFTER_MAX);
+        self.stop.run_until_cancelled(tokio::time::sleep(first)).await;
         let mut often = every(self.options.sweep_every);
         while self.stop.run_until_cancelled(often.tick()).await.is_some() {
             if let Err(error) = self.dispatch_owed().await {
@@ -624,7 +651,7 @@ impl Driver {
     async fn dispatch_owed(&self) -> Result<(), BackendError> {
         let mut owed = Vec::new();
         for run in self.backend.owing(self.options.batch_max.max(1)).await? {
-            if let Some(alone) = self.outboxes.at_once(run) {
+            if let Some(alone) = self.outboxes.at_once(run).filter(|_| !self.shunned.contains(run)) {
                 drop(alone);
                 owed.push((run, self.backend.outbox(run).await));
             }
@@ -634,8 +661,16 @@ impl Driver {
         }
         self.stop.run_until_cancelled(tokio::time::sleep(OWED_FOR)).await;
         let repairs = stream::iter(owed).map(async |(run, before)| {
-            if let Err(error) = self.repair(run, before).await {
-                tracing::error!(%run, %error, source = ?error.source, "a run cannot be advanced");
+            match AssertUnwindSafe(self.repair(run, before)).catch_unwind().await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::error!(%run, %error, source = ?error.source, "a run cannot be advanced");
+                }
+                Err(panic) => {
+                    let Panicked(text) = Panicked::of(panic);
+                    tracing::error!(%run, text, "a run cannot be repaired: it panics");
+                    self.shunned.add(run);
+                }
             }
         });
         repairs.buffer_unordered(RUNS_AT_ONCE).collect::<()>().await;

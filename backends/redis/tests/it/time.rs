@@ -77,6 +77,22 @@ async fn leaves_that_wait_long_and_run_long_run_once_and_in_time() {
     println!("due after {:?}: began after {first:?} to {last:?}", LEASE * 10);
 }
 
+/// Commands that scripts issue are counted, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_worker_costs_a_handful_of_commands() {
+    let (server, began) = (Server::start(), Began::default());
+    let app = app(&server, &began).await;
+    let _worker = app.worker(WorkerOptions::default());
+    sleep(ms(1000)).await;
+    server.reset_counts();
+    sleep(ms(6000)).await;
+    let counts = server.command_counts();
+    let asked: u64 =
+        counts.iter().filter(|(name, _)| !name.starts_with("config")).map(|(_, count)| count).sum();
+    println!("{asked} commands in six seconds: {counts:?}");
+    assert!(asked < 6 * 6, "{counts:?}");
+}
+
 /// Ten thousand leaves wait; Redis and everybody else are idle meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_leaves_that_wait_cost_nothing() {

@@ -1,0 +1,77 @@
+//! Runs that take their coordinators along: they end, and the others go on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac::prelude::*;
+
+use crate::flaky::{Flaky, Poison};
+
+#[task(name = "poison.add")]
+async fn add(x: i64, y: i64) -> i64 {
+    x + y
+}
+
+#[task(name = "poison.total")]
+async fn total(numbers: Vec<i64>) -> i64 {
+    numbers.iter().sum()
+}
+
+fn app() -> (App, Poison) {
+    let (flaky, poison) = Flaky::poisoned();
+    let app = App::builder("poison").tasks(tasks![add, total]).build().unwrap();
+    (app.on(Arc::new(flaky)), poison)
+}
+
+/// Longer than it takes an event to come six times.
+const LONG: Duration = Duration::from_secs(1000);
+
+async fn error<T: serde::de::DeserializeOwned + std::fmt::Debug>(run: &Handle<T>) -> String {
+    match run.get_timeout(LONG).await {
+        Err(GetError::Failed(failure)) => failure.error.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_body_takes_the_coordinator_along_ends_and_others_go_on() {
+    let (app, poison) = app();
+    let sum = || chord([add.s((1, 1)), add.s((2, 2))], total.s(()));
+    let bad = app.submit(sum()).await.unwrap();
+    poison.add(bad.id(), "dispatch");
+    let others: Vec<_> = futures::future::join_all((0..5).map(|_| app.submit(sum()))).await;
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    let _worker = app.worker(WorkerOptions::default());
+    for run in others {
+        assert_eq!(run.unwrap().get_timeout(LONG).await.unwrap(), 6);
+    }
+    let error = error(&bad).await;
+    assert!(error.contains("has taken 5 coordinators along"), "{error}");
+    assert_eq!(app.submit(sum()).await.unwrap().get_timeout(Duration::from_secs(10)).await.unwrap(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_submission_takes_the_coordinator_along_ends() {
+    let (app, poison) = app();
+    // So many leaves are not queued by the step that submits.
+    let bad = app.submit(group((0..200).map(|n| add.s((n, 1))))).await.unwrap();
+    poison.add(bad.id(), "dispatch");
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    let _worker = app.worker(WorkerOptions::default());
+    assert!(error(&bad).await.contains("coordinators along"));
+    bad.ended().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_cannot_even_be_ended_takes_no_coordinator_along_for_ever() {
+    let (app, poison) = app();
+    let bad = app.submit(add.s((1, 1))).await.unwrap();
+    poison.add(bad.id(), "settle");
+    let coordinator = app.coordinator(CoordinatorOptions::default());
+    let _worker = app.worker(WorkerOptions::default());
+    tokio::time::sleep(LONG).await;
+    assert!(bad.get_timeout(Duration::from_secs(1)).await.is_err());
+    assert_eq!(coordinator.vitals().complaint(), None, "it has peace by now");
+    let good = app.submit(add.s((1, 1))).await.unwrap();
+    assert_eq!(good.get_timeout(Duration::from_secs(10)).await.unwrap(), 2);
+}
