@@ -458,12 +458,13 @@ impl RedisBackend {
         key: &str,
         literals: &[(uuid::Uuid, Arc<str>)],
     ) -> Result<usize, BackendError> {
+        type Piece<'p> = (String, &'p [u8]);
         let pieces = literals.iter().flat_map(|(name, text)| {
             let pieces = text.as_bytes().chunks(PIECE_BYTES).enumerate();
             pieces.map(|(place, piece)| (literal_field(*name, place), piece))
         });
         // Small ones go together.
-        let mut batches: Vec<(Vec<(String, &[u8])>, usize)> = Vec::new();
+        let mut batches: Vec<(Vec<Piece<'_>>, usize)> = Vec::new();
         for (field, piece) in pieces {
             match batches.last_mut() {
                 Some((batch, bytes)) if *bytes + piece.len() <= PIECE_BYTES => {

@@ -71,8 +71,9 @@ pub(crate) async fn outcomes<'p>(
             for slice in of_run.chunks(READ_AT_ONCE) {
                 let nodes: Vec<NodeNo> = slice.iter().map(|(_, node)| *node).collect();
                 // Of a run that was forgotten nothing is there.
-                let known = ask!(asking, backend.known(run, &nodes, &[]))?.unwrap_or_default();
-                for (node, outcome) in known.outcomes {
+                let mut known = ask!(asking, backend.known(run, &nodes, &[]))?.unwrap_or_default();
+                for node in nodes {
+                    let Some(outcome) = known.outcomes.remove(&node) else { continue };
                     bytes += outcome.text().map_or(0, |text| text.len() as u64);
                     next.extend(outcome.pieces().filter_map(|piece| piece.leaf(run)));
                     found.insert((run, node), outcome);
@@ -125,10 +126,12 @@ pub(crate) async fn complete(
     run: RunRef,
     mut known: Known,
 ) -> Result<Known, BackendError> {
-    for outcome in known.outcomes.values_mut() {
-        if matches!(outcome, Outcome::Apart(_)) {
-            *outcome = whole(backend, run, outcome).await?;
-        }
+    let is_apart = |(_, outcome): &(&NodeNo, &Outcome)| matches!(outcome, Outcome::Apart(_));
+    let mut apart: Vec<NodeNo> = known.outcomes.iter().filter(is_apart).map(|(node, _)| *node).collect();
+    apart.sort_unstable();
+    for node in apart {
+        let outcome = whole(backend, run, &known.outcomes[&node]).await?;
+        known.outcomes.insert(node, outcome);
     }
     Ok(known)
 }

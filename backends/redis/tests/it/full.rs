@@ -119,7 +119,7 @@ async fn a_store_full_of_accepted_runs_drains_and_takes_others() {
     all_end(&runs).await;
     assert_eq!(calls.load(Ordering::SeqCst), 3 * runs.len() as u64, "each leaf once");
     let start = Instant::now();
-    while app.runs(None, 10).await.unwrap().len() > 0 {
+    while !app.runs(None, 10).await.unwrap().is_empty() {
         assert!(start.elapsed() < PATIENCE, "what has ended is forgotten");
         sleep(ms(50)).await;
     }
