@@ -220,6 +220,26 @@ macro_rules! suite {
                 errors_and_progress_are_cut_to_their_limits
                 leaves_that_hold_many_bytes_take_turns
             }
+            incarnations {
+                a_late_report_changes_nothing_in_the_run_that_has_the_id_now
+                a_worker_of_the_first_run_reports_late_to_nobody
+                a_header_does_not_count_the_members_of_the_run_before
+                leaves_composed_for_the_first_run_are_not_queued_for_the_second
+                nothing_grows_in_a_run_that_is_gone
+                a_segment_of_the_first_run_reports_to_nobody
+                late_progress_is_told_to_nobody
+                a_reader_of_the_first_run_reads_nothing_of_the_second
+                whoever_waits_for_a_run_is_told_when_its_id_is_used_again
+                a_submission_that_finds_its_run_is_told_which
+                forgetting_the_first_run_again_leaves_the_second_where_it_is
+                a_countdown_of_a_forgotten_run_starts_nothing
+                an_expiry_of_a_forgotten_run_reports_nothing
+                thousands_of_leaves_of_a_forgotten_run_are_taken_by_nobody
+                a_leaf_of_a_forgotten_run_does_not_come_again
+                a_forgotten_run_takes_the_leaves_of_its_segments_along
+                a_key_used_again_yields_the_value_of_its_own_run
+                a_client_with_the_first_plan_at_hand_reads_the_second_run
+            }
             keys {
                 the_same_canvas_with_a_relative_time_under_one_key_is_one_run
                 a_canvas_with_a_task_id_and_a_relative_time_is_one_run

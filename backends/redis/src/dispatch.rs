@@ -14,6 +14,7 @@ use celeriac_primitives::{RunRef, When};
 use redis::Script;
 
 use crate::RedisBackend;
+use crate::gone::QUEUED_WITHIN_MS;
 use crate::keys::write_incarnation;
 use crate::queue::write_message;
 use crate::scripts::{CLAIM, DISPATCH, ENQUEUE, slices};
@@ -43,9 +44,11 @@ impl RedisBackend {
             let places = slice.iter().map(|leaf| (&leaf.queue, leaf.lane));
             let noted = self.queues().note(self.link(), "dispatch", places.clone(), false).await?;
             queued += if self.link().is_cluster() {
-                let found = self.call(run, "look", slice).await?;
-                let found: Vec<Dispatch> = found.into_iter().map(|place| slice[place].clone()).collect();
-                self.enqueue(&found).await?;
+                let mut found = self.call(run, "look", slice).await?;
+                let Some(looked_ms) = found.pop() else { return Ok(queued) };
+                let found: Vec<Dispatch> =
+                    found.into_iter().map(|place| slice[place as usize - 1].clone()).collect();
+                self.enqueue(&found, looked_ms + QUEUED_WITHIN_MS).await?;
                 // Its own timers it need not be told of.
                 let timed = found.iter().filter(|leaf| leaf.is_timed());
                 self.timers().look_at(timed.map(|leaf| (leaf.queue.clone(), leaf.lane)));
@@ -80,8 +83,8 @@ impl RedisBackend {
         Ok(claimed == 1)
     }
 
-    /// The places of the leaves that were in the outbox.
-    async fn call(&self, run: RunRef, mode: &str, leaves: &[Dispatch]) -> Result<Vec<usize>, BackendError> {
+    /// The places, from 1, of the leaves that were in the outbox; to look, the time in ms after them.
+    async fn call(&self, run: RunRef, mode: &str, leaves: &[Dispatch]) -> Result<Vec<u64>, BackendError> {
         let script: &Script = &DISPATCH;
         let (link, keys) = (self.link(), self.link().keys.run(run.id));
         let mut queues: Vec<(&Arc<str>, Lane)> = Vec::new();
@@ -92,30 +95,28 @@ impl RedisBackend {
             written.extend([node.number().into(), attempt.into(), place as u64 + 1]);
             written.extend(timers(leaf));
         }
-        let places: Vec<usize> = link
-            .run("dispatch", script, |script| {
-                script.key(&keys.hash).key(&keys.states);
-                if mode == "queue" {
-                    for (queue, lane) in &queues {
-                        script.key(link.keys.queue(queue, *lane).stream);
-                        script.key(&link.keys.timers(queue, *lane)[..]);
-                    }
-                    script.key(link.keys.timer_index());
+        link.run("dispatch", script, |script| {
+            script.key(&keys.hash).key(&keys.states);
+            if mode == "queue" {
+                for (queue, lane) in &queues {
+                    script.key(link.keys.queue(queue, *lane).stream);
+                    script.key(&link.keys.timers(queue, *lane)[..]);
                 }
-                script.arg(mode).arg(&write_incarnation(run.incarnation)[..]);
-                script.arg(rmp_serde::to_vec(&written).expect("numbers have a MessagePack form"));
-                if mode == "queue" {
-                    for leaf in leaves {
-                        script.arg(write_message(&leaf.message));
-                    }
+                script.key(link.keys.timer_index());
+            }
+            script.arg(mode).arg(&write_incarnation(run.incarnation)[..]);
+            script.arg(rmp_serde::to_vec(&written).expect("numbers have a MessagePack form"));
+            if mode == "queue" {
+                for leaf in leaves {
+                    script.arg(write_message(&leaf.message));
                 }
-            })
-            .await?;
-        Ok(places.into_iter().map(|place| place - 1).collect())
+            }
+        })
+        .await
     }
 
     /// Adds leaves to their queues, each of which is in a slot of its own.
-    async fn enqueue(&self, leaves: &[Dispatch]) -> Result<(), BackendError> {
+    async fn enqueue(&self, leaves: &[Dispatch], latest_ms: u64) -> Result<(), BackendError> {
         let mut places: Vec<(&Arc<str>, Lane)> = leaves.iter().map(|leaf| (&leaf.queue, leaf.lane)).collect();
         places.sort_unstable();
         places.dedup();
@@ -124,7 +125,8 @@ impl RedisBackend {
             self.link()
                 .run::<()>("dispatch", &ENQUEUE, |script| {
                     script.key(&stream).key(&self.link().keys.timers(queue, lane)[..]);
-                    script.arg(self.link().keys.submissions().stream);
+                    script.key(self.link().keys.gone(queue));
+                    script.arg(self.link().keys.submissions().stream).arg(latest_ms);
                     for leaf in leaves.iter().filter(|leaf| (&leaf.queue, leaf.lane) == place) {
                         script.arg(write_message(&leaf.message)).arg(&timers(leaf)[..]);
                     }

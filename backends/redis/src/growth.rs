@@ -37,16 +37,30 @@ impl RedisBackend {
     }
 
     pub(crate) async fn segments_of(&self, run: RunRef) -> Result<Vec<RunId>, BackendError> {
+        self.segments_when(run, false).await
+    }
+
+    /// The segments of a run that is being forgotten.
+    pub(crate) async fn segments_marked(&self, run: RunRef) -> Result<Vec<RunId>, BackendError> {
+        self.segments_when(run, true).await
+    }
+
+    async fn segments_when(&self, run: RunRef, marked: bool) -> Result<Vec<RunId>, BackendError> {
         let keys = self.link().keys.run(run.id);
         let (mut cursor, mut segments) = ("0".to_owned(), Vec::new());
         loop {
-            let (meta, next, fields): (Option<Vec<u8>>, String, Vec<Vec<u8>>) = self
+            type Page = (Option<Vec<u8>>, Option<Vec<u8>>, String, Vec<Vec<u8>>);
+            let (meta, mark, next, fields): Page = self
                 .link()
                 .run("segments", &SEGMENTS, |script| {
                     script.key(&keys.hash).key(&keys.segments).arg(&cursor).arg(SLICE);
                 })
                 .await?;
-            if meta_of(run, "segments", meta)?.is_none() {
+            let is_this = match marked {
+                true => mark.is_some_and(|mark| mark == write_incarnation(run.incarnation)),
+                false => meta_of(run, "segments", meta)?.is_some(),
+            };
+            if !is_this {
                 return Ok(Vec::new());
             }
             // Besides the ids there is a count.

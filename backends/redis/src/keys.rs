@@ -15,6 +15,7 @@
 //! celeriac:{q:<name>}:delayed  zset  leaves, as in the stream → when they are to be queued, in ms
 //! celeriac:{q:<name>}:expiring zset  the heads of leaves that have not begun → when they expire, in ms
 //! celeriac:{q:<name>}:l<place>:… the same for its other lanes: of another priority, and for what comes in bulk
+//! celeriac:{q:<name>}:gone   zset    incarnations of runs that were forgotten while leaves may be queued → since when, in ms
 //! celeriac:{q:<name>}:done…          stream, again and apart of the reports (c: head, outcome)
 //! celeriac:{events}:…                stream, again and apart of the submissions (s: run)
 //! celeriac:{events}:names    zset    the names of the queues → when they were noted last, in ms
@@ -23,6 +24,7 @@
 //! celeriac:{events}:timers   zset    on one server, the streams of lanes that have timers → when the next is due, in ms
 //! celeriac:{events}:runs     zset    all runs but segments, in the order of their ids
 //! celeriac:{events}:ended    zset    runs that have ended → when they are to be forgotten, in ms
+//! celeriac:{events}:gone     set     the names of the queues that were told of runs that are gone
 //! celeriac:{events}:intents  zset    on a Cluster, runs about to be stored → since when, in ms
 //! ```
 //!
@@ -43,6 +45,8 @@
 //! j<node>    whom a join counts down
 //! d          on a Cluster, who empties the outbox, and until when nobody else does
 //! u          of a segment, the leaf it stands for and the outermost run
+//! q          the names of its queues, ^A between them, when there is another than the default one
+//! f          instead of m, of a run that is being forgotten, its incarnation
 //! v          the digest of what was given, when the plan has moments that were made of times
 //! ```
 //!
@@ -105,6 +109,8 @@ pub(crate) struct Line {
     pub(crate) apart: String,
     /// Where it is hinted at.
     pub(crate) channel: String,
+    /// What its queue was told of runs that are gone, when it is a queue's.
+    pub(crate) gone: Option<String>,
 }
 
 impl Keys {
@@ -137,7 +143,7 @@ impl Keys {
     /// A lane of a queue. The stream of the lane that most leaves take is also the channel of the queue's hints.
     pub(crate) fn queue(&self, name: &str, lane: Lane) -> Line {
         let channel = format!("{}:{{q:{name}}}:stream", self.0);
-        Line { channel, ..self.line(&lane_place(name, lane)) }
+        Line { channel, gone: Some(self.gone(name)), ..self.line(&lane_place(name, lane)) }
     }
 
     /// The timers of a lane: leaves that wait for their time, and when leaves expire.
@@ -199,6 +205,15 @@ impl Keys {
         format!("{}:{{events}}:ended", self.0)
     }
 
+    /// What a queue was told of runs that are gone.
+    pub(crate) fn gone(&self, queue: &str) -> String {
+        format!("{}:{{q:{queue}}}:gone", self.0)
+    }
+
+    pub(crate) fn gone_index(&self) -> String {
+        format!("{}:{{events}}:gone", self.0)
+    }
+
     pub(crate) fn intents(&self) -> String {
         format!("{}:{{events}}:intents", self.0)
     }
@@ -215,7 +230,8 @@ impl Keys {
 
     fn line(&self, place: &str) -> Line {
         let key = |what: &str| format!("{}:{place}{what}", self.0);
-        Line { stream: key("stream"), again: key("again"), apart: key("apart"), channel: key("stream") }
+        let (stream, again, apart) = (key("stream"), key("again"), key("apart"));
+        Line { stream, again, apart, channel: key("stream"), gone: None }
     }
 }
 

@@ -32,6 +32,7 @@ mod envelope;
 mod error;
 mod events;
 mod fresh;
+mod gone;
 mod growth;
 mod hints;
 mod keys;

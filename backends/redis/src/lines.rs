@@ -182,12 +182,18 @@ async fn take_some(
         .link
         .run(operation, &TAKE, |script| {
             line_keys(script, lines);
+            let mut gone: Vec<&String> = lines.iter().filter_map(|line| line.gone.as_ref()).collect();
+            gone.dedup();
+            gone.iter().for_each(|gone| {
+                script.key(gone);
+            });
             script.arg(GROUP).arg(consumer(&taken.owner, lease)).arg(max).arg(bytes);
             script.arg(match suspects {
                 Suspects::None => "",
                 Suspects::One => "one",
                 Suspects::Batch => "some",
             });
+            script.arg(gone.len());
         })
         .await?;
     let mut values = reply.into_iter();

@@ -174,6 +174,7 @@ impl Queue for RedisBackend {
         self.link()
             .run("postpone", &POSTPONE, |script| {
                 script.key(keys.queue(&delivery.queue, delivery.lane).stream).key(delayed);
+                script.key(keys.gone(&delivery.queue));
                 if !self.link().is_cluster() {
                     script.key(keys.timer_index());
                 }
@@ -272,6 +273,7 @@ impl Queue for RedisBackend {
             self.fire_lanes(&lanes).await?;
         }
         self.drop_unused(&chosen, self.now_ms().await?).await?;
+        self.lift().await?;
         self.announce_overdue().await?;
         Ok(swept)
     }

@@ -225,6 +225,25 @@ impl Queues {
         Ok(is_new)
     }
 
+    /// The lanes of a queue that are noted in Redis; the first in any case.
+    pub(crate) async fn lanes_there(
+        &self,
+        link: &Link,
+        operation: &'static str,
+        queue: &str,
+    ) -> Result<Vec<Lane>, BackendError> {
+        let others: Vec<Place> = (0..)
+            .map_while(Lane::at)
+            .filter(|lane| *lane != Lane::default())
+            .map(|lane| (queue.into(), lane))
+            .collect();
+        let mut cmd = redis::cmd("SMISMEMBER");
+        cmd.arg(link.keys.lanes()).arg(others.iter().map(write).collect::<Vec<_>>());
+        let there: Vec<u8> = link.ask(operation, &cmd).await?;
+        let there = others.into_iter().zip(there).filter(|(_, there)| *there == 1).map(|((_, lane), _)| lane);
+        Ok([Lane::default()].into_iter().chain(there).collect())
+    }
+
     /// All queues, as they are noted in Redis.
     pub(crate) async fn all(&self, link: &Link, operation: &'static str) -> Result<Vec<Named>, BackendError> {
         let mut queues: BTreeMap<Arc<str>, Named> = BTreeMap::new();

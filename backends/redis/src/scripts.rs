@@ -54,8 +54,8 @@ fn script(text: &str, part: &str) -> Script {
 
 scripts! {
     INTEND "intend.lua"
-    SUBMIT "submit.lua" + "channel.lua"
-    PUBLISH "publish.lua"
+    SUBMIT "submit.lua" + "meta.lua" + "channel.lua"
+    PUBLISH "publish.lua" + "meta.lua"
     STATES "states.lua"
     PLAN "plan.lua"
     SEGMENTS "segments.lua"
@@ -69,7 +69,7 @@ scripts! {
     ENQUEUE "enqueue.lua" + "head.lua" + "put.lua" + "channel.lua"
     BEGIN "begin.lua" + "held.lua" + "meta.lua" + "mark.lua"
     ONCE "once.lua" + "meta.lua" + "mark.lua"
-    POSTPONE "postpone.lua" + "held.lua"
+    POSTPONE "postpone.lua" + "held.lua" + "head.lua"
     FIRE "fire.lua" + "channel.lua"
     DUE "due.lua"
     NOTE "note.lua"
@@ -77,11 +77,14 @@ scripts! {
     DROP "drop.lua"
     UNNOTE "unnote.lua"
     PROGRESS "progress.lua" + "meta.lua"
+    BURY "bury.lua"
+    UNSET "unset.lua" + "head.lua"
+    LIFT "lift.lua"
     FORGET "forget.lua" + "meta.lua"
     KEEP "keep.lua" + "meta.lua"
     DISCARD "discard.lua"
     GROW "grow.lua" + "meta.lua"
-    TAKE "take.lua" + "held.lua"
+    TAKE "take.lua" + "held.lua" + "head.lua"
     HAND_BACK "hand_back.lua" + "held.lua" + "channel.lua"
     RENEW "renew.lua" + "held.lua"
     FINISH "finish.lua" + "remove.lua"
@@ -94,12 +97,16 @@ scripts! {
 }
 
 /// Submitting what runs in the place of a leaf: that is a part of bringing an accepted run to its end.
-pub(crate) static SUBMIT_SEGMENT: LazyLock<Script> =
-    LazyLock::new(|| allowed(include_str!("scripts/submit.lua"), include_str!("scripts/channel.lua")));
+pub(crate) static SUBMIT_SEGMENT: LazyLock<Script> = LazyLock::new(|| {
+    allowed(
+        include_str!("scripts/submit.lua"),
+        concat!(include_str!("scripts/meta.lua"), include_str!("scripts/channel.lua")),
+    )
+});
 pub(crate) static STAGE_SEGMENT: LazyLock<Script> =
     LazyLock::new(|| allowed(include_str!("scripts/stage.lua"), ""));
 pub(crate) static PUBLISH_SEGMENT: LazyLock<Script> =
-    LazyLock::new(|| allowed(include_str!("scripts/publish.lua"), ""));
+    LazyLock::new(|| allowed(include_str!("scripts/publish.lua"), include_str!("scripts/meta.lua")));
 
 #[cfg(test)]
 mod tests {

@@ -16,10 +16,11 @@ use celeriac_primitives::{NodeNo, Outcome, RunId, RunRef, Stored, TaskId};
 
 use crate::RedisBackend;
 use crate::error::corrupt;
+use crate::gone::Forgotten;
 use crate::hints::{POLL, Wait};
-use crate::keys::{Keys, read_run, write_incarnation, write_run};
+use crate::keys::{Keys, read_run, write_run};
 use crate::meta::{Digest, Meta};
-use crate::scripts::{FORGET, PLAN, PROGRESS, READ_SLICE, SLICE, STATES, slices};
+use crate::scripts::{PLAN, PROGRESS, READ_SLICE, SLICE, STATES, slices};
 use crate::settle::{node_no, scope_field};
 use crate::texts::PIECE_BYTES;
 
@@ -31,17 +32,6 @@ const LOOK_AGAIN_MAX_MS: u64 = 60_000;
 
 /// A plan that has more bytes is read on a thread of its own.
 const READ_HERE: usize = 64 * 1024;
-
-/// What became of a run that was to be forgotten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Forgotten {
-    /// It was there and is gone.
-    Gone,
-    /// It was not there, or goes on.
-    Nothing,
-    /// Its time is over, and a segment of it goes on.
-    Kept,
-}
 
 /// So many runs are looked at each time whether they owe anything.
 const PAGE_MAX: usize = 100;
@@ -127,7 +117,11 @@ impl Store for RedisBackend {
                 match meta {
                     Ok(Some(meta)) if meta.owed > 0 => owing.push(*run),
                     Ok(Some(_)) => {}
-                    Ok(None) => self.drop_from_list(*run).await?,
+                    Ok(None) => {
+                        // Perhaps somebody died who was about to forget it.
+                        self.forget_run(*run, "marked").await?;
+                        self.drop_from_list(*run).await?;
+                    }
                     Err(error) if error.may_retry() => return Err(error),
                     Err(error) => tracing::error!(%run, %error, "a run cannot be read"),
                 }
@@ -514,46 +508,6 @@ impl RedisBackend {
             }
         }
         Ok(forgotten)
-    }
-
-    /// Forgets a run with its segments, which go first: who dies in between leaves them to the next time.
-    async fn forget_run(&self, run: RunRef, which: &str) -> Result<Forgotten, BackendError> {
-        match self.forget_alone(run, which).await? {
-            0 => return Ok(Forgotten::Nothing),
-            1 => return Ok(Forgotten::Gone),
-            _ => {}
-        }
-        let segments = self.segments_of(run).await?;
-        let segments: Vec<RunRef> = segments.into_iter().map(|id| id.incarnation(run.incarnation)).collect();
-        if which == "ended" && !self.have_ended(&segments).await? {
-            return Ok(Forgotten::Kept);
-        }
-        for slice in segments.chunks(SLICE) {
-            let gone = slice.iter().map(|segment| self.forget_alone(*segment, "all"));
-            futures::future::try_join_all(gone).await?;
-        }
-        let was_there = self.forget_alone(run, "all").await? == 1;
-        Ok(if was_there { Forgotten::Gone } else { Forgotten::Nothing })
-    }
-
-    async fn forget_alone(&self, run: RunRef, which: &str) -> Result<u8, BackendError> {
-        self.plans().remove(run);
-        let (link, keys) = (self.link(), self.link().keys.run(run.id));
-        loop {
-            let forgotten = link.run("forget", &FORGET, |script| {
-                script.key(&keys.hash).key(&keys.states).key(&keys.plan).key(&keys.segments);
-                script.key(&keys.literals).key(&keys.texts).arg(which);
-                script.arg(format!("{}{}", link.keys.changes(), Keys::change_channel(run.id)));
-                // As the settle script hints at a run that is decided.
-                script.arg(&(run.id.uuid().as_u128() | 1).to_be_bytes()[..]);
-                script.arg(&write_incarnation(run.incarnation)[..]);
-                script.arg(&keys.text).arg(SLICE);
-            });
-            match forgotten.await? {
-                3 => {}
-                answer => return Ok(answer),
-            }
-        }
     }
 
     /// Takes a run that is not there off the lists, unless it is just being submitted.

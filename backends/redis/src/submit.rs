@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::RedisBackend;
 use crate::connection::Link;
 use crate::error::corrupt;
+use crate::gone::write_queues;
 use crate::keys::write_run;
 use crate::meta::{Digest, Meta};
 use crate::queue::write_message;
@@ -69,8 +70,8 @@ struct Parts {
     /// Fields of the hash besides `m`, `s` and `p`.
     fields: Vec<(String, Vec<u8>)>,
     starts: Vec<Dispatch>,
-    /// Segments are not.
-    is_listed: bool,
+    /// Of a segment, the outermost run.
+    root: Option<RunId>,
     /// Arguments that are stored beside the plan.
     literals: Vec<(uuid::Uuid, Arc<str>)>,
     /// Of what was given.
@@ -98,6 +99,7 @@ impl Parts {
             fields.push(("u".to_owned(), rmp_serde::to_vec(origin).expect("ids have a MessagePack form")));
         }
         let bytes = plan.encode();
+        fields.extend(write_queues(plan.queues()).map(|queues| ("q".to_owned(), queues.into_bytes())));
         let given = new.given.as_ref().map(|given| Digest::of(&given.encode()));
         fields.extend(given.map(|given| ("v".to_owned(), given.0.to_vec())));
         let meta = Meta {
@@ -119,9 +121,9 @@ impl Parts {
         let states = phases.into_iter().map(phase_byte).collect();
         // All or none: else a coordinator queues them.
         let starts = if new.starts_with(&released) { new.starts.clone() } else { Vec::new() };
-        let (is_listed, literals) = (new.origin.is_none(), new.literals.clone());
+        let (root, literals) = (new.origin.map(|origin| origin.root), new.literals.clone());
         let given = given.unwrap_or(meta.digest);
-        Self { run: new.run, meta, plan: bytes, states, fields, starts, is_listed, literals, given }
+        Self { run: new.run, meta, plan: bytes, states, fields, starts, root, literals, given }
     }
 
     fn bytes(&self) -> usize {
@@ -135,6 +137,11 @@ impl Parts {
             && self.bytes() <= SMALL_BYTES
             && self.states.len() <= STATES_INLINE
             && self.fields.len() <= SLICE
+    }
+
+    /// Segments are not.
+    fn is_listed(&self) -> bool {
+        self.root.is_none()
     }
 
     /// The run with its first leaves dispatched, which is what queueing them in the same step means.
@@ -186,7 +193,7 @@ async fn serve(link: &Link, handed: &mut mpsc::UnboundedReceiver<Handed>) {
             let (mut batch, mut bytes) = (Vec::new(), 0);
             while let Some((parts, _)) = rest.peek() {
                 bytes += parts.bytes();
-                let is_of_a_kind = |(first, _): &Handed| first.is_listed == parts.is_listed;
+                let is_of_a_kind = |(first, _): &Handed| first.is_listed() == parts.is_listed();
                 if !batch.is_empty() && (bytes > BYTES_AT_ONCE || !batch.first().is_some_and(is_of_a_kind)) {
                     break;
                 }
@@ -220,8 +227,12 @@ async fn submit_small(
 ) -> Result<Vec<Result<bool, BackendError>>, BackendError> {
     let mut queues: Vec<(&Arc<str>, Lane)> = Vec::new();
     let is_cluster = link.is_cluster();
+    runs.iter().flat_map(|parts| &parts.starts).for_each(|leaf| {
+        place_of(&mut queues, (&leaf.queue, leaf.lane));
+    });
+    let (mut roots, first_root) = (Vec::new(), runs.len() + 3 + queues.len() + 1);
     // Runs of clients do not come in one step with segments, for which a Redis that is full makes an exception.
-    let submit: &Script = if runs.iter().all(|parts| parts.is_listed) { &SUBMIT } else { &SUBMIT_SEGMENT };
+    let submit: &Script = if runs.iter().all(|parts| parts.is_listed()) { &SUBMIT } else { &SUBMIT_SEGMENT };
     let reply: Vec<redis::Value> = link
         .run("submit", submit, |script| {
             for parts in runs {
@@ -233,7 +244,13 @@ async fn submit_small(
                 let over = (open == 0 && retention_ms > 0).then(|| retention_ms.to_string());
                 let is_owed = parts.meta.owed > 0 && !is_cluster;
                 script.arg(&write_run(parts.run)[..]);
-                script.arg(over.unwrap_or_default()).arg(u8::from(is_owed)).arg(u8::from(parts.is_listed));
+                script.arg(over.unwrap_or_default()).arg(u8::from(is_owed)).arg(u8::from(parts.is_listed()));
+                script.arg(
+                    parts
+                        .root
+                        .filter(|_| !is_cluster)
+                        .map_or(0, |root| first_root + place_of(&mut roots, root)),
+                );
                 script.arg(3 + parts.fields.len());
                 script.arg("m").arg(&parts.meta.pack()[..]).arg("s").arg(&parts.states);
                 script.arg("p").arg(&parts.plan);
@@ -251,10 +268,14 @@ async fn submit_small(
                 for (queue, lane) in &queues {
                     script.key(link.keys.queue(queue, *lane).stream);
                 }
+                for root in &roots {
+                    script.key(link.keys.run(*root).hash);
+                }
             }
         })
         .await?;
     let answer = |(reply, parts): (redis::Value, &Parts)| match reply {
+        redis::Value::Int(2) => Err(gone(parts.run)),
         redis::Value::Int(new) => Ok(new == 1),
         other => Err(corrupt("submit", format!("{}: {other:?}", parts.run))),
     };
@@ -286,7 +307,7 @@ impl RedisBackend {
         let queues = new.plan.queues().iter().map(|queue| (queue, Lane::default()));
         self.queues().note(self.link(), "submit", queues, true).await?;
         // Nobody waits for a segment.
-        let listener = parts.is_listed.then(|| self.link().hints.listen_from_the_start(new.run.id));
+        let listener = parts.is_listed().then(|| self.link().hints.listen_from_the_start(new.run.id));
         let (meta, given) = (parts.meta, parts.given);
         let is_new = if self.link().is_cluster() {
             self.submit_apart(parts).await?
@@ -331,9 +352,9 @@ impl RedisBackend {
 
     /// On a Cluster: notes the intent, stores, announces.
     async fn submit_apart(&self, mut parts: Parts) -> Result<bool, BackendError> {
-        let (link, run, meta, given) = (self.link(), parts.run, parts.meta, parts.given);
+        let (link, run, root, meta, given) = (self.link(), parts.run, parts.root, parts.meta, parts.given);
         // A segment is submitted again by whoever gets the event that asked for it, until it is announced.
-        let intent: Option<u64> = if parts.is_listed {
+        let intent: Option<u64> = if parts.is_listed() {
             let noted = link.run("submit", &INTEND, |script| {
                 script.key(link.keys.runs()).key(link.keys.intents()).arg(&write_run(run)[..]);
             });
@@ -351,6 +372,13 @@ impl RedisBackend {
         };
         if meta.open == 0 && meta.retention_ms > 0 && is_new {
             self.note_end(run, meta.retention_ms).await?;
+        }
+        if let Some(root) = root.map(|root| root.incarnation(run.incarnation))
+            && self.meta_of(root, "submit").await?.is_none()
+        {
+            // Its run was forgotten before it knew of this segment being stored: nobody else takes it away.
+            self.forget_run(run, "any").await?;
+            return Err(gone(run));
         }
         // Also the same run that was there already: its client may have died before the announcement.
         let known = if is_new { Some((run, given)) } else { self.given(run.id).await? };
@@ -396,7 +424,7 @@ impl RedisBackend {
             fields.push(("s", &parts.states));
         }
         let (stage, publish): (&Script, &Script) =
-            if parts.is_listed { (&STAGE, &PUBLISH) } else { (&STAGE_SEGMENT, &PUBLISH_SEGMENT) };
+            if parts.is_listed() { (&STAGE, &PUBLISH) } else { (&STAGE_SEGMENT, &PUBLISH_SEGMENT) };
         let literals = match self.stage(stage, &staged, parts, &fields).await {
             Ok(literals) => literals,
             Err(error) => {
@@ -410,15 +438,19 @@ impl RedisBackend {
                 script.key(&keys.hash).key(&keys.states).key(&keys.plan).key(&keys.literals).key(&staged[..]);
                 if !link.is_cluster() {
                     script.key(link.keys.runs()).key(link.keys.submissions().stream);
+                    parts.root.into_iter().for_each(|root| {
+                        script.key(link.keys.run(root).hash);
+                    });
                 }
                 script.arg(&write_run(run)[..]).arg(&parts.meta.pack()[..]);
                 script.arg(if is_inline { &[][..] } else { &parts.states });
-                script.arg(fields.len()).arg(parts.plan.len()).arg(u8::from(parts.is_listed)).arg(literals);
+                script.arg(fields.len()).arg(parts.plan.len()).arg(u8::from(parts.is_listed())).arg(literals);
             })
             .await?;
         match answer.as_str() {
             "ACCEPTED" => Ok(true),
             "EXISTING" => Ok(false),
+            "GONE" => Err(gone(run)),
             _ => Err(try_again(run)),
         }
     }
@@ -488,6 +520,11 @@ impl RedisBackend {
         staged.buffer_unordered(PIECES_AT_ONCE).try_collect::<()>().await?;
         Ok(count)
     }
+}
+
+/// A segment whose run is gone.
+fn gone(segment: RunRef) -> BackendError {
+    BackendError::new(ErrorKind::UnknownRun, "submit").context(segment)
 }
 
 fn try_again(run: RunRef) -> BackendError {

@@ -164,7 +164,11 @@ async fn take_up(
             let (again, lost, seen, next): (isize, usize, usize, String) = link
                 .run("sweep", &SWEEP, |script| {
                     line_keys(script, [&line.line]);
-                    script.key(&line.reports).arg(GROUP).arg(&link.keys.submissions().stream);
+                    script.key(&line.reports);
+                    line.line.gone.iter().for_each(|gone| {
+                        script.key(gone);
+                    });
+                    script.arg(GROUP).arg(&link.keys.submissions().stream);
                     script.arg(line.deliveries_max).arg(SLICE).arg(lost);
                     script.arg(now_ms).arg(LATE.as_millis() as u64).arg(&from);
                     for owner in some {

@@ -255,7 +255,7 @@ impl App {
         given: Option<Arc<Plan>>,
     ) -> Result<Handle<T>, BackendError> {
         self.start_embedded_parts(&plan);
-        let run = id.incarnation(new_incarnation());
+        let mut run = id.incarnation(new_incarnation());
         warn_at_half("the arguments of a leaf", run, plan.argument_bytes(), self.0.limits.argument_bytes_max);
         let mut plan = plan;
         let literals = take_apart(self.backend().as_ref(), &mut plan);
@@ -263,13 +263,24 @@ impl App {
             take_apart(self.backend().as_ref(), &mut given);
             given
         });
-        let (starts, retention) = (first_leaves(&plan, run), self.0.retention);
-        let new = NewRun { starts, retention, literals, given, ..NewRun::new(run, plan.clone()) };
-        // The same again is the same run, whether or not the backend had stored it before it fell silent.
-        let run = match outlast!(OUTAGE_MAX, self.0.backend.submit(new.clone()))? {
+        let retention = self.0.retention;
+        // The same again is the same run, whether or not the backend had stored it before it fell silent. Somebody may have
+        // forgotten it in between: then it is another one.
+        let submitted = outlast!(OUTAGE_MAX, {
+            run = id.incarnation(new_incarnation());
+            let (starts, literals, given) = (first_leaves(&plan, run), literals.clone(), given.clone());
+            self.0.backend.submit(NewRun {
+                starts,
+                retention,
+                literals,
+                given,
+                ..NewRun::new(run, plan.clone())
+            })
+        })?;
+        let run = match submitted {
             Submitted::Accepted => run,
             // With moments of its own.
-            Submitted::Existing(known) if new.given.is_some() => {
+            Submitted::Existing(known) if given.is_some() => {
                 let stored = outlast!(OUTAGE_MAX, self.0.backend.plan(known))?;
                 return Ok(Handle::new(known, stored.unwrap_or(plan), self.clone()));
             }

@@ -268,7 +268,12 @@ impl<T> Handle<T> {
     /// When the backend does not answer.
     pub async fn segments(&self) -> Result<Vec<(TaskId, Handle<Json>)>, BackendError> {
         let mut found = Vec::new();
-        for segment in self.backend().segments(self.run).await? {
+        let segments = self.backend().segments(self.run).await?;
+        if segments.is_empty() {
+            // There are none, or no such run.
+            self.status().await?;
+        }
+        for segment in segments {
             let segment = segment.incarnation(self.run.incarnation);
             // One that was noted and not stored yet is none.
             if let (Some(origin), Some(plan)) =

@@ -5,6 +5,7 @@ pub mod dispatch;
 pub mod events;
 pub mod growth;
 pub mod hands;
+pub mod incarnations;
 pub mod keys;
 pub mod large;
 pub mod life;

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{Begin, DEFAULT_QUEUE, Delivery, Event, Lane, Take};
+use celeriac_backends::{Begin, DEFAULT_QUEUE, Delivery, Event, Lane, NewRun, Take};
 use celeriac_engine::Release;
-use celeriac_primitives::{Canvas, Completion, NodeNo, Outcome, TaskMessage};
+use celeriac_primitives::{Canvas, Completion, Incarnation, NodeNo, Outcome, TaskMessage};
 
 use crate::Subject;
 use crate::bench::{Bench, LEASE, clear_events, json, sigs, worker};
@@ -299,6 +299,10 @@ pub async fn a_forgotten_run_takes_its_marks_with_it(subject: &dyn Subject) {
     bench.backend().forget(bench.run).await.unwrap();
     bench.backend().finish(&[(delivery.id, bench.success(0, 1))]).await.unwrap();
     clear_events(subject).await;
-    let (again, delivery) = once(subject).await;
+    let run = bench.run.id.incarnation(Incarnation::new(2));
+    let again = Bench { subject, run, plan: bench.plan.clone() };
+    again.backend().submit(NewRun::new(run, again.plan.clone())).await.unwrap();
+    again.dispatch_outbox().await;
+    let delivery = again.receive("w", 1).await.remove(0);
     assert_eq!(again.backend().begin(&worker("w"), &delivery, true).await.unwrap(), Begin::Run);
 }

@@ -4,7 +4,7 @@
 -- ARGV: 'queue', or 'look' (which are in the outbox) and 'mark' (note only) where the queues are kept elsewhere; the
 --       run's incarnation; leaves as node, attempt, place of its queue, time as 0 1 2, ms, when it expires in ms, one
 --       after the other; their messages
--- Returns the places of the leaves that were in the outbox.
+-- Returns the places of the leaves that were in the outbox; to look, the time in ms after them.
 local WINDOW = 16384
 local hash, states, mode, leaves = KEYS[1], KEYS[2], ARGV[1], cmsgpack.unpack(ARGV[3])
 local stored = redis.call('HMGET', hash, 'm', 's')
@@ -55,6 +55,10 @@ for i = 1, #leaves, 6 do
       if is_queued then used[queue] = true end
     end
   end
+end
+if mode == 'look' then
+  local time = redis.call('TIME')
+  found[#found + 1] = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 if mode == 'look' or #found == 0 then return found end
 

@@ -1,20 +1,38 @@
 #!lua flags=allow-oom
--- Removes all that a run owns; with 'ended' only when nothing of it is left to do, and unless it is 'all' only when it
--- has no segments, which are kept elsewhere and go first.
+-- Removes all that a run owns, in its slot. When leaves of it may be queued, or it has segments, it is marked first: from then
+-- on it is as unknown as if it were gone, and its id is free when the rest is gone, too.
 -- KEYS: hash, states, plan, segments, literals and texts of the run
--- ARGV: 'ended', 'any' or 'all', channel of its hints, what is hinted, its incarnation, what the keys of its texts start
---       with, slice
--- Returns whether it was there; 2 when nothing was done because of its segments, 3 when there are more texts to remove.
-local m = redis.call('HGET', KEYS[1], 'm')
+-- ARGV: 'ended' (only when nothing of it is left to do), 'any', 'marked' (only when it is marked) or 'rest' (what was
+--       marked, now); channel of its hints, what is hinted, its incarnation, what the keys of its texts start with, slice,
+--       whether leaves may be queued twice and so be left when it has ended
+-- Returns 0 when it is not there or goes on, 1 when it is gone, 2 when it has ended and has segments (nothing was done), 3
+-- when there are more texts to remove, 4 when it is marked, 5 when it is and had ended before; and the names of its queues.
+local which, incarnation = ARGV[1], ARGV[4]
+local stored = redis.call('HMGET', KEYS[1], 'm', 'f', 'q')
+local m, marked, queues = stored[1], stored[2], stored[3]
 if m and wrong_format(m) then return redis.error_reply(wrong_format(m)) end
 -- Another run has its id.
-if m and incarnation_of(m) ~= ARGV[4] then return 0 end
-if ARGV[1] == 'ended' and m and struct.unpack('>I4', m, 6) > 0 then return 0 end
-if ARGV[1] ~= 'all' and redis.call('EXISTS', KEYS[4]) == 1 then return 2 end
--- In the run's slot, as all its keys are. The run itself goes last: who dies in between leaves it to the next time.
+if m and incarnation_of(m) ~= incarnation or marked and marked ~= incarnation then return { 0 } end
+if which ~= 'rest' then
+  -- Nobody knows any more whether it had ended.
+  if marked then return { 4, queues } end
+  if which == 'marked' then return { 0 } end
+  if m then
+    local open, grown = struct.unpack('>I4', m, 6), redis.call('EXISTS', KEYS[4]) == 1
+    if which == 'ended' and open > 0 then return { 0 } end
+    if which == 'ended' and grown then return { 2 } end
+    if open > 0 or grown or ARGV[7] == '1' then
+      redis.call('HSET', KEYS[1], 'f', incarnation)
+      redis.call('HDEL', KEYS[1], 'm')
+      redis.pcall('PUBLISH', ARGV[2], ARGV[3])
+      return { open > 0 and 4 or 5, queues }
+    end
+  end
+end
+-- The run itself goes last: who dies in between leaves it to the next time.
 local texts = redis.call('SPOP', KEYS[6], ARGV[6])
 for _, name in ipairs(texts) do redis.call('UNLINK', ARGV[5] .. name) end
-if #texts == tonumber(ARGV[6]) then return 3 end
+if #texts == tonumber(ARGV[6]) then return { 3 } end
 redis.call('UNLINK', unpack(KEYS))
 redis.pcall('PUBLISH', ARGV[2], ARGV[3])
-return m and 1 or 0
+return { (m or marked) and 1 or 0 }

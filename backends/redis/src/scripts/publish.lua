@@ -1,13 +1,17 @@
 #!lua
 -- Makes a large run visible, whose parts were staged before under names of their own.
 -- KEYS: hash, states, plan and literals of the run | staged hash, plan and literals | on one Redis also: runs
---       submissions
+--       submissions, and the hash of the run to which a segment belongs
 -- ARGV: id and incarnation, m, states (empty: within m's hash), fields of the staged hash, bytes of the staged plan, whether
 --       to list it, fields of the staged literals
 local hash, states, plan, literals, staged_hash, staged_plan, staged_literals = unpack(KEYS, 1, 7)
 local function drop(answer)
   redis.call('UNLINK', staged_hash, staged_plan, staged_literals)
   return answer
+end
+if KEYS[10] then
+  local m = redis.call('HGET', KEYS[10], 'm')
+  if not m or incarnation_of(m) ~= string.sub(ARGV[1], 17) then return drop('GONE') end
 end
 if redis.call('EXISTS', hash) == 1 then return drop('EXISTING') end
 if redis.call('HLEN', staged_hash) ~= tonumber(ARGV[4]) or redis.call('STRLEN', staged_plan) ~= tonumber(ARGV[5])

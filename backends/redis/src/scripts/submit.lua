@@ -1,10 +1,12 @@
 #!lua
 -- Makes small runs visible, each with all that belongs to it and its first leaves in their queues, or not at all.
--- KEYS: the hash of each run | on one Redis also: runs, submissions, ended, the stream of each queue
+-- KEYS: the hash of each run | on one Redis also: runs, submissions, ended, the stream of each queue, the hashes of the
+--       runs to which segments belong
 -- ARGV: how many runs, the latest time by the clock of Redis in ms (empty: none), then for each run: its id and incarnation,
---       retention in ms when it has ended already (else empty), whether to announce it, whether to list it, how many
---       fields, the fields and values, how many leaves, place of the queue and message of each leaf
--- Returns for each run 1 when it is new, 0 when there is one with this id, or what is wrong.
+--       retention in ms when it has ended already (else empty), whether to announce it, whether to list it,
+--       of a segment the place of its run among the keys (else 0), how many fields, the fields and values, how many leaves, place of the queue and message of each leaf
+-- Returns for each run 1 when it is new, 0 when there is one with this id, 2 when it is a segment and its run is gone, or
+-- what is wrong.
 local count = tonumber(ARGV[1])
 local runs, submissions, ended = KEYS[count + 1], KEYS[count + 2], KEYS[count + 3]
 local time = redis.call('TIME')
@@ -19,14 +21,18 @@ end
 local is_any = redis.call('EXISTS', unpack(KEYS, 1, count)) > 0
 local answers, names, used, written, announced, at = {}, {}, {}, {}, false, 3
 for i = 1, count do
-  local id, retention, announce, listed, fields = unpack(ARGV, at, at + 4)
-  local after = at + 5 + 2 * tonumber(fields)
+  local id, retention, announce, listed, root, fields = unpack(ARGV, at, at + 5)
+  local after = at + 6 + 2 * tonumber(fields)
   local leaves = tonumber(ARGV[after])
-  local key, known = KEYS[i], 0
+  local key, known, is_gone = KEYS[i], 0, false
   if is_any or written[key] then known = redis.pcall('HLEN', key) end
-  if known == 0 then
+  if root ~= '0' then
+    local m = redis.call('HGET', KEYS[tonumber(root)], 'm')
+    if not m or incarnation_of(m) ~= string.sub(id, 17) then is_gone = true end
+  end
+  if known == 0 and not is_gone then
     written[key] = true
-    redis.call('HSET', key, unpack(ARGV, at + 5, after - 1))
+    redis.call('HSET', key, unpack(ARGV, at + 6, after - 1))
     for leaf = after + 1, after + 2 * leaves, 2 do
       local queue = tonumber(ARGV[leaf])
       redis.call('XADD', KEYS[count + 3 + queue], '*', 'm', ARGV[leaf + 1])
@@ -42,7 +48,7 @@ for i = 1, count do
       names[#names + 1] = id
     end
   end
-  answers[i] = type(known) == 'table' and known.err or known == 0 and 1 or 0
+  answers[i] = type(known) == 'table' and known.err or is_gone and 2 or known == 0 and 1 or 0
   at = after + 1 + 2 * leaves
 end
 if runs and #names > 0 then redis.call('ZADD', runs, unpack(names)) end

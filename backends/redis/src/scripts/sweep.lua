@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Takes up entries of one line whose leases have passed: they wait apart, or, after too many deliveries, they go out of
 -- the line with a report.
--- KEYS: stream, again, apart, reports
+-- KEYS: stream, again, apart, reports; of a queue, what it was told of runs that are gone: their leaves are dropped
 -- ARGV: group, channel of the reports' hints, deliveries at most (0: any number), slice, the report's outcome up to its
 --       last four bytes, which are the number of deliveries; when this was asked for in ms and by how many ms it may be
 --       late; from where on to look, one slice of entries after the other (empty: only at those whose time is over);
@@ -42,12 +42,21 @@ for i = 9, #ARGV, 2 do
 end
 table.sort(passed, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
 
+local function is_gone(id)
+  local entry = redis.call('XRANGE', stream, id, id)[1]
+  return entry and redis.call('ZSCORE', KEYS[5], run_of(entry[2][2]))
+end
+local any_gone = KEYS[5] and redis.call('EXISTS', KEYS[5]) == 1
+
 -- Of those that have begun the same number of times, all in one command.
 local by_number, order, suspects, lost = {}, {}, {}, 0
 for _, entry in ipairs(passed) do
   local id, number = entry[3], entry[4]
   local begun = math.ceil(number / 2)
-  if deliveries_max == 0 or begun < deliveries_max then
+  if any_gone and is_gone(id) then
+    redis.call('XACK', stream, group, id)
+    redis.call('XDEL', stream, id)
+  elseif deliveries_max == 0 or begun < deliveries_max then
     local after = 2 * begun
     if not by_number[after] then
       by_number[after] = {}

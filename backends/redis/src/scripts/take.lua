@@ -1,19 +1,35 @@
 #!lua flags=allow-oom
 -- Takes entries of lines, each leased to a consumer: first of those that lost their owners, then those that were handed
--- back, then new ones.
--- KEYS: stream, again and apart of each line
+-- back, then new ones. Leaves of runs that are gone are dropped.
+-- KEYS: stream, again and apart of each line, then what their queues were told of runs that are gone
 -- ARGV: group, consumer, how many at most, about how many bytes at most; which suspects: '' none, 'one', or 'some': a
---       batch of them and nothing else, counted when they are taken
+--       batch of them and nothing else, counted when they are taken; how many keys tell of runs that are gone
 -- Returns whether there may be more, then one after the other the place of the line, id, deliveries, field and value of
 -- each entry.
 local group, consumer, max, budget, suspects = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 -- Of entries that are gone, so many are passed over for each line.
 local STALE = 500
-local taken, count, bytes = { 0 }, 0, 0
+local taken, count, bytes, last = { 0 }, 0, 0, #KEYS - tonumber(ARGV[6])
+-- As a rule there is nothing to look up.
+local any_gone = last < #KEYS and redis.call('EXISTS', unpack(KEYS, last + 1)) > 0
 
 local function is_full() return count >= max or bytes >= budget end
 
+local function is_gone(message)
+  for i = last + 1, #KEYS do
+    if redis.call('ZSCORE', KEYS[i], run_of(message)) then return true end
+  end
+  return false
+end
+
 local function add(line, id, deliveries, fields)
+  if any_gone and is_gone(fields[2]) then
+    local stream = KEYS[3 * line - 2]
+    redis.call('XACK', stream, group, id)
+    redis.call('XDEL', stream, id)
+    taken[1] = 1
+    return
+  end
   local n = #taken
   taken[n + 1], taken[n + 2], taken[n + 3], taken[n + 4], taken[n + 5] = line, id, deliveries, fields[1], fields[2]
   count = count + 1
@@ -61,7 +77,7 @@ local function take_batch(line, stream, apart)
 end
 
 if suspects == 'some' then
-  for i = 1, #KEYS, 3 do
+  for i = 1, last, 3 do
     take_batch((i + 2) / 3, KEYS[i], KEYS[i + 2])
   end
   if count > 0 then
@@ -69,7 +85,7 @@ if suspects == 'some' then
     return taken
   end
 end
-for i = 1, #KEYS, 3 do
+for i = 1, last, 3 do
   if is_full() then break end
   local line, stream, again, apart = (i + 2) / 3, KEYS[i], KEYS[i + 1], KEYS[i + 2]
   if suspects == 'one' and take_suspect(line, stream, apart) then suspects = '' end

@@ -9,6 +9,7 @@ mod differential;
 mod duplicates;
 mod faults;
 mod full;
+mod gone;
 mod huge;
 mod large;
 mod leases;

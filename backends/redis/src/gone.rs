@@ -1,0 +1,216 @@
+//! Letting runs go.
+//!
+//! A run that has ended is removed in one step. One that goes on, or that has segments, is marked first: from then on nothing
+//! reads, settles, dispatches or grows it. Then its queues are told, its timers there removed, and at last all that it and its
+//! segments own. Whoever takes a leaf looks whether its queue was told something (`take.lua`), and drops what belongs to a run that
+//! is gone; a sweep takes back what queues were told when they hold nothing older.
+//!
+//! ```text
+//! mark run ─► mark segments ─► tell queues, remove timers ─► remove segments ─► remove run ─► off the lists
+//! ```
+//!
+//! Who dies in between leaves a marked run, whose id is not free, to the next one who forgets it, or to the sweep.
+//!
+//! On a Cluster leaves are queued in another step than they are looked up in. What is queued long after that is refused
+//! ([`QUEUED_WITHIN_MS`]), and queues remember for longer.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use celeriac_backends::{BackendError, DEFAULT_QUEUE};
+use celeriac_primitives::{Incarnation, RunRef};
+
+use crate::RedisBackend;
+use crate::keys::{Keys, write_incarnation};
+use crate::scripts::{BURY, FORGET, LIFT, SLICE, UNSET};
+
+/// On a Cluster leaves are queued so long after they were looked up, or not at all; queues remember runs
+/// that had not ended for twice as long.
+pub(crate) const QUEUED_WITHIN_MS: u64 = 30 * 1000;
+
+/// Separates the names of queues, which have no control characters.
+const BETWEEN: char = '\u{1}';
+
+/// So many timers are looked through in one step.
+const TIMERS_AT_ONCE: usize = 100;
+
+/// What became of a run that was to be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forgotten {
+    /// It was there and is gone.
+    Gone,
+    /// It was not there, or goes on.
+    Nothing,
+    /// Its time is over, and a segment of it goes on.
+    Kept,
+}
+
+/// What one step did.
+enum Step {
+    Nothing,
+    Gone,
+    /// It has ended, and has segments: nothing was done.
+    Grown,
+    /// It is marked: its queues, and whether leaves of it may still be on their way there.
+    Marked(BTreeSet<Arc<str>>, bool),
+}
+
+/// The queues of a plan as a field of its run; `None` when there is but the default one.
+pub(crate) fn write_queues(queues: &[Arc<str>]) -> Option<String> {
+    (!queues.is_empty()).then(|| queues.join(&BETWEEN.to_string()))
+}
+
+fn read_queues(field: Option<String>) -> BTreeSet<Arc<str>> {
+    let named = field.unwrap_or_default();
+    let named = named.split(BETWEEN).filter(|name| !name.is_empty()).map(Arc::from);
+    // Also leaves that name no queue.
+    named.chain([DEFAULT_QUEUE.into()]).collect()
+}
+
+impl RedisBackend {
+    /// Forgets a run with its segments; which is `any`, `ended` (only then), or `marked` (only what somebody began to forget).
+    pub(crate) async fn forget_run(&self, run: RunRef, which: &str) -> Result<Forgotten, BackendError> {
+        let mut step = self.forget_step(run, which).await?;
+        if matches!(step, Step::Grown) {
+            let segments = self.segments_of(run).await?;
+            let segments: Vec<RunRef> =
+                segments.into_iter().map(|id| id.incarnation(run.incarnation)).collect();
+            if !self.have_ended(&segments).await? {
+                return Ok(Forgotten::Kept);
+            }
+            step = self.forget_step(run, "any").await?;
+        }
+        let (mut queues, mut is_open) = match step {
+            Step::Gone => return Ok(Forgotten::Gone),
+            Step::Nothing | Step::Grown => return Ok(Forgotten::Nothing),
+            Step::Marked(queues, is_open) => (queues, is_open),
+        };
+        let segments = self.segments_marked(run).await?;
+        let segments: Vec<RunRef> = segments.into_iter().map(|id| id.incarnation(run.incarnation)).collect();
+        for slice in segments.chunks(SLICE) {
+            let marked = slice.iter().map(|segment| self.forget_step(*segment, "any"));
+            for step in futures::future::try_join_all(marked).await? {
+                if let Step::Marked(more, is_more_open) = step {
+                    is_open |= is_more_open;
+                    queues.extend(more);
+                }
+            }
+        }
+        let on_their_way = is_open && self.link().is_cluster();
+        let for_ms = if on_their_way { 2 * QUEUED_WITHIN_MS } else { 0 };
+        self.bury(run.incarnation, &queues, for_ms).await?;
+        for slice in segments.chunks(SLICE) {
+            let gone = slice.iter().map(|segment| self.forget_step(*segment, "rest"));
+            futures::future::try_join_all(gone).await?;
+        }
+        self.forget_step(run, "rest").await?;
+        Ok(Forgotten::Gone)
+    }
+
+    async fn forget_step(&self, run: RunRef, which: &str) -> Result<Step, BackendError> {
+        self.plans().remove(run);
+        let (link, keys) = (self.link(), self.link().keys.run(run.id));
+        loop {
+            let (code, queues): (u8, Option<String>) = link
+                .run("forget", &FORGET, |script| {
+                    script.key(&keys.hash).key(&keys.states).key(&keys.plan).key(&keys.segments);
+                    script.key(&keys.literals).key(&keys.texts).arg(which);
+                    script.arg(format!("{}{}", link.keys.changes(), Keys::change_channel(run.id)));
+                    // As the settle script hints at a run that is decided.
+                    script.arg(&(run.id.uuid().as_u128() | 1).to_be_bytes()[..]);
+                    script.arg(&write_incarnation(run.incarnation)[..]);
+                    script.arg(&keys.text).arg(SLICE).arg(u8::from(link.is_cluster()));
+                })
+                .await
+                .map(|Answer(code, queues)| (code, queues))?;
+            match code {
+                0 => return Ok(Step::Nothing),
+                1 => return Ok(Step::Gone),
+                2 => return Ok(Step::Grown),
+                4 | 5 => return Ok(Step::Marked(read_queues(queues), code == 4)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Tells queues that a run is gone, and removes its timers there.
+    async fn bury(
+        &self,
+        incarnation: Incarnation,
+        queues: &BTreeSet<Arc<str>>,
+        for_ms: u64,
+    ) -> Result<(), BackendError> {
+        let link = self.link();
+        let bury = queues.iter().map(|queue| async move {
+            // Before, so that nothing is postponed any more; after, since what a timer has queued meanwhile is younger.
+            self.tell(incarnation, queue, for_ms).await?;
+            for lane in self.queues().lanes_there(link, "forget", queue).await? {
+                for key in link.keys.timers(queue, lane) {
+                    self.unset_timers(incarnation, &key).await?;
+                }
+            }
+            self.tell(incarnation, queue, for_ms).await
+        });
+        futures::future::try_join_all(bury).await?;
+        let names: Vec<&str> = queues.iter().map(|queue| &**queue).collect();
+        link.write::<()>("forget", "SADD", link.keys.gone_index(), names).await
+    }
+
+    async fn tell(&self, incarnation: Incarnation, queue: &str, for_ms: u64) -> Result<(), BackendError> {
+        let link = self.link();
+        link.run("forget", &BURY, |script| {
+            script.key(link.keys.gone(queue)).arg(&write_incarnation(incarnation)[..]).arg(for_ms);
+        })
+        .await
+    }
+
+    async fn unset_timers(&self, incarnation: Incarnation, key: &str) -> Result<(), BackendError> {
+        let mut cursor = "0".to_owned();
+        loop {
+            cursor = self
+                .link()
+                .run("forget", &UNSET, |script| {
+                    script.key(key).arg(&write_incarnation(incarnation)[..]).arg(&cursor).arg(TIMERS_AT_ONCE);
+                })
+                .await?;
+            if cursor == "0" {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes back what queues were told of runs of which they hold nothing any more.
+    pub(crate) async fn lift(&self) -> Result<(), BackendError> {
+        let link = self.link();
+        let told: Vec<String> = link.ask("sweep", redis::cmd("SMEMBERS").arg(link.keys.gone_index())).await?;
+        for queue in told {
+            // First off the list, and on it again when something is left: else what is told meanwhile would get lost.
+            link.ask::<()>("sweep", redis::cmd("SREM").arg(link.keys.gone_index()).arg(&queue)).await?;
+            let lanes = self.queues().lanes_there(link, "sweep", &queue).await?;
+            let is_left: u8 = link
+                .run("sweep", &LIFT, |script| {
+                    script.key(link.keys.gone(&queue));
+                    for lane in &lanes {
+                        script.key(link.keys.queue(&queue, *lane).stream);
+                    }
+                })
+                .await?;
+            if is_left == 1 {
+                link.write::<()>("sweep", "SADD", link.keys.gone_index(), &queue).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A code, and perhaps names.
+struct Answer(u8, Option<String>);
+
+impl redis::FromRedisValue for Answer {
+    fn from_redis_value(value: redis::Value) -> Result<Self, redis::ParsingError> {
+        let mut parts: Vec<redis::Value> = redis::from_redis_value(value)?;
+        let queues = if parts.len() > 1 { redis::from_redis_value(parts.remove(1))? } else { None };
+        let code = parts.pop().unwrap_or(redis::Value::Nil);
+        Ok(Self(redis::from_redis_value(code)?, queues))
+    }
+}
