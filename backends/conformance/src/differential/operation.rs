@@ -203,7 +203,14 @@ impl Operation {
             Self::Plan(run) => Answer::Plan(backend.plan(*run).await?),
             Self::Settle(steps) => {
                 let batch: Vec<Advance> = steps.iter().map(|step| step.advance(side)).collect();
-                let answers = backend.settle(&batch).await?;
+                let mut answers = backend.settle(&batch).await?;
+                for (advance, answer) in batch.iter().zip(&mut answers) {
+                    if matches!(answer, Ok(Advanced::Unplanned)) {
+                        // Kept until it is settled.
+                        let _plan = backend.plan(advance.run).await?;
+                        *answer = backend.settle(std::slice::from_ref(advance)).await?.remove(0);
+                    }
+                }
                 Answer::Settled(answers.into_iter().map(|answer| answer.map_err(kind)).collect())
             }
             Self::Outbox(run) => Answer::Outbox(backend.outbox(*run).await?),
