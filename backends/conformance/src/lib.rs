@@ -129,6 +129,7 @@ macro_rules! suite {
             queue {
                 leaves_come_in_the_order_in_which_they_were_queued
                 a_leaf_is_with_one_worker_at_a_time
+                a_leaf_is_not_queued_before_its_time
                 a_worker_that_waits_is_woken_by_a_leaf
                 a_finished_leaf_is_reported_and_does_not_come_again
                 a_leaf_whose_lease_has_passed_goes_to_another_worker

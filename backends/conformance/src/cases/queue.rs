@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use celeriac_backends::{Begin, DEFAULT_QUEUE, Delivery, Event, Lane, LaneOrder, Swept, Take};
 use celeriac_engine::Verdict;
-use celeriac_primitives::{Canvas, Outcome};
+use celeriac_primitives::{Canvas, Outcome, When};
 
 use crate::Subject;
 use crate::bench::{Bench, LEASE, clear_events, json, sig, sigs, worker};
@@ -47,6 +47,25 @@ pub async fn a_leaf_is_with_one_worker_at_a_time(subject: &dyn Subject) {
     assert_eq!(bench.receive("w", 1).await.len(), 0);
     assert_eq!(subject.backend().sweep(5).await.unwrap(), Swept::default());
     assert_eq!(bench.receive("w", 1).await.len(), 0);
+}
+
+/// By the store's clock, also when timers are looked at all the time.
+pub async fn a_leaf_is_not_queued_before_its_time(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, sig("a")).await;
+    let due_ms = bench.backend().now().await.unwrap() + 100;
+    let mut leaves = bench.leaves(&[bench.release(0)]).await;
+    leaves[0].start = Some(When::At(due_ms));
+    assert_eq!(bench.backend().dispatch(bench.run, &leaves).await.unwrap(), 1);
+    for _ in 0..10_000 {
+        bench.backend().fire().await.unwrap();
+        if !take_all(&bench, "w").await.is_empty() {
+            let now_ms = bench.backend().now().await.unwrap();
+            assert!(now_ms >= due_ms, "{} ms early", due_ms - now_ms);
+            return;
+        }
+        subject.pass(Duration::from_millis(1)).await;
+    }
+    panic!("it is never queued");
 }
 
 pub async fn a_worker_that_waits_is_woken_by_a_leaf(subject: &dyn Subject) {
