@@ -219,7 +219,7 @@ pub async fn late_progress_is_told_to_nobody(subject: &dyn Subject) {
     };
     let [late, now] = [report(pair.gone.run, "LATE"), report(pair.now.run, "NOW")];
     let before = pair.status().await;
-    subject.backend().note_progress(&[late.clone()]).await.unwrap();
+    subject.backend().note_progress(std::slice::from_ref(&late)).await.unwrap();
     pair.untouched(before, pair.status().await, "late progress");
     assert!(subject.backend().progress(pair.now.run, &nodes).await.unwrap().is_empty());
     subject.backend().note_progress(&[now.clone(), late]).await.unwrap();
