@@ -161,7 +161,13 @@ impl Bench {
         }
     }
 
-    /// Waits until there are lanes to start.
+    /// Lets the fetcher ask anew, after others who wait for the same queues: what was just given to others is not for the
+    /// one who asked first.
+    pub(super) fn ask_anew(&self) {
+        self.called.notify_one();
+    }
+
+    /// Waits until there are lanes to start, or to ask anew.
     pub(super) async fn called(&self) {
         self.called.notified().await;
     }

@@ -145,9 +145,6 @@ impl Crew {
                     continue;
                 }
             }
-            // The lanes take theirs, and other workers have their turn: a leaf that nobody knows here must not come back
-            // before those who know it could ask for it.
-            tokio::task::yield_now().await;
         }
     }
 

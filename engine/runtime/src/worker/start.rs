@@ -40,7 +40,10 @@ pub(super) async fn let_wait(shop: &Workshop, id: &DeliveryId, message: &TaskMes
         Ok::<bool, BackendError>(true)
     };
     match postponed.await {
-        Ok(true) => None,
+        Ok(true) => {
+            shop.bench.ask_anew();
+            None
+        }
         Ok(false) => Some(Outcome::UnknownTask),
         Err(error) => {
             tracing::error!(%run, %node, %error, "a leaf of an unknown task cannot be given back");
