@@ -174,14 +174,16 @@ async fn what_outlasts_the_deadline_is_cut_off_and_given_back_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_leaf_that_outlasts_many_leases_runs_once() {
-    let app = builder().build().unwrap();
+    let seen = Arc::new(Seen::default());
+    let app = builder().state(seen.clone()).build().unwrap();
     let _coordinator = app.coordinator(CoordinatorOptions::default());
     let options = WorkerOptions::default().lease(Duration::from_secs(2));
     let _workers = [app.worker(options.clone()), app.worker(options)];
     let run = app.submit(nap.s(60_000)).await.unwrap();
     let before = tokio::time::Instant::now();
     run.get().await.unwrap();
-    assert!(before.elapsed() < Duration::from_secs(62), "it was started once: {:?}", before.elapsed());
+    assert!(before.elapsed() < Duration::from_secs(62), "{:?}", before.elapsed());
+    assert_eq!(seen.most.load(Ordering::SeqCst), 1, "it was started once");
 }
 
 #[tokio::test(start_paused = true)]
