@@ -169,6 +169,7 @@ macro_rules! suite {
                 a_delayed_leaf_survives_its_coordinator_and_runs_once
                 a_leaf_that_nobody_starts_in_time_expires
                 a_leaf_that_has_started_does_not_expire
+                when_a_leaf_expires_is_reckoned_by_the_clock_of_the_store
                 an_expiry_of_the_run_holds_for_every_leaf
                 a_route_and_a_declaration_choose_the_queue
                 a_policy_runs_a_failed_leaf_again_and_its_chord_waits

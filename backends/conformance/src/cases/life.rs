@@ -287,6 +287,14 @@ pub async fn a_leaf_that_has_started_does_not_expire(subject: &dyn Subject) {
     assert_eq!(run.get().await.unwrap(), "slept");
 }
 
+/// Where the store's clock is not the coordinator's, the leaf would be over before it is queued.
+pub async fn when_a_leaf_expires_is_reckoned_by_the_clock_of_the_store(subject: &dyn Subject) {
+    subject.pass(ms(1500)).await;
+    let life = Life::start(subject);
+    let run = life.app.submit(add.s((1, 2)).set(Options::new().with_expires(ms(1200)))).await.unwrap();
+    assert_eq!(run.get().await.unwrap(), 3);
+}
+
 pub async fn an_expiry_of_the_run_holds_for_every_leaf(subject: &dyn Subject) {
     let life = Life::start(subject);
     let run = (deaf.s(800) | request.si(())).apply_async(&life.app).expires(ms(400)).await.unwrap();
