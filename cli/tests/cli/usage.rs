@@ -62,6 +62,7 @@ fn help_and_version_go_to_stdout() {
     | 5    | not found: there is no such run |
     | 6    | timeout, or not decided yet |
     | 7    | conflict: the id or the key is taken by another canvas, or the run has not ended |
+    | 8    | of `worker`, `coordinator` and `up`: a part has failed again and again; start the process anew |
     | 130  | interrupted with Ctrl-C; of `worker`, `coordinator` and `up`: at the second signal |
     | 143  | the same with SIGTERM |
     ");
