@@ -103,9 +103,9 @@ pub(super) async fn give_back(
 
 /// Gives a blocking leaf for which there is no thread to others, for a while.
 pub(super) async fn give_away(shop: &Workshop, id: &DeliveryId, message: Arc<TaskMessage>, after: Duration) {
-    if let Err(error) =
-        insist!(shop.stopping, shop.backend.postpone(&shop.worker, id, message.clone(), after))
-    {
-        tracing::warn!(%error, "could not give a leaf to others; its lease will");
+    match insist!(shop.stopping, shop.backend.postpone(&shop.worker, id, message.clone(), after)) {
+        // Else it would be the first to ask when the leaf comes again.
+        Ok(()) => shop.bench.ask_anew(),
+        Err(error) => tracing::warn!(%error, "could not give a leaf to others; its lease will"),
     }
 }
