@@ -10,7 +10,7 @@
 //! The processes are this program, called as the command line of an app: their options, signals and exit codes are
 //! those of any app. The ledger is outside the store: a worker writes a line when it calls a task and one when the
 //! task returns. When enough was killed the faults stop, and every run has to reach its end soon
-//! ([`options::SETTLE`]); then [`checks`] holds store and ledger against the reference evaluator.
+//! (`options::SETTLE`); then [`checks`] holds store and ledger against the reference evaluator.
 //!
 //! ```text
 //! scripts/chaos                                  300 kills with each appendfsync
