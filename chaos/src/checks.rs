@@ -327,7 +327,8 @@ fn i13_no_leaf_is_lost_for_another(
             // Between saying that it begins and beginning.
             (true, None) => excuses.someone_died(),
             (true, Some(last)) => excuses.may_be_lost(&ledger.processes, last),
-            (false, _) => calls.len() >= deliveries_max,
+            // The first delivery counts as begun, whether it has or not.
+            (false, _) => calls.len() + 1 >= deliveries_max,
         };
         match (is_for_a_reason, once) {
             (true, true) => report.lost_once += 1,

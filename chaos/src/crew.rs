@@ -290,8 +290,11 @@ impl Crew {
 
     fn close_redis(&mut self) {
         let now = now_us();
-        let redis = self.faults.0.iter_mut().filter(|fault| fault.victim == Victim::Redis);
-        redis.for_each(|fault| fault.until_us = fault.until_us.min(now));
+        // It may have stood still, and is as full as before.
+        let is_over = |fault: &&mut Fault| {
+            fault.victim == Victim::Redis && !(fault.kind == Kind::Full && self.full.is_some())
+        };
+        self.faults.0.iter_mut().filter(is_over).for_each(|fault| fault.until_us = fault.until_us.min(now));
     }
 }
 
