@@ -201,7 +201,7 @@ macro_rules! suite {
                 a_free_lane_takes_leaves_of_every_queue_and_priority
                 a_worker_without_a_free_lane_leaves_to_others_what_they_can_begin
                 a_worker_that_holds_nothing_besides_leaves_all_that_waits_to_others
-                a_worker_holds_as_many_leaves_besides_as_it_was_told
+                a_worker_holds_at_most_as_many_leaves_besides_as_it_was_told
             }
             large {
                 a_text_of_any_length_is_kept_and_comes_back

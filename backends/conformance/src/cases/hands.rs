@@ -156,7 +156,7 @@ pub async fn a_worker_that_holds_nothing_besides_leaves_all_that_waits_to_others
     check_that_it_holds(0, subject).await;
 }
 
-pub async fn a_worker_holds_as_many_leaves_besides_as_it_was_told(subject: &dyn Subject) {
+pub async fn a_worker_holds_at_most_as_many_leaves_besides_as_it_was_told(subject: &dyn Subject) {
     check_that_it_holds(3, subject).await;
 }
 
@@ -180,7 +180,10 @@ async fn check_that_it_holds(prefetch: usize, subject: &dyn Subject) {
         sleep(Duration::from_millis(5)).await;
     }
     sleep(Duration::from_millis(50)).await;
-    assert_eq!(left().await, prefetch, "what it holds, no other worker has");
+    // It takes more when half of what it may hold is used up: two that came at once are enough of three.
+    let enough = prefetch.min(prefetch / 2 + 1);
+    let left = left().await;
+    assert!((enough..=prefetch).contains(&left), "{left} left: what it holds, no other worker has");
     first.shutdown(Duration::ZERO).await;
     for run in &runs {
         run.as_ref().unwrap().get_timeout(Duration::from_secs(10)).await.unwrap();
