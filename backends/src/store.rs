@@ -1,6 +1,5 @@
 //! Runs: stored plans and the one atomic step.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use celeriac_engine::{Plan, Release, RunOutcome, Settled};
 use celeriac_primitives::{
     Completion, Incarnation, Json, NodeNo, Outcome, RunId, RunRef, Stored, TaskId, TaskMessage, When,
 };
+use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

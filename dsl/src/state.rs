@@ -1,10 +1,11 @@
 //! What tasks share with the program around them: connections, clients, configuration.
 
 use std::any::{Any, TypeId, type_name};
-use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 /// A value of the program that a task asks for by type: `db: State<Pool>`.
 ///

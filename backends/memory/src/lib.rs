@@ -11,12 +11,13 @@ mod queue;
 mod store;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use celeriac_backends::Event;
 use celeriac_primitives::RunId;
 use dashmap::DashMap;
+use foldhash::HashMap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -29,7 +30,7 @@ pub struct Memory(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    runs: DashMap<RunId, Arc<Run>>,
+    runs: DashMap<RunId, Arc<Run>, foldhash::fast::RandomState>,
     leaves: Mutex<Leaves>,
     events: Mutex<Log>,
     /// When runs that have ended are to be forgotten, the next first.

@@ -1,6 +1,6 @@
 //! Leaves in memory.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use celeriac_backends::{
     BackendError, Begin, Delivery, DeliveryId, Dispatch, Event, Lane, LaneOrder, Queue, Swept, Take, WorkerId,
 };
 use celeriac_primitives::{Completion, Incarnation, Outcome, RunRef, TaskId, TaskMessage, When};
+use foldhash::HashMap;
 use tokio::time::Instant;
 
 use crate::{Memory, after, lock};

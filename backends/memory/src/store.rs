@@ -1,7 +1,7 @@
 //! Runs in memory.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, HashSet, hash_map};
+use std::collections::{BTreeSet, hash_map};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use celeriac_engine::plan::{Results as _, ScopeNo};
 use celeriac_engine::{Plan, Release, RunOutcome, RunState};
 use celeriac_primitives::{Incarnation, NodeNo, RunId, RunRef, Stored, TaskId};
 use dashmap::Entry;
+use foldhash::{HashMap, HashSet};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;

@@ -8,7 +8,7 @@ mod growth;
 mod held;
 mod poison;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, LazyLock};
@@ -23,6 +23,7 @@ use celeriac_engine::{Plan, Release, Settled, Verdict};
 use celeriac_primitives::{
     Completion, LeafOptions, LimitError, Limits, NodeNo, Outcome, RunRef, TaskMessage, TaskState, When,
 };
+use foldhash::{HashMap, HashMapExt as _};
 use futures::FutureExt as _;
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};

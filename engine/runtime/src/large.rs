@@ -2,7 +2,6 @@
 //!
 //! Workers and clients alone do so. A coordinator knows sizes and names.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use celeriac_backends::{Backend, BackendError, ErrorKind, Known};
@@ -11,6 +10,7 @@ use celeriac_engine::plan::Value;
 use celeriac_primitives::{
     Item, Json, LimitError, Members, NodeNo, Outcome, Part, Piece, RunRef, Stored, TaskError,
 };
+use foldhash::{HashMap, HashMapExt as _};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

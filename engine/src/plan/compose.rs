@@ -2,13 +2,13 @@
 //!
 //! Results are put together as text. Nothing is parsed here, and nothing is copied more often than it is sent.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use celeriac_primitives::{
     Apart, Entry, Failure, Item, Json, LeafOptions, Members, NodeNo, Outcome, Path, Piece, Retry, Rope,
     RunId, RunRef, Segment, Stored, TaskMessage,
 };
+use foldhash::{HashMap, HashMapExt as _};
 
 use super::{Edge, Leaf, NodeKind, Plan, ScopeNo, Value};
 use crate::advance::Release;

@@ -37,14 +37,13 @@ pub(super) type Report = (DeliveryId, Completion);
 pub(super) struct Bench {
     hands: Mutex<Hands>,
     vitals: Vitals,
-    /// There is something for: the fetcher, which has room, or has to start lanes; the reporter; the keeper; who waits
-    /// for the end.
+    /// There is something for: the fetcher, which has room, or has lanes to start or to ask anew; the reporter; the
+    /// keeper; who waits for the end.
     room: Notify,
     called: Notify,
     ended: Notify,
     reserved: Notify,
     idle: Notify,
-    cleared: Notify,
 }
 
 struct Hands {
@@ -136,8 +135,8 @@ impl Bench {
             reporter_waits: false,
             keeper_waits: true,
         };
-        let [room, called, ended, reserved, idle, cleared] = [(); 6].map(|()| Notify::new());
-        Self { hands: Mutex::new(hands), vitals, room, called, ended, reserved, idle, cleared }
+        let [room, called, ended, reserved, idle] = [(); 5].map(|()| Notify::new());
+        Self { hands: Mutex::new(hands), vitals, room, called, ended, reserved, idle }
     }
 
     fn hands(&self) -> MutexGuard<'_, Hands> {
@@ -167,7 +166,7 @@ impl Bench {
         self.called.notify_one();
     }
 
-    /// Waits until there are lanes to start, or to ask anew.
+    /// Waits until there are lanes to start, or it is time to ask anew: for others, or for the next suspect.
     pub(super) async fn called(&self) {
         self.called.notified().await;
     }
@@ -201,11 +200,6 @@ impl Bench {
     /// Whether there is something in hand that has lost a worker before.
     pub(super) fn has_suspect(&self) -> bool {
         self.hands().suspect.is_some()
-    }
-
-    /// Waits until there is no such thing any more.
-    pub(super) async fn cleared(&self) {
-        self.cleared.notified().await;
     }
 
     /// Takes a leaf in hand that is to run alone; returns what has not begun, for others.
@@ -242,7 +236,7 @@ impl Bench {
     fn clear_suspect(&self, hands: &mut Hands, gone: &[DeliveryId]) {
         if hands.suspect.as_ref().is_some_and(|suspect| gone.contains(suspect)) {
             hands.suspect = None;
-            self.cleared.notify_one();
+            self.called.notify_one();
         }
     }
 
@@ -257,7 +251,7 @@ impl Bench {
             hands.put_down(seat, ended);
         }
         if had_suspect && hands.suspect.is_none() {
-            self.cleared.notify_one();
+            self.called.notify_one();
         }
         let next = hands.pick_up(seat);
         if hands.fetcher_waits && hands.room() > 0 {

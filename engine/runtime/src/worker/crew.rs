@@ -129,8 +129,6 @@ impl Crew {
                 answer = backend.receive(worker, &queues, take) => answer,
                 () = self.queues.added() => continue,
                 () = bench.called() => Ok(Vec::new()),
-                // The next suspect may come.
-                () = bench.cleared() => continue,
             };
             match answer {
                 Ok(mut deliveries) => match deliveries.iter().position(Delivery::runs_alone) {
@@ -163,10 +161,12 @@ impl Crew {
         self.start_lanes(seats);
         let ended = async {
             while shop.bench.has_suspect() {
-                shop.bench.cleared().await;
+                shop.bench.called().await;
             }
         };
         let _ = tokio::time::timeout(ALONE_FOR, ended).await;
+        // It may have been called for these.
+        self.start_lanes(shop.bench.put(Vec::new()));
     }
 
     fn start_lanes(&mut self, seats: Vec<Seat>) {

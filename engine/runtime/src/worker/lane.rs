@@ -3,13 +3,14 @@
 //! A lane gets its leaf from [`Bench::next`], with which it also puts down the one before: what may begin now, and in
 //! which order, is decided there. What a leaf needs besides is asked for in [`start`].
 
-use std::panic::AssertUnwindSafe;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use celeriac_backends::{Backend, Delivery, WorkerId};
 use celeriac_dsl::Handler;
 use celeriac_primitives::{Completion, Outcome, TaskMessage, TaskState};
-use futures::FutureExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +20,7 @@ use super::execute::Executor;
 use super::large::Gate;
 use super::threads::Lent;
 use super::{helpers, start};
-use crate::panics::Panicked;
+use crate::panics::caught;
 
 /// What all lanes of a worker use.
 pub(super) struct Workshop {
@@ -35,15 +36,20 @@ pub(super) struct Workshop {
 
 /// Works at a seat.
 pub(super) async fn work(shop: Arc<Workshop>, seat: Seat) {
-    let mut ended = None;
-    while let Some((delivery, is_timed)) = shop.bench.next(seat, ended.take()) {
+    let mut next = shop.bench.next(seat, None);
+    while let Some((delivery, is_timed)) = next {
         let start = is_timed.then(Instant::now);
         // A task's own panics are caught where it is called; this is for all others.
-        let run = AssertUnwindSafe(shop.run(seat, &delivery)).catch_unwind().await;
-        let completion =
-            run.unwrap_or_else(|panic| Some(delivery.message.completion(failed(Panicked::of(panic)))));
+        let completion = {
+            let mut run = pin!(shop.run(seat, &delivery));
+            let run = poll_fn(|cx| match caught(|| run.as_mut().poll(cx)) {
+                Ok(poll) => poll,
+                Err(panicked) => Poll::Ready(Some(delivery.message.completion(failed(panicked)))),
+            });
+            run.await
+        };
         let report = completion.map(|completion| (delivery.id, completion));
-        ended = Some(Ended { report, took: start.map(|start| start.elapsed()) });
+        next = shop.bench.next(seat, Some(Ended { report, took: start.map(|start| start.elapsed()) }));
         // Leaves that never wait would keep a thread to themselves.
         tokio::task::consume_budget().await;
     }

@@ -44,7 +44,7 @@ impl Gate {
         backend: &dyn Backend,
         message: &TaskMessage,
         stopping: &CancellationToken,
-    ) -> Result<Input, Option<Outcome>> {
+    ) -> Result<Box<Input>, Option<Outcome>> {
         let (run, max) = (message.run(), self.limits.argument_bytes_max);
         let failed = |error| {
             tracing::error!(%run, %error, "the input of a leaf cannot be read");
@@ -70,7 +70,7 @@ impl Gate {
             Some(named) => fetch(backend, **named, asking).await.map_err(failed)?.ok_or_else(missing)?,
             None => message.kwargs.clone(),
         };
-        Ok(Input { message: message.with_arguments(args, kwargs), _room: room })
+        Ok(Box::new(Input { message: message.with_arguments(args, kwargs), _room: room }))
     }
 
     /// Whether an outcome is a small value: then there is nothing to be done.
