@@ -52,7 +52,7 @@ enum Way {
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         let reply = match &mut self.way {
-            Way::One(connection) => connection.req_packed_command(cmd),
+            Way::One(connection) => return connection.req_packed_command(cmd),
             Way::Cluster(connection) => match TooLarge::check(bytes_of(cmd)) {
                 Ok(()) => connection.req_packed_command(cmd),
                 Err(error) => Box::pin(std::future::ready(Err(error))),
@@ -69,7 +69,7 @@ impl ConnectionLike for Connection {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         let reply = match &mut self.way {
-            Way::One(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Way::One(connection) => return connection.req_packed_commands(pipeline, offset, count),
             Way::Cluster(connection) => match TooLarge::check(pipeline.cmd_iter().map(bytes_of).sum()) {
                 Ok(()) => connection.req_packed_commands(pipeline, offset, count),
                 Err(error) => Box::pin(std::future::ready(Err(error))),
@@ -103,12 +103,12 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) async fn connect(address: Address, prefix: &str, room: Room) -> Result<Self, BackendError> {
         let keys = Keys::new(prefix);
+        let watch = Watch::new(matches!(address, Address::Cluster { .. }));
         let (way, clients) = match address {
-            Address::One(client) => (one(client.clone()).await, vec![*client]),
+            Address::One(client) => (one(client.clone(), watch.clone()).await, vec![*client]),
             Address::Cluster { nodes, builder } => (cluster(*builder).await, nodes),
         };
         let way = way.map_err(refused("connect"))?;
-        let watch = Watch::new(matches!(way, Way::Cluster(_)));
         let connection = Connection { way, watch: watch.clone() };
         let hints = Hints::start(clients, keys.changes());
         let (takes, emptied) = (TaskTracker::new(), Emptied::default());
@@ -214,12 +214,12 @@ impl FromRedisValue for Infos {
     }
 }
 
-async fn one(client: Box<Client>) -> RedisResult<Way> {
+async fn one(client: Box<Client>, watch: Watch) -> RedisResult<Way> {
     let config = ConnectionManagerConfig::new()
         .set_connection_timeout(Some(CONNECTION_TIMEOUT))
         .set_number_of_retries(RECONNECTS)
         .set_max_delay(RECONNECT_DELAY_MAX);
-    Wire::connect(*client, config).await.map(Way::One)
+    Wire::connect(*client, config, watch).await.map(Way::One)
 }
 
 async fn cluster(builder: redis::cluster::ClusterClientBuilder) -> RedisResult<Way> {

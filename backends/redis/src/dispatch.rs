@@ -76,7 +76,7 @@ impl RedisBackend {
         let claimed: u8 = self
             .link()
             .run("dispatch", &CLAIM, |script| {
-                script.key(self.link().keys.run(run.id).hash).arg(holder).arg(ms);
+                script.key(self.link().keys.run(run.id).hash()).arg(holder).arg(ms);
                 script.arg(&write_incarnation(run.incarnation)[..]);
             })
             .await?;
@@ -96,10 +96,10 @@ impl RedisBackend {
             written.extend(timers(leaf));
         }
         link.run("dispatch", script, |script| {
-            script.key(&keys.hash).key(&keys.states);
+            script.key(keys.hash()).key(keys.states());
             if mode == "queue" {
                 for (queue, lane) in &queues {
-                    script.key(link.keys.queue(queue, *lane).stream);
+                    script.key(link.keys.stream(queue, *lane));
                     script.key(&link.keys.timers(queue, *lane)[..]);
                 }
                 script.key(link.keys.timer_index());
@@ -121,12 +121,12 @@ impl RedisBackend {
         places.sort_unstable();
         places.dedup();
         for place @ (queue, lane) in places {
-            let stream = self.link().keys.queue(queue, lane).stream;
+            let stream = self.link().keys.stream(queue, lane);
             self.link()
                 .run::<()>("dispatch", &ENQUEUE, |script| {
                     script.key(&stream).key(&self.link().keys.timers(queue, lane)[..]);
                     script.key(self.link().keys.gone(queue));
-                    script.arg(self.link().keys.submissions().stream).arg(latest_ms);
+                    script.arg(self.link().keys.submission_stream()).arg(latest_ms);
                     for leaf in leaves.iter().filter(|leaf| (&leaf.queue, leaf.lane) == place) {
                         script.arg(write_message(&leaf.message)).arg(&timers(leaf)[..]);
                     }

@@ -25,8 +25,8 @@ impl Events for RedisBackend {
         wait: Duration,
     ) -> Result<Vec<EventDelivery>, BackendError> {
         let link = self.link();
-        let wait = Wait::new(vec![link.hints.keep(&link.keys.submissions().stream)], wait);
-        let (channel, owner) = (link.keys.submissions().stream, Arc::<str>::from(COORDINATORS));
+        let wait = Wait::new(vec![link.hints.keep(&link.keys.submission_stream())], wait);
+        let (channel, owner) = (link.keys.submission_stream(), Arc::<str>::from(COORDINATORS));
         loop {
             let hint = wait.hint();
             let count = || link.hints.count([channel.as_str()]);

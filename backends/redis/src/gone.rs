@@ -113,13 +113,13 @@ impl RedisBackend {
         loop {
             let (code, queues): (u8, Option<String>) = link
                 .run("forget", &FORGET, |script| {
-                    script.key(&keys.hash).key(&keys.states).key(&keys.plan).key(&keys.segments);
-                    script.key(&keys.literals).key(&keys.texts).arg(which);
+                    script.key(keys.hash()).key(keys.states()).key(keys.plan()).key(keys.segments());
+                    script.key(keys.literals()).key(keys.texts()).arg(which);
                     script.arg(format!("{}{}", link.keys.changes(), Keys::change_channel(run.id)));
                     // As the settle script hints at a run that is decided.
                     script.arg(&(run.id.uuid().as_u128() | 1).to_be_bytes()[..]);
                     script.arg(&write_incarnation(run.incarnation)[..]);
-                    script.arg(&keys.text).arg(SLICE).arg(u8::from(link.is_cluster()));
+                    script.arg(keys.text()).arg(SLICE).arg(u8::from(link.is_cluster()));
                 })
                 .await
                 .map(|Answer(code, queues)| (code, queues))?;
@@ -191,7 +191,7 @@ impl RedisBackend {
                 .run("sweep", &LIFT, |script| {
                     script.key(link.keys.gone(&queue));
                     for lane in &lanes {
-                        script.key(link.keys.queue(&queue, *lane).stream);
+                        script.key(link.keys.stream(&queue, *lane));
                     }
                 })
                 .await?;

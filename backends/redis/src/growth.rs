@@ -24,7 +24,7 @@ impl RedisBackend {
         let noted: i64 = self
             .link()
             .run("grow", &GROW, |script| {
-                script.key(&keys.hash).key(&keys.segments);
+                script.key(keys.hash()).key(keys.segments());
                 script.arg(&segment.uuid().as_bytes()[..]).arg(nodes).arg(nodes_max);
                 script.arg(&write_incarnation(root.incarnation)[..]);
             })
@@ -53,7 +53,7 @@ impl RedisBackend {
             let (meta, mark, next, fields): Page = self
                 .link()
                 .run("segments", &SEGMENTS, |script| {
-                    script.key(&keys.hash).key(&keys.segments).arg(&cursor).arg(SLICE);
+                    script.key(keys.hash()).key(keys.segments()).arg(&cursor).arg(SLICE);
                 })
                 .await?;
             let is_this = match marked {

@@ -67,17 +67,43 @@ const CHANGE_CHANNELS: u128 = 16;
 #[derive(Clone, Debug)]
 pub(crate) struct Keys(Arc<str>);
 
-/// The keys of one run.
+/// The keys of one run: what they all start with.
 #[derive(Clone, Debug)]
-pub(crate) struct RunKeys {
-    pub(crate) hash: String,
-    pub(crate) states: String,
-    pub(crate) plan: String,
-    pub(crate) segments: String,
-    pub(crate) literals: String,
-    pub(crate) texts: String,
+pub(crate) struct RunKeys(String);
+
+impl RunKeys {
+    pub(crate) fn hash(&self) -> String {
+        self.key("run")
+    }
+
+    pub(crate) fn states(&self) -> String {
+        self.key("states")
+    }
+
+    pub(crate) fn plan(&self) -> String {
+        self.key("plan")
+    }
+
+    pub(crate) fn segments(&self) -> String {
+        self.key("segments")
+    }
+
+    pub(crate) fn literals(&self) -> String {
+        self.key("literals")
+    }
+
+    pub(crate) fn texts(&self) -> String {
+        self.key("texts")
+    }
+
     /// What the keys of the texts start with.
-    pub(crate) text: String,
+    pub(crate) fn text(&self) -> String {
+        self.key("text:")
+    }
+
+    fn key(&self, what: &str) -> String {
+        [&self.0, what].concat()
+    }
 }
 
 /// A run as bytes: its id and its incarnation.
@@ -111,6 +137,8 @@ pub(crate) struct Line {
     pub(crate) channel: String,
     /// What its queue was told of runs that are gone, when it is a queue's.
     pub(crate) gone: Option<String>,
+    /// Whether it stays when it is empty: looking brings it about. The lines of queues come and go.
+    pub(crate) stays: bool,
 }
 
 impl Keys {
@@ -119,31 +147,35 @@ impl Keys {
     }
 
     pub(crate) fn run(&self, run: RunId) -> RunKeys {
-        let key = |what: &str| format!("{}:{{{run}}}:{what}", self.0);
-        RunKeys {
-            hash: key("run"),
-            states: key("states"),
-            plan: key("plan"),
-            segments: key("segments"),
-            literals: key("literals"),
-            texts: key("texts"),
-            text: key("text:"),
-        }
+        let mut id = uuid::Uuid::encode_buffer();
+        RunKeys([&self.0, ":{", run.uuid().hyphenated().encode_lower(&mut id), "}:"].concat())
     }
 
     /// Where a text is kept.
     pub(crate) fn text(&self, value: &Stored) -> String {
-        let run = value.run.id;
-        if value.of_plan {
-            return format!("{}:{{{run}}}:literals", self.0);
-        }
-        format!("{}:{{{run}}}:text:{}", self.0, value.name.simple())
+        let keys = self.run(value.run.id);
+        if value.of_plan { keys.literals() } else { keys.key(&format!("text:{}", value.name.simple())) }
     }
 
     /// A lane of a queue. The stream of the lane that most leaves take is also the channel of the queue's hints.
     pub(crate) fn queue(&self, name: &str, lane: Lane) -> Line {
-        let channel = format!("{}:{{q:{name}}}:stream", self.0);
+        let channel = self.stream(name, Lane::default());
         Line { channel, gone: Some(self.gone(name)), ..self.line(&lane_place(name, lane)) }
+    }
+
+    /// Only the stream of a lane.
+    pub(crate) fn stream(&self, name: &str, lane: Lane) -> String {
+        [&self.0, ":", &lane_place(name, lane), "stream"].concat()
+    }
+
+    /// Only the stream of the reports on the leaves of a queue.
+    pub(crate) fn report_stream(&self, name: &str) -> String {
+        [&self.0, ":{q:", name, "}:done:stream"].concat()
+    }
+
+    /// Only the stream of the submissions.
+    pub(crate) fn submission_stream(&self) -> String {
+        [&self.0, ":{events}:stream"].concat()
     }
 
     /// The timers of a lane: leaves that wait for their time, and when leaves expire.
@@ -159,7 +191,7 @@ impl Keys {
 
     /// The stream of the submissions is also the channel of the hints at all events.
     pub(crate) fn submissions(&self) -> Line {
-        self.line("{events}:")
+        Line { stays: true, ..self.line("{events}:") }
     }
 
     pub(crate) fn names(&self) -> String {
@@ -229,9 +261,9 @@ impl Keys {
     }
 
     fn line(&self, place: &str) -> Line {
-        let key = |what: &str| format!("{}:{place}{what}", self.0);
+        let key = |what: &str| [&self.0, ":", place, what].concat();
         let (stream, again, apart) = (key("stream"), key("again"), key("apart"));
-        Line { stream, again, apart, channel: key("stream"), gone: None }
+        Line { channel: stream.clone(), stream, again, apart, gone: None, stays: false }
     }
 }
 
@@ -260,7 +292,7 @@ mod tests {
     fn the_keys_of_a_run_and_of_a_queue_share_a_slot_each() {
         let keys = Keys::new("app");
         let run = RunId::from_parts(1, 2);
-        assert_eq!(keys.run(run).hash, format!("app:{{{run}}}:run"));
+        assert_eq!(keys.run(run).hash(), format!("app:{{{run}}}:run"));
         let line = keys.queue("mail", Lane::default());
         assert_eq!(line.keys(), ["app:{q:mail}:stream", "app:{q:mail}:again", "app:{q:mail}:apart"]);
         let urgent = keys.queue("mail", Lane::new(9, false));

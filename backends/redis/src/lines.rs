@@ -181,19 +181,21 @@ async fn take_some(
     let reply: Vec<redis::Value> = taken
         .link
         .run(operation, &TAKE, |script| {
-            line_keys(script, lines);
+            let aside = lines.iter().flat_map(|line| [&line.again, &line.apart]);
             let mut gone: Vec<&String> = lines.iter().filter_map(|line| line.gone.as_ref()).collect();
             gone.dedup();
-            gone.iter().for_each(|gone| {
-                script.key(gone);
-            });
+            for key in lines.iter().map(|line| &line.stream).chain(aside).chain(gone) {
+                script.key(key);
+            }
             script.arg(GROUP).arg(consumer(&taken.owner, lease)).arg(max).arg(bytes);
             script.arg(match suspects {
                 Suspects::None => "",
                 Suspects::One => "one",
                 Suspects::Batch => "some",
             });
-            script.arg(gone.len());
+            script
+                .arg(lines.len())
+                .arg(lines.iter().position(|line| line.stays).map_or(0, |place| place + 1));
         })
         .await?;
     let mut values = reply.into_iter();
@@ -255,12 +257,14 @@ pub(crate) async fn renew(
     Ok(())
 }
 
-/// Removes entries that are done with.
+/// Removes entries that are done with. The oldest go first: then each step finds what it removes at the head of the line.
 pub(crate) async fn acknowledge(
     link: &Link,
     line: &Line,
     entries: &[(u64, u64)],
 ) -> Result<(), BackendError> {
+    let mut entries = entries.to_vec();
+    entries.sort_unstable();
     for slice in entries.chunks(SLICE) {
         link.run::<()>("acknowledge", &ACKNOWLEDGE, |script| {
             script.key(&line.stream).arg(GROUP);

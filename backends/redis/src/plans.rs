@@ -5,7 +5,7 @@
 //! while their run goes on, since each of its reports needs them, and worth nothing afterwards.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use celeriac_engine::Plan;
@@ -25,6 +25,8 @@ const LARGE_BYTES_MAX: usize = 1 << 30;
 pub(crate) struct Plans {
     known: DashMap<RunId, Known>,
     kept: Mutex<[Kept; 2]>,
+    /// How many there ever were: what nobody keeps is forgotten every now and then.
+    inserted: AtomicUsize,
     loading: DashMap<RunId, Arc<tokio::sync::Mutex<()>>>,
 }
 
@@ -83,8 +85,7 @@ impl Plans {
         if is_kept {
             self.make_room(run, bytes);
         }
-        let kept: usize = self.kept().iter().map(|kept| kept.plans).sum();
-        if self.known.len() > 2 * kept + 1000 {
+        if self.inserted.fetch_add(1, Ordering::Relaxed) % 1000 == 999 && self.known.len() > self.most() {
             self.known.retain(|_, known| known.kept.is_some() || known.plan.strong_count() > 0);
         }
     }
@@ -148,6 +149,11 @@ impl Plans {
             known.kept = None;
             kept.take_off(known.bytes);
         }
+    }
+
+    /// So many may be known before those are forgotten that nobody keeps.
+    fn most(&self) -> usize {
+        2 * self.kept().iter().map(|kept| kept.plans).sum::<usize>() + 1000
     }
 
     fn kept(&self) -> MutexGuard<'_, [Kept; 2]> {

@@ -107,14 +107,14 @@ impl Queue for RedisBackend {
     }
 
     async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError> {
-        let hints = self.link().keys.submissions().stream;
+        let hints = self.link().keys.submission_stream();
         for slice in slices(done, |(_, completion)| completion.outcome.weight()) {
             for group in self.by_server(slice.iter().map(|(id, _)| id)) {
                 self.link()
                     .run::<()>("finish", &FINISH, |script| {
                         for (queue, lane) in &group.places {
-                            let line = self.link().keys.queue(queue, *lane);
-                            script.key(line.stream).key(self.link().keys.reports(queue).stream);
+                            let keys = &self.link().keys;
+                            script.key(keys.stream(queue, *lane)).key(keys.report_stream(queue));
                         }
                         if !self.link().is_cluster() {
                             script.key(self.link().keys.report_index());
@@ -173,13 +173,13 @@ impl Queue for RedisBackend {
         let [delayed, _] = keys.timers(&delivery.queue, delivery.lane);
         self.link()
             .run("postpone", &POSTPONE, |script| {
-                script.key(keys.queue(&delivery.queue, delivery.lane).stream).key(delayed);
+                script.key(keys.stream(&delivery.queue, delivery.lane)).key(delayed);
                 script.key(keys.gone(&delivery.queue));
                 if !self.link().is_cluster() {
                     script.key(keys.timer_index());
                 }
                 script.arg(GROUP).arg(owner(worker)).arg(print_id(delivery.entry));
-                script.arg(write_message(&leaf)).arg(after.as_millis() as u64).arg(keys.submissions().stream);
+                script.arg(write_message(&leaf)).arg(after.as_millis() as u64).arg(keys.submission_stream());
             })
             .await
     }
@@ -219,7 +219,7 @@ impl Queue for RedisBackend {
         let owner: Arc<str> = owner(worker).into();
         self.link().emptied.forget(&owner);
         for (queue, lane) in self.queues().lanes(queues, LaneOrder::FirstFirst) {
-            let stream = self.link().keys.queue(&queue, lane).stream;
+            let stream = self.link().keys.stream(&queue, lane);
             self.link()
                 .run::<()>("retire", &RETIRE, |script| {
                     script.key(&stream).arg(GROUP).arg(&*owner);
@@ -255,7 +255,7 @@ impl Queue for RedisBackend {
         let (_, events_failed) = sweep::sweep(link, &events, &lost, tidy).await;
         let lane = |(queue, lane): (Arc<str>, Lane)| sweep::Swept {
             line: link.keys.queue(&queue, lane),
-            reports: link.keys.reports(&queue).stream,
+            reports: link.keys.report_stream(&queue),
             deliveries_max: deliveries_max.max(1),
         };
         let lanes: Vec<_> = chosen.iter().flat_map(Named::places).map(lane).collect();
@@ -329,11 +329,11 @@ impl RedisBackend {
         let answer: usize = self
             .link()
             .run("begin", &BEGIN, |script| {
-                script.key(keys.queue(&id.queue, id.lane).stream).key(expiring);
+                script.key(keys.stream(&id.queue, id.lane)).key(expiring);
                 script.arg(GROUP).arg(owner(worker)).arg(print_id(id.entry));
                 script.arg(head(leaf.task_id, leaf.attempt, leaf.incarnation)).arg(expires_ms);
                 if marks {
-                    script.key(keys.run(leaf.task_id.run()).hash);
+                    script.key(keys.run(leaf.task_id.run()).hash());
                     mark_args(script, worker, delivery);
                 }
             })
@@ -347,7 +347,7 @@ impl RedisBackend {
         let answer: usize = self
             .link()
             .run("begin", &ONCE, |script| {
-                script.key(run.hash);
+                script.key(run.hash());
                 mark_args(script, worker, delivery);
             })
             .await?;

@@ -208,7 +208,7 @@ impl RedisBackend {
     /// On a Cluster: looks at some queues of which nothing was heard.
     async fn go_round(&self) -> Result<(), BackendError> {
         let link = self.link();
-        let has_hints = link.hints.count([link.keys.submissions().stream.as_str()]).is_some();
+        let has_hints = link.hints.count([link.keys.submission_stream().as_str()]).is_some();
         let (is_time, is_old) = {
             let round = &self.reports().state().round;
             let age = |time: Option<Instant>| time.map_or(Duration::MAX, |time| time.elapsed());

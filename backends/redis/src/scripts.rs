@@ -46,8 +46,14 @@ macro_rules! scripts {
     };
 }
 
-/// A script, with what it shares with others after its first line, which must stay the first.
+/// Where a script has what it shares with others, when it is not needed every time: each call makes functions anew.
+const PARTS: &str = "-- (parts)\n";
+
+/// A script, with what it shares with others where it says so, or after its first line, which must stay the first.
 fn script(text: &str, part: &str) -> Script {
+    if text.contains(PARTS) {
+        return Script::new(&text.replace(PARTS, part));
+    }
     let (first, rest) = text.split_once('\n').expect("a script has more than one line");
     Script::new(&format!("{first}\n{part}{rest}"))
 }

@@ -149,7 +149,7 @@ impl RedisBackend {
             .run("settle", &SETTLE, |script| {
                 for part in parts {
                     let keys = link.keys.run(batch[part.place].run.id);
-                    script.key(keys.hash).key(keys.states);
+                    script.key(keys.hash()).key(keys.states());
                 }
                 let mut written = Vec::with_capacity(parts.len());
                 for part in parts {
@@ -161,7 +161,7 @@ impl RedisBackend {
                         script.key(&line.stream);
                     }
                     for (queue, lane) in &places.queues {
-                        script.key(link.keys.queue(queue, *lane).stream);
+                        script.key(link.keys.stream(queue, *lane));
                     }
                 }
                 script.arg(parts.len()).arg(places.lines.len()).arg(GROUP).arg(link.keys.changes());

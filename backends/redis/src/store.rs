@@ -185,7 +185,7 @@ impl Store for RedisBackend {
         });
         let notes = notes.map(|(run, slice)| async move {
             link.run::<()>("note_progress", &PROGRESS, |script| {
-                script.key(link.keys.run(run.id).hash);
+                script.key(link.keys.run(run.id).hash());
                 script.arg(format!("{}{}", link.keys.changes(), Keys::change_channel(run.id)));
                 script.arg(&write_run(run)[..]);
                 for report in slice {
@@ -336,7 +336,7 @@ impl RedisBackend {
         id: RunId,
         operation: &'static str,
     ) -> Result<Option<Meta>, BackendError> {
-        let key = self.link().keys.run(id).hash;
+        let key = self.link().keys.run(id).hash();
         let bytes: Option<Vec<u8>> = self.link().ask(operation, redis::cmd("HGET").arg(key).arg("m")).await?;
         bytes.map(|bytes| Meta::unpack(operation, &bytes)).transpose()
     }
@@ -355,7 +355,7 @@ impl RedisBackend {
         let Some((run, meta, stored)) = self.plan_as_stored(id).await? else { return Ok(None) };
         let bytes = match stored {
             Ok(bytes) => bytes,
-            Err(large) => self.large_plan(&self.link().keys.run(id).plan, large, meta.digest).await?,
+            Err(large) => self.large_plan(&self.link().keys.run(id).plan(), large, meta.digest).await?,
         };
         Ok(Some((run, self.read_plan(run, bytes).await?)))
     }
@@ -378,12 +378,19 @@ impl RedisBackend {
         id: RunId,
     ) -> Result<Option<(RunRef, Meta, Result<Vec<u8>, usize>)>, BackendError> {
         let keys = self.link().keys.run(id);
-        let (meta, inline, large): (Option<Vec<u8>>, Option<Vec<u8>>, usize) = self
-            .link()
-            .run("plan", &PLAN, |script| {
-                script.key(&keys.hash).key(&keys.plan);
-            })
-            .await?;
+        // As a rule it is small, and then a command is enough.
+        let mut cmd = redis::cmd("HMGET");
+        cmd.arg(keys.hash()).arg("m").arg("p");
+        let stored: (Option<Vec<u8>>, Option<Vec<u8>>) = self.link().ask("plan", &cmd).await?;
+        let (meta, inline, large): (Option<Vec<u8>>, _, usize) = match stored {
+            (Some(_), None) => {
+                let script = self.link().run("plan", &PLAN, |script| {
+                    script.key(keys.hash()).key(keys.plan());
+                });
+                script.await?
+            }
+            (meta, inline) => (meta, inline, 0),
+        };
         let Some(meta) = meta else { return Ok(None) };
         let meta = Meta::unpack("plan", &meta)?;
         let run = id.incarnation(meta.incarnation);
@@ -442,7 +449,7 @@ impl RedisBackend {
         let (meta, states): (Option<Vec<u8>>, Option<Vec<u8>>) = self
             .link()
             .run(operation, &STATES, |script| {
-                script.key(&keys.hash).key(&keys.states);
+                script.key(keys.hash()).key(keys.states());
             })
             .await?;
         let meta = meta_of(run, operation, meta)?;
@@ -456,7 +463,7 @@ impl RedisBackend {
         operation: &'static str,
         names: Vec<String>,
     ) -> Result<Option<(Meta, Vec<Option<T>>)>, BackendError> {
-        let key = self.link().keys.run(run.id).hash;
+        let key = self.link().keys.run(run.id).hash();
         let mut cmd = redis::cmd("HMGET");
         let mut stored: Vec<redis::Value> =
             self.link().ask(operation, cmd.arg(key).arg("m").arg(names)).await?;

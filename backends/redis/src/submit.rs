@@ -236,7 +236,7 @@ async fn submit_small(
     let reply: Vec<redis::Value> = link
         .run("submit", submit, |script| {
             for parts in runs {
-                script.key(link.keys.run(parts.run.id).hash);
+                script.key(link.keys.run(parts.run.id).hash());
             }
             script.arg(runs.len()).arg(latest_ms.map(|time| time.to_string()).unwrap_or_default());
             for parts in runs {
@@ -264,12 +264,12 @@ async fn submit_small(
                 }
             }
             if !is_cluster {
-                script.key(link.keys.runs()).key(link.keys.submissions().stream).key(link.keys.ended());
+                script.key(link.keys.runs()).key(link.keys.submission_stream()).key(link.keys.ended());
                 for (queue, lane) in &queues {
-                    script.key(link.keys.queue(queue, *lane).stream);
+                    script.key(link.keys.stream(queue, *lane));
                 }
                 for root in &roots {
-                    script.key(link.keys.run(*root).hash);
+                    script.key(link.keys.run(*root).hash());
                 }
             }
         })
@@ -343,7 +343,7 @@ impl RedisBackend {
     /// The run that has this id now, and of what it was given.
     async fn given(&self, id: RunId) -> Result<Option<(RunRef, Digest)>, BackendError> {
         let mut cmd = redis::cmd("HMGET");
-        cmd.arg(self.link().keys.run(id).hash).arg("m").arg("v");
+        cmd.arg(self.link().keys.run(id).hash()).arg("m").arg("v");
         let (meta, given): (Option<Vec<u8>>, Option<[u8; 16]>) = self.link().ask("submit", &cmd).await?;
         let Some(meta) = meta else { return Ok(None) };
         let meta = Meta::unpack("submit", &meta)?;
@@ -385,7 +385,7 @@ impl RedisBackend {
         let known = known.and_then(|(stored, known)| (known == given).then_some(stored));
         if let Some(stored) = known {
             link.run::<()>("submit", &ANNOUNCE, |script| {
-                script.key(link.keys.intents()).key(link.keys.submissions().stream);
+                script.key(link.keys.intents()).key(link.keys.submission_stream());
                 script.arg(&write_run(stored)[..]);
             })
             .await?;
@@ -406,7 +406,7 @@ impl RedisBackend {
             return Ok(());
         }
         link.run::<()>("sweep", &OVERDUE, |script| {
-            script.key(link.keys.intents()).key(link.keys.submissions().stream);
+            script.key(link.keys.intents()).key(link.keys.submission_stream());
             script.arg(OVERDUE_MS).arg(SLICE);
         })
         .await
@@ -416,7 +416,7 @@ impl RedisBackend {
         let link = self.link();
         let (run, keys) = (parts.run, link.keys.run(parts.run.id));
         let unique = unique();
-        let staged = [&keys.hash, &keys.plan, &keys.literals].map(|key| format!("{key}:stage:{unique}"));
+        let staged = [keys.hash(), keys.plan(), keys.literals()].map(|key| format!("{key}:stage:{unique}"));
         let is_inline = parts.states.len() <= STATES_INLINE;
         let mut fields: Vec<(&str, &[u8])> =
             parts.fields.iter().map(|(name, value)| (&**name, &**value)).collect();
@@ -435,11 +435,16 @@ impl RedisBackend {
         };
         let answer: String = link
             .run("submit", publish, |script| {
-                script.key(&keys.hash).key(&keys.states).key(&keys.plan).key(&keys.literals).key(&staged[..]);
+                script
+                    .key(keys.hash())
+                    .key(keys.states())
+                    .key(keys.plan())
+                    .key(keys.literals())
+                    .key(&staged[..]);
                 if !link.is_cluster() {
-                    script.key(link.keys.runs()).key(link.keys.submissions().stream);
+                    script.key(link.keys.runs()).key(link.keys.submission_stream());
                     parts.root.into_iter().for_each(|root| {
-                        script.key(link.keys.run(root).hash);
+                        script.key(link.keys.run(root).hash());
                     });
                 }
                 script.arg(&write_run(run)[..]).arg(&parts.meta.pack()[..]);

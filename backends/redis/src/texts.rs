@@ -103,7 +103,7 @@ impl RedisBackend {
     ) -> Result<Kept, BackendError> {
         let (link, keys) = (self.link(), self.link().keys.run(value.run.id));
         let written = link.run::<u8>("keep", &KEEP, |script| {
-            script.key(&keys.hash).key(link.keys.text(value)).key(&keys.texts);
+            script.key(keys.hash()).key(link.keys.text(value)).key(keys.texts());
             script.arg(value.name.simple().to_string()).arg(place).arg(piece);
             script.arg(count.unwrap_or(0)).arg(STAGED_SECONDS);
             script.arg(&write_incarnation(value.run.incarnation)[..]);
@@ -157,7 +157,7 @@ impl RedisBackend {
         }
         let (link, keys) = (self.link(), self.link().keys.run(value.run.id));
         link.run::<()>("discard", &DISCARD, |script| {
-            script.key(&keys.hash).key(link.keys.text(value)).key(&keys.texts);
+            script.key(keys.hash()).key(link.keys.text(value)).key(keys.texts());
             script.arg(format!("o{}", leaf.node())).arg(&value.name.as_bytes()[..]);
             script.arg(value.name.simple().to_string());
         })

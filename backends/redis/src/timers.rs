@@ -115,14 +115,14 @@ impl RedisBackend {
     pub(crate) async fn fire_lanes(&self, lanes: &[Place]) -> Result<Option<Duration>, BackendError> {
         let link = self.link();
         let (at_once, hints) =
-            (if link.is_cluster() { 1 } else { LANES_AT_ONCE }, link.keys.submissions().stream);
+            (if link.is_cluster() { 1 } else { LANES_AT_ONCE }, link.keys.submission_stream());
         let mut next: Option<u64> = None;
         for places in lanes.chunks(at_once) {
             let due: i64 = link
                 .run("fire", &FIRE, |script| {
                     for (queue, lane) in places {
-                        script.key(link.keys.queue(queue, *lane).stream);
-                        script.key(&link.keys.timers(queue, *lane)[..]).key(link.keys.reports(queue).stream);
+                        script.key(link.keys.stream(queue, *lane));
+                        script.key(&link.keys.timers(queue, *lane)[..]).key(link.keys.report_stream(queue));
                     }
                     if !link.is_cluster() {
                         script.key(link.keys.report_index()).key(link.keys.timer_index());

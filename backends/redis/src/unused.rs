@@ -137,7 +137,7 @@ impl RedisBackend {
         .await?;
         for (queue, lane) in named.places() {
             let mut cmd = redis::cmd("EXISTS");
-            cmd.arg(link.keys.queue(&queue, lane).stream).arg(&link.keys.timers(&queue, lane)[..]);
+            cmd.arg(link.keys.stream(&queue, lane)).arg(&link.keys.timers(&queue, lane)[..]);
             if link.ask::<usize>("sweep", &cmd).await? > 0 {
                 self.queues().forget(&queue);
                 self.queues().note(link, "sweep", [(&queue, lane)], false).await?;

@@ -21,6 +21,8 @@ use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::{Arg, Client, Cmd, Pipeline, RedisFuture, RedisResult, Value};
 use tokio::time::{Instant, timeout_at};
 
+use crate::watch::Watch;
+
 /// A connection may be silent for so long while commands wait.
 pub(crate) const SILENCE: Duration = Duration::from_millis(1500);
 
@@ -50,6 +52,7 @@ struct Shared {
     /// Commands that got no reply, by their digest, and how long they are waited for when they come again.
     slow: Mutex<HashMap<u64, Duration>>,
     patience: Mutex<Patience>,
+    watch: Watch,
 }
 
 /// What slow replies have earned for those that follow, whichever connection they come on.
@@ -103,13 +106,17 @@ struct Waiting<'l>(&'l Line, usize);
 
 impl Wire {
     /// Connects.
-    pub(crate) async fn connect(client: Client, config: ConnectionManagerConfig) -> RedisResult<Self> {
+    pub(crate) async fn connect(
+        client: Client,
+        config: ConnectionManagerConfig,
+        watch: Watch,
+    ) -> RedisResult<Self> {
         // The time for a reply is kept here.
         let config = config.set_response_timeout(None);
         let connection = ConnectionManager::new_with_config(client.clone(), config.clone()).await?;
         let line = Mutex::new(Arc::new(Line::new(connection)));
         let (slow, patience) = (Mutex::default(), Mutex::default());
-        Ok(Self(Arc::new(Shared { client, config, line, slow, patience })))
+        Ok(Self(Arc::new(Shared { client, config, line, slow, patience, watch })))
     }
 
     /// Waits for a reply as long as the connection is not silent.
@@ -154,7 +161,8 @@ impl ConnectionLike for Wire {
             let line = self.line();
             let mut connection = line.connection.clone();
             let reply = connection.req_packed_command(cmd);
-            self.ask(line.clone(), bytes_of(cmd), || cmd.get_packed_command(), reply).await
+            let reply = self.ask(line.clone(), bytes_of(cmd), || cmd.get_packed_command(), reply).await;
+            reply.inspect_err(|error| self.0.watch.note(Some(cmd), error))
         })
     }
 
@@ -169,7 +177,8 @@ impl ConnectionLike for Wire {
             let mut connection = line.connection.clone();
             let reply = connection.req_packed_commands(pipeline, offset, count);
             let bytes = pipeline.cmd_iter().map(bytes_of).sum();
-            self.ask(line.clone(), bytes, || pipeline.get_packed_pipeline(), reply).await
+            let reply = self.ask(line.clone(), bytes, || pipeline.get_packed_pipeline(), reply).await;
+            reply.inspect_err(|error| self.0.watch.note(pipeline.cmd_iter().next(), error))
         })
     }
 

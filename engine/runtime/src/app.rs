@@ -1,7 +1,8 @@
 //! Apps: tasks, a backend, and a way in.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use celeriac_backends::{Backend, BackendError, Dispatch, Known, NewRun, Submitted};
@@ -454,9 +455,12 @@ pub(crate) fn first_leaves(plan: &Plan, run: RunRef) -> Vec<Dispatch> {
     if leaves.iter().any(Dispatch::is_timed) { Vec::new() } else { leaves }
 }
 
-/// What tells a run from others that have, had or will have its id.
+/// What tells a run from others that have, had or will have its id: the next number of a row that is this process's own.
 fn new_incarnation() -> Incarnation {
-    Incarnation::new(uuid::Uuid::new_v4().as_u128() as u64)
+    static SEED: LazyLock<u64> = LazyLock::new(|| uuid::Uuid::new_v4().as_u128() as u64);
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    Incarnation::new(xxhash_rust::xxh3::xxh3_64_with_seed(&number, *SEED))
 }
 
 /// A fresh run id: the time in its upper bits, chance below.

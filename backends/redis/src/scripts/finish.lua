@@ -2,7 +2,7 @@
 -- Reports how deliveries ended and acknowledges them.
 -- KEYS: stream and reports of each queue | on one server also the index of reports
 -- ARGV: group, channel of the hints, then for each delivery: place of its queue, id, report
-local group, reported, hints = ARGV[1], {}, {}
+local group, reported, hints = ARGV[1], {}, nil
 local last = #KEYS - #KEYS % 2
 local index = KEYS[last + 1]
 for i = 1, last, 2 do reported[i] = {} end
@@ -14,8 +14,8 @@ for i = 3, #ARGV, 3 do
 end
 for i = 1, last, 2 do
   remove(KEYS[i], group, reported[i])
-  if index then redis.call('ZADD', index, 0, KEYS[i + 1]) end
-  hints[#hints + 1] = 'r' .. KEYS[i + 1]
+  if index then redis.call('ZADD', index, '0', KEYS[i + 1]) end
+  hints = (hints and hints .. '\n' or '') .. 'r' .. KEYS[i + 1]
 end
-redis.pcall('PUBLISH', ARGV[2], table.concat(hints, '\n'))
+redis.pcall('PUBLISH', ARGV[2], hints)
 return 0

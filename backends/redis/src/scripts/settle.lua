@@ -19,7 +19,7 @@ local runs, lines, group, channels = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[
 local ended_key = KEYS[2 * runs + 1]
 local first_line = 2 * runs + 2
 local first_queue = first_line + lines - 1
-local time
+local time, times = nil, {}
 local ended, changed, used, acks = {}, {}, {}, {}
 if ended_key then
   for i = 1, lines do acks[i] = {} end
@@ -29,6 +29,15 @@ end
 -- The run that is being settled. The functions below are made once for all runs of a call.
 local hash, states, inline, chunk, base, open, owed, left
 local now, wide, released, joins, counted
+
+-- When what is kept for so long from now on is to go. As text: numbers are slow to pass, and most are kept as long.
+local function due(retention)
+  if not times[retention] then
+    time = time or redis.call('TIME')
+    times[retention] = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + retention)
+  end
+  return times[retention]
+end
 
 local function state_of(node)
   if now[node] then return now[node] end
@@ -292,8 +301,7 @@ local function settle(run, channel, knows_plan, done, first_outcome, prepared, f
     if open_before > 0 then
       flags = flags + CLOSED
       if ended_key and retention > 0 then
-        time = time or redis.call('TIME')
-        ended[#ended + 1] = time[1] * 1000 + math.floor(time[2] / 1000) + retention
+        ended[#ended + 1] = due(retention)
         ended[#ended + 1] = run
       end
     end

@@ -1,32 +1,23 @@
 #!lua flags=allow-oom
 -- Takes entries of lines, each leased to a consumer: first of those that lost their owners, then those that were handed
 -- back, then new ones. Leaves of runs that are gone are dropped.
--- KEYS: stream, again and apart of each line, then what their queues were told of runs that are gone
+-- KEYS: the streams of the lines, again and apart of each, then what their queues were told of runs that are gone
 -- ARGV: group, consumer, how many at most, about how many bytes at most; which suspects: '' none, 'one', or 'some': a
---       batch of them and nothing else, counted when they are taken; how many keys tell of runs that are gone
+--       batch of them and nothing else, counted when they are taken; how many lines; which of them stays when it is empty
+--       (0: none)
 -- Returns whether there may be more, then one after the other the place of the line, id, deliveries, field and value of
 -- each entry.
 local group, consumer, max, budget, suspects = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
--- Of entries that are gone, so many are passed over for each line.
-local STALE = 500
-local taken, count, bytes, last = { 0 }, 0, 0, #KEYS - tonumber(ARGV[6])
--- As a rule there is nothing to look up.
-local any_gone = last < #KEYS and redis.call('EXISTS', unpack(KEYS, last + 1)) > 0
+local lines, stays = tonumber(ARGV[6]), tonumber(ARGV[7])
+-- So many are read at first: values in them are small, as a rule, since large ones are kept apart.
+local FIRST, FIRST_TEXT = 16, '16'
+local taken, count, bytes = { 0 }, 0, 0
 
-local function is_full() return count >= max or bytes >= budget end
-
-local function is_gone(message)
-  for i = last + 1, #KEYS do
-    if redis.call('ZSCORE', KEYS[i], run_of(message)) then return true end
-  end
-  return false
-end
-
+local any_gone, is_gone
 local function add(line, id, deliveries, fields)
   if any_gone and is_gone(fields[2]) then
-    local stream = KEYS[3 * line - 2]
-    redis.call('XACK', stream, group, id)
-    redis.call('XDEL', stream, id)
+    redis.call('XACK', KEYS[line], group, id)
+    redis.call('XDEL', KEYS[line], id)
     taken[1] = 1
     return
   end
@@ -36,80 +27,104 @@ local function add(line, id, deliveries, fields)
   bytes = bytes + #fields[2]
 end
 
--- Takes the next suspect of a line.
-local function take_suspect(line, stream, apart)
-  for _ = 1, STALE do
-    local id = redis.call('LPOP', apart)
-    if not id then return false end
-    local owner, number = held(stream, group, id)
-    if owner == '~' then
-      local after = suspects == 'some' and number + 1 or number
-      local claimed = redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', after)
-      if claimed[1] then
-        add(line, id, math.floor(number / 2) + 1, claimed[1][2])
-        return true
+-- As a rule nothing was set aside and no run is gone, and one look tells so. Nothing for the other case is made before.
+local take_aside
+if redis.call('EXISTS', unpack(KEYS, lines + 1)) > 0 then
+  -- (parts)
+  -- Of entries that are gone, so many are passed over for each line.
+  local STALE = 500
+  local first_gone = 3 * lines + 1
+  any_gone = first_gone <= #KEYS and redis.call('EXISTS', unpack(KEYS, first_gone)) > 0
+
+  function is_gone(message)
+    for i = first_gone, #KEYS do
+      if redis.call('ZSCORE', KEYS[i], run_of(message)) then return true end
+    end
+    return false
+  end
+
+  -- Takes the next suspect of a line.
+  local function take_suspect(line, stream, apart)
+    for _ = 1, STALE do
+      local id = redis.call('LPOP', apart)
+      if not id then return false end
+      local owner, number = held(stream, group, id)
+      if owner == '~' then
+        local after = suspects == 'some' and number + 1 or number
+        local claimed = redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', after)
+        if claimed[1] then
+          add(line, id, math.floor(number / 2) + 1, claimed[1][2])
+          return true
+        end
+      end
+    end
+    taken[1] = 1
+    return false
+  end
+
+  -- With how many others that came as often an event is taken: see `EventDelivery::batch_max`.
+  local function batch_max(number)
+    local deliveries = math.floor(number / 2) + 1
+    return deliveries <= 2 and 64 or deliveries == 3 and 8 or 1
+  end
+
+  local function take_batch(line, stream, apart)
+    for _ = 1, STALE do
+      local id = redis.call('LINDEX', apart, 0)
+      if not id or count >= max or bytes >= budget then return end
+      local owner, number = held(stream, group, id)
+      if owner ~= '~' then
+        redis.call('LPOP', apart)
+      elseif count >= batch_max(number) then
+        return
+      else
+        take_suspect(line, stream, apart)
       end
     end
   end
-  taken[1] = 1
-  return false
-end
 
--- With how many others that came as often an event is taken: see `EventDelivery::batch_max`.
-local function batch_max(number)
-  local deliveries = math.floor(number / 2) + 1
-  return deliveries <= 2 and 64 or deliveries == 3 and 8 or 1
-end
+  function take_aside(line, stream, again, apart)
+    if suspects == 'one' and take_suspect(line, stream, apart) then suspects = '' end
+    for _ = 1, STALE + max do
+      local id = count < max and bytes < budget and redis.call('LPOP', again)
+      if not id then return end
+      -- Nothing comes back for an entry that was finished meanwhile, or when the group was made anew: the next ones
+      -- still come before all new entries.
+      if held(stream, group, id) == '-' then
+        local claimed = redis.call('XCLAIM', stream, group, consumer, 0, id)
+        if claimed[1] then add(line, id, 1, claimed[1][2]) end
+      end
+    end
+  end
 
-local function take_batch(line, stream, apart)
-  for _ = 1, STALE do
-    local id = redis.call('LINDEX', apart, 0)
-    if not id or is_full() then return end
-    local owner, number = held(stream, group, id)
-    if owner ~= '~' then
-      redis.call('LPOP', apart)
-    elseif count >= batch_max(number) then
-      return
-    else
-      take_suspect(line, stream, apart)
+  if suspects == 'some' then
+    for line = 1, lines do
+      take_batch(line, KEYS[line], KEYS[lines + 2 * line])
+    end
+    if count > 0 then
+      taken[1] = 1
+      return taken
     end
   end
 end
 
-if suspects == 'some' then
-  for i = 1, last, 3 do
-    take_batch((i + 2) / 3, KEYS[i], KEYS[i + 2])
-  end
-  if count > 0 then
-    taken[1] = 1
-    return taken
-  end
-end
-for i = 1, last, 3 do
-  if is_full() then break end
-  local line, stream, again, apart = (i + 2) / 3, KEYS[i], KEYS[i + 1], KEYS[i + 2]
-  if suspects == 'one' and take_suspect(line, stream, apart) then suspects = '' end
-  for _ = 1, STALE + max do
-    local id = not is_full() and redis.call('LPOP', again)
-    if not id then break end
-    -- Nothing comes back for an entry that was finished meanwhile, or when the group was made anew: the next ones still
-    -- come before all new entries.
-    if held(stream, group, id) == '-' then
-      local claimed = redis.call('XCLAIM', stream, group, consumer, 0, id)
-      if claimed[1] then add(line, id, 1, claimed[1][2]) end
-    end
-  end
+for line = 1, lines do
+  if count >= max or bytes >= budget then break end
+  local stream = KEYS[line]
+  if take_aside then take_aside(line, stream, KEYS[lines + 2 * line - 1], KEYS[lines + 2 * line]) end
   -- How large they are nobody knows before they are read: a few, then more.
-  local room, step = max - count, 1
+  local room, step = max - count, FIRST
   while room > 0 and bytes < budget do
     if count > 0 then step = math.min(step, math.max(math.floor((budget - bytes) * count / bytes), 1)) end
     local ask = math.min(room, step)
-    local read = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', ask, 'STREAMS', stream, '>')
+    -- Numbers are slow to pass.
+    local text = ask == FIRST and FIRST_TEXT or ask
+    local read = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', text, 'STREAMS', stream, '>')
     if read and read.err then
-      -- There is no group yet; or no stream, and then nothing to take: looking does not bring a queue about.
-      if redis.call('EXISTS', stream) == 0 then break end
-      redis.call('XGROUP', 'CREATE', stream, group, 0)
-      read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', ask, 'STREAMS', stream, '>')
+      -- There is no group yet; or no stream, and then nothing to take: looking does not bring a queue's line about.
+      if line ~= stays and redis.call('EXISTS', stream) == 0 then break end
+      redis.call('XGROUP', 'CREATE', stream, group, 0, 'MKSTREAM')
+      read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', text, 'STREAMS', stream, '>')
     end
     local entries = read and read[1][2] or {}
     for _, entry in ipairs(entries) do add(line, entry[1], 1, entry[2]) end
@@ -117,5 +132,5 @@ for i = 1, last, 3 do
     room, step = room - ask, step * 8
   end
 end
-if is_full() then taken[1] = 1 end
+if count >= max or bytes >= budget then taken[1] = 1 end
 return taken
