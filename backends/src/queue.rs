@@ -32,8 +32,7 @@ pub trait Queue {
     /// Notes that a leaf begins, and says whether it may. A worker asks before it runs a leaf that
     /// [has to be asked for](Delivery::must_ask), or that may run `once` at most; all others it just runs.
     ///
-    /// What has begun does not expire any more. A [suspect](Delivery::is_suspect) is counted here, and not when it is
-    /// taken. Who begins a leaf `once` leaves a mark at its run, and no other delivery of this attempt may begin.
+    /// What has begun does not expire any more. A leaf that has lost a worker is counted here, and not when it is taken. Who begins a leaf `once` leaves a mark at its run, and no other delivery of this attempt may begin.
     async fn begin(&self, worker: &WorkerId, delivery: &Delivery, once: bool) -> Result<Begin, BackendError>;
 
     /// Queues the leaves whose time has come, and ends those as [`Expired`](celeriac_primitives::Outcome::Expired) that
@@ -108,23 +107,19 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// From this delivery on a leaf runs alone in its worker.
-    const ALONE_FROM: u32 = 3;
+    /// From this delivery on a leaf is a suspect.
+    const SUSPECT_FROM: u32 = 3;
 
-    /// Whether a worker that had it was lost. A worker has one such leaf at a time: should it be lost, too, then
-    /// only one more of them can be why.
+    /// Whether it has begun in several workers that were lost, and may be why. A worker has one such leaf at a time, and
+    /// it is to run alone there.
     pub fn is_suspect(&self) -> bool {
-        self.deliveries > 1
+        self.deliveries >= Self::SUSPECT_FROM
     }
 
-    /// Whether it is to run alone in its worker: it has begun in several that were lost.
-    pub fn runs_alone(&self) -> bool {
-        self.deliveries >= Self::ALONE_FROM
-    }
-
-    /// Whether a worker has to ask before it begins it.
+    /// Whether a worker has to ask before it begins it: a worker that had it was lost, or it expires.
     pub fn must_ask(&self) -> bool {
-        self.is_suspect() || self.message.options.as_ref().is_some_and(|options| options.expires.is_some())
+        let expires = || self.message.options.as_ref().is_some_and(|options| options.expires.is_some());
+        self.deliveries > 1 || expires()
     }
 }
 

@@ -152,6 +152,8 @@ macro_rules! suite {
                 five_culprits_are_found_among_the_others
                 culprits_in_several_queues_and_lanes_are_found
                 a_worker_has_one_suspect_at_a_time_and_none_when_it_says_so
+                leaves_that_have_lost_one_worker_come_together_and_before_new_ones
+                what_was_handed_back_comes_before_what_has_lost_one_worker
                 a_suspect_is_counted_when_it_begins_and_not_when_it_is_taken
                 a_suspect_that_is_handed_back_is_the_next_and_stays_one
                 whoever_comes_back_before_another_has_it_keeps_it

@@ -19,7 +19,7 @@ use crate::{Memory, after, lock};
 pub(crate) struct Leaves {
     next: u64,
     queues: HashMap<Arc<str>, BTreeMap<Lane, Line>>,
-    /// Leaves that are held, and those that were taken up when their leases had passed.
+    /// Leaves that are held, and those that were given back or taken up when their leases had passed.
     leased: HashMap<u64, Lease>,
     /// Leaves whose time has not come, by when it comes.
     delayed: BTreeMap<(u64, u64), Delayed>,
@@ -36,7 +36,9 @@ type Delayed = (Arc<str>, Lane, Arc<TaskMessage>);
 #[derive(Debug, Default)]
 struct Line {
     waiting: VecDeque<(u64, Arc<TaskMessage>)>,
-    /// Suspects, before all others. Some may be gone, or held again, by now.
+    /// What was handed back or has lost one worker, before new ones. Some may be gone, or held again, by now.
+    again: VecDeque<u64>,
+    /// Suspects, before all others. The same.
     apart: VecDeque<u64>,
 }
 
@@ -44,7 +46,7 @@ struct Line {
 struct Lease {
     queue: Arc<str>,
     lane: Lane,
-    /// Nobody when it was taken up.
+    /// Nobody when it was given back or taken up.
     worker: Option<WorkerId>,
     until: Instant,
     message: Arc<TaskMessage>,
@@ -57,6 +59,11 @@ struct Lease {
 impl Lease {
     fn is_held_by(&self, worker: &WorkerId) -> bool {
         self.worker.as_ref() == Some(worker)
+    }
+
+    /// Whether its next delivery is one of a suspect.
+    fn is_suspect(&self) -> bool {
+        self.begun > 1
     }
 }
 
@@ -107,7 +114,9 @@ impl Leaves {
     /// Lanes and queues in which nothing waits go away.
     fn forget_empty(&mut self) {
         self.queues.retain(|_, lanes| {
-            lanes.retain(|_, line| !line.waiting.is_empty() || !line.apart.is_empty());
+            lanes.retain(|_, line| {
+                !line.waiting.is_empty() || !line.again.is_empty() || !line.apart.is_empty()
+            });
             !lanes.is_empty()
         });
     }
@@ -147,16 +156,25 @@ impl Leaves {
                     message: message.clone(),
                     deliveries,
                 };
+                let mut take_again = |entry: u64| {
+                    let lease = self.leased.get_mut(&entry).filter(|lease| lease.worker.is_none())?;
+                    lease.worker = Some(worker.clone());
+                    lease.until = until;
+                    lease.begins = lease.begun == 0;
+                    Some(delivery(entry, &lease.message, lease.begun + 1))
+                };
                 while suspects
                     && taken.len() < max
                     && let Some(entry) = line.apart.pop_front()
                 {
-                    if let Some(lease) = self.leased.get_mut(&entry).filter(|lease| lease.worker.is_none()) {
-                        lease.worker = Some(worker.clone());
-                        lease.until = until;
-                        taken.push(delivery(entry, &lease.message, lease.begun + 1));
-                        suspects = false;
-                    }
+                    let suspect = take_again(entry);
+                    suspects = suspect.is_none();
+                    taken.extend(suspect);
+                }
+                while taken.len() < max
+                    && let Some(entry) = line.again.pop_front()
+                {
+                    taken.extend(take_again(entry));
                 }
                 while taken.len() < max
                     && let Some((entry, message)) = line.waiting.pop_front()
@@ -340,7 +358,7 @@ impl Queue for Memory {
             match leaves.leased.get_mut(&id.entry.1) {
                 Some(lease) if lease.is_held_by(worker) => lease.until = until,
                 // Taken up, and with nobody yet: whoever comes back keeps it.
-                Some(lease) if lease.worker.is_none() => {
+                Some(lease) if lease.worker.is_none() && lease.begun > 0 => {
                     lease.worker = Some(worker.clone());
                     lease.until = until;
                 }
@@ -356,15 +374,11 @@ impl Queue for Memory {
         for id in deliveries.iter().rev() {
             let entry = id.entry.1;
             let Some(lease) = leaves.held_by(worker, id) else { continue };
-            let is_suspect = lease.begun > 0;
-            if is_suspect {
-                lease.worker = None;
-                lease.begins = false;
-                leaves.line(&id.queue, id.lane).apart.push_front(entry);
-            } else {
-                let lease = leaves.leased.remove(&entry).expect("it was just there");
-                leaves.line(&id.queue, id.lane).waiting.push_front((entry, lease.message));
-            }
+            lease.worker = None;
+            lease.begins = false;
+            let is_suspect = lease.is_suspect();
+            let line = leaves.line(&id.queue, id.lane);
+            if is_suspect { line.apart.push_front(entry) } else { line.again.push_front(entry) }
         }
         drop(leaves);
         self.0.leaves_came.notify_waiters();
@@ -392,8 +406,9 @@ impl Queue for Memory {
             if lease.begun < deliveries_max {
                 swept.redelivered += 1;
                 lease.worker = None;
-                let (queue, lane) = (lease.queue.clone(), lease.lane);
-                leaves.line(&queue, lane).apart.push_back(entry);
+                let (queue, lane, is_suspect) = (lease.queue.clone(), lease.lane, lease.is_suspect());
+                let line = leaves.line(&queue, lane);
+                if is_suspect { line.apart.push_back(entry) } else { line.again.push_back(entry) }
             } else {
                 swept.lost += 1;
                 let lease = leaves.leased.remove(&entry).expect("it was just there");

@@ -98,10 +98,17 @@ pub(crate) struct Link {
     pub(crate) emptied: Emptied,
     pub(crate) room: Room,
     pub(crate) watch: Watch,
+    /// How many entries a take reads at first.
+    pub(crate) first: usize,
 }
 
 impl Link {
-    pub(crate) async fn connect(address: Address, prefix: &str, room: Room) -> Result<Self, BackendError> {
+    pub(crate) async fn connect(
+        address: Address,
+        prefix: &str,
+        room: Room,
+        first: usize,
+    ) -> Result<Self, BackendError> {
         let keys = Keys::new(prefix);
         let watch = Watch::new(matches!(address, Address::Cluster { .. }));
         let (way, clients) = match address {
@@ -112,7 +119,7 @@ impl Link {
         let connection = Connection { way, watch: watch.clone() };
         let hints = Hints::start(clients, keys.changes());
         let (takes, emptied) = (TaskTracker::new(), Emptied::default());
-        let link = Self { connection, hints, keys, takes, emptied, room, watch };
+        let link = Self { connection, hints, keys, takes, emptied, room, watch, first };
         link.look_at_settings().await?;
         Ok(link)
     }

@@ -243,7 +243,8 @@ impl RedisBuilder {
             let context = format!("the prefix {prefix:?} is empty or has a brace: choose letters and digits");
             return Err(BackendError::new(ErrorKind::Denied, "connect").context(context));
         }
-        let link = Link::connect(Address::parse(&url, tls)?, &prefix, Room::new(headroom_percent)).await?;
+        let (room, first) = (Room::new(headroom_percent), lines::first(inline_bytes_max));
+        let link = Link::connect(Address::parse(&url, tls)?, &prefix, room, first).await?;
         let (plans, queues) = (Plans::default(), Queues::new(queues_max, queues_kept));
         let desk = Desk::open(link.clone());
         Ok(RedisBackend(Arc::new(Shared {

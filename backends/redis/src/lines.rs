@@ -3,10 +3,11 @@
 //! Who takes an entry holds it until it was idle, by the clock of Redis, for the lease. The length of a lease is a part
 //! of the consumer's name: an owner is the consumer `<owner>#<lease in ms>`.
 //!
-//! What was handed back waits in `again`, before all new entries, and belongs to the consumer `-` until it is taken. What
-//! has lost its owner is a suspect: it may be why. It waits in `apart`, before all others, and belongs to the consumer
-//! `~`; who had it may renew it there, and holds it again. A suspect's delivery counter tells how often it has begun, and
-//! whether it has in its present owner (`scripts/held.lua`).
+//! What was handed back waits in `again`, before all new entries, and belongs to the consumer `-` until it is taken; so does
+//! a leaf that has lost one owner. A leaf that has lost several is a suspect: it may be why; and so is every event that
+//! has lost one. Suspects wait in `apart`, before all others, and belong to the consumer `~`. Who had it may renew what has
+//! lost its owner and waits, and holds it again. The delivery counter of what has lost an owner tells how often it has
+//! begun, and whether it has in its present owner (`scripts/held.lua`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,14 @@ const LEASE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// A take returns no more than about so many bytes, or one entry: what takes long on its way is leased already.
 const BYTES_MAX: usize = 1024 * 1024;
 
+/// How large entries are nobody knows before they are read: at first no more than so many are.
+const FIRST_MAX: usize = 16;
+
+/// How many entries to read at first, when a value in them has no more bytes than this.
+pub(crate) fn first(inline_bytes_max: usize) -> usize {
+    (BYTES_MAX / 2 / inline_bytes_max.max(1)).clamp(1, FIRST_MAX)
+}
+
 /// Which suspects to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Suspects {
@@ -44,6 +53,13 @@ pub(crate) struct Entry {
     pub(crate) deliveries: u32,
     pub(crate) field: String,
     pub(crate) value: Vec<u8>,
+}
+
+impl Entry {
+    /// Whether it was taken as a suspect: an event the second time it comes, a leaf the third time.
+    pub(crate) fn is_suspect(&self, which: Suspects) -> bool {
+        self.deliveries > if which == Suspects::Batch { 1 } else { 2 }
+    }
 }
 
 /// Entries on their way to who asked for them. When that one is gone, they go back to their lines.
@@ -149,7 +165,7 @@ async fn take_all(
         loop {
             let slice = SLICE.min(max - taken.entries.len());
             let (entries, more) = take_some(&taken, operation, some, (slice, bytes, suspects), lease).await?;
-            let has_suspects = entries.iter().any(|entry| entry.deliveries > 1);
+            let has_suspects = entries.iter().any(|entry| entry.is_suspect(suspects));
             let count = entries.len();
             bytes = bytes.saturating_sub(entries.iter().map(|entry| entry.value.len()).sum());
             taken.entries.extend(
@@ -196,6 +212,7 @@ async fn take_some(
             script
                 .arg(lines.len())
                 .arg(lines.iter().position(|line| line.stays).map_or(0, |place| place + 1));
+            script.arg(taken.link.first);
         })
         .await?;
     let mut values = reply.into_iter();
@@ -225,7 +242,7 @@ pub(crate) async fn hand_back(
         for slice in here.rchunks(SLICE) {
             link.run::<()>(operation, &HAND_BACK, |script| {
                 line_keys(script, [line]);
-                script.arg(GROUP).arg(owner);
+                script.arg(GROUP).arg(owner).arg(u8::from(line.gone.is_none()));
                 for id in slice {
                     script.arg(print_id(*id));
                 }

@@ -54,7 +54,7 @@ impl Queue for RedisBackend {
                 let (taken, more) =
                     lines::take_now(link, "receive", &lines, owner.clone(), what, lease).await?;
                 // Who has a suspect now has not looked for others.
-                let has_one = taken.iter().any(|entry| entry.deliveries > 1);
+                let has_one = taken.iter().any(|entry| entry.is_suspect(suspects));
                 let looked = if has_one { Suspects::None } else { suspects };
                 link.emptied.note(&owner, before.filter(|_| !more), looked);
                 if !taken.is_empty() || max == 0 {

@@ -272,7 +272,7 @@ pub async fn a_leaf_that_kills_its_workers_ends_as_worker_lost(subject: &dyn Sub
     clear_events(subject).await;
     for round in 1..=3 {
         let taken = bench.receive("w", 1).await.remove(0);
-        assert_eq!((taken.deliveries, taken.is_suspect(), taken.runs_alone()), (round, round > 1, round > 2));
+        assert_eq!((taken.deliveries, taken.must_ask(), taken.is_suspect()), (round, round > 1, round > 2));
         assert_eq!(bench.backend().begin(&worker("w"), &taken, false).await.unwrap(), Begin::Run);
         subject.pass(LEASE * 2).await;
         let swept = subject.backend().sweep(3).await.unwrap();

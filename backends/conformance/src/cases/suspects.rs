@@ -92,19 +92,27 @@ impl<'s> Field<'s> {
         taken: Vec<Delivery>,
     ) -> Option<Vec<(celeriac_backends::DeliveryId, Completion)>> {
         let kills = |delivery: &Delivery| self.culprits.contains(&delivery.message.task_id.node());
-        let suspect = taken.iter().find(|delivery| delivery.is_suspect());
-        if let Some(suspect) = suspect {
+        let begin = async |delivery: &Delivery| {
+            let begin = self.bench.backend().begin(name, delivery, false).await.expect("begin works");
+            assert_eq!(begin, Begin::Run);
+        };
+        if let Some(suspect) = taken.iter().find(|delivery| delivery.is_suspect()) {
             assert!(taken.iter().filter(|delivery| delivery.is_suspect()).count() == 1, "one at a time");
-            let others_kill = !suspect.runs_alone() && taken.iter().any(kills);
+            // It runs alone.
             if self.begins_all || kills(suspect) {
-                let begin = self.bench.backend().begin(name, suspect, false).await.expect("begin works");
-                assert_eq!(begin, Begin::Run);
+                begin(suspect).await;
             }
-            if kills(suspect) || others_kill {
+            if kills(suspect) {
                 return None;
             }
         }
-        if taken.iter().any(kills) {
+        let beside = || taken.iter().filter(|delivery| !delivery.is_suspect());
+        for delivery in beside().filter(|delivery| delivery.must_ask()) {
+            if self.begins_all || kills(delivery) {
+                begin(delivery).await;
+            }
+        }
+        if beside().any(kills) {
             return None;
         }
         let done = |delivery: Delivery| {
@@ -161,24 +169,57 @@ pub async fn culprits_in_several_queues_and_lanes_are_found(subject: &dyn Subjec
     field.check().await;
 }
 
+/// Their tasks and how often they were delivered.
+fn seen(taken: &[Delivery]) -> Vec<(&str, u32)> {
+    taken.iter().map(|one| (one.message.task.as_str(), one.deliveries)).collect()
+}
+
+/// Has so many leaves begin in a worker that is lost.
+async fn lose(bench: &Bench<'_>, count: usize) {
+    let taken = bench.receive("lost", count).await;
+    assert_eq!(taken.len(), count);
+    for delivery in taken.iter().filter(|delivery| delivery.must_ask()) {
+        assert_eq!(bench.backend().begin(&worker("lost"), delivery, false).await.unwrap(), Begin::Run);
+    }
+    bench.subject.pass(LEASE * 2).await;
+    assert_eq!(bench.backend().sweep(9).await.unwrap().redelivered, count);
+}
+
 pub async fn a_worker_has_one_suspect_at_a_time_and_none_when_it_says_so(subject: &dyn Subject) {
     let field = Field::new(subject, 4, &[]).await;
     field.dispatch(here).await;
     let (bench, backend) = (&field.bench, subject.backend());
-    assert_eq!(bench.receive("lost", 3).await.len(), 3);
-    subject.pass(LEASE * 2).await;
-    assert_eq!(backend.sweep(5).await.unwrap().redelivered, 3);
+    lose(bench, 3).await;
+    lose(bench, 3).await;
     let take = Take::new(9, LEASE);
-    let names = |taken: &[Delivery]| {
-        taken.iter().map(|one| (one.message.task.to_string(), one.deliveries)).collect::<Vec<_>>()
-    };
     let others = backend.receive(&worker("w"), &queues(), take.suspects(false)).await.unwrap();
-    assert_eq!(names(&others), [("t3".to_owned(), 1)]);
+    assert_eq!(seen(&others), [("t3", 1)]);
     for expect in ["t0", "t1", "t2"] {
         assert_eq!(backend.receive(&worker("v"), &queues(), take.suspects(false)).await.unwrap().len(), 0);
         let one = backend.receive(&worker("v"), &queues(), take).await.unwrap();
-        assert_eq!(names(&one), [(expect.to_owned(), 2)]);
+        assert_eq!(seen(&one), [(expect, 3)]);
     }
+}
+
+pub async fn leaves_that_have_lost_one_worker_come_together_and_before_new_ones(subject: &dyn Subject) {
+    let field = Field::new(subject, 5, &[]).await;
+    field.dispatch(here).await;
+    lose(&field.bench, 3).await;
+    let take = Take::new(9, LEASE).suspects(false);
+    let taken = subject.backend().receive(&worker("w"), &queues(), take).await.unwrap();
+    assert_eq!(seen(&taken), [("t0", 2), ("t1", 2), ("t2", 2), ("t3", 1), ("t4", 1)]);
+}
+
+pub async fn what_was_handed_back_comes_before_what_has_lost_one_worker(subject: &dyn Subject) {
+    let field = Field::new(subject, 5, &[]).await;
+    field.dispatch(here).await;
+    let (bench, backend) = (&field.bench, subject.backend());
+    lose(bench, 2).await;
+    let taken = bench.receive("w", 4).await;
+    assert_eq!(seen(&taken), [("t0", 2), ("t1", 2), ("t2", 1), ("t3", 1)]);
+    let ids: Vec<_> = taken[1..3].iter().map(|one| one.id.clone()).collect();
+    backend.hand_back(&worker("w"), &ids).await.unwrap();
+    assert_eq!(seen(&bench.receive("v", 9).await), [("t1", 2), ("t2", 1), ("t4", 1)]);
 }
 
 pub async fn a_suspect_is_counted_when_it_begins_and_not_when_it_is_taken(subject: &dyn Subject) {
@@ -203,13 +244,11 @@ pub async fn a_suspect_that_is_handed_back_is_the_next_and_stays_one(subject: &d
     let field = Field::new(subject, 4, &[]).await;
     field.dispatch(here).await;
     let (bench, backend) = (&field.bench, subject.backend());
-    assert_eq!(bench.receive("lost", 2).await.len(), 2);
-    subject.pass(LEASE * 2).await;
-    assert_eq!(backend.sweep(5).await.unwrap().redelivered, 2);
+    lose(bench, 2).await;
+    lose(bench, 2).await;
     for begins in [false, true] {
         let taken = bench.receive("w", 2).await;
-        let seen: Vec<_> = taken.iter().map(|one| (one.message.task.as_str(), one.deliveries)).collect();
-        assert_eq!(seen, [("t0", 2), ("t2", 1)]);
+        assert_eq!(seen(&taken), [("t0", 3), ("t2", 1)]);
         if begins {
             assert_eq!(backend.begin(&worker("w"), &taken[0], false).await.unwrap(), Begin::Run);
         }

@@ -4,8 +4,9 @@
 -- KEYS: stream    ARGV: group, owner, the owner as a consumer, then the ids
 local stream, group, owner, mine = KEYS[1], ARGV[1], ARGV[2], {}
 for i = 4, #ARGV do
-  local consumer = held(stream, group, ARGV[i])
-  if consumer == '~' or consumer and owner_of(consumer) == owner then mine[#mine + 1] = ARGV[i] end
+  local consumer, number = held(stream, group, ARGV[i])
+  local is_with_nobody = consumer == '~' or consumer == '-' and number > 0
+  if is_with_nobody or consumer and owner_of(consumer) == owner then mine[#mine + 1] = ARGV[i] end
 end
 if #mine > 0 then
   mine[#mine + 1] = 'JUSTID'

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Takes up entries of one line whose leases have passed: they wait apart, or, after too many deliveries, they go out of
--- the line with a report.
+-- Takes up entries of one line whose leases have passed: leaves come again, suspects and events wait apart, and after too
+-- many deliveries they go out of the line with a report.
 -- KEYS: stream, again, apart, reports; of a queue, what it was told of runs that are gone: their leaves are dropped
 -- ARGV: group, channel of the reports' hints, deliveries at most (0: any number), slice, the report's outcome up to its
 --       last four bytes, which are the number of deliveries; when this was asked for in ms and by how many ms it may be
@@ -74,21 +74,25 @@ for _, entry in ipairs(passed) do
     redis.call('XACK', stream, group, id)
   end
 end
-local claimed = {}
+local are_events, claimed, returned = stream == reports, {}, {}
 for _, number in ipairs(order) do
   local ids = by_number[number]
   local n = #ids
   ids[n + 1], ids[n + 2], ids[n + 3] = 'RETRYCOUNT', number, 'JUSTID'
+  -- A leaf that has lost one worker comes again beside others; after two it is a suspect.
+  local is_suspect = are_events or number > 2
+  local owner, list = is_suspect and '~' or '-', is_suspect and suspects or returned
   -- What is no more in the stream is let go by this.
-  for _, id in ipairs(redis.call('XCLAIM', stream, group, '~', 0, unpack(ids))) do claimed[id] = true end
+  for _, id in ipairs(redis.call('XCLAIM', stream, group, owner, 0, unpack(ids))) do claimed[id] = list end
 end
 for _, entry in ipairs(passed) do
-  if claimed[entry[3]] then suspects[#suspects + 1] = entry[3] end
+  local list = claimed[entry[3]]
+  if list then list[#list + 1] = entry[3] end
 end
-if #suspects > 0 then
-  redis.call('RPUSH', apart, unpack(suspects))
-  if stream ~= reports then redis.pcall('PUBLISH', channel_of(stream), '') end
-end
+local count = #suspects + #returned
+if #suspects > 0 then redis.call('RPUSH', apart, unpack(suspects)) end
+if #returned > 0 then redis.call('RPUSH', again, unpack(returned)) end
+if count > 0 and not are_events then redis.pcall('PUBLISH', channel_of(stream), '') end
 -- Of a line of reports, they are there again.
-if lost > 0 or #suspects > 0 and stream == reports then redis.pcall('PUBLISH', ARGV[2], 'r' .. reports) end
-return { #suspects, lost, #passed, next_from }
+if lost > 0 or count > 0 and are_events then redis.pcall('PUBLISH', ARGV[2], 'r' .. reports) end
+return { count, lost, #passed, next_from }

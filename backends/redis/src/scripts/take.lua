@@ -1,16 +1,14 @@
 #!lua flags=allow-oom
--- Takes entries of lines, each leased to a consumer: first of those that lost their owners, then those that were handed
--- back, then new ones. Leaves of runs that are gone are dropped.
+-- Takes entries of lines, each leased to a consumer: first suspects, then those that were handed back or have lost one
+-- owner, then new ones. Leaves of runs that are gone are dropped.
 -- KEYS: the streams of the lines, again and apart of each, then what their queues were told of runs that are gone
 -- ARGV: group, consumer, how many at most, about how many bytes at most; which suspects: '' none, 'one', or 'some': a
 --       batch of them and nothing else, counted when they are taken; how many lines; which of them stays when it is empty
---       (0: none)
+--       (0: none); how many to read at first
 -- Returns whether there may be more, then one after the other the place of the line, id, deliveries, field and value of
 -- each entry.
 local group, consumer, max, budget, suspects = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local lines, stays = tonumber(ARGV[6]), tonumber(ARGV[7])
--- So many are read at first: values in them are small, as a rule, since large ones are kept apart.
-local FIRST, FIRST_TEXT = 16, '16'
+local lines, stays, first = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local taken, count, bytes = { 0 }, 0, 0
 
 local any_gone, is_gone
@@ -90,9 +88,11 @@ if redis.call('EXISTS', unpack(KEYS, lines + 1)) > 0 then
       if not id then return end
       -- Nothing comes back for an entry that was finished meanwhile, or when the group was made anew: the next ones
       -- still come before all new entries.
-      if held(stream, group, id) == '-' then
-        local claimed = redis.call('XCLAIM', stream, group, consumer, 0, id)
-        if claimed[1] then add(line, id, 1, claimed[1][2]) end
+      local owner, number = held(stream, group, id)
+      if owner == '-' then
+        local after = math.max(number, 1)
+        local claimed = redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', after)
+        if claimed[1] then add(line, id, after, claimed[1][2]) end
       end
     end
   end
@@ -113,12 +113,12 @@ for line = 1, lines do
   local stream = KEYS[line]
   if take_aside then take_aside(line, stream, KEYS[lines + 2 * line - 1], KEYS[lines + 2 * line]) end
   -- How large they are nobody knows before they are read: a few, then more.
-  local room, step = max - count, FIRST
+  local room, step = max - count, first
   while room > 0 and bytes < budget do
     if count > 0 then step = math.min(step, math.max(math.floor((budget - bytes) * count / bytes), 1)) end
     local ask = math.min(room, step)
     -- Numbers are slow to pass.
-    local text = ask == FIRST and FIRST_TEXT or ask
+    local text = ask == first and ARGV[8] or ask
     local read = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', text, 'STREAMS', stream, '>')
     if read and read.err then
       -- There is no group yet; or no stream, and then nothing to take: looking does not bring a queue's line about.

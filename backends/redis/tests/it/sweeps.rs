@@ -140,7 +140,7 @@ async fn a_sweep_of_much_that_was_handed_back_has_no_long_step() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_take_returns_about_a_mebibyte() {
     let server = Server::start();
-    let backend = backend(&server).await;
+    let backend = RedisBackend::builder(server.url()).inline_bytes_max(3_000_000).connect().await.unwrap();
     let mut connection = server.connection();
     for (bytes, expect) in [(100_000, 11), (400_000, 3), (3_000_000, 1)] {
         redis::cmd("DEL").arg("celeriac:{events}:stream").exec(&mut connection).unwrap();

@@ -55,7 +55,7 @@ struct Hands {
     waiting: VecDeque<Delivery>,
     /// Taken and not to begin before nothing runs any more.
     apart: Option<Delivery>,
-    /// What has lost a worker before, until it is reported: there is one at most.
+    /// What has lost several workers, until it is reported: there is one at most.
     suspect: Option<DeliveryId>,
     threads: Threads,
     /// One for each lane that there ever was at the same time, and what it runs.
@@ -175,9 +175,6 @@ impl Bench {
     pub(super) fn put(&self, deliveries: Vec<Delivery>) -> Vec<Seat> {
         let mut hands = self.hands();
         for delivery in deliveries {
-            if delivery.is_suspect() {
-                hands.suspect = Some(delivery.id.clone());
-            }
             // Before those of later lanes.
             let lane = delivery.id.lane;
             let place = hands.waiting.partition_point(|waiting| waiting.id.lane <= lane);
@@ -197,7 +194,7 @@ impl Bench {
         }
     }
 
-    /// Whether there is something in hand that has lost a worker before.
+    /// Whether there is something in hand that has lost several workers.
     pub(super) fn has_suspect(&self) -> bool {
         self.hands().suspect.is_some()
     }

@@ -131,7 +131,7 @@ impl Crew {
                 () = bench.called() => Ok(Vec::new()),
             };
             match answer {
-                Ok(mut deliveries) => match deliveries.iter().position(Delivery::runs_alone) {
+                Ok(mut deliveries) => match deliveries.iter().position(Delivery::is_suspect) {
                     Some(place) => {
                         let alone = deliveries.swap_remove(place);
                         self.run_alone(alone, deliveries).await;
