@@ -32,8 +32,8 @@ pub(crate) struct Watch {
 #[derive(Debug)]
 struct State {
     start: Instant,
-    /// When there was last an interruption.
-    interrupted: HashMap<String, Instant>,
+    /// When an interruption has ended; `None` as long as no question was answered since.
+    interrupted: HashMap<String, Option<Instant>>,
     /// What a server's clock said, and when.
     clocks: HashMap<String, (Instant, u64)>,
 }
@@ -51,14 +51,14 @@ impl Watch {
         }
     }
 
-    /// Notes that what a key is with was away until now.
+    /// Notes that what a key is with is away, for nobody knows how long yet.
     pub(crate) fn interrupt(&self, key: impl AsRef<[u8]>) {
         let slot = self.slot(key.as_ref());
         let mut state = self.state();
         if state.interrupted.len() >= SLOTS_MAX {
-            state.interrupted.retain(|_, at| at.elapsed() <= COMES_BACK_WITHIN);
+            state.interrupted.retain(|_, at| at.is_none_or(|at| at.elapsed() <= COMES_BACK_WITHIN));
         }
-        state.interrupted.insert(slot, Instant::now());
+        state.interrupted.insert(slot, None);
     }
 
     /// For how long what a key is with has been there without interruption. It was asked then, and has just answered what
@@ -74,11 +74,12 @@ impl Watch {
         let has_jumped = before.is_some_and(|(then, then_ms)| {
             now_ms.saturating_sub(then_ms) > (now - then + LATE).as_millis() as u64
         });
-        if has_jumped || now - asked > LATE {
-            state.interrupted.insert(slot, now);
+        let is_back = state.interrupted.get(&slot) == Some(&None);
+        if has_jumped || is_back || now - asked > LATE {
+            state.interrupted.insert(slot, Some(now));
             return Duration::ZERO;
         }
-        let since = state.interrupted.get(&slot).copied().unwrap_or(state.start);
+        let since = state.interrupted.get(&slot).copied().flatten().unwrap_or(state.start);
         now - since.max(state.start)
     }
 
@@ -102,7 +103,7 @@ impl Watch {
 }
 
 /// The first key of a command, or of the script that it runs.
-fn key_of(cmd: &Cmd) -> Vec<u8> {
+pub(crate) fn key_of(cmd: &Cmd) -> Vec<u8> {
     let mut args = cmd.args_iter().map(|arg| if let Arg::Simple(bytes) = arg { bytes } else { &b""[..] });
     let place = match args.next() {
         Some(name) if name.to_ascii_uppercase().starts_with(b"EVAL") => 2,
@@ -171,6 +172,18 @@ mod tests {
         assert_eq!(watch.watched("k", Instant::now(), 1_069_000), Duration::ZERO, "a minute ahead");
         seconds(1).await;
         assert_eq!(watch.watched("k", Instant::now(), 1_010_000), Duration::from_secs(1), "and back");
+    }
+
+    /// Errors come before the end of an outage, and none with it.
+    #[tokio::test(start_paused = true)]
+    async fn an_interruption_lasts_until_a_question_is_answered() {
+        let watch = Watch::new(false);
+        seconds(9).await;
+        watch.interrupt("k");
+        seconds(7).await;
+        assert_eq!(watch.watched("k", Instant::now(), 1_000), Duration::ZERO);
+        seconds(1).await;
+        assert_eq!(watch.watched("k", Instant::now(), 2_000), Duration::from_secs(1));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::{Arg, Client, Cmd, Pipeline, RedisFuture, RedisResult, Value};
 use tokio::time::{Instant, timeout_at};
 
-use crate::watch::Watch;
+use crate::watch::{LATE, Watch, key_of};
 
 /// A connection may be silent for so long while commands wait.
 pub(crate) const SILENCE: Duration = Duration::from_millis(1500);
@@ -104,6 +104,31 @@ struct Line {
 /// Commands that wait for their replies, counted as long as this lives.
 struct Waiting<'l>(&'l Line, usize);
 
+/// A command that is under way. When it was so for too long without a sign of life, the store was away, whatever became
+/// of the command: whoever gives it up, and whoever has more patience than others, is not told so by an error.
+struct UnderWay<'l> {
+    watch: &'l Watch,
+    cmd: Option<&'l Cmd>,
+    line: &'l Line,
+    since: Instant,
+    sending: Duration,
+}
+
+impl UnderWay<'_> {
+    fn note(&self) {
+        let silent = self.since.max(*self.line.heard()).elapsed();
+        if silent.saturating_sub(self.sending) > LATE {
+            self.watch.interrupt(self.cmd.map(key_of).unwrap_or_default());
+        }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.note();
+    }
+}
+
 impl Wire {
     /// Connects.
     pub(crate) async fn connect(
@@ -123,7 +148,7 @@ impl Wire {
     async fn ask<T>(
         &self,
         line: Arc<Line>,
-        bytes: usize,
+        (cmd, bytes): (Option<&Cmd>, usize),
         packed: impl Fn() -> Vec<u8>,
         reply: impl Future<Output = RedisResult<T>>,
     ) -> RedisResult<T> {
@@ -132,11 +157,15 @@ impl Wire {
         let asked = Instant::now();
         let silence = self.0.silence_of(&packed).max(self.0.patience().silence(asked));
         let mut reply = std::pin::pin!(reply);
+        let (watch, since) = (&self.0.watch, asked);
+        let mut under_way = UnderWay { watch, cmd, line: &line, since, sending: Duration::ZERO };
         loop {
             let sending = Duration::from_millis((waiting.all() / (BYTES_PER_SECOND / 1000)) as u64);
+            under_way.sending = sending;
             let due = asked.max(*line.heard()) + silence + sending;
             if let Ok(reply) = timeout_at(due, &mut reply).await {
                 let now = Instant::now();
+                under_way.note();
                 let before = std::mem::replace(&mut *line.heard(), now).max(asked);
                 self.0.note_reply(&packed, now.saturating_duration_since(before), sending);
                 return reply;
@@ -161,7 +190,8 @@ impl ConnectionLike for Wire {
             let line = self.line();
             let mut connection = line.connection.clone();
             let reply = connection.req_packed_command(cmd);
-            let reply = self.ask(line.clone(), bytes_of(cmd), || cmd.get_packed_command(), reply).await;
+            let about = (Some(cmd), bytes_of(cmd));
+            let reply = self.ask(line.clone(), about, || cmd.get_packed_command(), reply).await;
             reply.inspect_err(|error| self.0.watch.note(Some(cmd), error))
         })
     }
@@ -176,8 +206,8 @@ impl ConnectionLike for Wire {
             let line = self.line();
             let mut connection = line.connection.clone();
             let reply = connection.req_packed_commands(pipeline, offset, count);
-            let bytes = pipeline.cmd_iter().map(bytes_of).sum();
-            let reply = self.ask(line.clone(), bytes, || pipeline.get_packed_pipeline(), reply).await;
+            let about = (pipeline.cmd_iter().next(), pipeline.cmd_iter().map(bytes_of).sum());
+            let reply = self.ask(line.clone(), about, || pipeline.get_packed_pipeline(), reply).await;
             reply.inspect_err(|error| self.0.watch.note(pipeline.cmd_iter().next(), error))
         })
     }
