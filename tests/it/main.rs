@@ -4,6 +4,7 @@ mod app;
 mod coordinator;
 mod flaky;
 mod growth;
+mod limits;
 mod panics;
 mod poison;
 mod random;

@@ -257,7 +257,9 @@ impl App {
     ) -> Result<Handle<T>, BackendError> {
         self.start_embedded_parts(&plan);
         let mut run = id.incarnation(new_incarnation());
-        warn_at_half("the arguments of a leaf", run, plan.argument_bytes(), self.0.limits.argument_bytes_max);
+        let (limits, (most, all)) = (&self.0.limits, plan.argument_bytes());
+        warn_at_half("the arguments of a leaf", run, most, limits.argument_bytes_max);
+        warn_at_half("all arguments of a canvas", run, all, limits.plan_bytes_max);
         let mut plan = plan;
         let literals = take_apart(self.backend().as_ref(), &mut plan);
         let given = given.map(|mut given| {

@@ -458,10 +458,15 @@ impl Driver {
         Ok(())
     }
 
+    /// Longer arguments do not travel with their leaf; nor those that may be near the limit, which their worker is to see.
+    fn args_max(&self) -> usize {
+        ARGS_MAX.min(self.backend.inline_bytes_max()).min(self.limits.argument_bytes_max / 2)
+    }
+
     /// Composes what the completions are going to release when their outcomes are all that it takes: the next step of
     /// a chain, then, is queued by the step that settles this one.
     fn prepare(&self, runs: &mut [(RunRef, Vec<EventId>, Advance)]) {
-        let most = ARGS_MAX.min(self.backend.inline_bytes_max());
+        let most = self.args_max();
         for (run, _, advance) in runs {
             if let Some(plan) = self.backend.plan_at_hand(*run) {
                 advance.prepared = prepared(&plan, *run, &advance.completions, most);
@@ -553,7 +558,7 @@ impl Driver {
             let (nodes, scopes) = plan.inputs(&small);
             // Forgotten meanwhile.
             let Some(known) = self.known(run, &nodes, &scopes).await? else { return Ok(steps) };
-            let most = ARGS_MAX.min(self.backend.inline_bytes_max());
+            let most = self.args_max();
             let Composed { mut leaves, long, mut broken } = compose(&plan, run, &small, &known, most);
             // Who takes much fetches results, and is told failures.
             let (_, scopes) = plan.inputs(&large);

@@ -43,7 +43,7 @@ macro_rules! ask {
 /// Takes the large arguments out of a plan that is to be stored, where the backend keeps them apart.
 pub(crate) fn take_apart(backend: &dyn Backend, plan: &mut Arc<Plan>) -> Vec<(Uuid, Arc<str>)> {
     let max = backend.inline_bytes_max();
-    if max == usize::MAX || plan.argument_bytes() <= max as u64 {
+    if max == usize::MAX || plan.argument_bytes().0 <= max as u64 {
         return Vec::new();
     }
     let name = |text: &str| Uuid::from_u128(xxhash_rust::xxh3::xxh3_128(text.as_bytes()));

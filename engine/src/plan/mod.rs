@@ -319,9 +319,9 @@ impl Plan {
         taken.into_iter().collect()
     }
 
-    /// How many bytes of arguments the leaf has that has most.
-    pub fn argument_bytes(&self) -> u64 {
-        self.parts.argument_bytes().0
+    /// How many bytes of arguments the leaf has that has most, and how many all have together.
+    pub fn argument_bytes(&self) -> (u64, u64) {
+        self.parts.argument_bytes()
     }
 
     /// About how many bytes it takes in memory.

@@ -111,7 +111,19 @@ impl Gate {
                     let stored = Some(Box::new((args, kwargs)));
                     Some(Outcome::Retry(Box::new(Retry { arguments: None, stored, ..Retry::clone(retry) })))
                 }
-                _ => Some(outcome),
+                // Those that are kept apart the worker of the next attempt sees.
+                arguments => {
+                    let bytes = arguments
+                        .as_ref()
+                        .map_or(0, |(args, kwargs)| args.as_str().len() + kwargs.as_str().len());
+                    warn_at_half(
+                        "the arguments of a leaf",
+                        run,
+                        bytes as u64,
+                        self.limits.argument_bytes_max,
+                    );
+                    Some(outcome)
+                }
             },
             Outcome::Replace(canvas) if canvas.as_str().len() > inline => {
                 let kept = keep(backend, run, canvas.as_str(), stopping).await?;
@@ -179,6 +191,7 @@ impl Gate {
                 if own > result_bytes_max {
                     return over(&LimitError::ResultBytes { bytes: own, max: result_bytes_max });
                 }
+                warn_at_half("the result of a leaf", run, own as u64, result_bytes_max);
                 let bytes = addition.weight() - own;
                 self.replacement(run, bytes, replacement_bytes_max).unwrap_or(Outcome::Add(addition))
             }
