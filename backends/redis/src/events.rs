@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use celeriac_backends::{BackendError, Event, EventDelivery, EventId, Events};
 
 use crate::RedisBackend;
-use crate::hints::{POLL, Wait};
+use crate::hints::{POLL, POLL_LIVE, Wait};
 use crate::keys::{Line, read_run};
 use crate::lines::{self, Entry, Suspects};
 use crate::queue::read_report;
@@ -27,6 +27,7 @@ impl Events for RedisBackend {
         let link = self.link();
         let wait = Wait::new(vec![link.hints.keep(&link.keys.submission_stream())], wait);
         let (channel, owner) = (link.keys.submission_stream(), Arc::<str>::from(COORDINATORS));
+        let nobody = Arc::default();
         loop {
             let hint = wait.hint();
             let count = || link.hints.count([channel.as_str()]);
@@ -34,8 +35,9 @@ impl Events for RedisBackend {
                 let before = count();
                 let sources = self.sources_now().await?;
                 let what = (max, Suspects::Batch);
-                let (taken, more) =
-                    lines::take_now(link, "events", &sources.lines, owner.clone(), what, lease).await?;
+                let (taken, more, _) =
+                    lines::take_now(link, "events", &sources.lines, owner.clone(), what, lease, &nobody)
+                        .await?;
                 let is_all = !more;
                 link.emptied.note(&owner, before.filter(|_| is_all), Suspects::Batch);
                 let is_idle = taken.is_empty() && max > 0;
@@ -58,7 +60,11 @@ impl Events for RedisBackend {
                     return Ok(Vec::new());
                 }
             }
-            wait.next(hint, POLL).await;
+            let poll = match count() {
+                Some(_) if !link.is_cluster() => POLL_LIVE,
+                _ => POLL,
+            };
+            wait.next(hint, poll).await;
             // With a hint or without one: look.
             link.emptied.forget(&owner);
         }

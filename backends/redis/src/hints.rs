@@ -3,11 +3,13 @@
 //! One connection listens to the channels that somebody in this process is interested in. A hint may get lost, so
 //! whoever waits for one looks by itself every now and then: [`POLL`]. Scripts ignore it when the user may not publish.
 //!
-//! Queues and events have a channel each; a hint at events may name where they are. Runs share a few: a hint there is the ids of the runs that have changed, 16
-//! bytes each, and wakes those who wait for one of them. The last byte, which is zero in a run's id, tells whether the
-//! run is decided: who waits for its value need not be woken by every step.
+//! Queues and events have a channel each, and so have those who wait for leaves (`waking.rs`); a hint at events may name
+//! where they are. Runs share a few: a hint there is the ids of the runs that have changed, 16 bytes each, and wakes those
+//! who wait for one of them. The last byte, which is zero in a run's id, tells whether the run is decided: who waits for
+//! its value need not be woken by every step.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,6 +24,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::connection::CONNECTION_TIMEOUT;
 use crate::keys::Keys;
+use crate::waking::Sleeper;
 use crate::wire::SILENCE;
 
 /// How long one waits for a hint before looking without one.
@@ -34,7 +37,7 @@ pub(crate) const POLL_LIVE_CLUSTER: Duration = Duration::from_secs(1);
 const RECONNECT: Duration = Duration::from_millis(250);
 
 /// A server that says nothing is asked so often whether it is there.
-const PING: Duration = Duration::from_secs(1);
+const PING: Duration = Duration::from_secs(2);
 
 /// So many names are remembered until somebody asks.
 const TOLD_MAX: usize = 10_000;
@@ -42,14 +45,21 @@ const TOLD_MAX: usize = 10_000;
 /// Longer than anybody waits: keeps sums of instants and durations within their range.
 const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Channels, and hints on them.
-pub(crate) type Count = (usize, u64);
+/// Which channels, as the sum of their marks, and how many hints on them.
+pub(crate) type Count = (u64, u64);
 
 /// The channels, and those who wait.
 #[derive(Clone, Debug)]
 pub(crate) struct Hints {
-    asks: mpsc::UnboundedSender<String>,
+    asks: mpsc::UnboundedSender<Ask>,
     known: Arc<Known>,
+}
+
+/// A channel to listen to, or not any more.
+#[derive(Debug)]
+enum Ask {
+    Listen(String),
+    Leave(String),
 }
 
 #[derive(Debug)]
@@ -68,13 +78,24 @@ struct Told {
     timers: HashSet<String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Channel {
+    /// A number that no other channel of this process has.
+    mark: u64,
     notify: Arc<Notify>,
     /// Whether hints come now.
     is_live: bool,
     /// How many there were.
     hints: u64,
+    /// Whose own channel it is.
+    sleeper: Option<Arc<Sleeper>>,
+}
+
+impl Channel {
+    fn new(sleeper: Option<Arc<Sleeper>>) -> Self {
+        let mark = RandomState::new().build_hasher().finish();
+        Self { mark, notify: Arc::default(), is_live: false, hints: 0, sleeper }
+    }
 }
 
 /// Who is interested in a run.
@@ -115,17 +136,31 @@ impl Hints {
         if let Some(known) = self.known.channels.get(channel) {
             return known.notify.clone();
         }
-        let notify = self.known.channels.entry(channel.to_owned()).or_default().notify.clone();
+        let notify = self.known.channels.entry(channel.to_owned());
+        let notify = notify.or_insert_with(|| Channel::new(None)).notify.clone();
         // Without the task there are no hints, and the poll behind them does it all.
-        let _ = self.asks.send(channel.to_owned());
+        let _ = self.asks.send(Ask::Listen(channel.to_owned()));
         notify
+    }
+
+    /// Listens to the own channel of one who waits for leaves, until he [leaves](Self::leave).
+    pub(crate) fn keep_for(&self, sleeper: &Arc<Sleeper>) {
+        let channel = Channel::new(Some(sleeper.clone()));
+        self.known.channels.insert(sleeper.channel().to_owned(), channel);
+        let _ = self.asks.send(Ask::Listen(sleeper.channel().to_owned()));
+    }
+
+    /// Nobody waits there any more.
+    pub(crate) fn leave(&self, channel: &str) {
+        self.known.channels.remove(channel);
+        let _ = self.asks.send(Ask::Leave(channel.to_owned()));
     }
 
     /// How many hints there were on how many channels; `None` while hints do not come on all of them.
     pub(crate) fn count<'c>(&self, channels: impl IntoIterator<Item = &'c str>) -> Option<Count> {
-        channels.into_iter().try_fold((0, 0), |(count, hints), channel| {
+        channels.into_iter().try_fold((0, 0), |(marks, hints), channel| {
             let channel = self.known.channels.get(channel).filter(|channel| channel.is_live)?;
-            Some((count + 1, hints + channel.hints))
+            Some((channel.mark.wrapping_add(marks), hints + channel.hints))
         })
     }
 
@@ -216,13 +251,14 @@ impl Known {
     /// Passes a hint on.
     fn tell(&self, channel: &str, hints: &[u8]) {
         if !channel.starts_with(&self.changes) {
-            if !hints.is_empty() {
-                self.told().add(hints);
+            let Some(mut known) = self.channels.get_mut(channel) else { return };
+            known.hints += 1;
+            match &known.sleeper {
+                Some(sleeper) => sleeper.woken(hints),
+                None if hints.is_empty() => {}
+                None => self.told().add(hints),
             }
-            if let Some(mut channel) = self.channels.get_mut(channel) {
-                channel.hints += 1;
-                channel.notify.notify_waiters();
-            }
+            known.notify.notify_waiters();
             return;
         }
         for hint in hints.chunks_exact(16) {
@@ -299,7 +335,7 @@ impl Wait {
     }
 }
 
-async fn listen(clients: Vec<Client>, mut asks: mpsc::UnboundedReceiver<String>, known: Arc<Known>) {
+async fn listen(clients: Vec<Client>, mut asks: mpsc::UnboundedReceiver<Ask>, known: Arc<Known>) {
     // On a Cluster every node passes every hint on; when one is down, the next will do.
     for client in clients.iter().cycle() {
         let listening = AssertUnwindSafe(subscribed(client, &mut asks, &known)).catch_unwind();
@@ -320,7 +356,7 @@ async fn listen(clients: Vec<Client>, mut asks: mpsc::UnboundedReceiver<String>,
 /// Listens until the connection is lost; `Ok` when nobody is left to be told.
 async fn subscribed(
     client: &Client,
-    asks: &mut mpsc::UnboundedReceiver<String>,
+    asks: &mut mpsc::UnboundedReceiver<Ask>,
     known: &Known,
 ) -> redis::RedisResult<()> {
     let silent = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
@@ -343,9 +379,12 @@ async fn subscribed(
             }
             ask = asks.recv() => match ask {
                 None => return Ok(()),
-                Some(channel) => {
+                Some(Ask::Listen(channel)) => {
                     timeout(SILENCE, sink.subscribe(&channel)).await.map_err(silent)??;
                     known.is_live(&channel);
+                }
+                Some(Ask::Leave(channel)) => {
+                    timeout(SILENCE, sink.unsubscribe(&channel)).await.map_err(silent)??;
                 }
             },
             message = messages.next() => match message {

@@ -16,6 +16,7 @@
 //! celeriac:{q:<name>}:expiring zset  the heads of leaves that have not begun → when they expire, in ms
 //! celeriac:{q:<name>}:l<place>:… the same for its other lanes: of another priority, and for what comes in bulk
 //! celeriac:{q:<name>}:gone   zset    incarnations of runs that were forgotten while leaves may be queued → since when, in ms
+//! celeriac:{q:<name>}:idle   zset    on one server, the channels of those who wait for leaves, when many do → since when, in ms
 //! celeriac:{q:<name>}:done…          stream, again and apart of the reports (c: head, outcome)
 //! celeriac:{events}:…                stream, again and apart of the submissions (s: run)
 //! celeriac:{events}:names    zset    the names of the queues → when they were noted last, in ms
@@ -248,6 +249,16 @@ impl Keys {
 
     pub(crate) fn intents(&self) -> String {
         format!("{}:{{events}}:intents", self.0)
+    }
+
+    /// Those who wait for leaves of the queue with this channel.
+    pub(crate) fn idle(channel: &str) -> String {
+        channel.strip_suffix("stream").unwrap_or(channel).to_owned() + "idle"
+    }
+
+    /// The channel on which one that waits for leaves is woken.
+    pub(crate) fn wakes(&self, number: u64) -> String {
+        format!("{}:wake:{number:016x}", self.0)
     }
 
     /// What the channels of changes start with.

@@ -20,7 +20,8 @@
 //! runs that are there ([`RedisBuilder::headroom_percent`]); what brings them to their end may pass it.
 //!
 //! A Redis user needs the commands of the scripts, `EVALSHA`, `SCRIPT LOAD`, `INFO`, `PING`, and the reading ones, for
-//! the keys of the prefix; the channels (`&prefix:*`) and `CONFIG GET` make it quicker to react and to warn.
+//! the keys of the prefix; the channels (`&prefix:*`) and `CONFIG GET` make it quicker to react and to warn, and with
+//! `ZPOPMIN` and `PUBSUB NUMSUB` a leaf wakes one worker, not all.
 //!
 //! Leases run by the clock of Redis, to the millisecond. No command blocks the connection: waiting is done with hints
 //! over pub/sub and a poll behind them, so everything works, more slowly, when all hints are lost.
@@ -51,6 +52,7 @@ mod sweep;
 mod texts;
 mod timers;
 mod unused;
+mod waking;
 mod watch;
 mod wire;
 mod wiring;
@@ -75,6 +77,7 @@ use sweep::Tidied;
 use texts::{INLINE_BYTES_MAX, Turns};
 use timers::Timers;
 use unused::Quiet;
+use waking::Sleepers;
 
 /// Keeps runs, queues and events in Redis. Cheap to clone: clones share the connection.
 #[derive(Clone)]
@@ -90,6 +93,7 @@ struct Shared {
     desk: Desk,
     fresh: Fresh,
     tidied: Tidied,
+    sleepers: Sleepers,
     /// Down to which run the last sweep looked for what is owed.
     page: Mutex<Option<RunId>>,
     prefix: String,
@@ -257,6 +261,7 @@ impl RedisBuilder {
             desk,
             fresh: Fresh::default(),
             tidied: Tidied::default(),
+            sleepers: Sleepers::default(),
             page: Mutex::default(),
             prefix,
             turns: Turns::default(),

@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use celeriac_backends::BackendError;
 use dashmap::DashMap;
+use tokio::time::Instant;
 
 use crate::connection::{GROUP, Link, line_keys};
 use crate::error::corrupt;
 use crate::hints::Count;
 use crate::keys::Line;
 use crate::scripts::{ACKNOWLEDGE, HAND_BACK, RENEW, SLICE, TAKE};
+use crate::waking::{Noted, Noting};
 
 /// Leases are not longer than this.
 const LEASE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -70,6 +72,7 @@ struct Taken {
     entries: Vec<Entry>,
     /// Whether there may be more.
     more: bool,
+    noted: Noted,
 }
 
 impl Drop for Taken {
@@ -100,30 +103,41 @@ async fn note_reports<'l>(link: &Link, lines: impl Iterator<Item = &'l Line>) {
     if streams.is_empty() || link.is_cluster() {
         return;
     }
+    let hints: Vec<String> = streams.iter().map(|stream| format!("r{stream}")).collect();
     let scored: Vec<(u8, &String)> = streams.into_iter().map(|stream| (0, stream)).collect();
     if let Err(error) = link.write::<()>("events", "ZADD", link.keys.report_index(), scored).await {
         tracing::debug!(%error, "events of a dropped take are found by a sweep");
+    }
+    let mut publish = redis::cmd("PUBLISH");
+    publish.arg(link.keys.submission_stream()).arg(hints.join("\n"));
+    if let Err(error) = link.ask::<()>("events", &publish).await {
+        tracing::debug!(%error, "events of a dropped take are found by a poll");
     }
 }
 
 /// Owners that have taken all there was, each with how many hints there were before it looked. Until there is another
 /// hint there is nothing more, and who asks again need not look at once; unless it takes suspects now and did not then.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Emptied(Arc<DashMap<Arc<str>, (Count, Suspects)>>);
+pub(crate) struct Emptied(Arc<DashMap<Arc<str>, (Count, Suspects, Instant)>>);
 
 impl Emptied {
     pub(crate) fn is_still_empty(&self, owner: &Arc<str>, hints: Option<Count>, suspects: Suspects) -> bool {
         let before = self.0.get(owner).map(|before| *before);
-        before.is_some_and(|(before, looked)| {
+        before.is_some_and(|(before, looked, _)| {
             Some(before) == hints && (suspects == Suspects::None || looked != Suspects::None)
         })
     }
 
     pub(crate) fn note(&self, owner: &Arc<str>, hints: Option<Count>, suspects: Suspects) {
         match hints {
-            Some(hints) => drop(self.0.insert(owner.clone(), (hints, suspects))),
+            Some(hints) => drop(self.0.insert(owner.clone(), (hints, suspects, Instant::now()))),
             None => drop(self.0.remove(owner)),
         }
+    }
+
+    /// How long ago it looked.
+    pub(crate) fn age(&self, owner: &Arc<str>) -> Duration {
+        self.0.get(owner).map_or(Duration::ZERO, |before| before.2.elapsed())
     }
 
     /// Who asks again has to look.
@@ -132,7 +146,7 @@ impl Emptied {
     }
 }
 
-/// Takes up to `max` entries that are there; also whether there may be more.
+/// Takes up to `max` entries that are there; also whether there may be more, and whether who takes is noted now.
 ///
 /// Cancel safe: the step that takes runs in a task of its own, and what it took for a future that was dropped goes
 /// back to its line.
@@ -143,12 +157,19 @@ pub(crate) async fn take_now(
     owner: Arc<str>,
     (max, suspects): (usize, Suspects),
     lease: Duration,
-) -> Result<(Vec<Entry>, bool), BackendError> {
-    let taken =
-        Taken { link: link.clone(), lines: lines.clone(), owner, entries: Vec::new(), more: max == 0 };
-    let taken = link.takes.spawn(take_all(operation, taken, (max, suspects), lease)).await;
+    noting: &Arc<Noting>,
+) -> Result<(Vec<Entry>, bool, Noted), BackendError> {
+    let taken = Taken {
+        link: link.clone(),
+        lines: lines.clone(),
+        owner,
+        entries: Vec::new(),
+        more: max == 0,
+        noted: Noted::No,
+    };
+    let taken = link.takes.spawn(take_all(operation, taken, (max, suspects), lease, noting.clone())).await;
     let mut taken = taken.map_err(|panic| corrupt(operation, panic))??;
-    Ok((std::mem::take(&mut taken.entries), taken.more))
+    Ok((std::mem::take(&mut taken.entries), taken.more, taken.noted))
 }
 
 /// Takes from all lines in one script, or, where they are on different servers, from one after the other.
@@ -157,6 +178,7 @@ async fn take_all(
     mut taken: Taken,
     (max, mut suspects): (usize, Suspects),
     lease: Duration,
+    noting: Arc<Noting>,
 ) -> Result<Taken, BackendError> {
     let lines = taken.lines.clone();
     let at_once = if taken.link.is_cluster() { 1 } else { lines.len().max(1) };
@@ -164,7 +186,9 @@ async fn take_all(
     for (group, some) in lines.chunks(at_once).enumerate() {
         loop {
             let slice = SLICE.min(max - taken.entries.len());
-            let (entries, more) = take_some(&taken, operation, some, (slice, bytes, suspects), lease).await?;
+            let (entries, more, noted) =
+                take_some(&taken, operation, some, (slice, bytes, suspects), lease, &noting).await?;
+            taken.noted = noted;
             let has_suspects = entries.iter().any(|entry| entry.is_suspect(suspects));
             let count = entries.len();
             bytes = bytes.saturating_sub(entries.iter().map(|entry| entry.value.len()).sum());
@@ -193,7 +217,8 @@ async fn take_some(
     lines: &[Line],
     (max, bytes, suspects): (usize, usize, Suspects),
     lease: Duration,
-) -> Result<(Vec<Entry>, bool), BackendError> {
+    noting: &Noting,
+) -> Result<(Vec<Entry>, bool, Noted), BackendError> {
     let reply: Vec<redis::Value> = taken
         .link
         .run(operation, &TAKE, |script| {
@@ -212,11 +237,16 @@ async fn take_some(
             script
                 .arg(lines.len())
                 .arg(lines.iter().position(|line| line.stays).map_or(0, |place| place + 1));
-            script.arg(taken.link.first);
+            script.arg(taken.link.first).arg(&noting.args);
         })
         .await?;
     let mut values = reply.into_iter();
-    let more = values.next() == Some(redis::Value::Int(1));
+    let (more, noted) = match values.next() {
+        Some(redis::Value::Int(1)) => (true, Noted::No),
+        Some(redis::Value::Int(2)) => (false, Noted::Yes),
+        Some(redis::Value::Int(4)) => (false, Noted::Few),
+        _ => (false, Noted::No),
+    };
     let mut entries = Vec::with_capacity(values.len() / 5);
     while let Some(line) = values.next() {
         let rest = [line].into_iter().chain(values.by_ref().take(4)).collect();
@@ -225,7 +255,7 @@ async fn take_some(
         let id = parse_id(&id).ok_or_else(|| corrupt(operation, format!("stream id {id:?}")))?;
         entries.push(Entry { line: line - 1, id, deliveries, field, value });
     }
-    Ok((entries, more))
+    Ok((entries, more, noted))
 }
 
 /// Gives entries back to the head of their lines, in the order given.

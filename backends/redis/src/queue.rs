@@ -37,22 +37,33 @@ impl Queue for RedisBackend {
     ) -> Result<Vec<Delivery>, BackendError> {
         let suspects = if suspects { Suspects::One } else { Suspects::None };
         let (link, owner) = (self.link(), Arc::<str>::from(owner(worker)));
-        if self.queues().is_time_to_look() {
-            self.queues().look(link, "receive", queues).await?;
+        if self.queues().is_time_to_look() && self.queues().look(link, "receive", queues).await? {
+            link.emptied.forget(&owner);
         }
         let channels: Vec<String> =
             queues.iter().map(|queue| link.keys.queue(queue, Lane::default()).channel).collect();
-        let count = || link.hints.count(channels.iter().map(String::as_str));
-        let wait = Wait::new(channels.iter().map(|channel| link.hints.keep(channel)).collect(), wait);
+        let (asked, sleeper) = (wait, if wait.is_zero() { None } else { self.sleeper(&owner) });
+        let own = sleeper.as_ref().map(|sleeper| sleeper.channel());
+        let listened = || channels.iter().map(String::as_str).chain(own);
+        let count = || link.hints.count(listened());
+        let wait = Wait::new(listened().map(|channel| link.hints.keep(channel)).collect(), wait);
         let (places, taken) = loop {
             let hint = wait.hint();
-            if !link.emptied.is_still_empty(&owner, count(), suspects) || wait.is_over() {
-                let before = count();
+            let poll = match count() {
+                None => POLL,
+                Some(_) if link.is_cluster() => POLL_LIVE_CLUSTER,
+                Some(_) => POLL_LIVE,
+            };
+            let is_still_empty = link.emptied.is_still_empty(&owner, count(), suspects);
+            if !is_still_empty || link.emptied.age(&owner) >= poll || asked.is_zero() {
+                let (before, waits) = (count(), !wait.is_over());
+                let noting = Arc::new(self.begin_take(sleeper.as_ref(), &channels, waits));
                 let places = self.queues().lanes(queues, order);
                 let lines = places.iter().map(|(queue, lane)| link.keys.queue(queue, *lane)).collect();
                 let what = (max, suspects);
-                let (taken, more) =
-                    lines::take_now(link, "receive", &lines, owner.clone(), what, lease).await?;
+                let (taken, more, noted) =
+                    lines::take_now(link, "receive", &lines, owner.clone(), what, lease, &noting).await?;
+                self.end_take(sleeper.as_ref(), &noting, noted, !more);
                 // Who has a suspect now has not looked for others.
                 let has_one = taken.iter().any(|entry| entry.is_suspect(suspects));
                 let looked = if has_one { Suspects::None } else { suspects };
@@ -60,24 +71,17 @@ impl Queue for RedisBackend {
                 if !taken.is_empty() || max == 0 {
                     break (places, taken);
                 }
-                // Nothing here; perhaps in a lane that somebody has begun to use.
-                let is_new = self.queues().look(link, "receive", queues).await?;
-                if is_new {
+                // Nothing here; perhaps in a lane that somebody has begun to use. Who does so hints at it.
+                let is_hinted = !is_still_empty || asked.is_zero() || link.is_cluster();
+                if is_hinted && self.queues().look(link, "receive", queues).await? {
                     link.emptied.forget(&owner);
                     continue;
                 }
-                if wait.is_over() {
-                    break (places, taken);
-                }
             }
-            let poll = match count() {
-                None => POLL,
-                Some(_) if link.is_cluster() => POLL_LIVE_CLUSTER,
-                Some(_) => POLL_LIVE,
-            };
-            wait.next(hint, poll).await;
-            // With a hint or without one: look.
-            link.emptied.forget(&owner);
+            if wait.is_over() {
+                break (Vec::new(), Vec::new());
+            }
+            wait.next(hint, poll.saturating_sub(link.emptied.age(&owner))).await;
         };
         // Who takes uses it, too: a sweep has to look at what is held. Not awaited: what is taken must not get lost.
         let used: Vec<_> = taken.iter().map(|entry| places[entry.line].clone()).collect();
@@ -218,6 +222,7 @@ impl Queue for RedisBackend {
     async fn retire(&self, worker: &WorkerId, queues: &[Arc<str>]) -> Result<(), BackendError> {
         let owner: Arc<str> = owner(worker).into();
         self.link().emptied.forget(&owner);
+        self.wake_no_more(&owner).await?;
         for (queue, lane) in self.queues().lanes(queues, LaneOrder::FirstFirst) {
             let stream = self.link().keys.stream(&queue, lane);
             self.link()

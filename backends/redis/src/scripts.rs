@@ -60,7 +60,7 @@ fn script(text: &str, part: &str) -> Script {
 
 scripts! {
     INTEND "intend.lua"
-    SUBMIT "submit.lua" + "meta.lua" + "channel.lua"
+    SUBMIT "submit.lua" + "meta.lua" + "wake.lua"
     PUBLISH "publish.lua" + "meta.lua"
     STATES "states.lua"
     PLAN "plan.lua"
@@ -69,14 +69,14 @@ scripts! {
     WRITE "write.lua"
     ANNOUNCE "announce.lua"
     OVERDUE "overdue.lua"
-    SETTLE "settle.lua" + "meta.lua" + "remove.lua" + "channel.lua"
-    DISPATCH "dispatch.lua" + "meta.lua" + "head.lua" + "put.lua" + "channel.lua"
+    SETTLE "settle.lua" + "meta.lua" + "remove.lua" + "wake.lua"
+    DISPATCH "dispatch.lua" + "meta.lua" + "head.lua" + "put.lua" + "wake.lua"
     CLAIM "claim.lua" + "meta.lua"
     ENQUEUE "enqueue.lua" + "head.lua" + "put.lua" + "channel.lua"
     BEGIN "begin.lua" + "held.lua" + "meta.lua" + "mark.lua"
     ONCE "once.lua" + "meta.lua" + "mark.lua"
     POSTPONE "postpone.lua" + "held.lua" + "head.lua"
-    FIRE "fire.lua" + "channel.lua"
+    FIRE "fire.lua" + "channel.lua" + "wake.lua"
     DUE "due.lua"
     NOTE "note.lua"
     QUIET "quiet.lua"
@@ -100,13 +100,14 @@ scripts! {
     LOOK "look.lua"
     SWEEP "sweep.lua" + "head.lua" + "channel.lua"
     GATHER "gather.lua" + "channel.lua"
+    PASS_ON "pass_on.lua" + "wake.lua"
 }
 
 /// Submitting what runs in the place of a leaf: that is a part of bringing an accepted run to its end.
 pub(crate) static SUBMIT_SEGMENT: LazyLock<Script> = LazyLock::new(|| {
     allowed(
         include_str!("scripts/submit.lua"),
-        concat!(include_str!("scripts/meta.lua"), include_str!("scripts/channel.lua")),
+        concat!(include_str!("scripts/meta.lua"), include_str!("scripts/wake.lua")),
     )
 });
 pub(crate) static STAGE_SEGMENT: LazyLock<Script> =

@@ -168,7 +168,7 @@ async fn take_up(
                     line.line.gone.iter().for_each(|gone| {
                         script.key(gone);
                     });
-                    script.arg(GROUP).arg(&link.keys.submission_stream());
+                    script.arg(GROUP).arg(link.keys.submission_stream());
                     script.arg(line.deliveries_max).arg(SLICE).arg(lost);
                     script.arg(now_ms).arg(LATE.as_millis() as u64).arg(&from);
                     for owner in some {

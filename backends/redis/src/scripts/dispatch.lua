@@ -52,7 +52,7 @@ for i = 1, #leaves, 6 do
     if mode == 'queue' then
       local kind, ms, expires = leaves[i + 3], leaves[i + 4], leaves[i + 5]
       local is_queued = put(KEYS[queue], KEYS[queue + 1], KEYS[queue + 2], ARGV[3 + place], kind, ms, expires)
-      if is_queued then used[queue] = true end
+      if is_queued then used[queue] = (used[queue] or 0) + 1 end
     end
   end
 end
@@ -85,5 +85,5 @@ if inline then
 end
 redis.call('HSET', hash, unpack(fields))
 for stream, at in pairs(first_timers) do redis.call('ZADD', timers, 'LT', at, stream) end
-for queue in pairs(used) do redis.pcall('PUBLISH', channel_of(KEYS[queue]), '') end
+for queue, count in pairs(used) do wake(KEYS[queue], count) end
 return found

@@ -34,6 +34,7 @@ if keeps then return 1 end
 if tonumber(names and redis.call('ZSCORE', names, name) or ARGV[6]) >= tonumber(ARGV[5]) then return 3 end
 redis.call('UNLINK', unpack(KEYS, 1, last))
 if names then
+  redis.call('UNLINK', (string.gsub(KEYS[1], 'done:stream$', 'idle')))
   redis.call('ZREM', names, name)
   if #ARGV > 6 then redis.call('SREM', lanes, unpack(ARGV, 7)) end
   redis.call('ZREM', reports, KEYS[1])

@@ -15,7 +15,7 @@ for i = 1, 4 * count, 4 do
   for _, message in ipairs(due) do redis.call('XADD', stream, '*', 'm', message) end
   if #due > 0 then
     redis.call('ZREM', delayed, unpack(due))
-    redis.pcall('PUBLISH', channel_of(stream), '')
+    if timer_index then wake(stream, #due) else redis.pcall('PUBLISH', channel_of(stream), '') end
   end
   local over = redis.call('ZRANGEBYSCORE', expiring, '-inf', now, 'LIMIT', 0, slice)
   -- They are heads of messages; a report starts with the same.

@@ -243,7 +243,7 @@ local function settle(run, channel, knows_plan, done, first_outcome, prepared, f
       if fresh[node] and (now[node] or 'R') == 'R' and not retries[node] then
         local queue = first_queue + prepared[i + 1]
         redis.call('XADD', KEYS[queue], '*', 'm', ARGV[first_message + (i - 1) / 2])
-        used[queue] = true
+        used[queue] = (used[queue] or 0) + 1
         now[node], owed = 'D', owed - 1
       end
       fresh[node] = nil
@@ -346,6 +346,6 @@ for i, ids in ipairs(acks) do
     remove(stream, group, ids)
   end
 end
-for queue in pairs(used) do redis.pcall('PUBLISH', channel_of(KEYS[queue]), '') end
+for queue, count in pairs(used) do wake(KEYS[queue], count) end
 for channel, ids in pairs(changed) do redis.pcall('PUBLISH', channels .. channel, ids) end
 return answers

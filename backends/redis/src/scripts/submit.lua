@@ -36,7 +36,7 @@ for i = 1, count do
     for leaf = after + 1, after + 2 * leaves, 2 do
       local queue = tonumber(ARGV[leaf])
       redis.call('XADD', KEYS[count + 3 + queue], '*', 'm', ARGV[leaf + 1])
-      used[queue] = true
+      used[queue] = (used[queue] or 0) + 1
     end
     if announce == '1' then
       redis.call('XADD', submissions, '*', 's', id)
@@ -53,6 +53,6 @@ for i = 1, count do
   at = after + 1 + 2 * leaves
 end
 if runs and #names > 0 then redis.call('ZADD', runs, unpack(names)) end
-for queue in pairs(used) do redis.pcall('PUBLISH', channel_of(KEYS[count + 3 + queue]), '') end
+for queue, leaves in pairs(used) do wake(KEYS[count + 3 + queue], leaves) end
 if announced then redis.pcall('PUBLISH', submissions, '') end
 return answers

@@ -4,9 +4,12 @@
 -- KEYS: the streams of the lines, again and apart of each, then what their queues were told of runs that are gone
 -- ARGV: group, consumer, how many at most, about how many bytes at most; which suspects: '' none, 'one', or 'some': a
 --       batch of them and nothing else, counted when they are taken; how many lines; which of them stays when it is empty
---       (0: none); how many to read at first
--- Returns whether there may be more, then one after the other the place of the line, id, deliveries, field and value of
--- each entry.
+--       (0: none); how many to read at first; then, of a worker that is noted or to be noted, its channel, and what to do
+--       when it has taken all: 'note', 'all' (also those who are noted, and who was noted long ago is not any more),
+--       'learn' (the same if many listen), or '' (nothing); and its queues as their channels, each after '+' (to be
+--       noted), '-' (noted) or '*' (noted, and to be noted again)
+-- Returns 1 when there may be more, else 0, or 2 when it was noted, 4 when few listen; then one after the other the place
+-- of the line, id, deliveries, field and value of each entry.
 local group, consumer, max, budget, suspects = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local lines, stays, first = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local taken, count, bytes = { 0 }, 0, 0
@@ -108,6 +111,7 @@ if redis.call('EXISTS', unpack(KEYS, lines + 1)) > 0 then
   end
 end
 
+local missing
 for line = 1, lines do
   if count >= max or bytes >= budget then break end
   local stream = KEYS[line]
@@ -122,7 +126,11 @@ for line = 1, lines do
     local read = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', text, 'STREAMS', stream, '>')
     if read and read.err then
       -- There is no group yet; or no stream, and then nothing to take: looking does not bring a queue's line about.
-      if line ~= stays and redis.call('EXISTS', stream) == 0 then break end
+      if line ~= stays and redis.call('EXISTS', stream) == 0 then
+        missing = missing or {}
+        missing[line] = true
+        break
+      end
       redis.call('XGROUP', 'CREATE', stream, group, 0, 'MKSTREAM')
       read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', text, 'STREAMS', stream, '>')
     end
@@ -133,4 +141,52 @@ for line = 1, lines do
   end
 end
 if count >= max or bytes >= budget then taken[1] = 1 end
+if not ARGV[9] then return taken end
+
+-- Who has taken all there was and waits for more is noted, in this very step, at those of its queues that there are.
+local me, mode = ARGV[9], ARGV[10]
+if taken[1] == 1 or mode == '' then
+  for i = 11, #ARGV do
+    -- Somebody else is to be woken.
+    if taken[1] == 1 and string.byte(ARGV[i]) ~= 43 then
+      redis.call('ZREM', string.sub(ARGV[i], 2, -7) .. 'idle', me)
+    end
+  end
+  return taken
+end
+local function is_there(channel)
+  if not missing then return true end
+  for line = 1, lines do
+    if not missing[line] and string.gsub(KEYS[line], '}:l%d+:stream$', '}:stream') == channel then return true end
+  end
+  return false
+end
+if mode == 'learn' then
+  -- Where few listen they are all woken, which costs less than to note them.
+  mode = ''
+  for i = 11, #ARGV do
+    local channel = string.sub(ARGV[i], 2)
+    if mode ~= 'all' and is_there(channel) then
+      local listeners = redis.pcall('PUBSUB', 'NUMSUB', channel)
+      mode = (listeners.err or listeners[2] > 2) and 'all' or 'few'
+    end
+  end
+  if mode == '' then return taken end
+  if mode == 'few' then
+    taken[1] = 4
+    return taken
+  end
+end
+local time = redis.call('TIME')
+local now = time[1] .. string.format('%03d', math.floor(time[2] / 1000))
+for i = 11, #ARGV do
+  local channel = string.sub(ARGV[i], 2)
+  if (mode == 'all' or string.byte(ARGV[i]) ~= 45) and is_there(channel) then
+    local idle = string.sub(channel, 1, -7) .. 'idle'
+    redis.call('ZADD', idle, now, me)
+    -- Who waits says so again before that.
+    if mode == 'all' then redis.call('ZREMRANGEBYSCORE', idle, '-inf', '(' .. time[1] - 10 .. '000') end
+  end
+end
+taken[1] = 2
 return taken

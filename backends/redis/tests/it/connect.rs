@@ -18,8 +18,8 @@ async fn a_unix_socket_and_another_database_are_ways_to_connect() {
 
 #[tokio::test]
 async fn a_user_with_the_rights_that_the_documentation_names_can_connect() {
-    let commands =
-        "+evalsha +script|load +info +ping +@read +zrem +zadd +sadd +hset +append +expire +multi +exec +time";
+    let commands = "+evalsha +script|load +info +ping +@read +zrem +zadd +zpopmin +pubsub|numsub +sadd +hset +append +expire +multi \
+         +exec +time";
     let acl = format!("limited on >secret resetchannels &limited:* ~limited:* {commands}");
     let server = Server::builder().acl(&acl).start();
     answers(RedisBackend::builder(server.url_as("limited", "secret")).prefix("limited")).await;

@@ -24,6 +24,7 @@ mod suspects;
 mod sweeps;
 mod time;
 mod twice;
+mod waking;
 mod whole;
 
 /// A number from the environment.
