@@ -72,7 +72,7 @@ struct Note {
     is_listed: bool,
     /// Since when it is noted there, and how many hints to all there were before; unless it may have been taken off.
     noted: Option<(Instant, u64)>,
-    /// How often it was woken from there.
+    /// How often it was woken from there, or may have been.
     wakes: u64,
 }
 
@@ -80,7 +80,16 @@ struct Note {
 #[derive(Debug, Default)]
 pub(crate) struct Noting {
     pub(crate) args: Vec<String>,
-    before: Vec<(String, u64, u64)>,
+    before: Vec<Before>,
+}
+
+/// A queue before a take: how many hints to all there were, and how often it was woken from there; and its note.
+#[derive(Debug)]
+struct Before {
+    queue: String,
+    hints: u64,
+    wakes: u64,
+    noted: Option<(Instant, u64)>,
 }
 
 /// What came of it.
@@ -101,7 +110,10 @@ impl Sleeper {
     pub(crate) fn woken(&self, queue: &[u8]) {
         let mut state = self.state();
         if queue.is_empty() {
-            state.notes.values_mut().for_each(|note| note.noted = None);
+            for note in state.notes.values_mut() {
+                note.noted = None;
+                note.wakes += 1;
+            }
             return;
         }
         let queue = String::from_utf8_lossy(queue).into_owned();
@@ -151,9 +163,10 @@ impl Sleeper {
                 (true, false) => '*',
             };
             args.push(format!("{flag}{queue}"));
-            before.push((queue.clone(), count, note.wakes));
-            // Should nobody hear of what the take does.
+            // Should nobody hear of what the take does, it may be noted, or not any more.
             note.is_listed |= !mode.is_empty();
+            let (wakes, noted) = (note.wakes, note.noted.take());
+            before.push(Before { queue: queue.clone(), hints: count, wakes, noted });
         }
         if args.is_empty() {
             return Noting::default();
@@ -175,17 +188,19 @@ impl Sleeper {
             _ => {}
         }
         let flags = noting.args[2..].iter().map(|arg| arg.as_bytes()[0]);
-        for ((queue, hints, wakes), flag) in noting.before.iter().zip(flags) {
+        for (Before { queue, hints, wakes, noted: was }, flag) in noting.before.iter().zip(flags) {
             let Some(note) = state.notes.get_mut(queue) else { continue };
             let is_same = note.wakes == *wakes;
-            match noted {
-                Noted::Yes if mode == "note" && flag == b'-' => {}
-                Noted::Yes if is_same => (note.is_listed, note.noted) = (true, Some((now, *hints))),
-                // It was taken off, or it never was on.
-                _ if !is_all || noted != Noted::Yes && flag == b'+' => {
-                    (note.is_listed, note.noted) = (false, None);
+            if noted == Noted::Yes && (mode != "note" || flag != b'-') {
+                // Unless it was woken since.
+                if is_same {
+                    (note.is_listed, note.noted) = (true, Some((now, *hints)));
                 }
-                _ => {}
+            } else if !is_all || noted != Noted::Yes && flag == b'+' {
+                // It was taken off, or it never was on.
+                (note.is_listed, note.noted) = (false, None);
+            } else if is_same && flag == b'-' {
+                note.noted = *was;
             }
         }
     }
