@@ -115,6 +115,7 @@ pub struct RedisBuilder {
     message_bytes_max: usize,
     queues_max: usize,
     queues_kept: Duration,
+    lanes_looked: Duration,
 }
 
 impl RedisBackend {
@@ -145,6 +146,7 @@ impl RedisBackend {
             message_bytes_max: MESSAGE_BYTES_MAX,
             queues_max: QUEUES_MAX,
             queues_kept: KEPT_FOR,
+            lanes_looked: queues::LOOK_EVERY,
         }
     }
 
@@ -221,6 +223,13 @@ impl RedisBuilder {
         self
     }
 
+    /// How long a leaf waits at most for a worker that always finds others, when it is the first of its priority in its queue: one
+    /// second by default. So often such a worker looks for lanes that somebody has begun to use.
+    pub fn lanes_looked_for_every(mut self, time: Duration) -> Self {
+        self.lanes_looked = time;
+        self
+    }
+
     /// How long a queue that holds nothing is kept after its last use, 30 seconds by default; the same for all processes. A process
     /// that is stopped for longer, just when it is about to use a queue, brings it about anew.
     pub fn queues_kept_for(mut self, time: Duration) -> Self {
@@ -242,6 +251,7 @@ impl RedisBuilder {
             message_bytes_max,
             queues_max,
             queues_kept,
+            lanes_looked,
         } = self;
         if prefix.is_empty() || prefix.contains(['{', '}']) {
             let context = format!("the prefix {prefix:?} is empty or has a brace: choose letters and digits");
@@ -249,7 +259,7 @@ impl RedisBuilder {
         }
         let (room, first) = (Room::new(headroom_percent), lines::first(inline_bytes_max));
         let link = Link::connect(Address::parse(&url, tls)?, &prefix, room, first).await?;
-        let (plans, queues) = (Plans::default(), Queues::new(queues_max, queues_kept));
+        let (plans, queues) = (Plans::default(), Queues::new(queues_max, queues_kept, lanes_looked));
         let desk = Desk::open(link.clone());
         Ok(RedisBackend(Arc::new(Shared {
             link,

@@ -17,8 +17,8 @@ use crate::scripts::{NOTE, SLICE};
 /// Separates a queue's name, which has no control characters, from the place of a lane.
 const LANE: char = '\u{1}';
 
-/// A worker that always finds something looks for new lanes this often.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A worker that always finds something looks for new lanes this often, when nothing else is said.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A queue that holds nothing is removed when it was not used for so long, when nothing else is said.
 pub(crate) const KEPT_FOR: Duration = Duration::from_secs(30);
@@ -54,6 +54,7 @@ pub(crate) struct Queues {
     state: Mutex<State>,
     max: usize,
     kept_for: Duration,
+    look_every: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -67,9 +68,10 @@ struct State {
 }
 
 impl Queues {
-    /// At most so many queues (0 for any number), each kept so long after its last use.
-    pub(crate) fn new(max: usize, kept_for: Duration) -> Self {
-        Self { state: Mutex::default(), max, kept_for: kept_for.max(Duration::from_millis(100)) }
+    /// At most so many queues (0 for any number), each kept so long after its last use; those that take look for lanes
+    /// this often.
+    pub(crate) fn new(max: usize, kept_for: Duration, look_every: Duration) -> Self {
+        Self { state: Mutex::default(), max, kept_for: kept_for.max(Duration::from_millis(100)), look_every }
     }
 
     /// A queue that holds nothing is removed when it was not used for so long.
@@ -338,7 +340,7 @@ impl Queues {
     /// Whether it is time to look for lanes that others have begun to use.
     pub(crate) fn is_time_to_look(&self) -> bool {
         let mut state = self.state();
-        let is_time = state.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY);
+        let is_time = state.looked.is_none_or(|looked| looked.elapsed() >= self.look_every);
         if is_time {
             state.looked = Some(Instant::now());
         }

@@ -117,10 +117,11 @@ for line = 1, lines do
   local stream = KEYS[line]
   if take_aside then take_aside(line, stream, KEYS[lines + 2 * line - 1], KEYS[lines + 2 * line]) end
   -- How large they are nobody knows before they are read: a few, then more.
-  local room, step = max - count, first
-  while room > 0 and bytes < budget do
+  -- Those of runs that are gone take no room, but there is an end to them here.
+  local room, step, looks = max - count, first, max + 500
+  while room > 0 and looks > 0 and bytes < budget do
     if count > 0 then step = math.min(step, math.max(math.floor((budget - bytes) * count / bytes), 1)) end
-    local ask = math.min(room, step)
+    local ask = math.min(room, step, looks)
     -- Numbers are slow to pass.
     local text = ask == first and ARGV[8] or ask
     local read = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', text, 'STREAMS', stream, '>')
@@ -137,7 +138,7 @@ for line = 1, lines do
     local entries = read and read[1][2] or {}
     for _, entry in ipairs(entries) do add(line, entry[1], 1, entry[2]) end
     if #entries < ask then break end
-    room, step = room - ask, step * 8
+    room, step, looks = max - count, step * 8, looks - ask
   end
 end
 if count >= max or bytes >= budget then taken[1] = 1 end
