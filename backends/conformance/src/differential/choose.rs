@@ -229,6 +229,10 @@ impl Chooser {
             }
             _ => random::canvas(seed, &small),
         };
+        // A run that is forgotten is told to the queues that it names.
+        let mut canvas = canvas;
+        let queue = QUEUES[self.pick(QUEUES.len())];
+        *canvas.options_mut() = canvas.options().clone().with_queue(queue).expect("a good name");
         let plan = Plan::compile(&canvas);
         match plan {
             Ok(plan) => (canvas, Arc::new(plan)),
@@ -435,7 +439,7 @@ impl Chooser {
         let run = self.owing(model);
         let Some(tracked) = model.runs.get(&run) else {
             let release = Release { node: NodeNo::from_index(self.pick(4)), attempt: 1 };
-            return Operation::Dispatch(run, vec![fake(run, release, &mut self.rng)]);
+            return Operation::Dispatch(run, vec![fake(run, DEFAULT_QUEUE, release, &mut self.rng)]);
         };
         let outbox: Vec<Release> = tracked.state.outbox().collect();
         let count = [1, 2, 5, usize::MAX, usize::MAX][self.pick(5)];
@@ -454,15 +458,16 @@ impl Chooser {
 
     /// A leaf ready to be queued; one that cannot be composed has arguments that nobody else has.
     fn leaf(&mut self, run: RunRef, plan: &Plan, release: Release, results: &impl Results) -> Dispatch {
+        let queue = queue_of(plan, release.node);
         match plan.message(run, release, results) {
             Some(message) => Dispatch {
                 release,
-                queue: queue_of(release.node).into(),
+                queue: queue.into(),
                 message: Arc::new(message),
                 start: None,
                 lane: lane_of(release.node),
             },
-            None => fake(run, release, &mut self.rng),
+            None => fake(run, queue, release, &mut self.rng),
         }
     }
 
@@ -547,15 +552,19 @@ impl Chooser {
 
 pub(super) const QUEUES: &[&str] = &[DEFAULT_QUEUE, "quick", "slow"];
 
-fn queue_of(node: NodeNo) -> &'static str {
-    QUEUES[(node.index() / 2) % QUEUES.len()]
+/// One of the plan's, or the one of leaves that name none.
+fn queue_of(plan: &Plan, node: NodeNo) -> &'static str {
+    let is_named =
+        |name: &&&str| **name == DEFAULT_QUEUE || plan.queues().iter().any(|queue| **queue == ***name);
+    let named: Vec<&&str> = QUEUES.iter().filter(is_named).collect();
+    named[(node.index() / 2) % named.len()]
 }
 
 fn lane_of(node: NodeNo) -> Lane {
     [Lane::default(), Lane::new(0, true), Lane::new(7, false)][(node.index() / 3) % 3]
 }
 
-fn fake(run: RunRef, release: Release, rng: &mut Rng) -> Dispatch {
+fn fake(run: RunRef, queue: &str, release: Release, rng: &mut Rng) -> Dispatch {
     let (leaf, task) = (run.task(release.node), TaskName::new("fake").expect("a good name"));
     let args = Json::list([Json::from_compact(rng.below(1000).to_string())]);
     let kwargs = Json::from_compact("{}");
@@ -563,7 +572,7 @@ fn fake(run: RunRef, release: Release, rng: &mut Rng) -> Dispatch {
     let message = TaskMessage { incarnation: run.incarnation, ..message };
     Dispatch {
         release,
-        queue: queue_of(release.node).into(),
+        queue: queue.into(),
         message: Arc::new(message),
         start: None,
         lane: lane_of(release.node),

@@ -1,10 +1,10 @@
 //! What is known of both backends: which runs there are and how the engine says they stand, what is held.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{Event, EventDelivery, EventId};
+use celeriac_backends::{Event, EventDelivery, EventId, Lane};
 use celeriac_engine::{Plan, RunState};
 use celeriac_primitives::{Canvas, RunId, RunRef};
 
@@ -25,6 +25,8 @@ pub(super) struct Model {
     /// Events that were acknowledged lately.
     pub(super) past_events: VecDeque<Taken>,
     loose: Pair<Loose>,
+    /// Lanes in which leaves of several runs may be in another order on each side.
+    pub(super) unordered: BTreeSet<(Arc<str>, Lane)>,
     /// Runs that the subject alone announces, and how often.
     surplus: BTreeMap<RunRef, u32>,
 }
