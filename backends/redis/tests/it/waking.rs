@@ -9,7 +9,7 @@ use celeriac_dsl::{State, group, task, tasks};
 use celeriac_primitives::Options;
 use celeriac_redis::RedisBackend;
 use celeriac_runtime::{App, CoordinatorOptions, Worker, WorkerOptions};
-use celeriac_testkit::Server;
+use celeriac_testkit::{Cluster, Server};
 use tokio::time::{Instant, sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -176,6 +176,44 @@ async fn an_idle_worker_asks_little() {
     );
     assert!(each(asked.iter().sum()) < 1.5, "{counts:?}");
     assert!(each(all) < 4.0, "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_coordinator_asks_little() {
+    let (server, ran) = (Server::start(), Ran::default());
+    let client = app(backend(server.url()).await, &ran);
+    let _worker = app(backend(server.url()).await, &ran).worker(WorkerOptions::default());
+    let coordinator = client.coordinator(CoordinatorOptions::default());
+    assert_eq!(client.submit(nap.s(1)).await.unwrap().get().await.unwrap(), 1);
+    sleep(AT_ONCE).await;
+    server.reset_counts();
+    let seconds = 10;
+    sleep(Duration::from_secs(seconds)).await;
+    let with = server.command_counts();
+    coordinator.shutdown().await;
+    server.reset_counts();
+    sleep(Duration::from_secs(seconds)).await;
+    let without: u64 = server.command_counts().values().sum();
+    let each = (with.values().sum::<u64>() - without) / seconds;
+    println!("a coordinator costs {each} commands a second: {with:?}");
+    assert!(each < 25, "{with:?}");
+}
+
+/// There hints may pass by another node than the queue's.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_cluster_nobody_is_noted() {
+    let (cluster, ran) = (Cluster::start(), Ran::default());
+    let client = app(backend(cluster.url()).await, &ran);
+    let _coordinator = client.coordinator(CoordinatorOptions::default());
+    let mut workers = Vec::new();
+    for _ in 0..4 {
+        workers.push(app(backend(cluster.url()).await, &ran).worker(WorkerOptions::default()));
+    }
+    for number in 0..10 {
+        client.submit(nap.s(0)).await.unwrap();
+        ran.reach(number + 1).await;
+    }
+    assert_eq!(cluster.keys("waking:*:idle"), Vec::<String>::new());
 }
 
 /// Three who wait for leaves and are noted.
