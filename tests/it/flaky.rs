@@ -37,8 +37,17 @@ pub(crate) struct Flaky {
     at: usize,
     calls: Arc<AtomicUsize>,
     corrupt: Option<RunId>,
+    refuses: Option<Refusal>,
     panics: Panics,
     poison: Poison,
+}
+
+/// Reports that are refused for good, with whatever comes with them; and how often they were.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) refused: Arc<AtomicUsize>,
+    pub(crate) kind: ErrorKind,
+    pub(crate) refuses: fn(&Completion) -> bool,
 }
 
 /// Operations that panic for one run each time.
@@ -67,6 +76,7 @@ impl Flaky {
             at,
             calls: Arc::default(),
             corrupt: None,
+            refuses: None,
             panics: Panics::default(),
             poison: Poison::default(),
         }
@@ -75,6 +85,11 @@ impl Flaky {
     /// Memory, of which some operations panic.
     pub(crate) fn panicking(panics: Panics) -> Self {
         Self { panics, ..Self::new(Memory::new(), Fault::Refused, usize::MAX) }
+    }
+
+    /// Memory that refuses some reports.
+    pub(crate) fn refusing(refusal: Refusal) -> Self {
+        Self { refuses: Some(refusal), ..Self::new(Memory::new(), Fault::Refused, usize::MAX) }
     }
 
     /// Memory that panics for chosen runs.
@@ -252,6 +267,12 @@ impl Queue for Flaky {
     }
     async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError> {
         self.enter("finish");
+        if let Some(Refusal { refused, kind, refuses }) = &self.refuses
+            && done.iter().any(|(_, completion)| refuses(completion))
+        {
+            refused.fetch_add(1, Ordering::SeqCst);
+            return Err(BackendError::new(*kind, "finish"));
+        }
         self.call(self.inner.finish(done)).await
     }
     async fn begin(&self, worker: &WorkerId, delivery: &Delivery, once: bool) -> Result<Begin, BackendError> {

@@ -8,6 +8,7 @@ mod limits;
 mod panics;
 mod poison;
 mod random;
+mod refused;
 mod sizes;
 mod threads;
 mod typed;

@@ -1,0 +1,124 @@
+//! Reports that the backend refuses for good: their leaves fail, those beside them are settled, and nobody tries for ever.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use celeriac::backends::ErrorKind;
+use celeriac::engine::view::Standing;
+use celeriac::prelude::*;
+use celeriac::primitives::{Completion, Outcome};
+
+use crate::flaky::{Flaky, Refusal};
+
+/// One of the values cannot be reported.
+const BAD: u64 = 13;
+
+#[task(name = "refused.value")]
+async fn value(number: u64, calls: State<Arc<AtomicUsize>>) -> u64 {
+    calls.fetch_add(1, Ordering::SeqCst);
+    // All end at the same time: one batch.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    number
+}
+
+#[task(name = "refused.rescued")]
+async fn rescued(failure: Failure) -> String {
+    failure.error.kind
+}
+
+fn is_bad(completion: &Completion) -> bool {
+    matches!(&completion.outcome, Outcome::Success(text) if text.as_str() == "13")
+}
+
+/// Nor can it be said that it cannot.
+fn is_bad_or_says_so(completion: &Completion) -> bool {
+    is_bad(completion)
+        || matches!(&completion.outcome, Outcome::Failed(error) if error.kind == "BackendError")
+}
+
+struct House {
+    app: App,
+    calls: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
+    _coordinator: celeriac::runtime::Coordinator,
+    _worker: celeriac::runtime::Worker,
+}
+
+fn house(kind: ErrorKind, refuses: fn(&Completion) -> bool) -> House {
+    let (calls, refused) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let flaky = Flaky::refusing(Refusal { refused: refused.clone(), kind, refuses });
+    let app = App::builder("refused").tasks(tasks![value, rescued]).state(calls.clone()).build().unwrap();
+    let app = app.on(Arc::new(flaky));
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    let _worker = app.worker(WorkerOptions::default().concurrency(64));
+    House { app, calls, refused, _coordinator, _worker }
+}
+
+const FOR_GOOD: [ErrorKind; 2] = [ErrorKind::TooLarge, ErrorKind::Corrupt];
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_is_refused_fails_its_leaf_at_once() {
+    for kind in FOR_GOOD {
+        let house = house(kind, is_bad);
+        let run = house.app.submit(value.s(BAD)).await.unwrap();
+        let error = run.get_timeout(Duration::from_secs(5)).await.unwrap_err();
+        let error = error.task_error().unwrap();
+        assert_eq!(error.kind, "BackendError");
+        assert!(error.message.contains("cannot be reported"), "{error}");
+        assert_eq!(house.calls.load(Ordering::SeqCst), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_beside_a_report_that_is_refused_are_settled() {
+    for kind in FOR_GOOD {
+        let house = house(kind, is_bad);
+        let bad = house.app.submit(value.s(BAD)).await.unwrap();
+        let good = house.app.submit(group((0..13).map(|number| value.s(number)))).await.unwrap();
+        let mixed = house.app.submit(group((10..20).map(|number| value.s(number)))).await.unwrap();
+        assert_eq!(good.get_timeout(Duration::from_secs(5)).await.unwrap(), (0..13).collect::<Vec<_>>());
+        assert!(mixed.get_timeout(Duration::from_secs(5)).await.is_err());
+        mixed.ended().await.unwrap();
+        let nodes = mixed.nodes().await.unwrap();
+        let succeeded = nodes.iter().filter(|node| node.standing == Standing::Succeeded).count();
+        assert_eq!(succeeded, 9, "the others of its group have their values");
+        assert!(bad.get_timeout(Duration::from_secs(5)).await.is_err());
+        assert_eq!(house.calls.load(Ordering::SeqCst), 1 + 13 + 10, "each ran once");
+    }
+}
+
+/// It is a failure like others: callbacks hear of it.
+#[tokio::test(start_paused = true)]
+async fn a_report_that_is_refused_calls_the_error_callback() {
+    let house = house(ErrorKind::TooLarge, is_bad);
+    let run = house.app.submit(group([value.s(BAD), value.s(1)]).link_error(rescued.s(()))).await.unwrap();
+    run.get_timeout(Duration::from_secs(5)).await.unwrap_err();
+    run.ended().await.unwrap();
+    let ended = run.nodes().await.unwrap().iter().filter(|node| node.standing == Standing::Succeeded).count();
+    assert_eq!(ended, 2, "the other one, and the callback");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_that_is_refused_is_tried_again_and_again() {
+    let house = house(ErrorKind::Corrupt, is_bad);
+    house.app.submit(value.s(BAD)).await.unwrap().get().await.unwrap_err();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(house.refused.load(Ordering::SeqCst), 2, "in its batch, and by itself");
+    assert_eq!(house.calls.load(Ordering::SeqCst), 1);
+}
+
+/// When not even the failure can be reported, the leaf comes again when its lease has passed, and is given up in the end.
+#[tokio::test(start_paused = true)]
+async fn a_leaf_of_which_nothing_can_be_reported_is_given_up_and_others_go_on() {
+    for kind in FOR_GOOD {
+        let house = house(kind, is_bad_or_says_so);
+        let bad = house.app.submit(value.s(BAD)).await.unwrap();
+        let good = house.app.submit(value.s(2) | value.si(3)).await.unwrap();
+        assert_eq!(good.get_timeout(Duration::from_secs(5)).await.unwrap(), 3);
+        let error = bad.get_timeout(Duration::from_secs(3600)).await.unwrap_err();
+        assert_eq!(error.task_error().unwrap().kind, "WorkerLostError");
+        let calls = house.calls.load(Ordering::SeqCst);
+        assert!((2..=2 + 5).contains(&calls), "{calls} calls of three leaves");
+    }
+}
