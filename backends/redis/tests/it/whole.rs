@@ -48,6 +48,36 @@ async fn random_canvases_equal_the_reference_evaluator_and_run_every_leaf_once()
     Crew::start(backend, 2, 3).check_random(first..first + count, &Shape::default()).await;
 }
 
+/// Values of more than a few bytes are kept apart: most lists, and all texts.
+async fn apart(url: String, prefix: &str) -> RedisBackend {
+    let builder = RedisBackend::builder(url).prefix(prefix).inline_bytes_max(3);
+    builder.connect().await.expect("the server answers")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_row_of_the_tables_comes_out_as_it_says_with_values_kept_apart() {
+    Crew::start(apart(Server::shared().url(), "rows").await, 2, 3).check_tables().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_canvases_equal_the_reference_evaluator_with_values_kept_apart() {
+    let (first, count) = (setting("CELERIAC_RANDOM_SEED", 1), setting("CELERIAC_RANDOM_COUNT", 300));
+    let server = Server::start();
+    {
+        let crew = Crew::start(apart(server.url(), "apart").await, 2, 3);
+        crew.check_random(first..first + count, &Shape::default()).await;
+    }
+    let left = server.keys("apart:{*-*}:*");
+    assert!(left.is_empty(), "forgotten runs leave no texts: {left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_canvases_equal_the_reference_evaluator_with_values_kept_apart_on_a_cluster() {
+    let (first, count) = (setting("CELERIAC_RANDOM_SEED", 1), setting("CELERIAC_RANDOM_COUNT", 200));
+    let backend = apart(Cluster::shared().url(), "apart").await;
+    Crew::start(backend, 2, 3).check_random(first..first + count, &Shape::default()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_of_the_tables_comes_out_as_it_says_on_a_cluster() {
     Crew::start(Cluster::shared().backend().await, 2, 3).check_tables().await;
