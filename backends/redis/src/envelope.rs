@@ -136,10 +136,44 @@ mod tests {
                 }
             }
         }
-        let zeros = std::io::repeat(0).take(1 << 30);
-        let bomb = zstd::encode_all(zeros, 1).unwrap();
-        assert!(bomb.len() < 1 << 17);
-        let error = read(&[&[COMPRESSED, 2], &bomb[..]].concat(), MESSAGE_BYTES_MAX).unwrap_err();
-        assert!(error.contains("4194305 bytes or more"), "{error}");
+    }
+
+    /// How many megabytes this process has taken at most since it was last asked.
+    #[cfg(target_os = "linux")]
+    fn most() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        std::fs::write("/proc/self/clear_refs", "5").unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    }
+
+    /// Whatever the bytes stand for, reading them takes no more than a message may have, and a little.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_bomb_takes_no_memory() {
+        const BYTES: u64 = 1 << 29;
+        let zeros = || std::io::repeat(0).take(BYTES);
+        let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::copy(&mut zeros(), &mut gzip).unwrap();
+        let mut wide = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        wide.window_log(27).unwrap();
+        std::io::copy(&mut zeros(), &mut wide).unwrap();
+        let bombs = [
+            (1, gzip.finish().unwrap()),
+            (2, zstd::encode_all(zeros(), 1).unwrap()),
+            // What is looked back at may be very far away.
+            (2, wide.finish().unwrap()),
+        ];
+        for (code, bomb) in bombs {
+            assert!((bomb.len() as u64) < BYTES / 100);
+            let message = [&[COMPRESSED, code], &bomb[..]].concat();
+            most();
+            let before = most();
+            let errors: Vec<String> =
+                (0..6).map(|_| read(&message, MESSAGE_BYTES_MAX).unwrap_err()).collect();
+            let taken = most().saturating_sub(before);
+            assert!(errors.iter().all(|error| error.contains("at most are read")), "{code}: {errors:?}");
+            assert!(taken < 64, "{code}: {taken} MB for {} bytes", bomb.len());
+        }
     }
 }

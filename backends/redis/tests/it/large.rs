@@ -10,7 +10,9 @@ use std::time::Duration;
 use celeriac_backends::{Backend, DEFAULT_QUEUE, NewRun, Queue, Store, Take, WorkerId};
 use celeriac_dsl::{IntoCanvas, State, chord, group, task, tasks};
 use celeriac_engine::Plan;
-use celeriac_primitives::{Canvas, Incarnation, NodeNo, RunId, Signature, Stored, TaskError};
+use celeriac_primitives::{
+    Canvas, Compression, Incarnation, NodeNo, Options, RunId, Signature, Stored, TaskError,
+};
 use celeriac_redis::RedisBackend;
 use celeriac_runtime::{App, Coordinator, CoordinatorOptions, Worker, WorkerOptions};
 use celeriac_testkit::{Connections, Proxy, Server, Ways};
@@ -291,4 +293,30 @@ async fn client(server: &Server) -> redis::aio::MultiplexedConnection {
 
 async fn keys(client: &mut redis::aio::MultiplexedConnection) -> Vec<String> {
     redis::cmd("KEYS").arg("large:*").query_async(client).await.unwrap()
+}
+
+/// As somebody else would write it, or a program that allows more: nothing is taken for it, and its leaf fails at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_expands_beyond_the_limit_fails_its_leaf() {
+    let server = Server::start();
+    let (client, calls) = (backend(server.url()).await, Arc::new(Calls::default()));
+    let builder = RedisBackend::builder(server.url()).prefix("large").message_bytes_max(10_000);
+    let strict = builder.connect().await.expect("the server answers");
+    let app = App::builder("large").tasks(tasks![make, measure, lengths]).state(calls.clone());
+    let app = app.backend(client).build().expect("the tasks fit together");
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    let _worker = app.on(Arc::new(strict)).worker(WorkerOptions::default());
+    for compression in [Compression::Gzip, Compression::Zstd] {
+        let with = |bytes: usize| {
+            let text = "x".repeat(bytes);
+            app.submit(measure.s((text,)).set(Options::new().with_compression(compression)))
+        };
+        let long = with(20_000).await.unwrap();
+        let error = long.get_timeout(Duration::from_secs(20)).await.unwrap_err();
+        assert!(error.to_string().contains("10000 at most are read"), "{error}");
+        // It is the text that counts, not what came over the wire; and nobody is held up.
+        let short = with(9_000).await.unwrap();
+        assert_eq!(short.get_timeout(Duration::from_secs(20)).await.unwrap(), 9_002);
+    }
+    assert_eq!(calls.0.load(Ordering::SeqCst), 2, "the long ones never ran");
 }
