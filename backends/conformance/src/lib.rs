@@ -249,6 +249,7 @@ macro_rules! suite {
                 a_canvas_with_a_task_id_and_a_relative_time_is_one_run
                 another_relative_time_under_the_same_key_is_a_conflict
                 a_run_submitted_again_expires_when_it_would_have
+                a_key_that_is_used_again_counts_from_its_own_submission
             }
             replaced {
                 what_replaces_a_task_runs_where_its_own_tasks_are_declared_or_routed

@@ -72,6 +72,23 @@ pub async fn the_same_canvas_with_a_relative_time_under_one_key_is_one_run(subje
         ),
         ("expires of a task", parse("keys.declared.s(1)"), &none),
         ("expires of a routed task", parse("routed.task.s(1)"), &none),
+        ("expires of a callback", parse("keys.plain.s(1).link(keys.plain.si(2).set(expires=60))"), &none),
+        (
+            "countdown of an error callback",
+            parse("keys.plain.s(1).link_error(keys.plain.si(2).set(countdown=60))"),
+            &none,
+        ),
+        (
+            "countdown of a body and expires of a member",
+            parse("chord([keys.plain.s(1).set(expires=60)], keys.plain.si(3).set(countdown=60))"),
+            &none,
+        ),
+        (
+            "expires of a list in a list",
+            parse("group(group(keys.plain.s(1)).set(expires=60), keys.plain.s(2))"),
+            &none,
+        ),
+        ("a map and its countdown", parse("keys.plain.map([1, 2]).set(countdown=60)"), &none),
         ("text", parse("keys.plain.s(1).set(expires=60, countdown=60)"), &none),
         ("JSON", Canvas::from_json(json).unwrap(), &none),
     ] {
@@ -123,4 +140,23 @@ pub async fn a_run_submitted_again_expires_when_it_would_have(subject: &dyn Subj
         Err(GetError::Failed(failure)) => assert_eq!(failure.error.message, "expired"),
         other => panic!("{other:?}"),
     }
+}
+
+/// The second run under a key counts from its own submission.
+pub async fn a_key_that_is_used_again_counts_from_its_own_submission(subject: &dyn Subject) {
+    let app = app(subject);
+    let submit = || app.apply_async(parse("keys.plain.s(1)")).expires(Duration::from_millis(400)).key("k");
+    let first = submit().await.unwrap();
+    let before = first.run();
+    subject.pass(Duration::from_millis(300)).await;
+    first.forget().await.unwrap();
+    let second = submit().await.unwrap();
+    assert_ne!(second.run(), before);
+    subject.pass(Duration::from_millis(200)).await;
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    let _worker = app.worker(WorkerOptions::default());
+    assert_eq!(second.get().await.expect("its time is not over").to_string(), "1");
+    // What has ended is the same run still, whatever the time.
+    subject.pass(Duration::from_millis(300)).await;
+    assert_eq!(submit().await.unwrap().run(), second.run());
 }

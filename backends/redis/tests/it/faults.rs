@@ -12,9 +12,10 @@ use celeriac_conformance::bench::run_id;
 use celeriac_conformance::whole::Crew;
 use celeriac_engine::plan::Results;
 use celeriac_engine::{Plan, Settled};
-use celeriac_primitives::{Canvas, Completion, Outcome, RunRef};
+use celeriac_primitives::{Canvas, Completion, Outcome, RunRef, Signature};
 use celeriac_redis::RedisBackend;
-use celeriac_testkit::{Fsync, Server};
+use celeriac_testkit::{Cluster, Fsync, Server};
+use tokio::time::Instant;
 
 use crate::backend::Backends;
 use crate::whole::identities;
@@ -95,6 +96,59 @@ async fn everything_works_without_hints() {
     let url = server.url().replace("redis://", "redis://deaf:secret@");
     let backend = RedisBackend::builder(url).prefix("deaf").connect().await.unwrap();
     check_under(backend, 2, || ()).await;
+}
+
+/// A chain of so many steps, one after the other, of which nobody is told.
+const STEPS: usize = 5;
+
+/// Each step waits for a look of the worker, and for one of the coordinator, which goes round its queues in every second
+/// look; and the client looks in the end. Twice that: the machine may be busy.
+fn within(poll_of_workers: Duration) -> Duration {
+    let poll = Duration::from_millis(500);
+    ((poll_of_workers + poll * 2) * STEPS as u32 + poll) * 2
+}
+
+async fn check_on_a_cluster(acl: &str, bound: Duration) {
+    let cluster = Cluster::start_with(Server::builder().acl(&format!("deaf on >secret ~* {acl}")));
+    check_within(cluster.url().replace("://", "://deaf:secret@"), bound).await;
+}
+
+async fn check_within(url: String, bound: Duration) {
+    let backend = RedisBackend::builder(url).prefix("deaf").connect().await.unwrap();
+    let crew = Crew::start(backend, 2, 3);
+    let next = || Canvas::from(Signature::new("identity").expect("a good name"));
+    let mut slowest = Duration::ZERO;
+    for _ in 0..2 {
+        let chain = Canvas::chain(identities(1).chain((1..STEPS).map(|_| next())));
+        let start = Instant::now();
+        let run = crew.app.submit(chain).await.unwrap();
+        assert_eq!(run.get_json(Some(bound)).await.expect("the polls find it").as_str(), "0");
+        slowest = slowest.max(start.elapsed());
+        let wide = crew.app.submit(Canvas::group(identities(50))).await.unwrap();
+        let values: Vec<usize> = wide.get_json(Some(bound)).await.unwrap().to().unwrap();
+        assert!(values.into_iter().eq(0..50));
+    }
+    println!("a chain of {STEPS} without hints takes {slowest:?} at most, of {bound:?}");
+}
+
+/// Nobody may listen, nor publish.
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_works_without_hints_on_a_cluster() {
+    check_on_a_cluster("resetchannels +@all", within(Duration::from_millis(500))).await;
+}
+
+/// Everybody listens, and no hint ever comes: who waits looks less often then, and looks.
+const UNHEARD: &str = "&* +@all -publish -spublish";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_works_when_all_hints_are_lost_on_one_server() {
+    let server = Server::builder().acl(&format!("deaf on >secret ~* {UNHEARD}")).start();
+    check_within(server.url_as("deaf", "secret"), within(Duration::from_secs(2))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_works_when_all_hints_are_lost_on_a_cluster() {
+    check_on_a_cluster(UNHEARD, within(Duration::from_secs(1))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
