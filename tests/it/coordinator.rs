@@ -63,7 +63,7 @@ async fn small_runs_pass_a_huge_one_that_is_being_dispatched() {
     panic!("no chain ends before a huge run is dispatched that was submitted before it");
 }
 
-/// How many chains begin and end while a run of so many leaves is dispatched, and how long the slowest of them takes.
+/// How many chains begin and end while a run of so many leaves is dispatched, and how long the slowest takes.
 async fn passing(leaves: usize) -> (usize, Duration) {
     let (memory, calls) = (Memory::new(), Calls::default());
     let app = app(&memory, &calls);

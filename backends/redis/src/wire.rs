@@ -104,8 +104,8 @@ struct Line {
 /// Commands that wait for their replies, counted as long as this lives.
 struct Waiting<'l>(&'l Line, usize);
 
-/// A command that is under way. When it was so for too long without a sign of life, the store was away, whatever became
-/// of the command: whoever gives it up, and whoever has more patience than others, is not told so by an error.
+/// A command that is under way. When it was so for too long without a sign of life, the store was away, whatever
+/// became of the command: who gives it up, and who has more patience than others, is not told so by an error.
 struct UnderWay<'l> {
     watch: &'l Watch,
     cmd: Option<&'l Cmd>,

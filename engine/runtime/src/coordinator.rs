@@ -458,7 +458,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Longer arguments do not travel with their leaf; nor those that may be near the limit, which their worker is to see.
+    /// Longer arguments do not travel with their leaf; nor those that may be near the limit, which their worker is
+    /// to see.
     fn args_max(&self) -> usize {
         ARGS_MAX.min(self.backend.inline_bytes_max()).min(self.limits.argument_bytes_max / 2)
     }

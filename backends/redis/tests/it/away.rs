@@ -112,8 +112,8 @@ async fn taken(url: String, worker: &WorkerId, lease: Duration) -> (RedisBackend
     (backend, taken)
 }
 
-/// Who comes back within the time that is given to owners still holds what it held, whatever is swept meanwhile; who
-/// does not has lost it.
+/// Who comes back within the time that is given to owners still holds what it held, whatever is swept meanwhile;
+/// who does not has lost it.
 async fn owner_comes_back(lease: Duration, away: Duration, after: Duration) {
     let server = Server::start();
     let (one, two) = (WorkerId::new("one"), WorkerId::new("two"));
@@ -163,7 +163,7 @@ async fn a_long_lease_is_not_taken_up_before_its_owner_can_be_back() {
     owner_comes_back(Duration::from_secs(6), Duration::from_secs(8), Duration::from_secs(4)).await;
 }
 
-/// The step was sent when Redis was there, and is done when it is there again: nobody knows then who could renew.
+/// The step was sent when Redis was there, and is done when it is there again: nobody knows who could renew.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sweep_that_was_on_its_way_during_the_outage_takes_nothing_up() {
     let (server, lease) = (Server::start(), Duration::from_secs(2));
