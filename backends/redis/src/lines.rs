@@ -72,7 +72,8 @@ struct Taken {
     entries: Vec<Entry>,
     /// Whether there may be more.
     more: bool,
-    noted: Noted,
+    /// Whether who takes is noted, and whether that took more steps than one.
+    noted: (Noted, bool),
 }
 
 impl Drop for Taken {
@@ -158,14 +159,14 @@ pub(crate) async fn take_now(
     (max, suspects): (usize, Suspects),
     lease: Duration,
     noting: &Arc<Noting>,
-) -> Result<(Vec<Entry>, bool, Noted), BackendError> {
+) -> Result<(Vec<Entry>, bool, (Noted, bool)), BackendError> {
     let taken = Taken {
         link: link.clone(),
         lines: lines.clone(),
         owner,
         entries: Vec::new(),
         more: max == 0,
-        noted: Noted::No,
+        noted: (Noted::No, false),
     };
     let taken = link.takes.spawn(take_all(operation, taken, (max, suspects), lease, noting.clone())).await;
     let mut taken = taken.map_err(|panic| corrupt(operation, panic))??;
@@ -182,13 +183,15 @@ async fn take_all(
 ) -> Result<Taken, BackendError> {
     let lines = taken.lines.clone();
     let at_once = if taken.link.is_cluster() { 1 } else { lines.len().max(1) };
-    let mut bytes = BYTES_MAX;
+    let (mut bytes, mut is_again) = (BYTES_MAX, false);
     for (group, some) in lines.chunks(at_once).enumerate() {
         loop {
             let slice = SLICE.min(max - taken.entries.len());
+            let what = (slice, bytes, suspects);
             let (entries, more, noted) =
-                take_some(&taken, operation, some, (slice, bytes, suspects), lease, &noting).await?;
-            taken.noted = noted;
+                take_some(&taken, operation, some, what, lease, &noting.args(is_again)).await?;
+            taken.noted = (noted, is_again);
+            is_again |= more;
             let has_suspects = entries.iter().any(|entry| entry.is_suspect(suspects));
             let count = entries.len();
             bytes = bytes.saturating_sub(entries.iter().map(|entry| entry.value.len()).sum());
@@ -217,7 +220,7 @@ async fn take_some(
     lines: &[Line],
     (max, bytes, suspects): (usize, usize, Suspects),
     lease: Duration,
-    noting: &Noting,
+    noting: &[String],
 ) -> Result<(Vec<Entry>, bool, Noted), BackendError> {
     let reply: Vec<redis::Value> = taken
         .link
@@ -237,7 +240,7 @@ async fn take_some(
             script
                 .arg(lines.len())
                 .arg(lines.iter().position(|line| line.stays).map_or(0, |place| place + 1));
-            script.arg(taken.link.first).arg(&noting.args);
+            script.arg(taken.link.first).arg(noting);
         })
         .await?;
     let mut values = reply.into_iter();

@@ -1,13 +1,13 @@
 //! Who is woken for a leaf.
 //!
-//! A hint on a queue's channel wakes all who wait there, for one leaf. Where many listen, on one server, each who waits has
-//! a channel of its own and notes it at its queues, in the very step that found no more (`scripts/take.lua`); who queues
-//! leaves wakes as many of those as there are leaves, those who have waited longest first (`scripts/wake.lua`), and
-//! all, on the queue's channel, when too few are noted or one of them is not heard.
+//! A hint on a queue's channel wakes all who wait there, for one leaf. Where many listen, on one server, each who waits
+//! has a channel of its own and notes it at its queues, in the very step that found no more (`scripts/take.lua`); who
+//! queues leaves wakes as many of those as there are leaves, those who have waited longest first (`scripts/wake.lua`),
+//! and all, on the queue's channel, when too few are noted or one of them is not heard.
 //!
-//! Who is woken and does not look within a moment, since he has something else in hand by now, has another woken in his
+//! Who is woken and does not look within a moment, since it has something else in hand by now, has another woken in its
 //! place. Who is stopped, or is cut off without Redis knowing, cannot: then the leaf waits until another looks without a
-//! hint, [`POLL_LIVE`](crate::hints::POLL_LIVE) at most, and he is not woken again. A note that is not renewed is dropped.
+//! hint, [`POLL_LIVE`](crate::hints::POLL_LIVE) at most, and it is not woken again. A note that is not renewed is dropped.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -70,7 +70,7 @@ struct State {
 struct Note {
     /// Whether it may be noted there.
     is_listed: bool,
-    /// Since when it is noted there, and how many hints to all there were before; unless it may have been taken off.
+    /// Since when it is noted there, and how many hints to all there were before; not when it may have been taken off.
     noted: Option<(Instant, u64)>,
     /// How often it was woken from there, or may have been.
     wakes: u64,
@@ -79,11 +79,23 @@ struct Note {
 /// What a take says about who takes.
 #[derive(Debug, Default)]
 pub(crate) struct Noting {
-    pub(crate) args: Vec<String>,
+    args: Vec<String>,
+    mode: &'static str,
     before: Vec<Before>,
 }
 
-/// A queue before a take: how many hints to all there were, and how often it was woken from there; and its note.
+impl Noting {
+    /// What a step of the take says; whether one before it has taken what it asked for, and so taken it off.
+    pub(crate) fn args(&self, is_again: bool) -> Vec<String> {
+        if !is_again || self.args.is_empty() {
+            return self.args.clone();
+        }
+        let queues = self.before.iter().map(|before| format!("+{}", before.queue));
+        [self.args[0].clone(), self.mode.to_owned()].into_iter().chain(queues).collect()
+    }
+}
+
+/// A queue before a take: how many hints to all there were, how often it was woken from there, and its note.
 #[derive(Debug)]
 struct Before {
     queue: String,
@@ -101,6 +113,14 @@ pub(crate) enum Noted {
     Few,
 }
 
+impl Note {
+    /// It may have been taken off.
+    fn doubt(&mut self) {
+        self.noted = None;
+        self.wakes += 1;
+    }
+}
+
 impl Sleeper {
     pub(crate) fn channel(&self) -> &str {
         &self.channel
@@ -110,16 +130,13 @@ impl Sleeper {
     pub(crate) fn woken(&self, queue: &[u8]) {
         let mut state = self.state();
         if queue.is_empty() {
-            for note in state.notes.values_mut() {
-                note.noted = None;
-                note.wakes += 1;
-            }
+            state.notes.values_mut().for_each(Note::doubt);
             return;
         }
         let queue = String::from_utf8_lossy(queue).into_owned();
         if let Some(note) = state.notes.get_mut(&queue) {
-            (note.is_listed, note.noted) = (false, None);
-            note.wakes += 1;
+            note.doubt();
+            note.is_listed = false;
         }
         let number = self.woken.fetch_add(1, Ordering::AcqRel) + 1;
         // Without the understudy others look in the end.
@@ -172,14 +189,14 @@ impl Sleeper {
             return Noting::default();
         }
         let is_noted = mode == "note" && args.iter().all(|arg| arg.starts_with('-'));
-        let mode = if is_noted { "" } else { mode };
-        args.splice(0..0, [self.channel.clone(), mode.to_owned()]);
-        Noting { args, before }
+        args.splice(0..0, [self.channel.clone(), if is_noted { "" } else { mode }.to_owned()]);
+        Noting { args, mode, before }
     }
 
     /// What the take has done; whether it has taken all there was.
-    fn end(&self, noting: &Noting, noted: Noted, is_all: bool) {
+    fn end(&self, noting: &Noting, (noted, is_again): (Noted, bool), is_all: bool) {
         let Some(mode) = noting.args.get(1) else { return };
+        let mode = if is_again { noting.mode } else { mode };
         let mut state = self.state();
         let now = Instant::now();
         match noted {
@@ -187,7 +204,7 @@ impl Sleeper {
             Noted::Few => state.learned = Some((false, now)),
             _ => {}
         }
-        let flags = noting.args[2..].iter().map(|arg| arg.as_bytes()[0]);
+        let flags = noting.args[2..].iter().map(|arg| if is_again { b'+' } else { arg.as_bytes()[0] });
         for (Before { queue, hints, wakes, noted: was }, flag) in noting.before.iter().zip(flags) {
             let Some(note) = state.notes.get_mut(queue) else { continue };
             let is_same = note.wakes == *wakes;
@@ -211,7 +228,7 @@ impl Sleeper {
 }
 
 impl RedisBackend {
-    /// The one who waits under this name; nobody on a Cluster, where a hint may pass by another node than the queue's.
+    /// The one who waits under this name; nobody on a Cluster, where hints may pass by another node than the queue's.
     pub(crate) fn sleeper(&self, owner: &Arc<str>) -> Option<Arc<Sleeper>> {
         if self.link().is_cluster() {
             return None;
@@ -257,7 +274,7 @@ impl RedisBackend {
         &self,
         sleeper: Option<&Arc<Sleeper>>,
         noting: &Noting,
-        noted: Noted,
+        noted: (Noted, bool),
         is_all: bool,
     ) {
         if let Some(sleeper) = sleeper {

@@ -1,5 +1,5 @@
--- Wakes so many of those who wait for leaves of a queue, those who have waited longest first: each on its own channel,
--- if so many are noted and can be heard; else all, on the channel of the queue.
+-- Wakes so many of those who wait for leaves of a queue, those who have waited longest first: each on its own
+-- channel, if so many are noted and each is heard; else all, on the channel of the queue.
 local function wake(stream, count)
   local channel = string.gsub(stream, '}:l%d+:stream$', '}:stream')
   -- More are as quickly told all at once.
