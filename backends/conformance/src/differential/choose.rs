@@ -221,7 +221,7 @@ impl Chooser {
             0..40 => random::canvas(seed, &small),
             40..72 => random::canvas(seed, &medium),
             72..82 => self.wide(seed, 20, 300),
-            82..91 if large < LARGE_MAX => self.wide(seed, 900, 1400),
+            82..91 if large < LARGE_MAX => self.wide(seed, 1000, 1500),
             91..96 => {
                 let large = Signature::new("large").expect("a good name");
                 let large = large.arg("x".repeat(300_000)).expect("text has a JSON form");

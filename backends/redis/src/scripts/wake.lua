@@ -1,7 +1,7 @@
 -- Wakes so many of those who wait for leaves of a queue, those who have waited longest first: each on its own
 -- channel, if so many are noted and each is heard; else all, on the channel of the queue.
 local function wake(stream, count)
-  local channel = string.gsub(stream, '}:l%d+:stream$', '}:stream')
+  local channel = string.find(stream, '}:stream', -8, true) and stream or string.gsub(stream, '}:l%d+:stream$', '}:stream')
   -- More are as quickly told all at once.
   if count <= 64 then
     local idle = string.sub(channel, 1, -7) .. 'idle'
