@@ -465,8 +465,8 @@ fn i8_every_run_has_ended(runs: &[Run], report: &mut Report) {
 }
 
 /// What is known of queues.
-const OF_QUEUES: [&str; 5] =
-    ["{events}:names", "{events}:lanes", "{events}:reports", "{events}:timers", ":gone"];
+const OF_QUEUES: [&str; 6] =
+    ["{events}:names", "{events}:lanes", "{events}:reports", "{events}:timers", ":gone", ":idle"];
 
 /// I9: of runs that were forgotten nothing is left; the streams of queues and events stay for a while, as does what is
 /// known of queues, what expires by itself, and the consumers of the dead until they were idle for an hour.

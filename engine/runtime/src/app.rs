@@ -12,7 +12,7 @@ use celeriac_engine::{CompileError, Plan, Release};
 use celeriac_memory::Memory;
 use celeriac_primitives::{Canvas, Incarnation, Limits, OptionError, Options, RunId, RunRef, TaskName};
 
-use crate::coordinator::{compose, leaf};
+use crate::coordinator::compose::{compose, leaf};
 use crate::large::{take_apart, warn_at_half};
 use crate::patience::{OUTAGE_MAX, outlast};
 use crate::registry::Refused;

@@ -4,41 +4,34 @@
 //! is not acknowledged comes again, to any of them. The order of its steps is what makes that safe: settle, dispatch,
 //! and only then acknowledge.
 
+pub(crate) mod compose;
+pub(crate) mod dispatch;
 mod growth;
 mod held;
 mod poison;
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{
-    Advance, Advanced, Backend, BackendError, DEFAULT_QUEUE, Dispatch, ErrorKind, Event, EventDelivery,
-    EventId, Known, Lane,
-};
-use celeriac_engine::plan::{Composer, NotWritten, Referring, Results, ScopeNo, retry_of};
-use celeriac_engine::{Plan, Release, Settled, Verdict};
-use celeriac_primitives::{
-    Completion, LeafOptions, LimitError, Limits, NodeNo, Outcome, RunRef, TaskMessage, TaskState, When,
-};
+use celeriac_backends::{Advance, Advanced, Backend, BackendError, Event, EventDelivery, EventId};
+use celeriac_engine::{Settled, Verdict};
+use celeriac_primitives::{Limits, RunRef};
 use foldhash::{HashMap, HashMapExt as _};
-use futures::FutureExt as _;
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::large::over;
-use crate::panics::Panicked;
 use crate::patience::{insist, pause};
 use crate::vitals::Vitals;
 use crate::worker::Queues;
+use compose::prepared;
 use growth::Step;
-use held::{Alone, Held, Holding, Outboxes};
+use held::{Held, Holding, Outboxes};
 use poison::Shunned;
 
 /// A coordinator that runs in the background. Dropping it stops it; what it has not acknowledged goes to another.
@@ -151,19 +144,6 @@ impl Coordinator {
     }
 }
 
-/// How many leaves are composed and queued in one step of the store.
-const SLICE: usize = 500;
-
-/// How many leaves are composed in advance for one run, so that the step that releases them can queue them.
-const PREPARED_MAX: usize = 100;
-
-/// A leaf that takes the results of more leaves, or so many bytes of them, gets its input by reference.
-const TAKEN_MAX: usize = 500;
-const ARGS_MAX: usize = 64 * 1024;
-
-/// Of leaves that are released together, those after so many are bulk: others go before them.
-const EXPRESS_MAX: usize = 100;
-
 /// How many runs of a batch are dispatched at the same time.
 const RUNS_AT_ONCE: usize = 64;
 
@@ -175,18 +155,6 @@ const BESIDE_MAX: usize = 4096;
 
 /// So many slices of large dispatches are on their way at the same time: others pass in between.
 const BULK_AT_ONCE: usize = 2;
-
-/// A dispatch that waits for nobody lets others go on after so long.
-const TURN: Duration = Duration::from_millis(2);
-
-/// A claim to an outbox is good for a lease, and no less than this: it is not lost to a moment in which nothing moves.
-const CLAIM_MIN: Duration = Duration::from_secs(3);
-
-/// Who waits for one looks so often.
-const CLAIMED_AGAIN: Duration = Duration::from_millis(100);
-
-/// A repair dispatches what has been in an outbox for so long.
-const OWED_FOR: Duration = Duration::from_secs(1);
 
 /// Repairs begin three leases after a coordinator has started, and no later than this.
 const REPAIR_AFTER_MAX: Duration = Duration::from_secs(120);
@@ -458,12 +426,6 @@ impl Driver {
         Ok(())
     }
 
-    /// Longer arguments do not travel with their leaf; nor those that may be near the limit, which their worker is
-    /// to see.
-    fn args_max(&self) -> usize {
-        ARGS_MAX.min(self.backend.inline_bytes_max()).min(self.limits.argument_bytes_max / 2)
-    }
-
     /// Composes what the completions are going to release when their outcomes are all that it takes: the next step of
     /// a chain, then, is queued by the step that settles this one.
     fn prepare(&self, runs: &mut [(RunRef, Vec<EventId>, Advance)]) {
@@ -473,172 +435,6 @@ impl Driver {
                 advance.prepared = prepared(&plan, *run, &advance.completions, most);
             }
         }
-    }
-
-    /// Queues what a step released; returns steps that were taken because that could not be.
-    pub(crate) async fn dispatch(&self, dispatching: &Dispatching) -> Result<Vec<Step>, BackendError> {
-        match dispatching {
-            Dispatching::Released(run, released) if released.len() <= SLICE => {
-                self.dispatch_slices(*run, released, None).await
-            }
-            Dispatching::Released(run, released) => {
-                let mut emptying = self.empty(*run, self.outboxes.alone(*run).await).await?;
-                let steps = self.dispatch_slices(*run, released, Some(&mut emptying)).await;
-                self.leave(emptying).await;
-                steps
-            }
-            Dispatching::Outbox(run) => {
-                let mut emptying = self.empty(*run, self.outboxes.alone(*run).await).await?;
-                let steps = self.dispatch_outbox(&mut emptying).await;
-                self.leave(emptying).await;
-                steps
-            }
-        }
-    }
-
-    async fn dispatch_outbox(&self, emptying: &mut Emptying) -> Result<Vec<Step>, BackendError> {
-        let run = emptying.run;
-        let outbox = insist!(self.stop, self.backend.outbox(run))?;
-        self.dispatch_slices(run, &outbox, Some(emptying)).await
-    }
-
-    /// Waits until no other coordinator empties the outbox of this run.
-    async fn empty(&self, run: RunRef, alone: Alone) -> Result<Emptying, BackendError> {
-        let mut emptying = Emptying { run, claimed: None, _alone: alone };
-        self.claim(&mut emptying).await?;
-        Ok(emptying)
-    }
-
-    /// Claims it, again when a part of the time is over.
-    async fn claim(&self, emptying: &mut Emptying) -> Result<(), BackendError> {
-        let lease = self.options.lease.max(CLAIM_MIN);
-        if emptying.claimed.is_some_and(|claimed| claimed.elapsed() < lease / 3) {
-            return Ok(());
-        }
-        let run = emptying.run;
-        loop {
-            emptying.claimed = Some(Instant::now());
-            if insist!(self.stop, self.backend.claim_outbox(run, self.holder, lease))? {
-                return Ok(());
-            }
-            if self.stop.run_until_cancelled(tokio::time::sleep(CLAIMED_AGAIN)).await.is_none() {
-                let context = format!("another coordinator dispatches {run}, and this one stops");
-                return Err(BackendError::new(ErrorKind::Unavailable, "dispatch").context(context));
-            }
-        }
-    }
-
-    async fn leave(&self, emptying: Emptying) {
-        if let Err(error) = self.backend.free_outbox(emptying.run, self.holder).await {
-            tracing::debug!(run = %emptying.run, %error, "others wait until the claim has passed");
-        }
-    }
-
-    /// Composes and queues released leaves, a slice at a time.
-    async fn dispatch_slices(
-        &self,
-        run: RunRef,
-        released: &[Release],
-        mut emptying: Option<&mut Emptying>,
-    ) -> Result<Vec<Step>, BackendError> {
-        let (mut steps, mut since) = (Vec::new(), Instant::now());
-        if released.is_empty() {
-            return Ok(steps);
-        }
-        let Some(plan) = insist!(self.stop, self.backend.plan(run))? else { return Ok(steps) };
-        for (number, slice) in released.chunks(SLICE).enumerate() {
-            // Large dispatches take turns, and let pass what is small.
-            let _turn = if number > 0 { self.bulk_room.acquire().await.ok() } else { None };
-            if let Some(emptying) = &mut emptying {
-                self.claim(emptying).await?;
-            }
-            // Who takes very much fetches it: then it need not be read here, nor sent twice. Who runs again may have
-            // been given other arguments: that is seen with all it takes at hand.
-            let (large, small): (Vec<Release>, Vec<Release>) =
-                slice.iter().partition(|release| release.attempt == 1 && takes_much(&plan, release.node));
-            let (nodes, scopes) = plan.inputs(&small);
-            // Forgotten meanwhile.
-            let Some(known) = self.known(run, &nodes, &scopes).await? else { return Ok(steps) };
-            let most = self.args_max();
-            let Composed { mut leaves, long, mut broken } = compose(&plan, run, &small, &known, most);
-            // Who takes much fetches results, and is told failures.
-            let (_, scopes) = plan.inputs(&large);
-            let Some(failed) = self.known(run, &[], &scopes).await? else { return Ok(steps) };
-            let is_mixed = !long.is_empty() || !large.is_empty();
-            let long = long.into_iter().map(|release| (release, &known));
-            for (release, known) in long.chain(large.into_iter().map(|release| (release, &failed))) {
-                match plan.composer().message_by_reference(run, release, known) {
-                    Some(Referring { message, bytes }) if bytes <= self.limits.argument_bytes_max as u64 => {
-                        leaves.push(leaf(&plan, release, message, known));
-                    }
-                    Some(Referring { bytes, .. }) => {
-                        let max = self.limits.argument_bytes_max;
-                        let outcome = over(&LimitError::InputBytes { bytes, max });
-                        broken.push(failed_at_once(run, release, outcome));
-                    }
-                    None => broken.push(missing(run, release)),
-                }
-            }
-            if is_mixed {
-                leaves.sort_by_key(|leaf| leaf.release);
-            }
-            let first = number * SLICE;
-            for leaf in leaves.iter_mut().skip(EXPRESS_MAX.saturating_sub(first)) {
-                leaf.lane = Lane::new(priority(&leaf.message), true);
-            }
-            self.fix_expiry(&mut leaves).await?;
-            insist!(self.stop, self.backend.dispatch(run, &leaves))?;
-            if leaves.iter().any(Dispatch::is_timed) {
-                self.timer_set.notify_one();
-            }
-            if !broken.is_empty() {
-                // Arguments that are too long in all; or a damaged store lacks a result that was counted. The leaf fails,
-                // so that the run ends.
-                tracing::error!(%run, leaves = broken.len(), "the arguments of leaves cannot be put together");
-                let batch = [Advance::new(run, broken)];
-                let answers = insist!(self.stop, self.backend.settle(&batch))?;
-                for (advance, answer) in batch.iter().zip(answers) {
-                    let Some(settled) = answer?.settled() else { continue };
-                    steps.push(Step::of(advance, settled));
-                }
-            }
-            // A backend that answers at once would let nobody else have a turn.
-            if since.elapsed() > TURN {
-                tokio::task::yield_now().await;
-                since = Instant::now();
-            }
-        }
-        Ok(steps)
-    }
-
-    /// What is known of these; asks nobody when it is nothing.
-    async fn known(
-        &self,
-        run: RunRef,
-        nodes: &[NodeNo],
-        scopes: &[ScopeNo],
-    ) -> Result<Option<Known>, BackendError> {
-        if nodes.is_empty() && scopes.is_empty() {
-            return Ok(Some(Known::default()));
-        }
-        insist!(self.stop, self.backend.known(run, nodes, scopes))
-    }
-
-    /// Turns times from now after which leaves expire into moments.
-    async fn fix_expiry(&self, leaves: &mut [Dispatch]) -> Result<(), BackendError> {
-        let mut now_ms = None;
-        for leaf in leaves {
-            let Some(options) = leaf.message.options.clone() else { continue };
-            let Some(expires @ When::After(_)) = options.expires else { continue };
-            let now = match now_ms {
-                Some(now) => now,
-                None => *now_ms.insert(insist!(self.stop, self.backend.now())?),
-            };
-            let expires = Some(When::At(expires.at_ms(now)));
-            let options = Some(Arc::new(LeafOptions { expires, ..LeafOptions::clone(&options) }));
-            leaf.message = Arc::new(TaskMessage { options, ..TaskMessage::clone(&leaf.message) });
-        }
-        Ok(())
     }
 
     /// Takes up what nobody renews.
@@ -652,73 +448,6 @@ impl Driver {
         }
         Ok(())
     }
-
-    /// Dispatches what a coordinator that went away still owes. What is owed for a moment is being dispatched right now,
-    /// by whoever released it.
-    async fn dispatch_owed(&self) -> Result<(), BackendError> {
-        let mut owed = Vec::new();
-        for run in self.backend.owing(self.options.batch_max.max(1)).await? {
-            if let Some(alone) = self.outboxes.at_once(run).filter(|_| !self.shunned.contains(run)) {
-                drop(alone);
-                owed.push((run, self.backend.outbox(run).await));
-            }
-        }
-        if owed.is_empty() {
-            return Ok(());
-        }
-        self.stop.run_until_cancelled(tokio::time::sleep(OWED_FOR)).await;
-        let repairs = stream::iter(owed).map(async |(run, before)| {
-            match AssertUnwindSafe(self.repair(run, before)).catch_unwind().await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::error!(%run, %error, source = ?error.source, "a run cannot be advanced");
-                }
-                Err(panic) => {
-                    let Panicked(text) = Panicked::of(panic);
-                    tracing::error!(%run, text, "a run cannot be repaired: it panics");
-                    self.shunned.add(run);
-                }
-            }
-        });
-        repairs.buffer_unordered(RUNS_AT_ONCE).collect::<()>().await;
-        Ok(())
-    }
-
-    /// Dispatches a run's outbox, unless it has changed or somebody is about to empty it.
-    async fn repair(
-        &self,
-        run: RunRef,
-        before: Result<Vec<Release>, BackendError>,
-    ) -> Result<(), BackendError> {
-        let Some(alone) = self.outboxes.at_once(run) else { return Ok(()) };
-        if before? != self.backend.outbox(run).await?
-            || !self.backend.claim_outbox(run, self.holder, self.options.lease.max(CLAIM_MIN)).await?
-        {
-            return Ok(());
-        }
-        let mut emptying = Emptying { run, claimed: Some(Instant::now()), _alone: alone };
-        let steps = self.dispatch_outbox(&mut emptying).await;
-        self.leave(emptying).await;
-        for step in steps? {
-            self.follow(step).await?;
-        }
-        Ok(())
-    }
-}
-
-/// What is to be given to workers.
-pub(crate) enum Dispatching {
-    /// What a step released.
-    Released(RunRef, Vec<Release>),
-    /// All that a run owes: it was just submitted, or somebody who released a part of it has died.
-    Outbox(RunRef),
-}
-
-/// A run whose outbox nobody else empties.
-struct Emptying {
-    run: RunRef,
-    claimed: Option<Instant>,
-    _alone: Alone,
 }
 
 fn every(time: Duration) -> Interval {
@@ -753,127 +482,9 @@ fn by_run(events: Vec<EventDelivery>) -> Vec<(RunRef, Vec<EventId>, Advance)> {
     runs
 }
 
-/// The leaves that wait for one of these completions and for nothing else, composed.
-fn prepared(plan: &Plan, run: RunRef, completions: &[Completion], most: usize) -> Vec<Dispatch> {
-    let mut outcomes: HashMap<NodeNo, Option<&Outcome>> = HashMap::with_capacity(completions.len());
-    for Completion { task_id, outcome, .. } in completions {
-        // Of several reports on one leaf only the store knows which counts.
-        outcomes.entry(task_id.node()).and_modify(|known| *known = None).or_insert(Some(outcome));
-    }
-    let known = AtHand(outcomes);
-    let mut releases = Vec::new();
-    for Completion { task_id, outcome, .. } in completions {
-        let node = task_id.node();
-        if outcome.state() != TaskState::Success || plan.leaf(node).is_none() || known.outcome(node).is_none()
-        {
-            continue;
-        }
-        for (successor, _) in plan.successors(node) {
-            if plan.waits()[successor.index()] == 1 && plan.leaf(successor).is_some() {
-                releases.push(Release { node: successor, attempt: 1 });
-            }
-            if releases.len() > PREPARED_MAX {
-                return Vec::new();
-            }
-        }
-    }
-    let mut leaves = compose(plan, run, &releases, &known, most).leaves;
-    leaves.retain(|leaf| leaf.message.args.as_str().len() <= most && !leaf.is_timed());
-    leaves
-}
-
-/// The outcomes of the completions at hand; `None` where there are several of one leaf.
-struct AtHand<'c>(HashMap<NodeNo, Option<&'c Outcome>>);
-
-impl Results for AtHand<'_> {
-    fn outcome(&self, node: NodeNo) -> Option<&Outcome> {
-        self.0.get(&node).copied().flatten()
-    }
-
-    fn closed_by(&self, _: ScopeNo) -> Option<NodeNo> {
-        None
-    }
-}
-
-pub(crate) fn leaf(
-    plan: &Plan,
-    release: Release,
-    mut message: TaskMessage,
-    known: &impl Results,
-) -> Dispatch {
-    static DEFAULT: LazyLock<Arc<str>> = LazyLock::new(|| DEFAULT_QUEUE.into());
-    let queue = plan.queue(release.node).unwrap_or(&DEFAULT).clone();
-    let start = match retry_of(release, known) {
-        Some(retry) => {
-            // What once was a moment stays one.
-            if let (Some(expires_ms), Some(options)) = (retry.expires_ms, &message.options) {
-                let expires = Some(When::At(expires_ms));
-                message.options = Some(Arc::new(LeafOptions { expires, ..LeafOptions::clone(options) }));
-            }
-            retry.start
-        }
-        None => message.options.as_ref().and_then(|options| options.start),
-    };
-    let start = start.filter(|start| *start != When::After(0));
-    let lane = Lane::new(priority(&message), false);
-    Dispatch { release, queue, message: Arc::new(message), start, lane }
-}
-
-fn priority(message: &TaskMessage) -> u8 {
-    message.options.as_ref().and_then(|options| options.priority).unwrap_or(0)
-}
-
-/// Whether a leaf takes very many results. What a failure is composed of is little.
-fn takes_much(plan: &Plan, node: NodeNo) -> bool {
-    plan.takes_more_than(node, TAKEN_MAX) && plan.node(node).is_some_and(|node| node.gate().is_none())
-}
-
-/// What became of leaves that were to be put together.
-pub(crate) struct Composed {
-    /// Ready to be queued.
-    pub(crate) leaves: Vec<Dispatch>,
-    /// Better fetched by their workers.
-    pub(crate) long: Vec<Release>,
-    /// Failures of those for which a result is missing.
-    pub(crate) broken: Vec<Completion>,
-}
-
-/// Puts released leaves together that take no more than so many bytes.
-pub(crate) fn compose(
-    plan: &Plan,
-    run: RunRef,
-    released: &[Release],
-    known: &impl Results,
-    bytes_max: usize,
-) -> Composed {
-    let mut composer: Composer<'_> = plan.composer_up_to(bytes_max);
-    let leaves = Vec::with_capacity(released.len());
-    let mut composed = Composed { leaves, long: Vec::new(), broken: Vec::new() };
-    for release in released {
-        match composer.message(run, *release, known) {
-            Ok(message) => composed.leaves.push(leaf(plan, *release, message, known)),
-            Err(NotWritten::Long) => composed.long.push(*release),
-            Err(NotWritten::Missing) => composed.broken.push(missing(run, *release)),
-        }
-    }
-    composed
-}
-
-/// How a leaf ends for which something is missing.
-fn missing(run: RunRef, release: Release) -> Completion {
-    let reason = "the result of a predecessor is missing from the store".to_owned();
-    failed_at_once(run, release, Outcome::Undecodable(reason))
-}
-
-/// How a leaf ends that no worker gets.
-fn failed_at_once(run: RunRef, release: Release, outcome: Outcome) -> Completion {
-    let (task_id, incarnation) = (run.task(release.node), run.incarnation);
-    Completion { task_id, attempt: release.attempt, outcome, incarnation }
-}
-
 #[cfg(test)]
 mod tests {
-    use celeriac_primitives::{Incarnation, RunId};
+    use celeriac_primitives::{Completion, Incarnation, NodeNo, Outcome, RunId};
 
     use super::*;
 

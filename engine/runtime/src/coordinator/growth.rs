@@ -24,7 +24,8 @@ use celeriac_primitives::{
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 
-use super::{Dispatching, Driver};
+use super::Driver;
+use super::dispatch::Dispatching;
 use crate::app::first_leaves;
 use crate::declared::{self, Declared};
 use crate::large::{Asking, fetch, take_apart};

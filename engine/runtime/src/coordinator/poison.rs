@@ -9,7 +9,9 @@ use celeriac_backends::{Advance, BackendError, Event, EventDelivery};
 use celeriac_engine::Release;
 use celeriac_primitives::{Completion, Outcome, RunRef};
 
-use super::{Driver, SLICE, failed_at_once};
+use super::Driver;
+use super::compose::failed_at_once;
+use super::dispatch::SLICE;
 use crate::patience::insist;
 
 /// Runs that a repair has panicked at; after so many, those from before are tried again.
