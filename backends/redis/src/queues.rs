@@ -48,6 +48,38 @@ impl Named {
     }
 }
 
+/// Lanes that one is about to note again, and when they had been noted before: so it was again, unless this is done.
+struct Again<'q> {
+    queues: &'q Queues,
+    before: Vec<(Place, Instant)>,
+}
+
+impl<'q> Again<'q> {
+    fn begin(queues: &'q Queues, state: &mut State, places: &BTreeSet<Place>, now: Instant) -> Self {
+        let mut before = Vec::new();
+        for place in places {
+            if let Some(noted) = state.noted.get_mut(place)
+                && now.duration_since(*noted) < 2 * queues.noted_for()
+            {
+                before.push((place.clone(), std::mem::replace(noted, now)));
+            }
+        }
+        Self { queues, before }
+    }
+
+    fn is_done(mut self) {
+        self.before.clear();
+    }
+}
+
+impl Drop for Again<'_> {
+    fn drop(&mut self) {
+        if !self.before.is_empty() {
+            self.queues.state().noted.extend(self.before.drain(..));
+        }
+    }
+}
+
 /// The queues this process knows of.
 #[derive(Debug)]
 pub(crate) struct Queues {
@@ -100,6 +132,7 @@ impl Queues {
     ) -> Result<Option<Instant>, BackendError> {
         let mut new: BTreeSet<Place> = BTreeSet::new();
         let mut oldest: Option<Instant> = None;
+        let again;
         {
             let (mut state, mut before) = (self.state(), None);
             let now = Instant::now();
@@ -117,12 +150,15 @@ impl Queues {
             if state.noted.len() > REMEMBERED_MAX {
                 state.noted.retain(|_, noted| now.duration_since(*noted) < self.noted_for());
             }
+            // What is old is still good for a while: one notes it again, and the others of a crowd go on.
+            again = Again::begin(self, &mut state, &new, now);
         }
         if new.is_empty() {
             return Ok(oldest);
         }
         let noted = Instant::now();
         self.note_now(link, operation, &new, if asks_for_room { self.max } else { 0 }).await?;
+        again.is_done();
         let mut state = self.state();
         for place in new {
             if place.1 != Lane::default() {
@@ -386,4 +422,29 @@ pub(crate) fn write((queue, lane): &Place) -> String {
 fn read(name: &str) -> Option<Place> {
     let (queue, place) = name.split_once(LANE)?;
     Some((queue.into(), Lane::at(place.parse().ok()?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_crowd_one_notes_a_queue_again_and_all_do_when_that_fails() {
+        let queues = Queues::new(0, KEPT_FOR, LOOK_EVERY);
+        let place: Place = ("mail".into(), Lane::default());
+        queues.state().noted.insert(place.clone(), Instant::now());
+        tokio::time::advance(queues.noted_for()).await;
+        let new: BTreeSet<Place> = [place.clone()].into();
+        for fails in [true, false] {
+            assert!(queues.is_old(std::slice::from_ref(&place)));
+            let again = Again::begin(&queues, &mut queues.state(), &new, Instant::now());
+            assert!(!queues.is_old(std::slice::from_ref(&place)), "the others go on");
+            if fails { drop(again) } else { again.is_done() }
+        }
+        assert!(!queues.is_old(std::slice::from_ref(&place)));
+        tokio::time::advance(2 * queues.noted_for()).await;
+        let again = Again::begin(&queues, &mut queues.state(), &new, Instant::now());
+        assert!(queues.is_old(&[place]), "it may be gone by now: all note it");
+        drop(again);
+    }
 }
