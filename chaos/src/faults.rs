@@ -6,6 +6,9 @@ use std::fmt;
 use crate::ledger::Call;
 use crate::options::{LEASE, Victim};
 
+/// Who takes its own process down says so before; another thread may begin something until it is gone.
+const LAST_MOMENT_US: u64 = 50_000;
+
 /// A process, or Redis, from the moment it could not go on until it could again, in µs.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
@@ -94,7 +97,10 @@ impl Faults {
                 (Victim::Redis, Kind::Full) => {}
                 (Victim::Redis, _) => excuses.redis.push((fault.from_us, fault.until_us)),
                 (_, Kind::Kill | Kind::Cut | Kind::Abort) => {
-                    let (from_us, until_us) = (fault.from_us, fault.until_us);
+                    let (from_us, mut until_us) = (fault.from_us, fault.until_us);
+                    if fault.kind == Kind::Abort {
+                        until_us += LAST_MOMENT_US;
+                    }
                     let known = excuses.kills.entry(fault.process.clone()).or_insert((from_us, until_us));
                     *known = (from_us.min(known.0), until_us.min(known.1));
                 }
