@@ -11,7 +11,6 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -70,8 +69,6 @@ struct Known {
     channels: DashMap<String, Channel>,
     runs: DashMap<RunId, Interest>,
     told: Mutex<Told>,
-    /// Whether hints may have got lost: none came for a while, or from the start.
-    missed: AtomicBool,
 }
 
 /// What hints at events named: streams of reports, and streams of lanes that have timers.
@@ -129,7 +126,6 @@ impl Hints {
             channels: DashMap::new(),
             runs: DashMap::new(),
             told: Mutex::default(),
-            missed: AtomicBool::new(true),
         });
         tokio::spawn(listen(clients, asked, known.clone()));
         Self { asks, known }
@@ -187,11 +183,6 @@ impl Hints {
     /// The streams of reports that were named since the last time.
     pub(crate) fn take_reports(&self) -> HashSet<String> {
         std::mem::take(&mut self.known.told().reports)
-    }
-
-    /// Whether hints may have got lost since the last time; ask when they come.
-    pub(crate) fn take_missed(&self) -> bool {
-        self.known.missed.swap(false, Ordering::Relaxed)
     }
 
     /// The streams of lanes that were named since the last time because they have timers.
@@ -302,7 +293,6 @@ impl Known {
 
     /// No hints come until it is listened to again: whoever waits for one looks, and more often from now on.
     fn are_dead(&self) {
-        self.missed.store(true, Ordering::Relaxed);
         for mut channel in self.channels.iter_mut() {
             channel.is_live = false;
             channel.notify.notify_waiters();

@@ -21,7 +21,7 @@
 //! celeriac:{events}:…                stream, again and apart of the submissions (s: run)
 //! celeriac:{events}:names    zset    the names of the queues → when they were noted last, in ms
 //! celeriac:{events}:lanes    set     their lanes besides the first: name, ^A, place
-//! celeriac:{events}:reports  zset    on one server, the streams of reports that may have something of which nobody heard
+//! celeriac:{events}:reports  zset    on one server, the streams of reports that may have something
 //! celeriac:{events}:timers   zset    on one server, the streams of lanes that have timers → when the next is due, in ms
 //! celeriac:{events}:runs     zset    all runs but segments, in the order of their ids
 //! celeriac:{events}:ended    zset    runs that have ended → when they are to be forgotten, in ms

@@ -1,10 +1,9 @@
 //! Which lines of reports may have something.
 //!
-//! Every queue has a line of reports, and most have nothing most of the time. Who reports hints at the line, and where
-//! nobody hears it, on one server, notes it in an index in the same step. A coordinator takes from the lines it has heard
-//! of, in turns; the index tells it of others, and when it has begun to listen (again) it looks at all of them once. On a
-//! Cluster, where an index would be in another slot, it goes round all queues slowly instead; while there are no hints it
-//! does so everywhere, and faster.
+//! Every queue has a line of reports, and most have nothing most of the time. Who reports hints at the line,
+//! and on one server notes it in an index in the same step. A coordinator takes from the lines it has heard of,
+//! in turns; the index tells it of others. On a Cluster, where an index would be in another slot, it goes round
+//! all queues slowly instead, faster while there are no hints.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -145,20 +144,10 @@ impl RedisBackend {
         let link = self.link();
         let told = link.hints.take_reports();
         self.reports().hear(told.iter().filter_map(|stream| link.keys.queue_of_reports(stream)));
-        let has_hints = link.hints.count([link.keys.submission_stream().as_str()]).is_some();
         if link.is_cluster() {
-            self.go_round(has_hints).await?;
-        } else {
-            if !has_hints {
-                self.go_round(has_hints).await?;
-            } else if link.hints.take_missed() {
-                // Who reported may have been heard by somebody who is gone, or by us before we were cut off.
-                let all = self.queues().all(link, "events").await?;
-                self.reports().hear(all.into_iter().map(|named| named.name));
-            }
-            if self.reports().is_time() {
-                self.look_at_index(&[]).await?;
-            }
+            self.go_round().await?;
+        } else if self.reports().is_time() {
+            self.look_at_index(&[]).await?;
         }
         Ok(self.reports().sources(link))
     }
@@ -216,9 +205,10 @@ impl RedisBackend {
         Ok(self.reports().hear_new(there.iter().filter_map(|stream| link.keys.queue_of_reports(stream))))
     }
 
-    /// On a Cluster, and without hints: looks at some queues of which nothing was heard.
-    async fn go_round(&self, has_hints: bool) -> Result<(), BackendError> {
+    /// On a Cluster: looks at some queues of which nothing was heard.
+    async fn go_round(&self) -> Result<(), BackendError> {
         let link = self.link();
+        let has_hints = link.hints.count([link.keys.submission_stream().as_str()]).is_some();
         let (is_time, is_old) = {
             let round = &self.reports().state().round;
             let age = |time: Option<Instant>| time.map_or(Duration::MAX, |time| time.elapsed());

@@ -14,11 +14,9 @@ for i = 3, #ARGV, 3 do
 end
 for i = 1, last, 2 do
   remove(KEYS[i], group, reported[i])
+  -- Also for who has not heard of it yet: a hint is on its way for a moment.
+  if index then redis.call('ZADD', index, '0', KEYS[i + 1]) end
   hints = (hints and hints .. '\n' or '') .. 'r' .. KEYS[i + 1]
 end
-local heard = redis.pcall('PUBLISH', ARGV[2], hints)
--- Coordinators remember what they hear; without any, the index does.
-if index and (type(heard) ~= 'number' or heard == 0) then
-  for i = 1, last, 2 do redis.call('ZADD', index, '0', KEYS[i + 1]) end
-end
+redis.pcall('PUBLISH', ARGV[2], hints)
 return 0
