@@ -67,7 +67,7 @@ impl<'q> Again<'q> {
         Self { queues, before }
     }
 
-    fn is_done(mut self) {
+    fn done(mut self) {
         self.before.clear();
     }
 }
@@ -158,7 +158,7 @@ impl Queues {
         }
         let noted = Instant::now();
         self.note_now(link, operation, &new, if asks_for_room { self.max } else { 0 }).await?;
-        again.is_done();
+        again.done();
         let mut state = self.state();
         for place in new {
             if place.1 != Lane::default() {
@@ -439,7 +439,7 @@ mod tests {
             assert!(queues.is_old(std::slice::from_ref(&place)));
             let again = Again::begin(&queues, &mut queues.state(), &new, Instant::now());
             assert!(!queues.is_old(std::slice::from_ref(&place)), "the others go on");
-            if fails { drop(again) } else { again.is_done() }
+            if fails { drop(again) } else { again.done() }
         }
         assert!(!queues.is_old(std::slice::from_ref(&place)));
         tokio::time::advance(2 * queues.noted_for()).await;
