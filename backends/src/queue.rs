@@ -12,8 +12,8 @@ use crate::BackendError;
 /// Carries leaves to workers. At least once: a delivery that is neither finished nor renewed comes again.
 #[async_trait]
 pub trait Queue {
-    /// Takes leaves from these queues, one queue after the other and each by its [`Lane`]s, each leaf leased to this
-    /// worker; waits for the first. Of [suspects](Delivery::is_suspect) it takes one at most.
+    /// Takes leaves from these queues, one queue after the other and each by its [`Lane`]s, each leaf leased
+    /// to this worker; waits for the first. Of [suspects](Delivery::is_suspect) it takes one at most.
     ///
     /// Cancel safe: a future that is dropped has taken nothing.
     async fn receive(
@@ -25,22 +25,25 @@ pub trait Queue {
 
     /// Reports how deliveries ended and acknowledges them, both in one step for each.
     ///
-    /// A delivery that was reclaimed or handed back meanwhile is reported all the same: the first report counts, later
-    /// ones change nothing. Is it waiting for another worker, it does not come again.
+    /// A delivery that was reclaimed or handed back meanwhile is reported all the same: the first report
+    /// counts, later ones change nothing. Is it waiting for another worker, it does not come again.
     async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError>;
 
     /// Notes that a leaf begins, and says whether it may. A worker asks before it runs a leaf that
     /// [has to be asked for](Delivery::must_ask), or that may run `once` at most; all others it just runs.
     ///
-    /// What has begun does not expire any more. A leaf that has lost a worker is counted here, and not when it is taken. Who begins a leaf `once` leaves a mark at its run, and no other delivery of this attempt may begin.
+    /// What has begun does not expire any more. A leaf that has lost a worker is counted here, and not when
+    /// it is taken. Who begins a leaf `once` leaves a mark at its run, and no other delivery of this attempt
+    /// may begin.
     async fn begin(&self, worker: &WorkerId, delivery: &Delivery, once: bool) -> Result<Begin, BackendError>;
 
-    /// Queues the leaves whose time has come, and ends those as [`Expired`](celeriac_primitives::Outcome::Expired) that
-    /// have not started in time. Returns how long it is until the next, when there is one.
+    /// Queues the leaves whose time has come, and ends those as
+    /// [`Expired`](celeriac_primitives::Outcome::Expired) that have not started in time. Returns how long it
+    /// is until the next, when there is one.
     async fn fire(&self) -> Result<Option<Duration>, BackendError>;
 
-    /// Gives a delivery back with this in its place, to be queued in the same lane after a while; not counted. Nothing
-    /// happens when the worker does not hold it any more.
+    /// Gives a delivery back with this in its place, to be queued in the same lane after a while; not
+    /// counted. Nothing happens when the worker does not hold it any more.
     async fn postpone(
         &self,
         worker: &WorkerId,
@@ -49,7 +52,8 @@ pub trait Queue {
         after: Duration,
     ) -> Result<(), BackendError>;
 
-    /// Prolongs leases by `lease` from now. What was taken up and is not with another worker yet is held again.
+    /// Prolongs leases by `lease` from now. What was taken up and is not with another worker yet is held
+    /// again.
     async fn renew(
         &self,
         worker: &WorkerId,
@@ -57,21 +61,21 @@ pub trait Queue {
         lease: Duration,
     ) -> Result<(), BackendError>;
 
-    /// Gives deliveries back to their queues at once; the next worker sees them as if they had not been delivered this
-    /// time.
+    /// Gives deliveries back to their queues at once; the next worker sees them as if they had not been
+    /// delivered this time.
     async fn hand_back(&self, worker: &WorkerId, deliveries: &[DeliveryId]) -> Result<(), BackendError>;
 
     /// Notes that a worker is gone and holds nothing any more: the backend forgets it.
     async fn retire(&self, worker: &WorkerId, queues: &[Arc<str>]) -> Result<(), BackendError>;
 
-    /// Waits until everything is given back that was taken for futures which were dropped meanwhile, of leaves and of
-    /// events: the last thing to do before a process ends.
+    /// Waits until everything is given back that was taken for futures which were dropped meanwhile, of
+    /// leaves and of events: the last thing to do before a process ends.
     async fn quiesce(&self);
 
-    /// Takes up what lost its owner: leaves whose leases have passed wait apart as suspects, before all others of their
-    /// queue; one that has begun `deliveries_max` times, the first delivery counted as begun, ends as
-    /// [`WorkerLost`](celeriac_primitives::Outcome::WorkerLost) instead. Events whose leases have passed come again.
-    /// Runs that have been kept for their time after their end are forgotten.
+    /// Takes up what lost its owner: leaves whose leases have passed wait apart as suspects, before all
+    /// others of their queue; one that has begun `deliveries_max` times, the first delivery counted as begun,
+    /// ends as [`WorkerLost`](celeriac_primitives::Outcome::WorkerLost) instead. Events whose leases have
+    /// passed come again. Runs that have been kept for their time after their end are forgotten.
     ///
     /// Time in which the backend could not be reached from here does not count.
     async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError>;
@@ -101,8 +105,8 @@ pub struct Delivery {
     pub id: DeliveryId,
     /// The leaf.
     pub message: Arc<TaskMessage>,
-    /// How often it has begun when this delivery begins. The first delivery counts as begun once its worker is lost: nobody
-    /// notes whether it had; later ones count when they begin.
+    /// How often it has begun when this delivery begins. The first delivery counts as begun once its worker
+    /// is lost: nobody notes whether it had; later ones count when they begin.
     pub deliveries: u32,
 }
 
@@ -110,8 +114,8 @@ impl Delivery {
     /// From this delivery on a leaf is a suspect.
     const SUSPECT_FROM: u32 = 3;
 
-    /// Whether it has begun in several workers that were lost, and may be why. A worker has one such leaf at a time, and
-    /// it is to run alone there.
+    /// Whether it has begun in several workers that were lost, and may be why. A worker has one such leaf at
+    /// a time, and it is to run alone there.
     pub fn is_suspect(&self) -> bool {
         self.deliveries >= Self::SUSPECT_FROM
     }
@@ -182,9 +186,9 @@ impl Take {
     }
 }
 
-/// In which part of its queue a leaf waits. Lanes are in the order in which they are taken from: those of a higher
-/// priority first, and of the same priority the one for leaves that came in small numbers before the one for leaves that
-/// came in bulk, so that nobody waits behind a hundred thousand leaves of one run.
+/// In which part of its queue a leaf waits. Lanes are in the order in which they are taken from: those of a
+/// higher priority first, and of the same priority the one for leaves that came in small numbers before the
+/// one for leaves that came in bulk, so that nobody waits behind a hundred thousand leaves of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lane(u8);
 
@@ -211,7 +215,8 @@ pub enum LaneOrder {
     /// As they are.
     #[default]
     FirstFirst,
-    /// The other way round. Now and then, so that a lane that never empties does not hold up those after it for ever.
+    /// The other way round. Now and then, so that a lane that never empties does not hold up those after it
+    /// for ever.
     LastFirst,
 }
 

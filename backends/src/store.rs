@@ -18,12 +18,12 @@ use crate::{BackendError, EventId, Grown, Lane, Origin};
 
 /// Keeps runs.
 ///
-/// A run that was forgotten, and whose id another run has now, is as unknown as one that never was: nothing that was
-/// sent, stored or kept for it counts for the other.
+/// A run that was forgotten, and whose id another run has now, is as unknown as one that never was: nothing
+/// that was sent, stored or kept for it counts for the other.
 #[async_trait]
 pub trait Store {
-    /// Stores a whole run, and queues its first leaves or announces it to the coordinators, in one step. When this
-    /// returns, the run is accepted: it will reach its end whatever dies.
+    /// Stores a whole run, and queues its first leaves or announces it to the coordinators, in one step. When
+    /// this returns, the run is accepted: it will reach its end whatever dies.
     ///
     /// # Errors
     /// [`Conflict`](crate::ErrorKind::Conflict) when the id is taken by another canvas;
@@ -33,14 +33,15 @@ pub trait Store {
     /// The run that has this id now, and its plan; `None` when there is none.
     async fn find(&self, id: RunId) -> Result<Option<(RunRef, Arc<Plan>)>, BackendError>;
 
-    /// The plan of a run; `None` when there is no such run. Backends keep the plans of runs that were asked for lately.
+    /// The plan of a run; `None` when there is no such run. Backends keep the plans of runs that were asked
+    /// for lately.
     async fn plan(&self, run: RunRef) -> Result<Option<Arc<Plan>>, BackendError>;
 
     /// The plan of a run when it is at hand without asking anybody.
     fn plan_at_hand(&self, run: RunRef) -> Option<Arc<Plan>>;
 
-    /// Applies what has happened to runs, each run in one atomic step (see [`celeriac_engine::advance`]). One answer
-    /// for each entry, in order: a run that cannot be settled holds up no other.
+    /// Applies what has happened to runs, each run in one atomic step (see [`celeriac_engine::advance`]). One
+    /// answer for each entry, in order: a run that cannot be settled holds up no other.
     ///
     /// # Errors
     /// As a whole when the backend does not answer; an entry's own when that run is broken.
@@ -49,12 +50,12 @@ pub trait Store {
     /// The leaves of a run that are released and not dispatched.
     async fn outbox(&self, run: RunRef) -> Result<Vec<Release>, BackendError>;
 
-    /// Runs whose outbox is not empty, at most `max`: what a sweep looks through after a crash. A backend may look at
-    /// some of its runs only, at others the next time.
+    /// Runs whose outbox is not empty, at most `max`: what a sweep looks through after a crash. A backend may
+    /// look at some of its runs only, at others the next time.
     async fn owing(&self, max: usize) -> Result<Vec<RunRef>, BackendError>;
 
-    /// What is needed to compose leaves: the outcomes of these nodes, also of attempts that ask for another, and, for
-    /// scopes, who closed them and how. `None` when there is no such run.
+    /// What is needed to compose leaves: the outcomes of these nodes, also of attempts that ask for another,
+    /// and, for scopes, who closed them and how. `None` when there is no such run.
     async fn known(
         &self,
         run: RunRef,
@@ -62,14 +63,14 @@ pub trait Store {
         scopes: &[ScopeNo],
     ) -> Result<Option<Known>, BackendError>;
 
-    /// Queues leaves, or sets their timers, and notes that they are dispatched, in one step; a leaf that is not in the outbox (any more) is
-    /// left out. Returns how many were queued.
+    /// Queues leaves, or sets their timers, and notes that they are dispatched, in one step; a leaf that is
+    /// not in the outbox (any more) is left out. Returns how many were queued.
     async fn dispatch(&self, run: RunRef, leaves: &[Dispatch]) -> Result<usize, BackendError>;
 
-    /// Says that `holder`, a number that no other dispatcher has, is going to empty the outbox of a run slice by slice, and does so no longer
-    /// than `lease` from now unless it says so again; `false` while another does. What a backend dispatches in one step needs no
-    /// such word, and always agrees: it is there for those that queue a slice first and note it then, so that two do not
-    /// queue all of it twice.
+    /// Says that `holder`, a number that no other dispatcher has, is going to empty the outbox of a run slice
+    /// by slice, and does so no longer than `lease` from now unless it says so again; `false` while another
+    /// does. What a backend dispatches in one step needs no such word, and always agrees: it is there for
+    /// those that queue a slice first and note it then, so that two do not queue all of it twice.
     async fn claim_outbox(&self, run: RunRef, holder: u64, lease: Duration) -> Result<bool, BackendError> {
         let _ = (run, holder, lease);
         Ok(true)
@@ -93,8 +94,8 @@ pub trait Store {
     /// How the run stands that has this id now; `None` when there is none.
     async fn status(&self, id: RunId) -> Result<Option<RunStatus>, BackendError>;
 
-    /// Waits until a run has changed since the status with this version, but no longer than `timeout`, and returns
-    /// its status.
+    /// Waits until a run has changed since the status with this version, but no longer than `timeout`, and
+    /// returns its status.
     async fn changed(
         &self,
         run: RunRef,
@@ -102,8 +103,8 @@ pub trait Store {
         timeout: Duration,
     ) -> Result<Option<RunStatus>, BackendError>;
 
-    /// Waits until a run is decided, but no longer than `timeout`, and returns its status and, when it has succeeded,
-    /// the outcomes of these nodes: all that a client needs for the run's value.
+    /// Waits until a run is decided, but no longer than `timeout`, and returns its status and, when it has
+    /// succeeded, the outcomes of these nodes: all that a client needs for the run's value.
     async fn decided(
         &self,
         run: RunRef,
@@ -114,8 +115,9 @@ pub trait Store {
     /// How far each node of a run is, in the order of the plan; `None` when there is no such run.
     async fn phases(&self, run: RunRef) -> Result<Option<Vec<Phase>>, BackendError>;
 
-    /// Notes at the outermost run that one of its leaves is about to be replaced by this segment of so many nodes, so
-    /// that the segment is forgotten with the run; unless the run would have more than `nodes_max` nodes in all.
+    /// Notes at the outermost run that one of its leaves is about to be replaced by this segment of so many
+    /// nodes, so that the segment is forgotten with the run; unless the run would have more than `nodes_max`
+    /// nodes in all.
     async fn grow(
         &self,
         root: RunRef,
@@ -130,28 +132,29 @@ pub trait Store {
     /// What a segment stands for; `None` when the run is none, or unknown.
     async fn origin(&self, run: RunRef) -> Result<Option<Origin>, BackendError>;
 
-    /// Runs by their ids, the newest first: at most `max`, and only those older than `before`, which pages on. Segments
-    /// are not among them.
+    /// Runs by their ids, the newest first: at most `max`, and only those older than `before`, which pages
+    /// on. Segments are not among them.
     async fn list(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunId>, BackendError>;
 
-    /// How many bytes a text may have that travels with reports, messages and plans. Longer ones are kept apart
-    /// ([`Store::keep`]), if only this is small: a backend to which size is nothing says `usize::MAX`.
+    /// How many bytes a text may have that travels with reports, messages and plans. Longer ones are kept
+    /// apart ([`Store::keep`]), if only this is small: a backend to which size is nothing says `usize::MAX`.
     fn inline_bytes_max(&self) -> usize;
 
-    /// Keeps a text in the run that is to own it, in pieces, so that no step is large. `false` when there is no such run
-    /// (any more): then nothing is kept. Until it is whole nobody sees it; what is left of it when its writer dies goes
-    /// after a while, or with the run.
+    /// Keeps a text in the run that is to own it, in pieces, so that no step is large. `false` when there is
+    /// no such run (any more): then nothing is kept. Until it is whole nobody sees it; what is left of it
+    /// when its writer dies goes after a while, or with the run.
     async fn keep(&self, value: &Stored, text: &str) -> Result<bool, BackendError>;
 
-    /// Appends a text that is kept, which is fetched in pieces; `false` when it is not there, and then nothing is
-    /// appended.
+    /// Appends a text that is kept, which is fetched in pieces; `false` when it is not there, and then
+    /// nothing is appended.
     async fn fetch(&self, value: &Stored, out: &mut Vec<u8>) -> Result<bool, BackendError>;
 
     /// Removes a text that was kept for a leaf, unless the leaf's outcome refers to it.
     async fn discard(&self, leaf: TaskId, value: &Stored) -> Result<(), BackendError>;
 
-    /// Removes everything a run owns, its segments and what is kept in it included. `false` when there was none. When this returns, no worker
-    /// takes a leaf of it any more, whatever is queued; what a worker has taken before may run, and changes nothing.
+    /// Removes everything a run owns, its segments and what is kept in it included. `false` when there was
+    /// none. When this returns, no worker takes a leaf of it any more, whatever is queued; what a worker has
+    /// taken before may run, and changes nothing.
     async fn forget(&self, run: RunRef) -> Result<bool, BackendError>;
 }
 
@@ -162,8 +165,9 @@ pub struct NewRun {
     pub run: RunRef,
     /// What to run.
     pub plan: Arc<Plan>,
-    /// Its first leaves, ready to be queued, none of them timed. A backend queues them in the step that stores the run, all or none; else,
-    /// and when they are not all of the first leaves, those stay in the outbox, and the run is announced.
+    /// Its first leaves, ready to be queued, none of them timed. A backend queues them in the step that
+    /// stores the run, all or none; else, and when they are not all of the first leaves, those stay in the
+    /// outbox, and the run is announced.
     pub starts: Vec<Dispatch>,
     /// How long the run is kept after its end, and that of its segments; `None` until it is forgotten.
     pub retention: Option<Duration>,
@@ -171,8 +175,8 @@ pub struct NewRun {
     pub origin: Option<Origin>,
     /// Arguments that were taken out of the plan ([`Plan::take_apart`]), to be stored with it.
     pub literals: Vec<(Uuid, Arc<str>)>,
-    /// What the plan was made of, when moments in it were made of times that count from the submission: the same again is
-    /// the same run, although its moments are others.
+    /// What the plan was made of, when moments in it were made of times that count from the submission: the
+    /// same again is the same run, although its moments are others.
     pub given: Option<Arc<Plan>>,
 }
 
@@ -183,13 +187,13 @@ pub struct Advance {
     pub run: RunRef,
     /// Deliveries that have ended, in order.
     pub completions: Vec<Completion>,
-    /// Leaves that these completions may release, ready to be queued and none of them timed, composed from the plan at hand: a backend that
-    /// can do so queues those that are released in the same step and owed at its end, in the order given, and the
-    /// others not at all. A step that sees a duplicate or late completion queues nothing itself, since the leaves may
-    /// have been composed from its outcome.
+    /// Leaves that these completions may release, ready to be queued and none of them timed, composed from
+    /// the plan at hand: a backend that can do so queues those that are released in the same step and owed at
+    /// its end, in the order given, and the others not at all. A step that sees a duplicate or late
+    /// completion queues nothing itself, since the leaves may have been composed from its outcome.
     pub prepared: Vec<Dispatch>,
-    /// The events that brought the completions. A backend that can do so acknowledges them in the same step when the
-    /// step leaves nothing to dispatch.
+    /// The events that brought the completions. A backend that can do so acknowledges them in the same step
+    /// when the step leaves nothing to dispatch.
     pub events: Vec<EventId>,
 }
 
@@ -198,8 +202,8 @@ pub struct Advance {
 pub enum Advanced {
     /// There is no such run.
     Unknown,
-    /// Nothing was done: the run's plan is needed for it, is large and not at hand. Who has asked for it ([`Store::plan`]) and keeps
-    /// it meanwhile settles again. So others need not wait until it is read.
+    /// Nothing was done: the run's plan is needed for it, is large and not at hand. Who has asked for it
+    /// ([`Store::plan`]) and keeps it meanwhile settles again. So others need not wait until it is read.
     Unplanned,
     /// It was settled.
     Settled {
@@ -222,8 +226,8 @@ impl NewRun {
         self.given.as_ref().unwrap_or(&self.plan)
     }
 
-    /// Whether the leaves that are ready are these, which the run starts with, each once and in any order. If not,
-    /// none of them is queued.
+    /// Whether the leaves that are ready are these, which the run starts with, each once and in any order. If
+    /// not, none of them is queued.
     pub fn starts_with(&self, released: &[Release]) -> bool {
         let mut starts: Vec<Release> = self.starts.iter().map(|leaf| leaf.release).collect();
         starts.sort_unstable();

@@ -147,7 +147,8 @@ pub(crate) async fn all(evidence: Evidence<'_>, seen: &mut Seen, report: &mut Re
     i9_nothing_is_left_of_forgotten_runs(&app, &runs, server, report).await;
 }
 
-/// I1: whatever was accepted is there. Without `appendfsync always`, Redis may have lost what it had acknowledged.
+/// I1: whatever was accepted is there. Without `appendfsync always`, Redis may have lost what it had
+/// acknowledged.
 async fn i1_no_accepted_run_is_missing(app: &App, runs: &[Run], fsync: Fsync, report: &mut Report) {
     for run in runs {
         let status = app.backend().status(run.id).await;
@@ -205,8 +206,8 @@ pub(crate) fn i3_counters_are_what_the_states_say(run: &Run, dump: &Dump) -> Vec
     wrong
 }
 
-/// I4: the value, the failures and the arguments of every call are those of the reference evaluator, and no leaf is
-/// missing.
+/// I4: the value, the failures and the arguments of every call are those of the reference evaluator, and no
+/// leaf is missing.
 fn i4_values_and_inputs_are_the_evaluator_s(
     run: &Run,
     parts: &[Part],
@@ -309,8 +310,8 @@ fn i7_an_attempt_follows_a_retry(run: &Run, ledger: &Ledger, report: &mut Report
 }
 
 /// I13: a leaf is lost with its worker when it kills whoever runs it; when it runs at most once and something
-/// befell the worker that had begun it; and when that has happened to it as often as it may. No other leaf is.
-/// Those that the canvas does not know of, by their paths.
+/// befell the worker that had begun it; and when that has happened to it as often as it may. No other leaf
+/// is. Those that the canvas does not know of, by their paths.
 fn i13_no_leaf_is_lost_for_another(
     run: &Run,
     ledger: &Ledger,
@@ -468,8 +469,9 @@ fn i8_every_run_has_ended(runs: &[Run], report: &mut Report) {
 const OF_QUEUES: [&str; 6] =
     ["{events}:names", "{events}:lanes", "{events}:reports", "{events}:timers", ":gone", ":idle"];
 
-/// I9: of runs that were forgotten nothing is left; the streams of queues and events stay for a while, as does what is
-/// known of queues, what expires by itself, and the consumers of the dead until they were idle for an hour.
+/// I9: of runs that were forgotten nothing is left; the streams of queues and events stay for a while, as
+/// does what is known of queues, what expires by itself, and the consumers of the dead until they were idle
+/// for an hour.
 async fn i9_nothing_is_left_of_forgotten_runs(app: &App, runs: &[Run], server: &Server, report: &mut Report) {
     for run in runs {
         let forgotten = match app.run::<Json>(run.id).await {

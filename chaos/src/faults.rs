@@ -128,8 +128,8 @@ impl Excuses {
         (*until_us >= call.begun_us).then_some(*from_us)
     }
 
-    /// Whether the process of a call went away, or stood still for long, after the call began: its leaf may be
-    /// lost.
+    /// Whether the process of a call went away, or stood still for long, after the call began: its leaf may
+    /// be lost.
     pub(crate) fn may_be_lost(&self, processes: &[String], call: &Call) -> bool {
         let pauses = self.pauses.get(&processes[call.process]);
         self.died_in(processes, call).is_some()
@@ -147,14 +147,15 @@ impl Excuses {
         pauses.is_some_and(|pauses| pauses.iter().any(|(paused, on)| *paused <= until_us && *on >= from_us))
     }
 
-    /// Why the second of two calls was made, with the same arguments for the same attempt; `None` when nothing
-    /// happened that would let a leaf come again.
+    /// Why the second of two calls was made, with the same arguments for the same attempt; `None` when
+    /// nothing happened that would let a leaf come again.
     pub(crate) fn cause(&self, processes: &[String], first: &Call, second: &Call) -> Option<Cause> {
         if self.died_in(processes, first).is_some_and(|at| at <= second.begun_us) {
             return Some(Cause::WorkerKilled);
         }
         let lease_us = LEASE.as_micros() as u64;
-        // Who stood still with a leaf that it had not begun, begins when it goes on, and the leaf is elsewhere.
+        // Who stood still with a leaf that it had not begun, begins when it goes on, and the leaf is
+        // elsewhere.
         let meets = |from: u64, until: u64| from <= second.begun_us && until + lease_us >= first.begun_us;
         let paused = |call: &Call| {
             let pauses = self.pauses.get(&processes[call.process]);

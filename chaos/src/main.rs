@@ -7,10 +7,10 @@
 //!                       └── sampler: dumps of open runs ──► checks ◄── store, raw keys ┘
 //! ```
 //!
-//! The processes are this program, called as the command line of an app: their options, signals and exit codes are
-//! those of any app. The ledger is outside the store: a worker writes a line when it calls a task and one when the
-//! task returns. When enough was killed the faults stop, and every run has to reach its end soon
-//! (`options::SETTLE`); then [`checks`] holds store and ledger against the reference evaluator.
+//! The processes are this program, called as the command line of an app: their options, signals and exit
+//! codes are those of any app. The ledger is outside the store: a worker writes a line when it calls a task
+//! and one when the task returns. When enough was killed the faults stop, and every run has to reach its end
+//! soon (`options::SETTLE`); then [`checks`] holds store and ledger against the reference evaluator.
 //!
 //! ```text
 //! scripts/chaos                                  300 kills with each appendfsync
@@ -20,10 +20,10 @@
 //!
 //! A seed repeats the canvases and the order of the faults, not their timing to the millisecond.
 //!
-//! Besides, tasks abort their workers, hang, and panic where none is expected ([`rogues`]), leaves run at most
-//! once, keys are used again, and Redis is full for a while: `--with` chooses. Every failure must be one that
-//! the canvas was written to have, but for leaves that run at most once and were lost with the worker that had
-//! begun them.
+//! Besides, tasks abort their workers, hang, and panic where none is expected ([`rogues`]), leaves run at
+//! most once, keys are used again, and Redis is full for a while: `--with` chooses. Every failure must be one
+//! that the canvas was written to have, but for leaves that run at most once and were lost with the worker
+//! that had begun them.
 
 mod app;
 mod canvases;

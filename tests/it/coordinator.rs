@@ -87,7 +87,8 @@ fn dispatched(memory: &Memory) -> usize {
     memory.census()["leaves waiting"]
 }
 
-/// What is taken, and never finished, is still somebody's: others are not told before its coordinator is gone.
+/// What is taken, and never finished, is still somebody's: others are not told before its coordinator is
+/// gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_kept_as_long_as_its_coordinator_works_on_it() {
     let (memory, calls) = (Memory::new(), Calls::default());

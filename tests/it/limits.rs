@@ -1,5 +1,5 @@
-//! What is more than half as large as it may be is warned of: once, with its size and the limit; smaller things
-//! are not.
+//! What is more than half as large as it may be is warned of: once, with its size and the limit; smaller
+//! things are not.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -69,8 +69,8 @@ thread_local! {
     static LOG: RefCell<Vec<Warned>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Keeps the warnings of each thread by themselves. There is one for all tests: what some threads have and others
-/// have not, tracing may not notice in time.
+/// Keeps the warnings of each thread by themselves. There is one for all tests: what some threads have and
+/// others have not, tracing may not notice in time.
 struct Log;
 
 fn take() -> Vec<Warned> {

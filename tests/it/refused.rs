@@ -1,5 +1,5 @@
-//! Reports that the backend refuses for good: their leaves fail, those beside them are settled, and nobody tries
-//! for ever.
+//! Reports that the backend refuses for good: their leaves fail, those beside them are settled, and nobody
+//! tries for ever.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -109,8 +109,8 @@ async fn nothing_that_is_refused_is_tried_again_and_again() {
     assert_eq!(house.calls.load(Ordering::SeqCst), 1);
 }
 
-/// When not even the failure can be reported, the leaf comes again when its lease has passed, and is given up in
-/// the end.
+/// When not even the failure can be reported, the leaf comes again when its lease has passed, and is given up
+/// in the end.
 #[tokio::test(start_paused = true)]
 async fn a_leaf_of_which_nothing_can_be_reported_is_given_up_and_others_go_on() {
     for kind in FOR_GOOD {

@@ -24,7 +24,8 @@ use uuid::Uuid;
 use crate::queue::Mark;
 use crate::{Memory, after, lock};
 
-/// A run whose time is over, and of which a segment goes on, is looked at again after its time, or this when it is less.
+/// A run whose time is over, and of which a segment goes on, is looked at again after its time, or this when
+/// it is less.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// One run: its plan, its state, and a version that wakes those who wait for a change.
@@ -47,8 +48,8 @@ pub(crate) struct Run {
     segments: Mutex<Segments>,
     /// Texts that are kept apart, by their names.
     kept: Mutex<HashMap<Uuid, Arc<str>>>,
-    /// Whether it was forgotten. It is told while the state is locked: who has that locked and is told no knows that what
-    /// it queues is taken out again when the run is forgotten.
+    /// Whether it was forgotten. It is told while the state is locked: who has that locked and is told no
+    /// knows that what it queues is taken out again when the run is forgotten.
     gone: AtomicBool,
 }
 
@@ -134,7 +135,8 @@ impl Memory {
             }
             let Some(Reverse((_, run))) = ended.pop() else { return forgotten };
             drop(ended);
-            // The id may have been forgotten and taken again by a run that goes on, or that is kept for longer.
+            // The id may have been forgotten and taken again by a run that goes on, or that is kept for
+            // longer.
             let Some(known) = self.current(run) else { continue };
             if known.until.get().is_none_or(|until| *until > now) {
                 continue;

@@ -1,7 +1,7 @@
 //! The way to Redis: one shared connection for commands, which comes back by itself, and one for hints.
 //!
-//! No command blocks: whoever waits does so with a hint and a poll ([`crate::hints`]). So no reply can get lost that
-//! has taken something, however long a wait was to last.
+//! No command blocks: whoever waits does so with a hint and a poll ([`crate::hints`]). So no reply can get
+//! lost that has taken something, however long a wait was to last.
 
 use std::time::Duration;
 
@@ -24,12 +24,13 @@ use crate::scripts::WRITE;
 use crate::watch::Watch;
 use crate::wire::{TooLarge, Wire, bytes_of};
 
-/// On a Cluster, a reply that takes longer is given up; Redis may still do what it was asked to. One server's silence
-/// is noticed sooner ([`crate::wire`]).
+/// On a Cluster, a reply that takes longer is given up; Redis may still do what it was asked to. One server's
+/// silence is noticed sooner ([`crate::wire`]).
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Commands wait for a lost connection this often, 0.1 s, 0.2 s, 0.4 s, …; then they fail, and the next one tries on.
+/// Commands wait for a lost connection this often, 0.1 s, 0.2 s, 0.4 s, …; then they fail, and the next one
+/// tries on.
 const RECONNECTS: usize = 4;
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
 

@@ -1,9 +1,9 @@
 //! From the outbox to the queues.
 //!
-//! On one Redis that is one step. On a Cluster it is three: look which leaves are still in the outbox, queue them, and
-//! note that they are queued. Whoever dies in between leaves them in the outbox, and the event that released them, or
-//! the repair, brings another coordinator here: such leaves are queued twice, a slice at most, since who dispatches more than
-//! that claims the outbox first.
+//! On one Redis that is one step. On a Cluster it is three: look which leaves are still in the outbox, queue
+//! them, and note that they are queued. Whoever dies in between leaves them in the outbox, and the event that
+//! released them, or the repair, brings another coordinator here: such leaves are queued twice, a slice at
+//! most, since who dispatches more than that claims the outbox first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,8 @@ use crate::settle::place_of;
 /// Times in scripts are floating point numbers, which are exact up to here; it is far off.
 const LATEST_MS: u64 = 1 << 52;
 
-/// When a leaf is to be queued, as 0 (at once), 1 (from now) or 2 (since 1970) and ms; and when it expires, in ms.
+/// When a leaf is to be queued, as 0 (at once), 1 (from now) or 2 (since 1970) and ms; and when it expires,
+/// in ms.
 fn timers(leaf: &Dispatch) -> [u64; 3] {
     let (kind, ms) = match leaf.start {
         None => (0, 0),
@@ -61,8 +62,8 @@ impl RedisBackend {
         Ok(queued)
     }
 
-    /// Claims the outbox of a run, or, with no time, frees it. One server queues and notes in one step: there nobody can
-    /// be in the way.
+    /// Claims the outbox of a run, or, with no time, frees it. One server queues and notes in one step: there
+    /// nobody can be in the way.
     pub(crate) async fn claim(
         &self,
         run: RunRef,

@@ -12,7 +12,8 @@ const COMPRESSED: u8 = 0xc1;
 /// Bytes that are no longer than this are not made shorter.
 const SMALL_BYTES: usize = 512;
 
-/// What is larger when it is read is no message, when nothing else is said: large arguments do not travel with them.
+/// What is larger when it is read is no message, when nothing else is said: large arguments do not travel
+/// with them.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Appends a message.

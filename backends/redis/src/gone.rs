@@ -1,18 +1,20 @@
 //! Letting runs go.
 //!
-//! A run that has ended is removed in one step. One that goes on, or that has segments, is marked first: from then on nothing
-//! reads, settles, dispatches or grows it. Then its queues are told, its timers there removed, and at last all that it and its
-//! segments own. Whoever takes a leaf looks whether its queue was told something (`take.lua`), and drops what belongs to a run that
-//! is gone; a sweep takes back what queues were told when they hold nothing older.
+//! A run that has ended is removed in one step. One that goes on, or that has segments, is marked first: from
+//! then on nothing reads, settles, dispatches or grows it. Then its queues are told, its timers there
+//! removed, and at last all that it and its segments own. Whoever takes a leaf looks whether its queue was
+//! told something (`take.lua`), and drops what belongs to a run that is gone; a sweep takes back what queues
+//! were told when they hold nothing older.
 //!
 //! ```text
 //! mark run ─► mark segments ─► tell queues, remove timers ─► remove segments ─► remove run ─► off the lists
 //! ```
 //!
-//! Who dies in between leaves a marked run, whose id is not free, to the next one who forgets it, or to the sweep.
+//! Who dies in between leaves a marked run, whose id is not free, to the next one who forgets it, or to the
+//! sweep.
 //!
-//! On a Cluster leaves are queued in another step than they are looked up in. What is queued long after that is refused
-//! ([`QUEUED_WITHIN_MS`]), and queues remember for longer.
+//! On a Cluster leaves are queued in another step than they are looked up in. What is queued long after that
+//! is refused ([`QUEUED_WITHIN_MS`]), and queues remember for longer.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -68,7 +70,8 @@ fn read_queues(field: Option<String>) -> BTreeSet<Arc<str>> {
 }
 
 impl RedisBackend {
-    /// Forgets a run with its segments; which is `any`, `ended` (only then), or `marked` (only what somebody began to forget).
+    /// Forgets a run with its segments; which is `any`, `ended` (only then), or `marked` (only what somebody
+    /// began to forget).
     pub(crate) async fn forget_run(&self, run: RunRef, which: &str) -> Result<Forgotten, BackendError> {
         let mut step = self.forget_step(run, which).await?;
         if matches!(step, Step::Grown) {
@@ -142,7 +145,8 @@ impl RedisBackend {
     ) -> Result<(), BackendError> {
         let link = self.link();
         let bury = queues.iter().map(|queue| async move {
-            // Before, so that nothing is postponed any more; after, since what a timer has queued meanwhile is younger.
+            // Before, so that nothing is postponed any more; after, since what a timer has queued meanwhile
+            // is younger.
             self.tell(incarnation, queue, for_ms).await?;
             for lane in self.queues().lanes_there(link, "forget", queue).await? {
                 for key in link.keys.timers(queue, lane) {
@@ -184,7 +188,8 @@ impl RedisBackend {
         let link = self.link();
         let told: Vec<String> = link.ask("sweep", redis::cmd("SMEMBERS").arg(link.keys.gone_index())).await?;
         for queue in told {
-            // First off the list, and on it again when something is left: else what is told meanwhile would get lost.
+            // First off the list, and on it again when something is left: else what is told meanwhile would
+            // get lost.
             link.ask::<()>("sweep", redis::cmd("SREM").arg(link.keys.gone_index()).arg(&queue)).await?;
             let lanes = self.queues().lanes_there(link, "sweep", &queue).await?;
             let is_left: u8 = link

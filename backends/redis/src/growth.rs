@@ -1,7 +1,7 @@
 //! Segments: what a run owns besides itself.
 //!
-//! A segment is stored like any run, but for its place in the list of runs. The outermost run knows all of its segments
-//! before they are stored, so forgetting it forgets them; on a Cluster they are in other slots.
+//! A segment is stored like any run, but for its place in the list of runs. The outermost run knows all of
+//! its segments before they are stored, so forgetting it forgets them; on a Cluster they are in other slots.
 
 use celeriac_backends::{BackendError, Grown, Origin};
 use celeriac_primitives::{RunId, RunRef};

@@ -1,12 +1,13 @@
 //! Hints that something has come or changed.
 //!
-//! One connection listens to the channels that somebody in this process is interested in. A hint may get lost, so
-//! whoever waits for one looks by itself every now and then: [`POLL`]. Scripts ignore it when the user may not publish.
+//! One connection listens to the channels that somebody in this process is interested in. A hint may get
+//! lost, so whoever waits for one looks by itself every now and then: [`POLL`]. Scripts ignore it when the
+//! user may not publish.
 //!
-//! Queues and events have a channel each, and so have those who wait for leaves (`waking.rs`); a hint at events may name
-//! where they are. Runs share a few: a hint there is the ids of the runs that have changed, 16 bytes each, and wakes those
-//! who wait for one of them. The last byte, which is zero in a run's id, tells whether the run is decided: who waits for
-//! its value need not be woken by every step.
+//! Queues and events have a channel each, and so have those who wait for leaves (`waking.rs`); a hint at
+//! events may name where they are. Runs share a few: a hint there is the ids of the runs that have changed,
+//! 16 bytes each, and wakes those who wait for one of them. The last byte, which is zero in a run's id, tells
+//! whether the run is decided: who waits for its value need not be woken by every step.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -30,7 +31,8 @@ use crate::wire::SILENCE;
 /// How long one waits for a hint before looking without one.
 pub(crate) const POLL: Duration = Duration::from_millis(500);
 
-/// The same for who waits for leaves while hints come. Those of a Cluster pass from node to node, and may get lost there.
+/// The same for who waits for leaves while hints come. Those of a Cluster pass from node to node, and may get
+/// lost there.
 pub(crate) const POLL_LIVE: Duration = Duration::from_secs(2);
 pub(crate) const POLL_LIVE_CLUSTER: Duration = Duration::from_secs(1);
 
@@ -174,7 +176,8 @@ impl Hints {
         Listener { changed, decided, run, known: self.known.clone() }
     }
 
-    /// The same for a run that is about to be submitted, when hints come now: all that becomes of it is hinted at.
+    /// The same for a run that is about to be submitted, when hints come now: all that becomes of it is
+    /// hinted at.
     pub(crate) fn listen_from_the_start(&self, run: RunId) -> Option<Listener> {
         let is_live = self.known.channels.get(&self.channel_of(run)).is_some_and(|channel| channel.is_live);
         is_live.then(|| self.listen(run))
@@ -302,7 +305,8 @@ impl Known {
 
 /// Waits for hints, up to a deadline.
 ///
-/// Take the [`hint`](Self::hint) first, then look, then [wait](Self::next): what comes in between is not missed.
+/// Take the [`hint`](Self::hint) first, then look, then [wait](Self::next): what comes in between is not
+/// missed.
 pub(crate) struct Wait {
     hints: Vec<Arc<Notify>>,
     deadline: Instant,
@@ -371,8 +375,8 @@ async fn subscribed(
     pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            // Otherwise a connection that died unnoticed would be listened to for ever. An error is an answer, too: the
-            // user may lack the right to ask.
+            // Otherwise a connection that died unnoticed would be listened to for ever. An error is an
+            // answer, too: the user may lack the right to ask.
             _ = pings.tick() => {
                 let answer = timeout(SILENCE, sink.ping::<redis::Value>()).await.map_err(silent)?;
                 drop(answer);

@@ -51,8 +51,8 @@
 //! v          the digest of what was given, when the plan has moments that were made of times
 //! ```
 //!
-//! A run is written as its id and its incarnation, 16 and 8 bytes; an attempt at a leaf, which is the head of messages and
-//! reports, as task id, attempt and incarnation, 16, 4 and 8 bytes.
+//! A run is written as its id and its incarnation, 16 and 8 bytes; an attempt at a leaf, which is the head of
+//! messages and reports, as task id, attempt and incarnation, 16, 4 and 8 bytes.
 //!
 //! What stands in braces decides the slot in a Redis Cluster. Nothing of a live run expires.
 
@@ -61,7 +61,8 @@ use std::sync::Arc;
 use celeriac_backends::Lane;
 use celeriac_primitives::{Incarnation, RunId, RunRef, Stored};
 
-/// Changes are hinted at on so many channels: a process that waits for some runs hears of a part of the others.
+/// Changes are hinted at on so many channels: a process that waits for some runs hears of a part of the
+/// others.
 const CHANGE_CHANNELS: u128 = 16;
 
 /// Makes keys.
@@ -127,8 +128,8 @@ pub(crate) fn read_run(bytes: &[u8]) -> Option<RunRef> {
     Some(RunId::from_uuid(uuid::Uuid::from_slice(id).ok()?).ok()?.incarnation(incarnation))
 }
 
-/// The keys of one line: a stream, and what is to be taken before its new entries: what was handed back, and before it
-/// what has lost its owner.
+/// The keys of one line: a stream, and what is to be taken before its new entries: what was handed back, and
+/// before it what has lost its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) stream: String,
@@ -158,7 +159,8 @@ impl Keys {
         if value.of_plan { keys.literals() } else { keys.key(&format!("text:{}", value.name.simple())) }
     }
 
-    /// A lane of a queue. The stream of the lane that most leaves take is also the channel of the queue's hints.
+    /// A lane of a queue. The stream of the lane that most leaves take is also the channel of the queue's
+    /// hints.
     pub(crate) fn queue(&self, name: &str, lane: Lane) -> Line {
         let channel = self.stream(name, Lane::default());
         Line { channel, gone: Some(self.gone(name)), ..self.line(&lane_place(name, lane)) }

@@ -10,21 +10,22 @@
 //! # }
 //! ```
 //!
-//! The atomic step is one Lua script for a batch of completions (`scripts/settle.lua`): node states are packed
-//! into a string of one byte each, and a script does work in proportion to what it settles, never to the run. Where
-//! everything is kept stands at the top of `keys.rs`.
+//! The atomic step is one Lua script for a batch of completions (`scripts/settle.lua`): node states are
+//! packed into a string of one byte each, and a script does work in proportion to what it settles, never to
+//! the run. Where everything is kept stands at the top of `keys.rs`.
 //!
-//! What Redis acknowledges is as durable as it is configured to be: with `appendonly yes` and `appendfsync always`
-//! all of it survives a crash of the server; with `everysec` the last second or two may be lost. A failover to a
-//! replica may lose acknowledged writes. `maxmemory-policy` has to be `noeviction`. The last tenth of `maxmemory` is left to the
-//! runs that are there ([`RedisBuilder::headroom_percent`]); what brings them to their end may pass it.
+//! What Redis acknowledges is as durable as it is configured to be: with `appendonly yes` and `appendfsync
+//! always` all of it survives a crash of the server; with `everysec` the last second or two may be lost. A
+//! failover to a replica may lose acknowledged writes. `maxmemory-policy` has to be `noeviction`. The last
+//! tenth of `maxmemory` is left to the runs that are there ([`RedisBuilder::headroom_percent`]); what brings
+//! them to their end may pass it.
 //!
-//! A Redis user needs the commands of the scripts, `EVALSHA`, `SCRIPT LOAD`, `INFO`, `PING`, and the reading ones, for
-//! the keys of the prefix; the channels (`&prefix:*`) and `CONFIG GET` make it quicker to react and to warn, and with
-//! `ZPOPMIN` and `PUBSUB NUMSUB` a leaf wakes one worker, not all.
+//! A Redis user needs the commands of the scripts, `EVALSHA`, `SCRIPT LOAD`, `INFO`, `PING`, and the reading
+//! ones, for the keys of the prefix; the channels (`&prefix:*`) and `CONFIG GET` make it quicker to react and
+//! to warn, and with `ZPOPMIN` and `PUBSUB NUMSUB` a leaf wakes one worker, not all.
 //!
-//! Leases run by the clock of Redis, to the millisecond. No command blocks the connection: waiting is done with hints
-//! over pub/sub and a poll behind them, so everything works, more slowly, when all hints are lost.
+//! Leases run by the clock of Redis, to the millisecond. No command blocks the connection: waiting is done
+//! with hints over pub/sub and a poll behind them, so everything works, more slowly, when all hints are lost.
 
 mod address;
 mod connection;
@@ -123,10 +124,11 @@ impl RedisBackend {
     ///
     /// - `redis://[user:password@]host[:port][/database]`, or `rediss://…` with TLS;
     /// - `unix:///path/to/socket[?db=…&user=…&pass=…]`;
-    /// - `redis-cluster://[user:password@]host:port,host:port,…`, or `rediss-cluster://…`: some nodes of a Cluster.
+    /// - `redis-cluster://[user:password@]host:port,host:port,…`, or `rediss-cluster://…`: some nodes of a
+    ///   Cluster.
     ///
-    /// With TLS, `?ca=…&cert=…&key=…` name files in PEM form: the certificate authority (the system's by default),
-    /// and a client certificate with its key.
+    /// With TLS, `?ca=…&cert=…&key=…` name files in PEM form: the certificate authority (the system's by
+    /// default), and a client certificate with its key.
     ///
     /// # Errors
     /// [`Unavailable`](celeriac_backends::ErrorKind::Unavailable) when nobody answers there,
@@ -194,44 +196,46 @@ impl RedisBuilder {
         self
     }
 
-    /// How much of Redis' `maxmemory` is left to the runs that are there, in percent, 10 by default: when less is free, new ones are
-    /// refused with [`Full`](celeriac_backends::ErrorKind::Full).
+    /// How much of Redis' `maxmemory` is left to the runs that are there, in percent, 10 by default: when
+    /// less is free, new ones are refused with [`Full`](celeriac_backends::ErrorKind::Full).
     pub fn headroom_percent(mut self, percent: u8) -> Self {
         self.headroom_percent = percent;
         self
     }
 
-    /// Values and arguments that are longer than this, in bytes, are kept by themselves, in pieces, and messages and
-    /// reports refer to them: 32 KiB by default. The programs of an app may differ in this.
+    /// Values and arguments that are longer than this, in bytes, are kept by themselves, in pieces, and
+    /// messages and reports refer to them: 32 KiB by default. The programs of an app may differ in this.
     pub fn inline_bytes_max(mut self, bytes: usize) -> Self {
         self.inline_bytes_max = bytes;
         self
     }
 
-    /// A message that has more bytes than this, or expands to more, is not read, and its leaf fails: 4 MiB by default. No app
-    /// writes such, since large arguments do not travel with messages.
+    /// A message that has more bytes than this, or expands to more, is not read, and its leaf fails: 4 MiB by
+    /// default. No app writes such, since large arguments do not travel with messages.
     pub fn message_bytes_max(mut self, bytes: usize) -> Self {
         self.message_bytes_max = bytes;
         self
     }
 
-    /// How many queues there may be in this Redis under this prefix, 10,000 by default, 0 for any number: a run that would bring about
-    /// more is refused with [`Full`](celeriac_backends::ErrorKind::Full). A queue that holds nothing goes away within a minute
-    /// of its last use.
+    /// How many queues there may be in this Redis under this prefix, 10,000 by default, 0 for any number: a
+    /// run that would bring about more is refused with [`Full`](celeriac_backends::ErrorKind::Full). A queue
+    /// that holds nothing goes away within a minute of its last use.
     pub fn queues_max(mut self, max: usize) -> Self {
         self.queues_max = max;
         self
     }
 
-    /// How long a leaf waits at most for a worker that always finds others, when it is the first of its priority in its queue: one
-    /// second by default. So often such a worker looks for lanes that somebody has begun to use.
+    /// How long a leaf waits at most for a worker that always finds others, when it is the first of its
+    /// priority in its queue: one second by default. So often such a worker looks for lanes that somebody has
+    /// begun to use.
     pub fn lanes_looked_for_every(mut self, time: Duration) -> Self {
         self.lanes_looked = time;
         self
     }
 
-    /// How long a queue that holds nothing is kept after its last use, 30 seconds by default; the same for all processes. A process
-    /// that is stopped for longer, just when it is about to use a queue, brings it about anew.
+    /// How long a queue that holds nothing is kept after its last use, 30 seconds by default; the same for
+    /// all processes. A process that is stopped for longer, just when it is about to use a queue, brings it
+    /// about anew.
     pub fn queues_kept_for(mut self, time: Duration) -> Self {
         self.queues_kept = time;
         self

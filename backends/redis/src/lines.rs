@@ -1,13 +1,14 @@
 //! Lines: streams whose entries are leased. Queues are lines, and so are the events.
 //!
-//! Who takes an entry holds it until it was idle, by the clock of Redis, for the lease. The length of a lease is a part
-//! of the consumer's name: an owner is the consumer `<owner>#<lease in ms>`.
+//! Who takes an entry holds it until it was idle, by the clock of Redis, for the lease. The length of a lease
+//! is a part of the consumer's name: an owner is the consumer `<owner>#<lease in ms>`.
 //!
-//! What was handed back waits in `again`, before all new entries, and belongs to the consumer `-` until it is taken; so does
-//! a leaf that has lost one owner. A leaf that has lost several is a suspect: it may be why; and so is every event that
-//! has lost one. Suspects wait in `apart`, before all others, and belong to the consumer `~`. Who had it may renew what has
-//! lost its owner and waits, and holds it again. The delivery counter of what has lost an owner tells how often it has
-//! begun, and whether it has in its present owner (`scripts/held.lua`).
+//! What was handed back waits in `again`, before all new entries, and belongs to the consumer `-` until it is
+//! taken; so does a leaf that has lost one owner. A leaf that has lost several is a suspect: it may be why;
+//! and so is every event that has lost one. Suspects wait in `apart`, before all others, and belong to the
+//! consumer `~`. Who had it may renew what has lost its owner and waits, and holds it again. The delivery
+//! counter of what has lost an owner tells how often it has begun, and whether it has in its present owner
+//! (`scripts/held.lua`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,8 @@ use crate::waking::{Noted, Noting};
 /// Leases are not longer than this.
 const LEASE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// A take returns no more than about so many bytes, or one entry: what takes long on its way is leased already.
+/// A take returns no more than about so many bytes, or one entry: what takes long on its way is leased
+/// already.
 const BYTES_MAX: usize = 1024 * 1024;
 
 /// How large entries are nobody knows before they are read: at first no more than so many are.
@@ -116,8 +118,9 @@ async fn note_reports<'l>(link: &Link, lines: impl Iterator<Item = &'l Line>) {
     }
 }
 
-/// Owners that have taken all there was, each with how many hints there were before it looked. Until there is another
-/// hint there is nothing more, and who asks again need not look at once; unless it takes suspects now and did not then.
+/// Owners that have taken all there was, each with how many hints there were before it looked. Until there is
+/// another hint there is nothing more, and who asks again need not look at once; unless it takes suspects now
+/// and did not then.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Emptied(Arc<DashMap<Arc<str>, (Count, Suspects, Instant)>>);
 
@@ -147,10 +150,11 @@ impl Emptied {
     }
 }
 
-/// Takes up to `max` entries that are there; also whether there may be more, and whether who takes is noted now.
+/// Takes up to `max` entries that are there; also whether there may be more, and whether who takes is noted
+/// now.
 ///
-/// Cancel safe: the step that takes runs in a task of its own, and what it took for a future that was dropped goes
-/// back to its line.
+/// Cancel safe: the step that takes runs in a task of its own, and what it took for a future that was dropped
+/// goes back to its line.
 pub(crate) async fn take_now(
     link: &Link,
     operation: &'static str,
@@ -307,7 +311,8 @@ pub(crate) async fn renew(
     Ok(())
 }
 
-/// Removes entries that are done with. The oldest go first: then each step finds what it removes at the head of the line.
+/// Removes entries that are done with. The oldest go first: then each step finds what it removes at the head
+/// of the line.
 pub(crate) async fn acknowledge(
     link: &Link,
     line: &Line,

@@ -1,8 +1,8 @@
 //! Plans that are at hand.
 //!
 //! What was used lately is kept up to a number of bytes; what somebody else keeps (a handle, a dispatch that
-//! goes on) is at hand as long as he does. Very large plans have a budget of their own: they are worth keeping
-//! while their run goes on, since each of its reports needs them, and worth nothing afterwards.
+//! goes on) is at hand as long as he does. Very large plans have a budget of their own: they are worth
+//! keeping while their run goes on, since each of its reports needs them, and worth nothing afterwards.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,7 +1,8 @@
 //! Leaves in Redis: a line for each queue, and one for its reports.
 //!
-//! A message and a report start with the task id, the attempt and the run's incarnation, 16, 4 and 8 bytes: so the leaf of
-//! a message that cannot be read is known all the same, and the scripts know it without reading messages.
+//! A message and a report start with the task id, the attempt and the run's incarnation, 16, 4 and 8 bytes:
+//! so the leaf of a message that cannot be read is known all the same, and the scripts know it without
+//! reading messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,7 +84,8 @@ impl Queue for RedisBackend {
             }
             wait.next(hint, poll.saturating_sub(link.emptied.age(&owner))).await;
         };
-        // Who takes uses it, too: a sweep has to look at what is held. Not awaited: what is taken must not get lost.
+        // Who takes uses it, too: a sweep has to look at what is held. Not awaited: what is taken must not
+        // get lost.
         let used: Vec<_> = taken.iter().map(|entry| places[entry.line].clone()).collect();
         if self.queues().is_old(&used) {
             let backend = self.clone();

@@ -1,7 +1,7 @@
 //! Which queues there are, and which lanes they have.
 //!
-//! Whoever is about to queue leaves notes the queue and the lane in Redis, again after a few seconds; so it is
-//! known there when a queue was last used, and one that holds nothing and was not used for long is removed
+//! Whoever is about to queue leaves notes the queue and the lane in Redis, again after a few seconds; so it
+//! is known there when a queue was last used, and one that holds nothing and was not used for long is removed
 //! (`unused.rs`). Workers look there for lanes of their queues, coordinators for queues.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -48,7 +48,8 @@ impl Named {
     }
 }
 
-/// Lanes that one is about to note again, and when they had been noted before: so it was again, unless this is done.
+/// Lanes that one is about to note again, and when they had been noted before: so it was again, unless this
+/// is done.
 struct Again<'q> {
     queues: &'q Queues,
     before: Vec<(Place, Instant)>,
@@ -100,8 +101,8 @@ struct State {
 }
 
 impl Queues {
-    /// At most so many queues (0 for any number), each kept so long after its last use; those that take look for lanes
-    /// this often.
+    /// At most so many queues (0 for any number), each kept so long after its last use; those that take look
+    /// for lanes this often.
     pub(crate) fn new(max: usize, kept_for: Duration, look_every: Duration) -> Self {
         Self { state: Mutex::default(), max, kept_for: kept_for.max(Duration::from_millis(100)), look_every }
     }

@@ -1,9 +1,9 @@
 //! Which lines of reports may have something.
 //!
 //! Every queue has a line of reports, and most have nothing most of the time. Who reports hints at the line,
-//! and on one server notes it in an index in the same step. A coordinator takes from the lines it has heard of,
-//! in turns; the index tells it of others. On a Cluster, where an index would be in another slot, it goes round
-//! all queues slowly instead, faster while there are no hints.
+//! and on one server notes it in an index in the same step. A coordinator takes from the lines it has heard
+//! of, in turns; the index tells it of others. On a Cluster, where an index would be in another slot, it goes
+//! round all queues slowly instead, faster while there are no hints.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,8 +24,8 @@ const LINES_AT_ONCE: usize = 100;
 /// Who always finds something looks for others this often, and leaves those alone that have nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// On a Cluster so many lines of which nothing was heard are looked at with every poll; without hints, a tenth
-/// of all.
+/// On a Cluster so many lines of which nothing was heard are looked at with every poll; without hints, a
+/// tenth of all.
 const ROUND: usize = 4;
 
 /// On a Cluster the list of queues is read again after so long.

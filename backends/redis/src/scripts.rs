@@ -1,7 +1,7 @@
 //! The Lua scripts: constant text; data only in their arguments.
 //!
-//! Each is one atomic step with bounded work. When Redis has lost a script (it restarted, or somebody flushed them),
-//! the call loads it again.
+//! Each is one atomic step with bounded work. When Redis has lost a script (it restarted, or somebody flushed
+//! them), the call loads it again.
 
 use std::sync::LazyLock;
 
@@ -46,10 +46,12 @@ macro_rules! scripts {
     };
 }
 
-/// Where a script has what it shares with others, when it is not needed every time: each call makes functions anew.
+/// Where a script has what it shares with others, when it is not needed every time: each call makes functions
+/// anew.
 const PARTS: &str = "-- (parts)\n";
 
-/// A script, with what it shares with others where it says so, or after its first line, which must stay the first.
+/// A script, with what it shares with others where it says so, or after its first line, which must stay the
+/// first.
 fn script(text: &str, part: &str) -> Script {
     if text.contains(PARTS) {
         return Script::new(&text.replace(PARTS, part));

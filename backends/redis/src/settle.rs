@@ -1,7 +1,8 @@
 //! The one atomic step: completions applied to runs, by a script.
 //!
-//! On one Redis the same script queues what was prepared and acknowledges the events. On a Cluster the run is in one
-//! slot and the queues in others: then the script only settles, and the caller dispatches what it released.
+//! On one Redis the same script queues what was prepared and acknowledges the events. On a Cluster the run is
+//! in one slot and the queues in others: then the script only settles, and the caller dispatches what it
+//! released.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -300,8 +301,8 @@ pub(crate) fn place_of<T: PartialEq>(known: &mut Vec<T>, item: T) -> usize {
     })
 }
 
-/// Sorts a batch into groups of which each is one call of the script: about a slice of completions each, in number and in
-/// bytes, or on a Cluster one run.
+/// Sorts a batch into groups of which each is one call of the script: about a slice of completions each, in
+/// number and in bytes, or on a Cluster one run.
 fn groups(batch: &[Advance], is_cluster: bool) -> Vec<Vec<Part<'_>>> {
     let mut groups: Vec<Vec<Part<'_>>> = Vec::new();
     let (mut room, mut room_bytes) = (0, 0);

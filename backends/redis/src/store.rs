@@ -27,7 +27,8 @@ use crate::texts::PIECE_BYTES;
 /// So many outcomes are read along with a run's status.
 const READ_ALONG: usize = 32;
 
-/// A run whose time is over, and of which a segment goes on, is looked at again after its time, or this when it is less.
+/// A run whose time is over, and of which a segment goes on, is looked at again after its time, or this when
+/// it is less.
 const LOOK_AGAIN_MAX_MS: u64 = 60_000;
 
 /// A plan that has more bytes is read on a thread of its own.
@@ -94,8 +95,8 @@ impl Store for RedisBackend {
         Ok(outbox)
     }
 
-    /// Looks at a page of all runs at a time: what is owed is known by the events that wait, and this only finds what
-    /// somebody broke by hand.
+    /// Looks at a page of all runs at a time: what is owed is known by the events that wait, and this only
+    /// finds what somebody broke by hand.
     async fn owing(&self, max: usize) -> Result<Vec<RunRef>, BackendError> {
         if max == 0 {
             return Ok(Vec::new());

@@ -1,13 +1,13 @@
 //! Submitting a run: all of it becomes visible in one step.
 //!
-//! A small run is one step of a script, and runs that are submitted at the same time share one: while the answer to one
-//! call is awaited, those that come meanwhile gather for the next. The parts of a large run are staged before, a slice
-//! at a time, under names that nobody reads and that expire; the last step gives them their own names. A client that
-//! dies halfway leaves nothing.
+//! A small run is one step of a script, and runs that are submitted at the same time share one: while the
+//! answer to one call is awaited, those that come meanwhile gather for the next. The parts of a large run are
+//! staged before, a slice at a time, under names that nobody reads and that expire; the last step gives them
+//! their own names. A client that dies halfway leaves nothing.
 //!
-//! On a Cluster the run, the list of runs and the queues are in different slots. There the intent to store a run is
-//! noted first, then the run is stored, then it is announced; a run whose client dies before the announcement is
-//! announced by a sweep.
+//! On a Cluster the run, the list of runs and the queues are in different slots. There the intent to store a
+//! run is noted first, then the run is stored, then it is announced; a run whose client dies before the
+//! announcement is announced by a sweep.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::AssertUnwindSafe;
@@ -57,7 +57,8 @@ const WRITTEN_HERE: usize = 5_000;
 const RUNS_AT_ONCE: usize = 100;
 const BYTES_AT_ONCE: usize = 1024 * 1024;
 
-/// On a Cluster a client has so long to store a run after it noted its intent; much later a sweep announces it.
+/// On a Cluster a client has so long to store a run after it noted its intent; much later a sweep announces
+/// it.
 const STORED_WITHIN_MS: u64 = 30 * 1000;
 const OVERDUE_MS: u64 = 5 * 60 * 1000;
 
@@ -177,7 +178,8 @@ impl Desk {
     }
 }
 
-/// Serves, also when that has panicked: those whose runs were at hand then hear that the backend is not there.
+/// Serves, also when that has panicked: those whose runs were at hand then hear that the backend is not
+/// there.
 async fn attend(link: Link, mut handed: mpsc::UnboundedReceiver<Handed>) {
     while AssertUnwindSafe(serve(&link, &mut handed)).catch_unwind().await.is_err() {
         tracing::error!("who submits runs has panicked; going on");
@@ -231,7 +233,8 @@ async fn submit_small(
         place_of(&mut queues, (&leaf.queue, leaf.lane));
     });
     let (mut roots, first_root) = (Vec::new(), runs.len() + 3 + queues.len() + 1);
-    // Runs of clients do not come in one step with segments, for which a Redis that is full makes an exception.
+    // Runs of clients do not come in one step with segments, for which a Redis that is full makes an
+    // exception.
     let submit: &Script = if runs.iter().all(|parts| parts.is_listed()) { &SUBMIT } else { &SUBMIT_SEGMENT };
     let reply: Vec<redis::Value> = link
         .run("submit", submit, |script| {
@@ -460,8 +463,8 @@ impl RedisBackend {
         }
     }
 
-    /// Stages it, each piece with its expiry in one step: a piece without one would stay for ever. Returns in how many
-    /// pieces its literals are.
+    /// Stages it, each piece with its expiry in one step: a piece without one would stay for ever. Returns in
+    /// how many pieces its literals are.
     async fn stage(
         &self,
         script: &Script,

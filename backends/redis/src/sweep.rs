@@ -1,7 +1,8 @@
 //! Taking up entries whose owners are gone.
 //!
-//! A sweep looks what is held of many lines in one step. Where something is, it asks for the consumers, and hands them to
-//! the step that takes up a few at a time: however many there are, and whatever they hold, no step takes long.
+//! A sweep looks what is held of many lines in one step. Where something is, it asks for the consumers, and
+//! hands them to the step that takes up a few at a time: however many there are, and whatever they hold, no
+//! step takes long.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -18,8 +19,8 @@ use crate::keys::Line;
 use crate::scripts::{GATHER, LOOK, SLICE, SWEEP, TIDY};
 use crate::watch::{LATE, Watch};
 
-/// A consumer that holds nothing and was not heard of for so long is removed (who waits looks far more often), and an
-/// entry that was not touched for so long and waits nowhere is taken up.
+/// A consumer that holds nothing and was not heard of for so long is removed (who waits looks far more
+/// often), and an entry that was not touched for so long and waits nowhere is taken up.
 const IDLE: Duration = Duration::from_secs(60 * 60);
 
 /// Lines of which nothing is held are looked at for such consumers this often.
@@ -80,9 +81,9 @@ impl Consumer {
     }
 }
 
-/// Takes up entries whose leases have passed; returns how many go on and how many were delivered too often, and an error
-/// when some lines could not be swept. `lost` is the outcome that is reported of those, up to their number. Also removes
-/// consumers when it is to `tidy`.
+/// Takes up entries whose leases have passed; returns how many go on and how many were delivered too often,
+/// and an error when some lines could not be swept. `lost` is the outcome that is reported of those, up to
+/// their number. Also removes consumers when it is to `tidy`.
 pub(crate) async fn sweep(
     link: &Link,
     lines: &[Swept],
@@ -192,7 +193,8 @@ async fn take_up(
     Ok(Some(swept))
 }
 
-/// The consumers of a line. Not within a script: a script would take several times as long to copy the answer.
+/// The consumers of a line. Not within a script: a script would take several times as long to copy the
+/// answer.
 async fn consumers_of(link: &Link, line: &Line) -> Result<Vec<Consumer>, BackendError> {
     let mut info = redis::cmd("XINFO");
     info.arg("CONSUMERS").arg(&line.stream).arg(GROUP);

@@ -1,11 +1,11 @@
 //! Texts that are kept apart: large values and arguments, in pieces.
 //!
-//! Each is a hash of its pieces, so that no command and no reply is large, whatever the value. A text that is being
-//! written expires; its last piece lets it stay, and notes its name at the run, which owns it. Arguments of a canvas
-//! share one hash, which is staged with the plan ([`crate::submit`]).
+//! Each is a hash of its pieces, so that no command and no reply is large, whatever the value. A text that is
+//! being written expires; its last piece lets it stay, and notes its name at the run, which owns it.
+//! Arguments of a canvas share one hash, which is staged with the plan ([`crate::submit`]).
 //!
-//! Few pieces are on their way at the same time, of all texts together: so other commands pass between them, also on
-//! a slow link.
+//! Few pieces are on their way at the same time, of all texts together: so other commands pass between them,
+//! also on a slow link.
 
 use celeriac_backends::BackendError;
 use celeriac_primitives::{Stored, TaskId};
@@ -20,7 +20,8 @@ use crate::scripts::{DISCARD, KEEP};
 /// A piece of a text is not larger.
 pub(crate) const PIECE_BYTES: usize = 512 * 1024;
 
-/// So many pieces are on their way at the same time: enough to fill a link, and few enough to pass in a moment.
+/// So many pieces are on their way at the same time: enough to fill a link, and few enough to pass in a
+/// moment.
 pub(crate) const PIECES_AT_ONCE: usize = 2;
 
 /// Longer texts are kept apart when nothing else is said.

@@ -1,9 +1,9 @@
 //! Which queues a sweep looks at, and which go away.
 //!
 //! A queue that was used lately, or of which something is held, is looked at by every sweep. One that only
-//! keeps leaves that nobody takes is looked at now and then, a few at a time: it may be that somebody has taken
-//! one and died, having been stopped for long just before. One that holds nothing and was not used for a while
-//! is removed with its keys and its name.
+//! keeps leaves that nobody takes is looked at now and then, a few at a time: it may be that somebody has
+//! taken one and died, having been stopped for long just before. One that holds nothing and was not used for
+//! a while is removed with its keys and its name.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,7 +36,8 @@ struct State {
 }
 
 impl Quiet {
-    /// Those to be looked at now. One that keeps nothing is to be removed when it was used before `unused_ms`.
+    /// Those to be looked at now. One that keeps nothing is to be removed when it was used before
+    /// `unused_ms`.
     pub(crate) fn choose(&self, all: &[Named], unused_ms: u64) -> Vec<Named> {
         let mut state = self.state();
         let is_quiet = |named: &&Named| {
@@ -126,8 +127,8 @@ impl RedisBackend {
         Ok(())
     }
 
-    /// On a Cluster the name is in another slot. Whoever used the queue in between has noted it before, or sees
-    /// it here.
+    /// On a Cluster the name is in another slot. Whoever used the queue in between has noted it before, or
+    /// sees it here.
     async fn unnote(&self, named: &Named, lanes: &[String]) -> Result<(), BackendError> {
         let link = self.link();
         link.run::<()>("sweep", &UNNOTE, |script| {

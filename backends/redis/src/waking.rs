@@ -1,13 +1,15 @@
 //! Who is woken for a leaf.
 //!
-//! A hint on a queue's channel wakes all who wait there, for one leaf. Where many listen, on one server, each who waits
-//! has a channel of its own and notes it at its queues, in the very step that found no more (`scripts/take.lua`); who
-//! queues leaves wakes as many of those as there are leaves, those who have waited longest first (`scripts/wake.lua`),
-//! and all, on the queue's channel, when too few are noted or one of them is not heard.
+//! A hint on a queue's channel wakes all who wait there, for one leaf. Where many listen, on one server, each
+//! who waits has a channel of its own and notes it at its queues, in the very step that found no more
+//! (`scripts/take.lua`); who queues leaves wakes as many of those as there are leaves, those who have waited
+//! longest first (`scripts/wake.lua`), and all, on the queue's channel, when too few are noted or one of them
+//! is not heard.
 //!
-//! Who is woken and does not look within a moment, since it has something else in hand by now, has another woken in its
-//! place. Who is stopped, or is cut off without Redis knowing, cannot: then the leaf waits until another looks without a
-//! hint, [`POLL_LIVE`](crate::hints::POLL_LIVE) at most, and it is not woken again. A note that is not renewed is dropped.
+//! Who is woken and does not look within a moment, since it has something else in hand by now, has another
+//! woken in its place. Who is stopped, or is cut off without Redis knowing, cannot: then the leaf waits until
+//! another looks without a hint, [`POLL_LIVE`](crate::hints::POLL_LIVE) at most, and it is not woken again. A
+//! note that is not renewed is dropped.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -70,7 +72,8 @@ struct State {
 struct Note {
     /// Whether it may be noted there.
     is_listed: bool,
-    /// Since when it is noted there, and how many hints to all there were before; not when it may have been taken off.
+    /// Since when it is noted there, and how many hints to all there were before; not when it may have been
+    /// taken off.
     noted: Option<(Instant, u64)>,
     /// How often it was woken from there, or may have been.
     wakes: u64,
@@ -228,7 +231,8 @@ impl Sleeper {
 }
 
 impl RedisBackend {
-    /// The one who waits under this name; nobody on a Cluster, where hints may pass by another node than the queue's.
+    /// The one who waits under this name; nobody on a Cluster, where hints may pass by another node than the
+    /// queue's.
     pub(crate) fn sleeper(&self, owner: &Arc<str>) -> Option<Arc<Sleeper>> {
         if self.link().is_cluster() {
             return None;

@@ -1,8 +1,8 @@
 //! Whether the store was there all the time.
 //!
-//! While it is away nobody can renew a lease, so that time does not count against any: leases are taken up by who has
-//! watched the store without interruption for as long as the owners need to come back. What is watched is a server, or
-//! on a Cluster what shares a slot.
+//! While it is away nobody can renew a lease, so that time does not count against any: leases are taken up by
+//! who has watched the store without interruption for as long as the owners need to come back. What is
+//! watched is a server, or on a Cluster what shares a slot.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,8 +61,8 @@ impl Watch {
         state.interrupted.insert(slot, None);
     }
 
-    /// For how long what a key is with has been there without interruption. It was asked then, and has just answered what
-    /// its time is.
+    /// For how long what a key is with has been there without interruption. It was asked then, and has just
+    /// answered what its time is.
     pub(crate) fn watched(&self, key: &str, asked: Instant, now_ms: u64) -> Duration {
         let (slot, now) = (self.slot(key.as_bytes()), Instant::now());
         let mut state = self.state();
@@ -112,7 +112,8 @@ pub(crate) fn key_of(cmd: &Cmd) -> Vec<u8> {
     args.nth(place).unwrap_or_default().to_vec()
 }
 
-/// Whether leases could not have been renewed then. A script that is not loaded, or a refused submission, is no outage.
+/// Whether leases could not have been renewed then. A script that is not loaded, or a refused submission, is
+/// no outage.
 fn is_away(error: &RedisError) -> bool {
     match error.code() {
         Some("LOADING" | "BUSY" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "MISCONF" | "NOREPLICAS") => {

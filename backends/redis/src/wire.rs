@@ -1,13 +1,15 @@
 //! One shared connection that is replaced when it falls silent.
 //!
-//! A connection may be dead without anybody being told: the other side is gone, a router in between has forgotten it.
-//! No command blocks, so a connection on which something waits for a reply and nothing comes is dead, or as good as
-//! dead. What waits then fails, and whoever asked does the same again on a new connection.
+//! A connection may be dead without anybody being told: the other side is gone, a router in between has
+//! forgotten it. No command blocks, so a connection on which something waits for a reply and nothing comes is
+//! dead, or as good as dead. What waits then fails, and whoever asked does the same again on a new
+//! connection.
 //!
-//! What counts is that *some* reply comes: a command may wait long behind others. Large commands have the time it takes
-//! to send them. How large a reply will be nobody knows, but no command asks for one that is large: large values come in
-//! pieces ([`crate::texts`]). All the same a command that got no reply in time gets twice the time when it comes again,
-//! and so on; and where a reply was long in coming, and came, all that follow have more time, which they lose slowly.
+//! What counts is that *some* reply comes: a command may wait long behind others. Large commands have the
+//! time it takes to send them. How large a reply will be nobody knows, but no command asks for one that is
+//! large: large values come in pieces ([`crate::texts`]). All the same a command that got no reply in time
+//! gets twice the time when it comes again, and so on; and where a reply was long in coming, and came, all
+//! that follow have more time, which they lose slowly.
 //!
 //! A command that is larger than what Redis takes is not sent.
 
@@ -35,7 +37,8 @@ const BYTES_PER_SECOND: usize = 1_000_000;
 /// Half of the time that a slow reply has earned is lost after so long without another.
 const FORGET_HALF: Duration = Duration::from_secs(60);
 
-/// Larger commands are refused here: Redis closes the connection at half a gigabyte, and with it the way of all others.
+/// Larger commands are refused here: Redis closes the connection at half a gigabyte, and with it the way of
+/// all others.
 pub(crate) const COMMAND_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// So many commands that got no reply are remembered.
@@ -104,8 +107,9 @@ struct Line {
 /// Commands that wait for their replies, counted as long as this lives.
 struct Waiting<'l>(&'l Line, usize);
 
-/// A command that is under way. When it was so for too long without a sign of life, the store was away, whatever
-/// became of the command: who gives it up, and who has more patience than others, is not told so by an error.
+/// A command that is under way. When it was so for too long without a sign of life, the store was away,
+/// whatever became of the command: who gives it up, and who has more patience than others, is not told so by
+/// an error.
 struct UnderWay<'l> {
     watch: &'l Watch,
     cmd: Option<&'l Cmd>,

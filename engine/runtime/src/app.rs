@@ -21,8 +21,9 @@ use crate::{Coordinator, CoordinatorOptions, Handle, Registry, Submission, Worke
 
 /// A named set of tasks on a backend. Cheap to clone.
 ///
-/// An app built with [`App::embedded`] runs its own coordinator and worker; they start with the first submission, in
-/// the tokio runtime that submits, and stop when the last clone of the app and its last handle are dropped.
+/// An app built with [`App::embedded`] runs its own coordinator and worker; they start with the first
+/// submission, in the tokio runtime that submits, and stop when the last clone of the app and its last handle
+/// are dropped.
 #[derive(Clone, Debug)]
 pub struct App(Arc<Inner>);
 
@@ -145,8 +146,8 @@ impl App {
         &self.0.backend
     }
 
-    /// Whether a backend was chosen for it. Without one its runs are kept in the memory of this process, where no
-    /// other can see them, and end with it.
+    /// Whether a backend was chosen for it. Without one its runs are kept in the memory of this process,
+    /// where no other can see them, and end with it.
     pub fn has_backend(&self) -> bool {
         self.0.has_backend
     }
@@ -157,7 +158,8 @@ impl App {
         self.moved(backend, true, None)
     }
 
-    /// The same tasks, states and limits in the memory of this process, with a coordinator and a worker of its own.
+    /// The same tasks, states and limits in the memory of this process, with a coordinator and a worker of
+    /// its own.
     #[must_use]
     pub fn in_memory(&self) -> App {
         let embedded = self.0.embedded.clone().unwrap_or_default();
@@ -178,8 +180,8 @@ impl App {
         }))
     }
 
-    /// Compiles a canvas and stores it as a new run. When this returns, the run is accepted. A backend that does not
-    /// answer is asked again for up to 30 seconds.
+    /// Compiles a canvas and stores it as a new run. When this returns, the run is accepted. A backend that
+    /// does not answer is asked again for up to 30 seconds.
     ///
     /// # Errors
     /// When the canvas cannot be compiled, or the backend does not take it; nothing has started then. A backend that
@@ -190,14 +192,14 @@ impl App {
         self.apply_async(canvas).send().await
     }
 
-    /// A submission that is put together first: `app.apply_async(canvas).countdown(…).queue(…).await`. Nothing happens
-    /// before it is awaited.
+    /// A submission that is put together first: `app.apply_async(canvas).countdown(…).queue(…).await`.
+    /// Nothing happens before it is awaited.
     pub fn apply_async<C: IntoCanvas>(&self, canvas: C) -> Submission<C> {
         Submission::new(self.clone(), canvas)
     }
 
-    /// The same under an id of the caller's choice. Submitting the same canvas under the same id again returns the
-    /// same run.
+    /// The same under an id of the caller's choice. Submitting the same canvas under the same id again
+    /// returns the same run.
     ///
     /// # Errors
     /// As [`App::submit`]; a conflict when the id is taken by another canvas.
@@ -219,8 +221,8 @@ impl App {
         Plan::compile_with(canvas, &self.0.limits, Defaults { run, task: &task })
     }
 
-    /// The same under a key of the caller's choice, such as `order-4711`: the same canvas under the same key is one run,
-    /// however often and from wherever it is submitted. See [`RunId::from_key`].
+    /// The same under a key of the caller's choice, such as `order-4711`: the same canvas under the same key
+    /// is one run, however often and from wherever it is submitted. See [`RunId::from_key`].
     ///
     /// # Errors
     /// As [`App::submit_as`].
@@ -248,7 +250,8 @@ impl App {
         self.submit_given(id, plan, None).await
     }
 
-    /// The same of a plan in which moments were made of times that count from the submission, with what was given.
+    /// The same of a plan in which moments were made of times that count from the submission, with what was
+    /// given.
     pub(crate) async fn submit_given<T>(
         &self,
         id: RunId,
@@ -267,8 +270,8 @@ impl App {
             given
         });
         let retention = self.0.retention;
-        // The same again is the same run, whether or not the backend had stored it before it fell silent. Somebody may have
-        // forgotten it in between: then it is another one.
+        // The same again is the same run, whether or not the backend had stored it before it fell silent.
+        // Somebody may have forgotten it in between: then it is another one.
         let submitted = outlast!(OUTAGE_MAX, {
             run = id.incarnation(new_incarnation());
             let (starts, literals, given) = (first_leaves(&plan, run), literals.clone(), given.clone());
@@ -292,8 +295,8 @@ impl App {
         Ok(Handle::new(run, plan, self.clone()))
     }
 
-    /// Starts the parts of an embedded app, again when the runtime they were started in is gone, and lets its worker
-    /// serve the queues of the plan: nobody else in this process would.
+    /// Starts the parts of an embedded app, again when the runtime they were started in is gone, and lets its
+    /// worker serve the queues of the plan: nobody else in this process would.
     fn start_embedded_parts(&self, plan: &Plan) {
         let Some(options) = &self.0.embedded else { return };
         let mut up = self.0.up.lock().unwrap_or_else(PoisonError::into_inner);
@@ -306,7 +309,8 @@ impl App {
         plan.queues().iter().for_each(|queue| worker.add_queue(queue));
     }
 
-    /// The same by the key under which it was submitted: that of [`App::submit_keyed`], or its canvas's `task_id`.
+    /// The same by the key under which it was submitted: that of [`App::submit_keyed`], or its canvas's
+    /// `task_id`.
     ///
     /// # Errors
     /// When the backend does not answer.
@@ -359,9 +363,9 @@ impl AppBuilder {
         self
     }
 
-    /// Routes tasks by name: leaves of tasks that fit `pattern` (`feeds.*`, `*` stands for any text, `?` for one
-    /// character) get these options, mostly a queue, where neither they nor their task nor the run says otherwise. The
-    /// first route that fits counts (Celery's `task_routes`).
+    /// Routes tasks by name: leaves of tasks that fit `pattern` (`feeds.*`, `*` stands for any text, `?` for
+    /// one character) get these options, mostly a queue, where neither they nor their task nor the run says
+    /// otherwise. The first route that fits counts (Celery's `task_routes`).
     #[must_use]
     pub fn route(mut self, pattern: impl Into<String>, options: Options) -> Self {
         self.routes.push((pattern.into(), options));
@@ -382,8 +386,8 @@ impl AppBuilder {
         self
     }
 
-    /// How long runs are kept after their end, to be read; `None` until they are forgotten. A day by default, as
-    /// Celery's `result_expires`.
+    /// How long runs are kept after their end, to be read; `None` until they are forgotten. A day by default,
+    /// as Celery's `result_expires`.
     #[must_use]
     pub fn retention(mut self, retention: Option<Duration>) -> Self {
         self.retention = retention;
@@ -457,7 +461,8 @@ pub(crate) fn first_leaves(plan: &Plan, run: RunRef) -> Vec<Dispatch> {
     if leaves.iter().any(Dispatch::is_timed) { Vec::new() } else { leaves }
 }
 
-/// What tells a run from others that have, had or will have its id: the next number of a row that is this process's own.
+/// What tells a run from others that have, had or will have its id: the next number of a row that is this
+/// process's own.
 fn new_incarnation() -> Incarnation {
     static SEED: LazyLock<u64> = LazyLock::new(|| uuid::Uuid::new_v4().as_u128() as u64);
     static NEXT: AtomicU64 = AtomicU64::new(0);

@@ -1,8 +1,8 @@
 //! The coordinator: settles completions and dispatches what they release.
 //!
-//! It keeps nothing. Any number may run; each takes events from the backend, and an event that
-//! is not acknowledged comes again, to any of them. The order of its steps is what makes that safe: settle, dispatch,
-//! and only then acknowledge.
+//! It keeps nothing. Any number may run; each takes events from the backend, and an event that is not
+//! acknowledged comes again, to any of them. The order of its steps is what makes that safe: settle,
+//! dispatch, and only then acknowledge.
 
 pub(crate) mod compose;
 pub(crate) mod dispatch;
@@ -34,7 +34,8 @@ use growth::Step;
 use held::{Held, Holding, Outboxes};
 use poison::Shunned;
 
-/// A coordinator that runs in the background. Dropping it stops it; what it has not acknowledged goes to another.
+/// A coordinator that runs in the background. Dropping it stops it; what it has not acknowledged goes to
+/// another.
 #[derive(Debug)]
 pub struct Coordinator {
     backend: Arc<dyn Backend>,
@@ -56,8 +57,9 @@ pub struct CoordinatorOptions {
     pub lease: Duration,
     /// How often it looks for what nobody renews, at most every millisecond.
     pub sweep_every: Duration,
-    /// After how many deliveries a leaf whose workers go away is given up, and an event whose coordinators do. The last
-    /// of three or more is one in which a leaf is alone in its worker: with fewer, one may fail for another's fault.
+    /// After how many deliveries a leaf whose workers go away is given up, and an event whose coordinators
+    /// do. The last of three or more is one in which a leaf is alone in its worker: with fewer, one may fail
+    /// for another's fault.
     pub deliveries_max: u32,
 }
 
@@ -74,8 +76,8 @@ impl Default for CoordinatorOptions {
 }
 
 impl Coordinator {
-    /// `limits` bound what runs in the place of leaves; `served` are the queues of an embedded app's worker, which has
-    /// to serve those that such canvases name.
+    /// `limits` bound what runs in the place of leaves; `served` are the queues of an embedded app's worker,
+    /// which has to serve those that such canvases name.
     pub(crate) fn start(
         backend: Arc<dyn Backend>,
         options: CoordinatorOptions,
@@ -286,8 +288,9 @@ impl Driver {
         }
     }
 
-    /// Settles and dispatches what follows from a batch of events, then acknowledges those for which all is done and
-    /// the store has not done so. A run that cannot be advanced keeps its events, and holds up no other.
+    /// Settles and dispatches what follows from a batch of events, then acknowledges those for which all is
+    /// done and the store has not done so. A run that cannot be advanced keeps its events, and holds up no
+    /// other.
     async fn handle(&self, events: Vec<EventDelivery>) -> Result<(), BackendError> {
         let _holding = self.held.hold(events.iter().map(|delivery| delivery.id).collect());
         let mut runs = by_run(events);
@@ -338,8 +341,8 @@ impl Driver {
         self.acknowledge(&done).await
     }
 
-    /// Does what is owed, and returns the events that are done with then. What takes long goes on beside the next
-    /// events, which are as important.
+    /// Does what is owed, and returns the events that are done with then. What takes long goes on beside the
+    /// next events, which are as important.
     async fn carry_out(&self, owed: Vec<(Step, Vec<EventId>)>) -> Vec<EventId> {
         let (mut done, mut left) = (Vec::new(), owed.len());
         if owed.is_empty() {
@@ -426,8 +429,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Composes what the completions are going to release when their outcomes are all that it takes: the next step of
-    /// a chain, then, is queued by the step that settles this one.
+    /// Composes what the completions are going to release when their outcomes are all that it takes: the next
+    /// step of a chain, then, is queued by the step that settles this one.
     fn prepare(&self, runs: &mut [(RunRef, Vec<EventId>, Advance)]) {
         let most = self.args_max();
         for (run, _, advance) in runs {
@@ -456,8 +459,9 @@ fn every(time: Duration) -> Interval {
     interval
 }
 
-/// Sorts events by run, in the order in which the runs come up, each with those that say that it was just submitted.
-/// These are done with when its outbox is dispatched; the completions when they are settled and what follows is, too.
+/// Sorts events by run, in the order in which the runs come up, each with those that say that it was just
+/// submitted. These are done with when its outbox is dispatched; the completions when they are settled and
+/// what follows is, too.
 fn by_run(events: Vec<EventDelivery>) -> Vec<(RunRef, Vec<EventId>, Advance)> {
     let mut runs: Vec<(RunRef, Vec<EventId>, Advance)> = Vec::new();
     let mut places: HashMap<RunRef, usize> = HashMap::new();
@@ -488,7 +492,8 @@ mod tests {
 
     use super::*;
 
-    /// Else the report of a run that cannot be settled now would be acknowledged with the run's submission, and lost.
+    /// Else the report of a run that cannot be settled now would be acknowledged with the run's submission,
+    /// and lost.
     #[test]
     fn the_events_of_a_submission_and_of_reports_are_kept_apart() {
         let run = RunId::from_parts(1, 1).incarnation(Incarnation::new(1));

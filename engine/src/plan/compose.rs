@@ -1,6 +1,7 @@
 //! Composing: from the results of predecessors to the arguments of a leaf.
 //!
-//! Results are put together as text. Nothing is parsed here, and nothing is copied more often than it is sent.
+//! Results are put together as text. Nothing is parsed here, and nothing is copied more often than it is
+//! sent.
 
 use std::sync::Arc;
 
@@ -42,8 +43,8 @@ pub struct Referring {
 }
 
 impl Plan {
-    /// The message for a released leaf; `None` for a join, for an unknown node, and when a result that it takes is
-    /// not there, or is kept apart.
+    /// The message for a released leaf; `None` for a join, for an unknown node, and when a result that it
+    /// takes is not there, or is kept apart.
     pub fn message(&self, run: RunRef, release: Release, results: &impl Results) -> Option<TaskMessage> {
         self.composer().message(run, release, results).ok()
     }
@@ -63,8 +64,8 @@ impl Plan {
         Composer { plan: self, joins: HashMap::new(), bytes_max }
     }
 
-    /// What has to be known to compose these leaves: the leaves whose outcomes they take, those that run again, and the
-    /// scopes whose failures they report; each once, by number.
+    /// What has to be known to compose these leaves: the leaves whose outcomes they take, those that run
+    /// again, and the scopes whose failures they report; each once, by number.
     pub fn inputs(&self, released: &[Release]) -> (Vec<NodeNo>, Vec<ScopeNo>) {
         let (mut leaves, mut joins, mut scopes) = (Vec::new(), Vec::new(), Vec::new());
         leaves.extend(released.iter().filter(|release| release.attempt > 1).map(|release| release.node));
@@ -109,8 +110,8 @@ impl Plan {
         self.known_for(value).0
     }
 
-    /// What has to be known to write a value: the leaves behind it, joins looked through, in order; and the scopes of
-    /// which it tells by whom they were closed.
+    /// What has to be known to write a value: the leaves behind it, joins looked through, in order; and the
+    /// scopes of which it tells by whom they were closed.
     pub fn known_for(&self, value: &Value) -> (Vec<NodeNo>, Vec<ScopeNo>) {
         let (mut leaves, mut scopes) = (Vec::new(), Vec::new());
         self.collect(value, &mut leaves, &mut scopes);
@@ -142,8 +143,8 @@ impl Plan {
     }
 
     /// How the leaf has ended in whose place the run succeeded: its value, and, when it had added something
-    /// ([`Plan::compile_expansion`]), that beside it. What is longer than `bytes_max` is told by its pieces. `told` puts
-    /// failures into the words of the leaf's own run. `None` when a part of it is not there.
+    /// ([`Plan::compile_expansion`]), that beside it. What is longer than `bytes_max` is told by its pieces.
+    /// `told` puts failures into the words of the leaf's own run. `None` when a part of it is not there.
     pub fn expanded(
         &self,
         run: RunRef,
@@ -178,7 +179,8 @@ impl Plan {
         }
     }
 
-    /// The options that a worker gets. A value that another node takes is kept, whatever was said about ignoring it.
+    /// The options that a worker gets. A value that another node takes is kept, whatever was said about
+    /// ignoring it.
     fn message_options(&self, node: NodeNo) -> Option<Arc<LeafOptions>> {
         let options = self.options(node)?;
         let is_taken = || self.successors(node).any(|(_, edge)| edge != Edge::After);
@@ -188,7 +190,8 @@ impl Plan {
         Some(options.clone())
     }
 
-    /// A leaf's failure as data, when it has failed. When a canvas ran in its place, that of the leaf which failed there.
+    /// A leaf's failure as data, when it has failed. When a canvas ran in its place, that of the leaf which
+    /// failed there.
     pub fn failure(&self, run: RunId, node: NodeNo, outcome: &Outcome) -> Option<Failure> {
         if let Outcome::ReplacementFailed(inner) = outcome {
             return Some(self.failure_inside(node, inner));
@@ -202,7 +205,8 @@ impl Plan {
         })
     }
 
-    /// A failure of what ran in the place of a leaf, as it is told here: the path of its node begins with the leaf's.
+    /// A failure of what ran in the place of a leaf, as it is told here: the path of its node begins with the
+    /// leaf's.
     pub fn failure_inside(&self, leaf: NodeNo, inner: &Failure) -> Failure {
         let path = self.path(leaf).child(Segment::Replacement).to_string();
         // The outermost canvas has no path of its own.
@@ -294,8 +298,9 @@ impl Composer<'_> {
             .ok_or(Missing)
     }
 
-    /// The message for a leaf whose arguments are large: the worker fetches the results that it takes. Of `results` it asks
-    /// for failures and for sizes only. `None` when a failure that it takes is not there, and for a join.
+    /// The message for a leaf whose arguments are large: the worker fetches the results that it takes. Of
+    /// `results` it asks for failures and for sizes only. `None` when a failure that it takes is not there,
+    /// and for a join.
     pub fn message_by_reference(
         &self,
         run: RunRef,

@@ -1,8 +1,8 @@
 //! The plan: a canvas compiled into a DAG of nodes and a tree of scopes.
 //!
-//! A node is a leaf, which a worker runs, or a join, which only collects. Edges say who waits for whom: a data edge
-//! hands a result on, an after edge only orders. Failure does not travel along edges: every node knows its innermost
-//! scope, and a failure closes the scopes from there up to the root, which is the run.
+//! A node is a leaf, which a worker runs, or a join, which only collects. Edges say who waits for whom: a
+//! data edge hands a result on, an after edge only orders. Failure does not travel along edges: every node
+//! knows its innermost scope, and a failure closes the scopes from there up to the root, which is the run.
 
 mod codec;
 mod compose;
@@ -36,7 +36,8 @@ pub struct ScopeNo(u32);
 
 /// A canvas, compiled.
 ///
-/// Node numbers are stable: they depend on the canvas alone. Predecessors have smaller numbers than their successors.
+/// Node numbers are stable: they depend on the canvas alone. Predecessors have smaller numbers than their
+/// successors.
 #[derive(Clone, Debug)]
 pub struct Plan {
     parts: Parts,
@@ -102,7 +103,8 @@ pub struct Leaf {
     /// The policy of the list of which its value is an item, when it is one. Then its task may add others.
     #[serde(default)]
     pub member: Option<OnFailure>,
-    /// What of the arguments is kept apart from the plan, because it is large; `args` and `kwargs` are empty then.
+    /// What of the arguments is kept apart from the plan, because it is large; `args` and `kwargs` are empty
+    /// then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apart: Option<Box<Literals>>,
 }
@@ -155,8 +157,8 @@ struct Place {
     segment: Option<Segment>,
 }
 
-/// What runs in the place of a leaf: a canvas, or the leaf's own value, and the canvases that it adds to the list which
-/// its value goes into.
+/// What runs in the place of a leaf: a canvas, or the leaf's own value, and the canvases that it adds to the
+/// list which its value goes into.
 #[derive(Clone, Copy, Debug)]
 pub struct Expansion<'c> {
     /// What the leaf's own value comes from.
@@ -269,8 +271,8 @@ impl Plan {
         Self::compile_expansion(alone, limits, defaults)
     }
 
-    /// Compiles what runs in the place of a leaf. When something is added, the value is the list of the leaf's own value
-    /// and of what is added: see [`Plan::expanded`].
+    /// Compiles what runs in the place of a leaf. When something is added, the value is the list of the
+    /// leaf's own value and of what is added: see [`Plan::expanded`].
     ///
     /// # Errors
     /// See [`CompileError`].
@@ -295,8 +297,8 @@ impl Plan {
         Plan::build(parts, limits.nodes_max)
     }
 
-    /// Takes arguments that are longer than this out of the plan: they are to be stored beside it. `name` names a text
-    /// after its content. What stands in several places is taken once.
+    /// Takes arguments that are longer than this out of the plan: they are to be stored beside it. `name`
+    /// names a text after its content. What stands in several places is taken once.
     pub fn take_apart(&mut self, bytes_max: usize, name: impl Fn(&str) -> Uuid) -> Vec<(Uuid, Arc<str>)> {
         let mut taken: BTreeMap<Uuid, Arc<str>> = BTreeMap::new();
         for node in &mut self.parts.nodes {

@@ -67,7 +67,8 @@ impl Hands {
         }
     }
 
-    /// A leaf is begun, run and settled at once, time after time. Half of the times may be slow, on a busy machine.
+    /// A leaf is begun, run and settled at once, time after time. Half of the times may be slow, on a busy
+    /// machine.
     async fn is_prompt(&self, options: Options) {
         let mut times = Vec::new();
         for number in 0..9 {

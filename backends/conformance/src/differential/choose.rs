@@ -41,8 +41,8 @@ impl Chooser {
         Self { rng: Rng::new(seed), clients }
     }
 
-    /// The next operation, and which client of the subject does it. `knows` tells whether a client has the plan of a
-    /// run at hand.
+    /// The next operation, and which client of the subject does it. `knows` tells whether a client has the
+    /// plan of a run at hand.
     pub(super) fn next(
         &mut self,
         model: &Model,
@@ -52,8 +52,8 @@ impl Chooser {
         if let Operation::Settle(steps) = &mut operation
             && steps.len() > 1
         {
-            // A coordinator composes nothing in advance then, and a backend that reads the plan first settles that run
-            // after the others.
+            // A coordinator composes nothing in advance then, and a backend that reads the plan first settles
+            // that run after the others.
             let unknown = steps.iter_mut().filter(|step| !knows(client, step.run));
             unknown.for_each(|step| step.prepared.clear());
         }
@@ -366,8 +366,8 @@ impl Chooser {
         }
     }
 
-    /// What a coordinator would have composed in advance, all or a part of it, and sometimes leaves that nothing here
-    /// releases.
+    /// What a coordinator would have composed in advance, all or a part of it, and sometimes leaves that
+    /// nothing here releases.
     fn prepared(&mut self, model: &Model, run: RunRef, completions: &[Completion]) -> Vec<Dispatch> {
         let Some(tracked) = model.runs.get(&run).filter(|_| self.rng.percent(60)) else { return Vec::new() };
         let mut releases = prepared(&tracked.plan, completions);
@@ -486,7 +486,8 @@ impl Chooser {
     }
 
     fn receive(&mut self) -> Operation {
-        // Few at a time whose leases pass: a sweep may take up very many in parts, whose order is not promised.
+        // Few at a time whose leases pass: a sweep may take up very many in parts, whose order is not
+        // promised.
         let (lease, kinds) = if self.rng.percent(10) { (Duration::ZERO, 5) } else { (super::LEASE, 6) };
         let max = [0, 1, 2, 5, 20, 1000][self.pick(kinds)];
         let order = if self.rng.below(4) == 0 { LaneOrder::LastFirst } else { LaneOrder::FirstFirst };

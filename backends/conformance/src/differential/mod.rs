@@ -1,4 +1,5 @@
-//! The same random operations on two backends: every answer, and all that can be read afterwards, is the same.
+//! The same random operations on two backends: every answer, and all that can be read afterwards, is the
+//! same.
 //!
 //! ```text
 //! seed ─► choose ─► operation ─┬─► reference ─► answer ─┐
@@ -7,12 +8,13 @@
 //!            └──────────────── what has happened so far
 //! ```
 //!
-//! Where the contract leaves a backend free, the comparison says so where it is made: names of deliveries and events,
-//! the order of events of different queues, versions, whether first leaves and prepared leaves are queued in the same
-//! step and so the order of leaves of several runs that one step releases, and which runs are looked at for what is owed.
+//! Where the contract leaves a backend free, the comparison says so where it is made: names of deliveries and
+//! events, the order of events of different queues, versions, whether first leaves and prepared leaves are
+//! queued in the same step and so the order of leaves of several runs that one step releases, and which runs
+//! are looked at for what is owed.
 //!
-//! The subject may have several clients, of which each operation takes one: so what a client remembers of a run is
-//! sometimes out of date.
+//! The subject may have several clients, of which each operation takes one: so what a client remembers of a
+//! run is sometimes out of date.
 
 mod choose;
 mod dump;
@@ -85,8 +87,8 @@ impl Differential {
         self
     }
 
-    /// Does the operations on both, both empty at the start, and compares. The subject is given as its clients: one or
-    /// more backend objects on the same store. Returns what has happened.
+    /// Does the operations on both, both empty at the start, and compares. The subject is given as its
+    /// clients: one or more backend objects on the same store. Returns what has happened.
     ///
     /// # Panics
     /// With the first difference: the operation, both answers, what happened to the runs before, and how to replay it.
@@ -130,7 +132,8 @@ impl Differential {
         touched: &[RunRef],
         history: &VecDeque<(u32, Vec<RunRef>, String)>,
     ) -> ! {
-        // What touched the same runs, or, where that is none, no run either: then it was about queues or events.
+        // What touched the same runs, or, where that is none, no run either: then it was about queues or
+        // events.
         let is_near = |runs: &[RunRef]| {
             runs.iter().any(|run| touched.contains(run)) || (touched.is_empty() && runs.is_empty())
         };
@@ -190,7 +193,8 @@ impl Driver<'_> {
         answer.map_err(|error| format!("{side:?} fails: {error} {:?}", error.source))
     }
 
-    /// Whether a client of the subject has the plan of a run at hand, and not that of another run under its id.
+    /// Whether a client of the subject has the plan of a run at hand, and not that of another run under its
+    /// id.
     fn knows(&self, client: usize, run: RunRef) -> bool {
         let plan = self.clients[client].plan_at_hand(run);
         plan.is_some_and(|plan| self.model.runs.get(&run).is_some_and(|run| run.plan == plan))
@@ -388,10 +392,11 @@ impl Driver<'_> {
             })?;
             // A large step may be taken in parts, of which the first does not know what the others see.
             let in_parts = step.completions.len() > STEP_MAX;
-            // Prepared leaves may be left to the caller by a client that does not have the run's plan at hand.
+            // Prepared leaves may be left to the caller by a client that does not have the run's plan at
+            // hand.
             let may_leave = in_parts || self.prepared_may_wait || !knows.contains(&step.run);
-            // What is handed out again may be read after the whole batch, in which the run comes up again; the dump
-            // shows that the outboxes are the same.
+            // What is handed out again may be read after the whole batch, in which the run comes up again;
+            // the dump shows that the outboxes are the same.
             let is_blurred = ours.repairs() && comes_again;
             let queued_here = |released: &[Release], other: &[Release]| -> Vec<Release> {
                 other.iter().filter(|release| !released.contains(release)).copied().collect()
@@ -475,8 +480,8 @@ impl Driver<'_> {
         Ok(!ours.is_empty())
     }
 
-    /// The same leaves in the same order; only the deliveries have other names. Where the order may differ, as many of each
-    /// lane; what only one side has goes back.
+    /// The same leaves in the same order; only the deliveries have other names. Where the order may differ,
+    /// as many of each lane; what only one side has goes back.
     async fn received(
         &mut self,
         client: usize,
@@ -543,8 +548,8 @@ impl Driver<'_> {
         }
     }
 
-    /// Events of different queues may come in any order, and those of a queue that a client does not know yet come
-    /// when it finds nothing else: so they are matched as they come.
+    /// Events of different queues may come in any order, and those of a queue that a client does not know yet
+    /// come when it finds nothing else: so they are matched as they come.
     async fn events(
         &mut self,
         client: usize,
@@ -618,8 +623,8 @@ impl Driver<'_> {
         }
     }
 
-    /// Compares all that can be read of a run, on both backends and with the engine; of the outcomes those of these
-    /// nodes and a sample, or all.
+    /// Compares all that can be read of a run, on both backends and with the engine; of the outcomes those of
+    /// these nodes and a sample, or all.
     async fn compare_run(&mut self, client: usize, run: RunRef, touched: Option<&[NodeNo]>) -> Compared {
         let Some(tracked) = self.model.runs.get_mut(&run) else {
             for backend in [self.reference, self.clients[client]] {

@@ -31,8 +31,8 @@ pub(super) struct Model {
     surplus: BTreeMap<RunRef, u32>,
 }
 
-/// Events that one backend has handed out and the other not yet, by what they say, each with its client. Events of
-/// different queues may come in any order, so they are matched by what they say.
+/// Events that one backend has handed out and the other not yet, by what they say, each with its client.
+/// Events of different queues may come in any order, so they are matched by what they say.
 type Loose = BTreeMap<String, Vec<(Event, EventId, usize)>>;
 
 /// A run that is there.
@@ -72,7 +72,8 @@ impl Model {
         *self.surplus.entry(run).or_default() += 1;
     }
 
-    /// Takes in events of one backend; returns those that it alone has and that are to be acknowledged at once.
+    /// Takes in events of one backend; returns those that it alone has and that are to be acknowledged at
+    /// once.
     pub(super) fn take_in(&mut self, side: Side, client: usize, events: Vec<EventDelivery>) -> Vec<EventId> {
         let mut surplus = Vec::new();
         for EventDelivery { id, event, .. } in events {

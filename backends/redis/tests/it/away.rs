@@ -112,8 +112,8 @@ async fn taken(url: String, worker: &WorkerId, lease: Duration) -> (RedisBackend
     (backend, taken)
 }
 
-/// Who comes back within the time that is given to owners still holds what it held, whatever is swept meanwhile;
-/// who does not has lost it.
+/// Who comes back within the time that is given to owners still holds what it held, whatever is swept
+/// meanwhile; who does not has lost it.
 async fn owner_comes_back(lease: Duration, away: Duration, after: Duration) {
     let server = Server::start();
     let (one, two) = (WorkerId::new("one"), WorkerId::new("two"));

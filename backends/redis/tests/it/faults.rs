@@ -101,8 +101,8 @@ async fn everything_works_without_hints() {
 /// A chain of so many steps, one after the other, of which nobody is told.
 const STEPS: usize = 5;
 
-/// Each step waits for a look of the worker, and for one of the coordinator, which goes round its queues in every
-/// second look; and the client looks in the end. Twice that: the machine may be busy.
+/// Each step waits for a look of the worker, and for one of the coordinator, which goes round its queues in
+/// every second look; and the client looks in the end. Twice that: the machine may be busy.
 fn within(poll_of_workers: Duration) -> Duration {
     let poll = Duration::from_millis(500);
     ((poll_of_workers + poll * 2) * STEPS as u32 + poll) * 2

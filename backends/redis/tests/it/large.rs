@@ -1,7 +1,8 @@
-//! Large values on a slow link: they take the time of their bytes, nothing is taken for dead, and a coordinator does not
-//! see them.
+//! Large values on a slow link: they take the time of their bytes, nothing is taken for dead, and a
+//! coordinator does not see them.
 //!
-//! `CELERIAC_LARGE` scales the sizes: 1 is some ten seconds, 10 is a link of 10 MB/s and values of up to 40 MB.
+//! `CELERIAC_LARGE` scales the sizes: 1 is some ten seconds, 10 is a link of 10 MB/s and values of up to 40
+//! MB.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -182,7 +183,8 @@ async fn other_commands_pass_between_the_pieces_of_a_large_value() {
     assert!(longest < Duration::from_millis(1500), "a quick command waited {longest:?}");
 }
 
-/// What a writer that died has half written goes by itself; what is whole stays with its run, and goes with it.
+/// What a writer that died has half written goes by itself; what is whole stays with its run, and goes with
+/// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_half_written_expires_and_what_is_whole_goes_with_its_run() {
     let server = Server::start();
@@ -295,7 +297,8 @@ async fn keys(client: &mut redis::aio::MultiplexedConnection) -> Vec<String> {
     redis::cmd("KEYS").arg("large:*").query_async(client).await.unwrap()
 }
 
-/// As somebody else would write it, or a program that allows more: nothing is taken for it, and its leaf fails at once.
+/// As somebody else would write it, or a program that allows more: nothing is taken for it, and its leaf
+/// fails at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_expands_beyond_the_limit_fails_its_leaf() {
     let server = Server::start();

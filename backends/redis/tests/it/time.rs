@@ -46,7 +46,8 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// The eta is ten leases away, the task takes ten leases; eight workers; the coordinator is replaced in between, twice.
+/// The eta is ten leases away, the task takes ten leases; eight workers; the coordinator is replaced in
+/// between, twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn leaves_that_wait_long_and_run_long_run_once_and_in_time() {
     let (server, began) = (Server::start(), Began::default());

@@ -77,7 +77,8 @@ async fn workers(server: &Server, ran: &Ran, count: usize, options: &WorkerOptio
     workers
 }
 
-/// Queues leaves one after the other on these queues in turns; how many lanes were looked into meanwhile, by anybody.
+/// Queues leaves one after the other on these queues in turns; how many lanes were looked into meanwhile, by
+/// anybody.
 async fn one_by_one(server: &Server, client: &App, ran: &Ran, leaves: usize, queues: &[&str]) -> u64 {
     // The first ones tell that there are many.
     for queue in queues {

@@ -1,4 +1,5 @@
-//! Putting the leaves together that a step releases: small ones whole, others with what they take by reference.
+//! Putting the leaves together that a step releases: small ones whole, others with what they take by
+//! reference.
 
 use std::sync::{Arc, LazyLock};
 

@@ -29,7 +29,8 @@ const EXPRESS_MAX: usize = 100;
 /// A dispatch that waits for nobody lets others go on after so long.
 const TURN: Duration = Duration::from_millis(2);
 
-/// A claim to an outbox is good for a lease, and no less than this: it is not lost to a moment in which nothing moves.
+/// A claim to an outbox is good for a lease, and no less than this: it is not lost to a moment in which
+/// nothing moves.
 const CLAIM_MIN: Duration = Duration::from_secs(3);
 
 /// Who waits for one looks so often.
@@ -54,8 +55,8 @@ struct Emptying {
 }
 
 impl Driver {
-    /// Longer arguments do not travel with their leaf; nor those that may be near the limit, which their worker is
-    /// to see.
+    /// Longer arguments do not travel with their leaf; nor those that may be near the limit, which their
+    /// worker is to see.
     pub(super) fn args_max(&self) -> usize {
         ARGS_MAX.min(self.backend.inline_bytes_max()).min(self.limits.argument_bytes_max / 2)
     }
@@ -137,8 +138,8 @@ impl Driver {
             if let Some(emptying) = &mut emptying {
                 self.claim(emptying).await?;
             }
-            // Who takes very much fetches it: then it need not be read here, nor sent twice. Who runs again may have
-            // been given other arguments: that is seen with all it takes at hand.
+            // Who takes very much fetches it: then it need not be read here, nor sent twice. Who runs again
+            // may have been given other arguments: that is seen with all it takes at hand.
             let (large, small): (Vec<Release>, Vec<Release>) =
                 slice.iter().partition(|release| release.attempt == 1 && takes_much(&plan, release.node));
             let (nodes, scopes) = plan.inputs(&small);
@@ -177,8 +178,8 @@ impl Driver {
                 self.timer_set.notify_one();
             }
             if !broken.is_empty() {
-                // Arguments that are too long in all; or a damaged store lacks a result that was counted. The leaf fails,
-                // so that the run ends.
+                // Arguments that are too long in all; or a damaged store lacks a result that was counted. The
+                // leaf fails, so that the run ends.
                 tracing::error!(%run, leaves = broken.len(), "the arguments of leaves cannot be put together");
                 let batch = [Advance::new(run, broken)];
                 let answers = insist!(self.stop, self.backend.settle(&batch))?;
@@ -226,8 +227,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Dispatches what a coordinator that went away still owes. What is owed for a moment is being dispatched right now,
-    /// by whoever released it.
+    /// Dispatches what a coordinator that went away still owes. What is owed for a moment is being dispatched
+    /// right now, by whoever released it.
     pub(super) async fn dispatch_owed(&self) -> Result<(), BackendError> {
         let mut owed = Vec::new();
         for run in self.backend.owing(self.options.batch_max.max(1)).await? {

@@ -1,13 +1,13 @@
-//! Growing: a leaf that returned a canvas, or added some to its list, is replaced by a segment, and a segment that is
-//! decided ends its leaf.
+//! Growing: a leaf that returned a canvas, or added some to its list, is replaced by a segment, and a segment
+//! that is decided ends its leaf.
 //!
 //! ```text
 //! report "replace" or "add" ─► settle: the leaf is replaced ─► note the segment at the outermost run ─► submit it ─► acknowledge
 //! a segment's last report ─► settle: decided ─► settle its leaf ─► and so on upwards ─► acknowledge
 //! ```
 //!
-//! Every step may be repeated: the segment's id depends on the leaf and the attempt alone, and a leaf ends once. So
-//! whoever dies in between leaves the event to another coordinator, which does all of it again.
+//! Every step may be repeated: the segment's id depends on the leaf and the attempt alone, and a leaf ends
+//! once. So whoever dies in between leaves the event to another coordinator, which does all of it again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -34,7 +34,8 @@ use crate::patience::insist;
 /// How many leaves of a run are replaced at the same time.
 const REPLACED_AT_ONCE: usize = 64;
 
-/// Canvases that have more bytes are compiled on a thread of their own, off those on which others wait for their turn.
+/// Canvases that have more bytes are compiled on a thread of their own, off those on which others wait for
+/// their turn.
 const COMPILED_HERE: usize = 64 * 1024;
 
 /// A step that was taken, and what follows from it.
@@ -108,11 +109,12 @@ impl Growth {
 }
 
 impl Driver {
-    /// Does all that follows from a step, and from the steps that follow from it: a report is one, too. (Boxed, because
-    /// dispatching may find that a leaf is to be failed.)
+    /// Does all that follows from a step, and from the steps that follow from it: a report is one, too.
+    /// (Boxed, because dispatching may find that a leaf is to be failed.)
     pub(super) fn follow(&self, step: Step) -> BoxFuture<'_, Result<(), BackendError>> {
         Box::pin(async move {
-            // A list and not a recursion: what is decided may stand for a leaf that stands for a leaf, a hundred times.
+            // A list and not a recursion: what is decided may stand for a leaf that stands for a leaf, a
+            // hundred times.
             let mut steps = vec![step];
             while let Some(Step { run, unsettled, dispatching, growth }) = steps.pop() {
                 if let Some(advance) = unsettled {
@@ -150,7 +152,8 @@ impl Driver {
         let Some(plan) = insist!(self.stop, self.backend.plan(run))? else { return Ok(None) };
         let outcome = match self.asked(&done.outcome).await? {
             Ok(Some(outcome)) => outcome,
-            // An earlier delivery of this report has done all that follows from it; or it was forgotten meanwhile.
+            // An earlier delivery of this report has done all that follows from it; or it was forgotten
+            // meanwhile.
             Ok(None) => return self.report_of(origin.segment()).await,
             Err(error) => return self.refuse(&origin, error).await,
         };
@@ -229,8 +232,8 @@ impl Driver {
         self.report(origin, Outcome::Failed(error)).await
     }
 
-    /// The plan of what runs in the place of a leaf of the plan `around`. It carries the leaf's stamps. Tasks of which
-    /// nothing is set go where the leaf they stand for went.
+    /// The plan of what runs in the place of a leaf of the plan `around`. It carries the leaf's stamps. Tasks
+    /// of which nothing is set go where the leaf they stand for went.
     fn compile(&self, outcome: &Outcome, depth: u32, leaf: NodeNo, around: &Plan) -> Result<Plan, TaskError> {
         let max = self.limits.replacements_max;
         if depth as usize > max {
@@ -334,7 +337,8 @@ impl Driver {
         self.settle_alone(Advance::new(origin.around(), vec![completion])).await
     }
 
-    /// Settles what has happened to one run, waiting for its plan when that is large; no step when the run is not known.
+    /// Settles what has happened to one run, waiting for its plan when that is large; no step when the run is
+    /// not known.
     pub(super) async fn settle_alone(&self, mut advance: Advance) -> Result<Option<Step>, BackendError> {
         // Who calls this acknowledges them.
         advance.events.clear();

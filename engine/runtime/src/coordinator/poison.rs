@@ -1,7 +1,8 @@
 //! Events that take their coordinators along.
 //!
-//! An event that comes again and again, in the end alone, is why: what it is about is ended without looking at it any
-//! closer. Its completion counts as a failure, and the leaves that its run owes fail without being composed.
+//! An event that comes again and again, in the end alone, is why: what it is about is ended without looking
+//! at it any closer. Its completion counts as a failure, and the leaves that its run owes fail without being
+//! composed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

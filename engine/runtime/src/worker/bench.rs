@@ -1,8 +1,8 @@
 //! What a worker holds, and who of its crew waits for what.
 //!
-//! A leaf that was taken waits, is run by a lane, and is reported: it is in one of these places until the backend has
-//! heard of it or has it back, and whatever way the worker ends, [`Bench::close`] says what becomes of it. So there is
-//! one place that knows whether a leaf has begun.
+//! A leaf that was taken waits, is run by a lane, and is reported: it is in one of these places until the
+//! backend has heard of it or has it back, and whatever way the worker ends, [`Bench::close`] says what
+//! becomes of it. So there is one place that knows whether a leaf has begun.
 //!
 //! ```text
 //!  fetcher ──put──► waiting ──next──► seats ──next──► done ──batch──► on its way ──reported──► gone
@@ -37,8 +37,8 @@ pub(super) type Report = (DeliveryId, Completion);
 pub(super) struct Bench {
     hands: Mutex<Hands>,
     vitals: Vitals,
-    /// There is something for: the fetcher, which has room, or has lanes to start or to ask anew; the reporter; the
-    /// keeper; who waits for the end.
+    /// There is something for: the fetcher, which has room, or has lanes to start or to ask anew; the
+    /// reporter; the keeper; who waits for the end.
     room: Notify,
     called: Notify,
     ended: Notify,
@@ -143,8 +143,8 @@ impl Bench {
         self.hands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a lane is free for which nothing is at hand, or half of the reserve is used up; returns how many
-    /// leaves to take.
+    /// Waits until a lane is free for which nothing is at hand, or half of the reserve is used up; returns
+    /// how many leaves to take.
     pub(super) async fn room(&self) -> usize {
         loop {
             {
@@ -160,8 +160,8 @@ impl Bench {
         }
     }
 
-    /// Lets the fetcher ask anew, after others who wait for the same queues: what was just given to others is not for the
-    /// one who asked first.
+    /// Lets the fetcher ask anew, after others who wait for the same queues: what was just given to others is
+    /// not for the one who asked first.
     pub(super) fn ask_anew(&self) {
         self.called.notify_one();
     }
@@ -237,8 +237,8 @@ impl Bench {
         }
     }
 
-    /// What a lane has done with the leaf it had, and the next one for it. `None` ends the lane: its seat is empty under
-    /// the same lock, so that a leaf put in hand right afterwards finds a place for a new lane.
+    /// What a lane has done with the leaf it had, and the next one for it. `None` ends the lane: its seat is
+    /// empty under the same lock, so that a leaf put in hand right afterwards finds a place for a new lane.
     ///
     /// Also whether to time it.
     pub(super) fn next(&self, seat: Seat, ended: Option<Ended>) -> Option<(Delivery, bool)> {
@@ -265,8 +265,8 @@ impl Bench {
         next
     }
 
-    /// Notes that the leaf at this seat begins and must not begin again. `false`: it must not begin here either, since
-    /// the worker has stopped and given it back.
+    /// Notes that the leaf at this seat begins and must not begin again. `false`: it must not begin here
+    /// either, since the worker has stopped and given it back.
     pub(super) fn begin_once(&self, seat: Seat, message: &TaskMessage) -> bool {
         let mut hands = self.hands();
         match &mut hands.seats[seat.0] {
@@ -278,8 +278,8 @@ impl Bench {
         }
     }
 
-    /// A thread for the blocking leaf at this seat. Without one, it waits for one or has to be given to others for this
-    /// time; in any case it is this lane's no more, which goes on with `None`.
+    /// A thread for the blocking leaf at this seat. Without one, it waits for one or has to be given to
+    /// others for this time; in any case it is this lane's no more, which goes on with `None`.
     pub(super) fn lend_thread(
         self: &Arc<Self>,
         seat: Seat,
@@ -343,8 +343,8 @@ impl Bench {
         overdue
     }
 
-    /// What has ended, for one step of the backend; waits for it. `None` when nothing will come any more. As long as
-    /// the last batch was not reported, it is the same.
+    /// What has ended, for one step of the backend; waits for it. `None` when nothing will come any more. As
+    /// long as the last batch was not reported, it is the same.
     pub(super) async fn batch(&self) -> Option<Arc<Vec<Report>>> {
         loop {
             {
@@ -397,8 +397,8 @@ impl Bench {
         self.hands().pace.begun()
     }
 
-    /// Takes out of hand what others had better begin: all lanes are busy, and more waits than was begun since the count
-    /// was `before`. `None` when nothing waits any more, of which the keeper will hear.
+    /// Takes out of hand what others had better begin: all lanes are busy, and more waits than was begun
+    /// since the count was `before`. `None` when nothing waits any more, of which the keeper will hear.
     pub(super) fn take_overdue(&self, before: u64) -> Option<Vec<DeliveryId>> {
         let mut hands = self.hands();
         if hands.waiting.len() <= hands.free() || !hands.pace.is_free() {

@@ -31,8 +31,8 @@ const ALONE_FOR: Duration = Duration::from_secs(10);
 /// How long tasks have that were told to stop.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How long a stopping worker waits for its backend, and for lanes that were cut off: at each step, and when it stops at
-/// once.
+/// How long a stopping worker waits for its backend, and for lanes that were cut off: at each step, and when
+/// it stops at once.
 const BACKEND_GRACE: Duration = Duration::from_secs(5);
 const COLD_GRACE: Duration = Duration::from_millis(300);
 
@@ -146,8 +146,9 @@ impl Crew {
         }
     }
 
-    /// Runs a leaf that has begun in several workers that were lost: what it does then is its own doing, and nobody comes
-    /// to harm by it. Others get what was taken with it; nothing more is taken, for as long as may be.
+    /// Runs a leaf that has begun in several workers that were lost: what it does then is its own doing, and
+    /// nobody comes to harm by it. Others get what was taken with it; nothing more is taken, for as long as
+    /// may be.
     async fn run_alone(&mut self, alone: Delivery, others: Vec<Delivery>) {
         let shop = self.shop.clone();
         let (run, node) = (alone.message.task_id.run(), alone.message.task_id.node());

@@ -14,18 +14,20 @@ use crate::patience::{insist, pause};
 /// How long giving leaves back may take while the worker works.
 const BACKEND_GRACE: Duration = Duration::from_secs(5);
 
-/// What was not renewed is tried again this often: who looks for leases that have passed waits for it when the backend
-/// was away.
+/// What was not renewed is tried again this often: who looks for leases that have passed waits for it when
+/// the backend was away.
 const RENEW_AGAIN: Duration = Duration::from_millis(250);
 
-/// Reports in batches: whatever is at hand goes in one step. Ends when all is reported and nothing will come any more.
+/// Reports in batches: whatever is at hand goes in one step. Ends when all is reported and nothing will come
+/// any more.
 pub(super) async fn report(shop: &Workshop) {
     while let Some(batch) = shop.bench.batch().await {
         match insist!(shop.stopping, shop.backend.finish(&batch)) {
             Ok(()) => {}
             // What cannot be reported does not take the others with it.
             Err(error) if !error.may_retry() => report_each(shop, &batch).await,
-            // Nobody will hear of these; they are not renewed any more and run again when their leases have passed.
+            // Nobody will hear of these; they are not renewed any more and run again when their leases have
+            // passed.
             Err(error) => pause(&error).await,
         }
         shop.bench.reported();
@@ -64,8 +66,8 @@ pub(super) async fn renew(shop: &Workshop, lease: Duration) {
     }
 }
 
-/// Gives back what waits in reserve although no lane is about to begin it, so that the free lane of another worker gets
-/// it; and what waits for a thread although none comes back.
+/// Gives back what waits in reserve although no lane is about to begin it, so that the free lane of another
+/// worker gets it; and what waits for a thread although none comes back.
 pub(super) async fn keep(shop: &Workshop) {
     loop {
         shop.bench.reserved().await;

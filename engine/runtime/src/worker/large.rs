@@ -79,8 +79,8 @@ impl Gate {
         matches!(outcome, Outcome::Success(value) if value.as_str().len() <= max)
     }
 
-    /// How a leaf ends that ended thus: within the limits, and with large values kept apart. `None` when the store cannot
-    /// be reached any more.
+    /// How a leaf ends that ended thus: within the limits, and with large values kept apart. `None` when the
+    /// store cannot be reached any more.
     pub(super) async fn outcome(
         &self,
         backend: &dyn Backend,
@@ -208,8 +208,8 @@ impl Gate {
     }
 }
 
-/// Keeps a text in the run, under a name that no other has; else how the leaf ends. `None` when the store cannot be
-/// reached any more.
+/// Keeps a text in the run, under a name that no other has; else how the leaf ends. `None` when the store
+/// cannot be reached any more.
 async fn keep(
     backend: &dyn Backend,
     run: RunRef,

@@ -1,4 +1,5 @@
-//! What a leaf needs before it runs: a task that is known, and leave to begin. (Its input: see [`super::large`].)
+//! What a leaf needs before it runs: a task that is known, and leave to begin. (Its input: see
+//! [`super::large`].)
 
 use std::sync::Arc;
 use std::time::Duration;
