@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
 -- Queues released leaves and notes that they are dispatched; leaves out what is not in the outbox (any more).
--- KEYS: hash and states of the run, then, to queue, stream, delayed and expiring of each queue, and the index of timers
--- ARGV: 'queue', or 'look' (which are in the outbox) and 'mark' (note only) where the queues are kept elsewhere; the
---       run's incarnation; leaves as node, attempt, place of its queue, time as 0 1 2, ms, when it expires in ms, one
---       after the other; their messages
+-- KEYS: hash and states of the run, then, to queue, stream, delayed and expiring of each queue, and the
+--       index of timers
+-- ARGV: 'queue', or 'look' (which are in the outbox) and 'mark' (note only) where the queues are kept
+--       elsewhere; the run's incarnation; leaves as node, attempt, place of its queue, time as 0 1 2, ms,
+--       when it expires in ms, one after the other; their messages
 -- Returns the places of the leaves that were in the outbox; to look, the time in ms after them.
 local WINDOW = 16384
 local hash, states, mode, leaves = KEYS[1], KEYS[2], ARGV[1], cmsgpack.unpack(ARGV[3])

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Removes a queue that holds nothing and has not been used for a while.
--- KEYS: the keys of its line of reports, then of each lane the keys of its line, its delayed and expiring leaves | on one
---       server also names, lanes, index of reports, index of timers
+-- KEYS: the keys of its line of reports, then of each lane the keys of its line, its delayed and
+--       expiring leaves | on one server also names, lanes, index of reports, index of timers
 -- ARGV: group, how many keys a line has, how many lanes, name, since when in ms it must not have been used,
 -- when it was
 --       used as far as is known, what the lanes are called

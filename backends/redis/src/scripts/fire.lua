@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Queues the leaves whose time has come, and reports as expired those that have not begun in time.
--- KEYS: stream, delayed, expiring and reports of each queue | on one server also the indexes of reports and of timers
+-- KEYS: stream, delayed, expiring and reports of each queue | on one server also the indexes of reports
+--       and of timers
 -- ARGV: slice, the channel of the reports' hints, the outcome of what has expired
 -- Returns after how many ms the next timer is due; -1 when there is none.
 local slice = tonumber(ARGV[1])

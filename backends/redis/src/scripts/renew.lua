@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Prolongs the leases that their owner still holds: from now on by this consumer's time. What was taken up and is with
--- nobody else yet, it holds again.
+-- Prolongs the leases that their owner still holds: from now on by this consumer's time. What was taken up
+-- and is with nobody else yet, it holds again.
 -- KEYS: stream    ARGV: group, owner, the owner as a consumer, then the ids
 local stream, group, owner, mine = KEYS[1], ARGV[1], ARGV[2], {}
 for i = 4, #ARGV do

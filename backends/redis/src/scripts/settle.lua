@@ -1,16 +1,18 @@
 #!lua flags=allow-oom
--- Applies completions to runs: the transition table of the engine's `advance`, on packed states. Each run is settled
--- whole or, when something stored is broken, not at all; one that is broken does not hold up the others.
--- KEYS: hash and states of each run | on one Redis also: ended, the stream of each line of events, the stream of each
---       queue
--- ARGV: how many runs, how many lines, the group, what the channels of changes start with, then for each run: its id and
---       incarnation, its channel, whether the caller knows the plan as 0 or 1, completions, their
---       outcomes, prepared leaves as node and place of its queue, one after the other (empty: none), their messages,
---       how many events, place of the line and id of each event
--- A completion is {node, attempt, kind, is output, who waits}, kinds: 0 success, 1 failure, 2 retry, 3 not a leaf, 4
--- replace; of a failure, who waits is a list of scopes {scope, does it go on, who waits for it}. Nodes that wait are
--- written {first, how many, initial counter, is join}, one after the other: neighbours that wait for one thing each are
--- released together. Who does not know the plan leaves out all after the kind.
+-- Applies completions to runs: the transition table of the engine's `advance`, on packed states. Each run is
+-- settled whole or, when something stored is broken, not at all; one that is broken does not hold up the
+-- others.
+-- KEYS: hash and states of each run | on one Redis also: ended, the stream of each line of events, the
+--       stream of each queue
+-- ARGV: how many runs, how many lines, the group, what the channels of changes start with, then for
+--       each run: its id and incarnation, its channel, whether the caller knows the plan as 0 or 1,
+--       completions, their outcomes, prepared leaves as node and place of its queue, one after the other
+--       (empty: none), their messages, how many events, place of the line and id of each event
+-- A completion is {node, attempt, kind, is output, who waits}, kinds: 0 success, 1 failure, 2 retry, 3 not a
+-- leaf, 4 replace; of a failure, who waits is a list of scopes {scope, does it go on, who waits for it}.
+-- Nodes that wait are written {first, how many, initial counter, is join}, one after the other: neighbours
+-- that wait for one thing each are released together. Who does not know the plan leaves out all after the
+-- kind.
 -- Returns for each run what became of it: see `settle.rs`.
 local WINDOW = 16384
 local DECIDED, ENDED, CLOSED, ACKNOWLEDGED = 1, 2, 4, 8
@@ -30,7 +32,8 @@ end
 local hash, states, inline, chunk, base, open, owed, left
 local now, wide, released, joins, counted
 
--- When what is kept for so long from now on is to go. As text: numbers are slow to pass, and most are kept as long.
+-- When what is kept for so long from now on is to go. As text: numbers are slow to pass, and most are kept as
+-- long.
 local function due(retention)
   if not times[retention] then
     time = time or redis.call('TIME')
@@ -93,7 +96,8 @@ local function work_off()
   end
 end
 
--- Writes the states that have changed, neighbours together; returns them whole when they are kept with the run.
+-- Writes the states that have changed, neighbours together; returns them whole when they are kept with the
+-- run.
 local function write_states()
   local nodes, text, from, i = {}, {}, 1, 1
   for node in pairs(now) do nodes[#nodes + 1] = node end
@@ -230,7 +234,8 @@ local function settle(run, channel, knows_plan, done, first_outcome, prepared, f
     verdicts[i] = verdict
   end
 
-  -- What was composed in advance goes to its queue now. After a duplicate nobody knows from which outcome it was.
+  -- What was composed in advance goes to its queue now. After a duplicate nobody knows from which outcome it
+  -- was.
   local ranges = released
   if #prepared > 0 and not again then
     local fresh = {}

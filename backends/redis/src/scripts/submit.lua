@@ -1,12 +1,14 @@
 #!lua
--- Makes small runs visible, each with all that belongs to it and its first leaves in their queues, or not at all.
--- KEYS: the hash of each run | on one Redis also: runs, submissions, ended, the stream of each queue, the hashes of the
---       runs to which segments belong
--- ARGV: how many runs, the latest time by the clock of Redis in ms (empty: none), then for each run: its id and incarnation,
---       retention in ms when it has ended already (else empty), whether to announce it, whether to list it,
---       of a segment the place of its run among the keys (else 0), how many fields, the fields and values, how many leaves, place of the queue and message of each leaf
--- Returns for each run 1 when it is new, 0 when there is one with this id, 2 when it is a segment and its run is gone, or
--- what is wrong.
+-- Makes small runs visible, each with all that belongs to it and its first leaves in their queues, or not at
+-- all.
+-- KEYS: the hash of each run | on one Redis also: runs, submissions, ended, the stream of each queue,
+--       the hashes of the runs to which segments belong
+-- ARGV: how many runs, the latest time by the clock of Redis in ms (empty: none), then for each run:
+--       its id and incarnation, retention in ms when it has ended already (else empty), whether to announce
+--       it, whether to list it, of a segment the place of its run among the keys (else 0), how many fields,
+--       the fields and values, how many leaves, place of the queue and message of each leaf
+-- Returns for each run 1 when it is new, 0 when there is one with this id, 2 when it is a segment and its run
+-- is gone, or what is wrong.
 local count = tonumber(ARGV[1])
 local runs, submissions, ended = KEYS[count + 1], KEYS[count + 2], KEYS[count + 3]
 local time = redis.call('TIME')

@@ -1,13 +1,15 @@
 #!lua flags=allow-oom
--- Takes up entries of one line whose leases have passed: leaves come again, suspects and events wait apart, and after too
--- many deliveries they go out of the line with a report.
--- KEYS: stream, again, apart, reports; of a queue, what it was told of runs that are gone: their leaves are dropped
--- ARGV: group, channel of the reports' hints, deliveries at most (0: any number), slice, the report's outcome up to its
---       last four bytes, which are the number of deliveries; when this was asked for in ms and by how many ms it may be
---       late; from where on to look, one slice of entries after the other (empty: only at those whose time is over);
---       then consumers, each with the idle time in ms after which its leases have passed
--- Returns how many go on, how many were given up, how many of either, and where to look next ('' when there is no more);
--- or -1 when it is late: then nobody knows whether owners could renew meanwhile.
+-- Takes up entries of one line whose leases have passed: leaves come again, suspects and events wait apart,
+-- and after too many deliveries they go out of the line with a report.
+-- KEYS: stream, again, apart, reports; of a queue, what it was told of runs that are gone: their leaves
+--       are dropped
+-- ARGV: group, channel of the reports' hints, deliveries at most (0: any number), slice, the report's
+--       outcome up to its last four bytes, which are the number of deliveries; when this was asked for in ms
+--       and by how many ms it may be late; from where on to look, one slice of entries after the other
+--       (empty: only at those whose time is over); then consumers, each with the idle time in ms after which
+--       its leases have passed
+-- Returns how many go on, how many were given up, how many of either, and where to look next ('' when there
+-- is no more); or -1 when it is late: then nobody knows whether owners could renew meanwhile.
 local stream, again, apart, reports = unpack(KEYS)
 local group, deliveries_max, slice, from = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[8]
 local time = redis.call('TIME')

@@ -1,15 +1,17 @@
 #!lua flags=allow-oom
--- Takes entries of lines, each leased to a consumer: first suspects, then those that were handed back or have lost one
--- owner, then new ones. Leaves of runs that are gone are dropped.
--- KEYS: the streams of the lines, again and apart of each, then what their queues were told of runs that are gone
--- ARGV: group, consumer, how many at most, about how many bytes at most; which suspects: '' none, 'one', or 'some': a
---       batch of them and nothing else, counted when they are taken; how many lines; which of them stays when it is empty
---       (0: none); how many to read at first; then, of a worker that is noted or to be noted, its channel, and what to do
---       when it has taken all: 'note', 'all' (also those who are noted, and who was noted long ago is not any more),
---       'learn' (the same if many listen), or '' (nothing); and its queues as their channels, each after '+' (to be
---       noted), '-' (noted) or '*' (noted, and to be noted again)
--- Returns 1 when there may be more, else 0, or 2 when it was noted, 4 when few listen; then one after the other the place
--- of the line, id, deliveries, field and value of each entry.
+-- Takes entries of lines, each leased to a consumer: first suspects, then those that were handed back or have
+-- lost one owner, then new ones. Leaves of runs that are gone are dropped.
+-- KEYS: the streams of the lines, again and apart of each, then what their queues were told of runs
+--       that are gone
+-- ARGV: group, consumer, how many at most, about how many bytes at most; which suspects: '' none,
+--       'one', or 'some': a batch of them and nothing else, counted when they are taken; how many lines;
+--       which of them stays when it is empty (0: none); how many to read at first; then, of a worker that is
+--       noted or to be noted, its channel, and what to do when it has taken all: 'note', 'all' (also those
+--       who are noted, and who was noted long ago is not any more), 'learn' (the same if many listen), or ''
+--       (nothing); and its queues as their channels, each after '+' (to be noted), '-' (noted) or '*' (noted,
+--       and to be noted again)
+-- Returns 1 when there may be more, else 0, or 2 when it was noted, 4 when few listen; then one after the
+-- other the place of the line, id, deliveries, field and value of each entry.
 local group, consumer, max, budget, suspects = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local lines, stays, first = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local taken, count, bytes = { 0 }, 0, 0
@@ -28,7 +30,8 @@ local function add(line, id, deliveries, fields)
   bytes = bytes + #fields[2]
 end
 
--- As a rule nothing was set aside and no run is gone, and one look tells so. Nothing for the other case is made before.
+-- As a rule nothing was set aside and no run is gone, and one look tells so. Nothing for the other case is
+-- made before.
 local take_aside
 if redis.call('EXISTS', unpack(KEYS, lines + 1)) > 0 then
   -- (parts)
@@ -89,8 +92,8 @@ if redis.call('EXISTS', unpack(KEYS, lines + 1)) > 0 then
     for _ = 1, STALE + max do
       local id = count < max and bytes < budget and redis.call('LPOP', again)
       if not id then return end
-      -- Nothing comes back for an entry that was finished meanwhile, or when the group was made anew: the next ones
-      -- still come before all new entries.
+      -- Nothing comes back for an entry that was finished meanwhile, or when the group was made anew: the
+      -- next ones still come before all new entries.
       local owner, number = held(stream, group, id)
       if owner == '-' then
         local after = math.max(number, 1)
@@ -126,7 +129,8 @@ for line = 1, lines do
     local text = ask == first and ARGV[8] or ask
     local read = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', text, 'STREAMS', stream, '>')
     if read and read.err then
-      -- There is no group yet; or no stream, and then nothing to take: looking does not bring a queue's line about.
+      -- There is no group yet; or no stream, and then nothing to take: looking does not bring a queue's line
+      -- about.
       if line ~= stays and redis.call('EXISTS', stream) == 0 then
         missing = missing or {}
         missing[line] = true
@@ -144,7 +148,8 @@ end
 if count >= max or bytes >= budget then taken[1] = 1 end
 if not ARGV[9] then return taken end
 
--- Who has taken all there was and waits for more is noted, in this very step, at those of its queues that there are.
+-- Who has taken all there was and waits for more is noted, in this very step, at those of its queues that
+-- there are.
 local me, mode = ARGV[9], ARGV[10]
 if taken[1] == 1 or mode == '' then
   for i = 11, #ARGV do
