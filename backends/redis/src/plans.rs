@@ -1,33 +1,56 @@
 //! Plans that are at hand.
 //!
-//! What was used lately is kept up to a number of bytes; what somebody else keeps (a handle, a dispatch that
-//! goes on) is at hand as long as he does. Very large plans have a budget of their own: they are worth
-//! keeping while their run goes on, since each of its reports needs them, and worth nothing afterwards.
+//! A plan is worth keeping while its run goes on, since a coordinator needs it for each report, and worth
+//! nothing afterwards: when the run is known to have ended it is let go. Who has only submitted a run, or looked
+//! at it, keeps few, for a coordinator that may be in the same process; what turns out to be needed moves over to
+//! what is worked on. Very large plans have a budget of their own. What nobody has used for a while is let go as
+//! well: others may have ended its run. And what somebody else keeps (a handle, a dispatch that goes on) is at
+//! hand as long as he does.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use celeriac_engine::Plan;
 use celeriac_primitives::{Incarnation, RunId, RunRef};
 use dashmap::DashMap;
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
 
-/// So many bytes of plans are kept.
-const BYTES_MAX: usize = 64 << 20;
-
-/// A plan that has more is large, and of those so many bytes are kept.
+/// A plan that has more bytes is large.
 const LARGE_BYTES: usize = 8 << 20;
-const LARGE_BYTES_MAX: usize = 1 << 30;
+
+/// So many are looked at in one go whether somebody has used them.
+const PASSED_AT_ONCE: usize = 100;
 
 /// The plans of some runs. An id has one at a time: that of the run that was last seen to have it.
 #[derive(Debug, Default)]
 pub(crate) struct Plans {
     known: DashMap<RunId, Known>,
-    kept: Mutex<[Kept; 2]>,
+    kept: Mutex<[Kept; 3]>,
     /// How many there ever were: what nobody keeps is forgotten every now and then.
-    inserted: AtomicUsize,
+    inserted: AtomicU64,
     loading: DashMap<RunId, Arc<tokio::sync::Mutex<()>>>,
+}
+
+/// What a plan is kept for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// A coordinator works on its run.
+    Work,
+    /// Its run was submitted here, or somebody looks at it.
+    Perhaps,
+    /// Its run has ended.
+    Nothing,
+}
+
+/// Where plans are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shelf {
+    Seen,
+    Worked,
+    Large,
 }
 
 #[derive(Debug)]
@@ -35,18 +58,27 @@ struct Known {
     incarnation: Incarnation,
     plan: Weak<Plan>,
     /// What keeps it, when this does.
-    kept: Option<Arc<Plan>>,
+    kept: Option<(Arc<Plan>, Shelf)>,
     bytes: usize,
     /// Since it was last passed over.
     is_used: AtomicBool,
+    /// As the how-manieth it came.
+    number: u64,
 }
 
-/// What is kept, how many bytes it has, and in which order it is to go; some of these went before.
+/// What is kept on a shelf, how many bytes it has, and in which order it is to go; some of these went before.
 #[derive(Debug, Default)]
 struct Kept {
-    order: VecDeque<RunRef>,
+    order: VecDeque<Turn>,
     plans: usize,
     bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    run: RunId,
+    number: u64,
+    since: Instant,
 }
 
 /// The right to load a plan, which one at a time has.
@@ -56,58 +88,130 @@ pub(crate) struct Loading<'p> {
     guard: Option<OwnedMutexGuard<()>>,
 }
 
+impl Shelf {
+    const ALL: [Self; 3] = [Self::Seen, Self::Worked, Self::Large];
+
+    fn of(need: Need, bytes: usize) -> Option<Self> {
+        match need {
+            Need::Work if bytes > LARGE_BYTES => Some(Self::Large),
+            Need::Work => Some(Self::Worked),
+            // A large one is left to its handle.
+            Need::Perhaps if bytes <= LARGE_BYTES => Some(Self::Seen),
+            Need::Perhaps | Need::Nothing => None,
+        }
+    }
+
+    /// So many bytes of plans are kept.
+    fn bytes_max(self) -> usize {
+        match self {
+            Self::Seen => 8 << 20,
+            Self::Worked => 64 << 20,
+            Self::Large => 1 << 30,
+        }
+    }
+
+    /// What was not used for so long is let go. To read a large one again is much.
+    fn idle_max(self) -> Duration {
+        Duration::from_secs(if self == Self::Large { 600 } else { 60 })
+    }
+}
+
 impl Plans {
+    /// A plan that is needed.
     pub(crate) fn find(&self, run: RunRef) -> Option<Arc<Plan>> {
         let known = self.known.get(&run.id)?;
         if known.incarnation != run.incarnation {
             return None;
         }
         known.is_used.store(true, Ordering::Relaxed);
-        known.kept.clone().or_else(|| known.plan.upgrade())
+        known.plan()
     }
 
-    /// Keeps a plan that is needed. A large one whose run was only submitted here is left to its handle.
-    pub(crate) fn insert(&self, run: RunRef, plan: Arc<Plan>, is_submitted: bool) {
+    /// A plan that somebody looks at.
+    pub(crate) fn look(&self, run: RunRef) -> Option<Arc<Plan>> {
+        self.known.get(&run.id).filter(|known| known.incarnation == run.incarnation)?.plan()
+    }
+
+    /// Whether the plan of a run that had this id is at hand.
+    pub(crate) fn has_any(&self, id: RunId) -> bool {
+        self.known.get(&id).is_some_and(|known| known.plan.strong_count() > 0)
+    }
+
+    pub(crate) fn insert(&self, run: RunRef, plan: Arc<Plan>, need: Need) {
         let bytes = plan.weight();
-        let is_kept = !(is_submitted && bytes > LARGE_BYTES);
+        let shelf = Shelf::of(need, bytes);
+        let number = self.inserted.fetch_add(1, Ordering::Relaxed);
         let known = Known {
             incarnation: run.incarnation,
             plan: Arc::downgrade(&plan),
-            kept: is_kept.then_some(plan),
+            kept: shelf.map(|shelf| (plan, shelf)),
             bytes,
             is_used: AtomicBool::new(false),
+            number,
         };
-        if let Some(before) = self.known.insert(run.id, known)
-            && before.kept.is_some()
-        {
-            self.kept()[place(before.bytes)].take_off(before.bytes);
+        // Plans are dropped when the lock is free again: to drop a large one takes long.
+        let mut gone = Vec::new();
+        let mut kept = self.kept();
+        let before = self.known.insert(run.id, known);
+        if let Some(Known { kept: Some((plan, shelf)), bytes, .. }) = before {
+            kept[shelf as usize].take_off(bytes);
+            gone.push(plan);
         }
-        if is_kept {
-            self.make_room(run, bytes);
+        if let Some(shelf) = shelf {
+            kept[shelf as usize].put(Turn { run: run.id, number, since: Instant::now() }, bytes);
+            for shelf in Shelf::ALL {
+                self.make_room(shelf, &mut kept, number, &mut gone);
+            }
+            self.compact(shelf, &mut kept);
         }
-        if self.inserted.fetch_add(1, Ordering::Relaxed) % 1000 == 999 && self.known.len() > self.most() {
-            self.known.retain(|_, known| known.kept.is_some() || known.plan.strong_count() > 0);
+        let most = 2 * kept.iter().map(|kept| kept.plans).sum::<usize>() + 1000;
+        drop(kept);
+        if number % 1000 == 999 && self.known.len() > most {
+            self.known.retain(|_, known| known.plan.strong_count() > 0);
         }
+        self.pass_over();
     }
 
     /// The run is gone, or is not what it seemed to be.
     pub(crate) fn remove(&self, run: RunRef) {
         let removed = self.known.remove_if(&run.id, |_, known| known.incarnation == run.incarnation);
-        if let Some((_, known)) = removed
-            && known.kept.is_some()
-        {
-            self.kept()[place(known.bytes)].take_off(known.bytes);
+        if let Some((_, Known { kept: Some((_, shelf)), bytes, .. })) = removed {
+            self.kept()[shelf as usize].take_off(bytes);
         }
     }
 
-    /// The run has ended: a large plan is not kept any longer.
+    /// The run has ended: its plan is not kept any longer.
     pub(crate) fn has_ended(&self, run: RunRef) {
         let Some(mut known) = self.known.get_mut(&run.id) else { return };
-        if known.incarnation == run.incarnation && known.bytes > LARGE_BYTES && known.kept.take().is_some() {
-            let bytes = known.bytes;
-            drop(known);
-            self.kept()[1].take_off(bytes);
+        if known.incarnation != run.incarnation {
+            return;
         }
+        let (kept, bytes) = (known.kept.take(), known.bytes);
+        drop(known);
+        if let Some((plan, shelf)) = kept {
+            drop(plan);
+            self.kept()[shelf as usize].take_off(bytes);
+        }
+        let is_nobodys =
+            |known: &Known| known.incarnation == run.incarnation && known.plan.strong_count() == 0;
+        self.known.remove_if(&run.id, |_, known| is_nobodys(known));
+    }
+
+    /// Lets go what nobody has used for long, a few at a time.
+    pub(crate) fn pass_over(&self) {
+        let mut gone = Vec::new();
+        let mut kept = self.kept();
+        for shelf in Shelf::ALL {
+            for _ in 0..PASSED_AT_ONCE {
+                let order = &mut kept[shelf as usize].order;
+                if order.front().is_none_or(|turn| turn.since.elapsed() < shelf.idle_max()) {
+                    break;
+                }
+                let Some(turn) = order.pop_front() else { break };
+                gone.extend(self.pass(turn, shelf, &mut kept));
+            }
+        }
+        drop(kept);
     }
 
     /// Waits until nobody else loads the plan of this run.
@@ -119,49 +223,63 @@ impl Plans {
     }
 
     /// Lets go what has not been used for longest until the rest fits; always keeps this one.
-    fn make_room(&self, run: RunRef, bytes: usize) {
-        let (place, max) = if place(bytes) == 1 { (1, LARGE_BYTES_MAX) } else { (0, BYTES_MAX) };
-        let mut kept = self.kept();
-        let kept = &mut kept[place];
-        kept.order.push_back(run);
-        kept.plans += 1;
-        kept.bytes += bytes;
-        let is_kept = |run: &RunRef| {
-            let known = self.known.get(&run.id);
-            known.is_some_and(|known| known.incarnation == run.incarnation && known.kept.is_some())
-        };
-        if kept.order.len() > 2 * kept.plans + 1000 {
-            kept.order.retain(is_kept);
-        }
+    fn make_room(&self, shelf: Shelf, kept: &mut [Kept; 3], number: u64, gone: &mut Vec<Arc<Plan>>) {
         // Who was used goes to the end once; after that round nobody was.
-        let mut rounds = 2 * kept.order.len();
-        while kept.bytes > max && rounds > 0 {
+        let mut rounds = 2 * kept[shelf as usize].order.len();
+        while kept[shelf as usize].bytes > shelf.bytes_max() && rounds > 0 {
             rounds -= 1;
-            let Some(oldest) = kept.order.pop_front() else { return };
-            let Some(mut known) = self.known.get_mut(&oldest.id) else { continue };
-            if known.incarnation != oldest.incarnation || known.kept.is_none() {
-                continue;
+            let Some(oldest) = kept[shelf as usize].order.pop_front() else { return };
+            if oldest.number == number {
+                kept[shelf as usize].order.push_back(oldest);
+            } else {
+                gone.extend(self.pass(oldest, shelf, kept));
             }
-            if oldest == run || known.is_used.swap(false, Ordering::Relaxed) {
-                kept.order.push_back(oldest);
-                continue;
-            }
-            known.kept = None;
-            kept.take_off(known.bytes);
         }
     }
 
-    /// So many may be known before those are forgotten that nobody keeps.
-    fn most(&self) -> usize {
-        2 * self.kept().iter().map(|kept| kept.plans).sum::<usize>() + 1000
+    /// Lets go the one whose turn it is, unless it was used meanwhile: then it is worked on.
+    fn pass(&self, turn: Turn, shelf: Shelf, kept: &mut [Kept; 3]) -> Option<Arc<Plan>> {
+        let mut known = self.known.get_mut(&turn.run).filter(|known| known.number == turn.number)?;
+        let (plan, _) = known.kept.take()?;
+        kept[shelf as usize].take_off(known.bytes);
+        if !known.is_used.swap(false, Ordering::Relaxed) {
+            return Some(plan);
+        }
+        let shelf = if shelf == Shelf::Large { shelf } else { Shelf::Worked };
+        known.kept = Some((plan, shelf));
+        kept[shelf as usize].put(Turn { since: Instant::now(), ..turn }, known.bytes);
+        None
     }
 
-    fn kept(&self) -> MutexGuard<'_, [Kept; 2]> {
+    /// Forgets the turns of what went before, when they are many.
+    fn compact(&self, shelf: Shelf, kept: &mut [Kept; 3]) {
+        let Kept { order, plans, .. } = &mut kept[shelf as usize];
+        if order.len() > 2 * *plans + 1000 {
+            order.retain(|turn| {
+                let known = self.known.get(&turn.run);
+                known.is_some_and(|known| known.number == turn.number && known.kept.is_some())
+            });
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, [Kept; 3]> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Known {
+    fn plan(&self) -> Option<Arc<Plan>> {
+        self.kept.as_ref().map(|(plan, _)| plan.clone()).or_else(|| self.plan.upgrade())
+    }
+}
+
 impl Kept {
+    fn put(&mut self, turn: Turn, bytes: usize) {
+        self.order.push_back(turn);
+        self.plans += 1;
+        self.bytes += bytes;
+    }
+
     fn take_off(&mut self, bytes: usize) {
         self.plans -= 1;
         self.bytes -= bytes;
@@ -173,10 +291,6 @@ impl Drop for Loading<'_> {
         drop(self.guard.take());
         self.plans.loading.remove_if(&self.run, |_, lock| Arc::strong_count(lock) == 1);
     }
-}
-
-fn place(bytes: usize) -> usize {
-    usize::from(bytes > LARGE_BYTES)
 }
 
 #[cfg(test)]
@@ -193,46 +307,120 @@ mod tests {
         RunId::from_parts(1, number).incarnation(Incarnation::new(number))
     }
 
-    #[test]
-    fn plans_are_kept_up_to_a_number_of_bytes() {
+    #[track_caller]
+    fn check_nothing_is_kept(plans: &Plans) {
+        let kept = plans.kept();
+        let kept: Vec<_> = kept.iter().map(|kept| (kept.plans, kept.bytes)).collect();
+        assert_eq!((plans.known.len(), &kept[..]), (0, &[(0, 0); 3][..]));
+    }
+
+    /// How many of a thousand plans of 200 KB are kept, of which the first is used all the time.
+    fn kept_of_many(need: Need) -> usize {
         let plans = Plans::default();
         for number in 0..1_000 {
-            plans.insert(run(number), plan(200_000), number % 2 == 0);
+            plans.insert(run(number), plan(200_000), need);
             plans.find(run(0));
         }
-        let kept = (0..1_000).filter(|number| plans.find(run(*number)).is_some()).count();
-        assert!((300..=BYTES_MAX / 200_000).contains(&kept), "{kept} are kept");
-        assert!(plans.find(run(0)).is_some(), "what is used stays");
-        assert!(plans.find(run(999)).is_some() && plans.find(run(1)).is_none());
+        assert!(plans.look(run(0)).is_some(), "what is used stays");
+        assert!(plans.look(run(999)).is_some() && plans.look(run(1)).is_none());
+        let kept = (0..1_000).filter(|number| plans.look(run(*number)).is_some()).count();
         assert!(plans.known.len() < 2_000);
         (0..1_000).for_each(|number| plans.remove(run(number)));
-        let kept = plans.kept();
-        assert_eq!((plans.known.len(), kept[0].bytes, kept[0].plans), (0, 0, 0));
+        check_nothing_is_kept(&plans);
+        kept
+    }
+
+    #[test]
+    fn plans_are_kept_up_to_a_number_of_bytes() {
+        let kept = kept_of_many(Need::Work);
+        assert!((300..=Shelf::Worked.bytes_max() / 200_000).contains(&kept), "{kept} are kept");
+    }
+
+    #[test]
+    fn of_runs_that_were_only_submitted_few_are_kept() {
+        let kept = kept_of_many(Need::Perhaps);
+        assert!((35..=1 + Shelf::Seen.bytes_max() / 200_000).contains(&kept), "{kept} are kept");
     }
 
     #[test]
     fn a_plan_is_at_hand_as_long_as_somebody_keeps_it() {
-        let (plans, large) = (Plans::default(), plan(LARGE_BYTES));
-        plans.insert(run(1), large.clone(), true);
+        for (bytes, need) in [(LARGE_BYTES, Need::Perhaps), (10, Need::Nothing)] {
+            let (plans, kept) = (Plans::default(), plan(bytes));
+            plans.insert(run(1), kept.clone(), need);
+            assert!(plans.find(run(1)).is_some());
+            drop(kept);
+            assert!(plans.find(run(1)).is_none());
+        }
+    }
+
+    #[test]
+    fn the_plan_of_a_run_that_has_ended_is_let_go() {
+        let plans = Plans::default();
+        for bytes in [10, LARGE_BYTES] {
+            for need in [Need::Work, Need::Perhaps, Need::Nothing] {
+                plans.insert(run(1), plan(bytes), need);
+                plans.has_ended(run(1));
+                plans.has_ended(run(1));
+                assert!(plans.find(run(1)).is_none());
+                let handle = plan(bytes);
+                plans.insert(run(1), handle.clone(), need);
+                plans.has_ended(run(1));
+                assert!(plans.find(run(1)).is_some(), "who has a handle has it at hand");
+                plans.remove(run(1));
+            }
+        }
+        check_nothing_is_kept(&plans);
+    }
+
+    #[test]
+    fn the_end_of_another_run_under_the_same_id_lets_nothing_go() {
+        let plans = Plans::default();
+        plans.insert(run(1), plan(10), Need::Work);
+        plans.has_ended(run(1).id.incarnation(Incarnation::new(7)));
         assert!(plans.find(run(1)).is_some());
-        drop(large);
-        assert!(plans.find(run(1)).is_none());
-        plans.insert(run(1), plan(LARGE_BYTES), false);
-        assert!(plans.find(run(1)).is_some());
-        plans.has_ended(run(1));
-        assert!(plans.find(run(1)).is_none() && plans.kept()[1].bytes == 0);
+    }
+
+    #[test]
+    fn nothing_grows_with_runs_that_have_ended() {
+        let plans = Plans::default();
+        for number in 0..5_000 {
+            plans.insert(run(number), plan(10), if number % 2 == 0 { Need::Work } else { Need::Perhaps });
+            plans.has_ended(run(number));
+        }
+        let turns: usize = plans.kept().iter().map(|kept| kept.order.len()).sum();
+        assert!(turns < 2_100, "{turns} turns");
+        check_nothing_is_kept(&plans);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plan_that_nobody_has_used_for_long_is_let_go() {
+        let plans = Plans::default();
+        for (number, need) in [(1, Need::Work), (2, Need::Work), (3, Need::Perhaps), (4, Need::Perhaps)] {
+            plans.insert(run(number), plan(10), need);
+        }
+        for _ in 0..3 {
+            plans.find(run(2));
+            plans.find(run(4));
+            tokio::time::advance(Shelf::Worked.idle_max()).await;
+            plans.pass_over();
+        }
+        let is_kept = [1, 2, 3, 4].map(|number| plans.look(run(number)).is_some());
+        assert_eq!(is_kept, [false, true, false, true]);
+        tokio::time::advance(Shelf::Worked.idle_max()).await;
+        plans.pass_over();
+        assert!(plans.look(run(2)).is_none(), "looking is not using");
     }
 
     #[test]
     fn an_id_that_is_used_again_has_another_plan() {
         let plans = Plans::default();
         let again = run(1).id.incarnation(Incarnation::new(7));
-        plans.insert(run(1), plan(10), false);
-        plans.insert(again, plan(10), false);
+        plans.insert(run(1), plan(10), Need::Work);
+        plans.insert(again, plan(10), Need::Work);
         assert!(plans.find(run(1)).is_none() && plans.find(again).is_some());
         plans.remove(run(1));
         assert!(plans.find(again).is_some());
-        assert_eq!(plans.kept()[0].plans, 1);
+        assert_eq!(plans.kept()[Shelf::Worked as usize].plans, 1);
     }
 
     #[tokio::test]

@@ -244,6 +244,7 @@ impl Queue for RedisBackend {
 
     async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError> {
         let link = self.link();
+        self.plans().pass_over();
         // Said once by whoever sweeps, also when nobody submits.
         link.room.look(link).await;
         let all = self.queues().all(link, "sweep").await?;

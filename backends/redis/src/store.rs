@@ -20,6 +20,7 @@ use crate::gone::Forgotten;
 use crate::hints::{POLL, Wait};
 use crate::keys::{Keys, read_run, write_run};
 use crate::meta::{Digest, Meta};
+use crate::plans::Need;
 use crate::scripts::{PLAN, PROGRESS, READ_SLICE, SLICE, STATES, slices};
 use crate::settle::{node_no, scope_field};
 use crate::texts::PIECE_BYTES;
@@ -48,11 +49,14 @@ impl Store for RedisBackend {
 
     async fn find(&self, id: RunId) -> Result<Option<(RunRef, Arc<Plan>)>, BackendError> {
         // Which run has the id now only the store knows; its plan may be at hand.
-        let Some(meta) = self.meta(id, "plan").await? else { return Ok(None) };
-        match self.plan_at_hand(id.incarnation(meta.incarnation)) {
-            Some(plan) => Ok(Some((id.incarnation(meta.incarnation), plan))),
-            None => self.stored_plan(id).await,
+        if self.plans().has_any(id) {
+            let Some(meta) = self.meta(id, "plan").await? else { return Ok(None) };
+            let run = id.incarnation(meta.incarnation);
+            if let Some(plan) = self.plans().look(run) {
+                return Ok(Some((run, plan)));
+            }
         }
+        self.stored_plan(id, Need::Perhaps).await
     }
 
     async fn plan(&self, run: RunRef) -> Result<Option<Arc<Plan>>, BackendError> {
@@ -64,7 +68,7 @@ impl Store for RedisBackend {
         if let Some(plan) = self.plan_at_hand(run) {
             return Ok(Some(plan));
         }
-        let stored = self.stored_plan(run.id).await?;
+        let stored = self.stored_plan(run.id, Need::Work).await?;
         drop(loading);
         Ok(stored.and_then(|(stored, plan)| (stored == run).then_some(plan)))
     }
@@ -219,7 +223,11 @@ impl Store for RedisBackend {
     }
 
     async fn status(&self, id: RunId) -> Result<Option<RunStatus>, BackendError> {
-        Ok(self.meta(id, "status").await?.map(|meta| meta.status()))
+        let status = self.meta(id, "status").await?.map(|meta| meta.status());
+        if let Some(status) = &status {
+            self.has_seen(id.incarnation(status.incarnation), Some(status));
+        }
+        Ok(status)
     }
 
     async fn changed(
@@ -234,6 +242,7 @@ impl Store for RedisBackend {
             let hint = wait.hint();
             let status = self.meta_of(run, "wait").await?.map(|meta| meta.status());
             if status.is_none_or(|status| status.version > since) || wait.is_over() {
+                self.has_seen(run, status.as_ref());
                 return Ok(status);
             }
             wait.next(hint, POLL).await;
@@ -260,8 +269,12 @@ impl Store for RedisBackend {
                 continue;
             }
             let names = few.iter().map(|node| format!("o{node}")).collect();
-            let Some((meta, outcomes)) = self.fields(run, "get", names).await? else { return Ok(None) };
+            let Some((meta, outcomes)) = self.fields(run, "get", names).await? else {
+                self.has_seen(run, None);
+                return Ok(None);
+            };
             let status = meta.status();
+            self.has_seen(run, Some(&status));
             if status.outcome == RunOutcome::Succeeded {
                 let many =
                     if many.is_empty() { Some(Known::default()) } else { self.known(run, many, &[]).await? };
@@ -331,6 +344,13 @@ impl Store for RedisBackend {
 }
 
 impl RedisBackend {
+    /// Who has submitted a run and waits for it hears of its end here.
+    fn has_seen(&self, run: RunRef, status: Option<&RunStatus>) {
+        if status.is_none_or(RunStatus::ended) {
+            self.plans().has_ended(run);
+        }
+    }
+
     /// The meta of the run that has this id now.
     pub(crate) async fn meta(
         &self,
@@ -352,13 +372,17 @@ impl RedisBackend {
     }
 
     /// The run that is stored under this id, and its plan.
-    async fn stored_plan(&self, id: RunId) -> Result<Option<(RunRef, Arc<Plan>)>, BackendError> {
+    async fn stored_plan(
+        &self,
+        id: RunId,
+        need: Need,
+    ) -> Result<Option<(RunRef, Arc<Plan>)>, BackendError> {
         let Some((run, meta, stored)) = self.plan_as_stored(id).await? else { return Ok(None) };
         let bytes = match stored {
             Ok(bytes) => bytes,
             Err(large) => self.large_plan(&self.link().keys.run(id).plan(), large, meta.digest).await?,
         };
-        Ok(Some((run, self.read_plan(run, bytes).await?)))
+        Ok(Some((run, self.read_plan(run, meta, bytes, need).await?)))
     }
 
     /// Whether a run's plan is at hand, or can be fetched in one step; also when there is no such run.
@@ -368,7 +392,9 @@ impl RedisBackend {
         }
         match self.plan_as_stored(run.id).await? {
             Some((_, _, Err(_))) => Ok(false),
-            Some((stored, _, Ok(bytes))) => self.read_plan(stored, bytes).await.map(|_| true),
+            Some((stored, meta, Ok(bytes))) => {
+                self.read_plan(stored, meta, bytes, Need::Work).await.map(|_| true)
+            }
             None => Ok(true),
         }
     }
@@ -402,9 +428,15 @@ impl RedisBackend {
         }
     }
 
-    async fn read_plan(&self, run: RunRef, bytes: Vec<u8>) -> Result<Arc<Plan>, BackendError> {
+    async fn read_plan(
+        &self,
+        run: RunRef,
+        meta: Meta,
+        bytes: Vec<u8>,
+        need: Need,
+    ) -> Result<Arc<Plan>, BackendError> {
         let plan = decode(bytes).await.map_err(|error| corrupt("plan", run).source(error))?;
-        self.plans().insert(run, plan.clone(), false);
+        self.plans().insert(run, plan.clone(), if meta.open == 0 { Need::Nothing } else { need });
         Ok(plan)
     }
 

@@ -29,6 +29,7 @@ use crate::error::corrupt;
 use crate::gone::write_queues;
 use crate::keys::write_run;
 use crate::meta::{Digest, Meta};
+use crate::plans::Need;
 use crate::queue::write_message;
 use crate::scripts::{
     ANNOUNCE, INTEND, OVERDUE, PUBLISH, PUBLISH_SEGMENT, SLICE, STAGE, STAGE_SEGMENT, SUBMIT, SUBMIT_SEGMENT,
@@ -331,7 +332,8 @@ impl RedisBackend {
             is_new
         };
         if is_new {
-            self.plans().insert(new.run, new.plan, true);
+            let need = if meta.open == 0 { Need::Nothing } else { Need::Perhaps };
+            self.plans().insert(new.run, new.plan, need);
             listener.into_iter().for_each(|listener| self.0.fresh.put(new.run, listener));
             return Ok(Submitted::Accepted);
         }

@@ -297,7 +297,7 @@ impl Driver {
         self.prepare(&mut runs);
         let mut settle: Vec<Advance> = Vec::with_capacity(runs.len());
         // Events that the store must not acknowledge itself.
-        let mut kept: Vec<Vec<EventId>> = Vec::with_capacity(runs.len());
+        let mut kept: Vec<(Vec<EventId>, _)> = Vec::with_capacity(runs.len());
         let mut owed: Vec<(Step, Vec<EventId>)> = Vec::new();
         for (run, submitted, mut advance) in runs {
             if !submitted.is_empty() {
@@ -305,13 +305,14 @@ impl Driver {
             }
             if !advance.completions.is_empty() {
                 let may_grow = growth::may_grow(&advance);
-                kept.push(if may_grow { std::mem::take(&mut advance.events) } else { Vec::new() });
+                let events = if may_grow { std::mem::take(&mut advance.events) } else { Vec::new() };
+                kept.push((events, self.plan_of_segment(run)));
                 settle.push(advance);
             }
         }
         let answers = insist!(self.stop, self.backend.settle(&settle))?;
         let mut done = Vec::new();
-        for ((mut advance, kept), answer) in settle.into_iter().zip(kept).zip(answers) {
+        for ((mut advance, (kept, plan)), answer) in settle.into_iter().zip(kept).zip(answers) {
             let (run, mut events) = (advance.run, std::mem::take(&mut advance.events));
             events.extend(kept);
             match answer {
@@ -320,7 +321,7 @@ impl Driver {
                         tracing::debug!(%run, "a run has ended");
                     }
                     self.discard_lost(&advance, &settled).await?;
-                    let step = Step::of(&advance, settled);
+                    let step = Step::of(&advance, settled).keeping(plan);
                     if !step.is_done() {
                         owed.push((step, events));
                     } else if !acknowledged {

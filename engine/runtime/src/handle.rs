@@ -276,8 +276,9 @@ impl<T> Handle<T> {
         for segment in segments {
             let segment = segment.incarnation(self.run.incarnation);
             // One that was noted and not stored yet is none.
-            if let (Some(origin), Some(plan)) =
-                (self.backend().origin(segment).await?, self.backend().plan(segment).await?)
+            if let (Some(origin), Some((stored, plan))) =
+                (self.backend().origin(segment).await?, self.backend().find(segment.id).await?)
+                && stored == segment
             {
                 found.push((origin.leaf, Handle::new(segment, plan, self.app.clone())));
             }

@@ -145,8 +145,11 @@ local function settle(run, channel, knows_plan, done, first_outcome, prepared, f
   if string.sub(run, 17) ~= incarnation then return 'UNKNOWN' end
   local wiring
   if not knows_plan and #done > 0 then
-    if not stored[3] then return 'PLAN' end
-    wiring = cmsgpack.unpack(stored[3])
+    if stored[3] then
+      wiring = cmsgpack.unpack(stored[3])
+    elseif open > 0 then
+      return 'PLAN'
+    end
   end
   if (inline and #inline or redis.call('STRLEN', states)) ~= nodes then
     return 'CORRUPT the node states of the run are not whole'
@@ -180,6 +183,9 @@ local function settle(run, channel, knows_plan, done, first_outcome, prepared, f
       else
         is_output, waiting = known[1], known[2 + kind]
       end
+    -- A run that has ended releases nothing any more: it is enough to know what is no leaf.
+    elseif not knows_plan and redis.call('HEXISTS', hash, 'j' .. node) == 1 then
+      kind = 3
     end
     local phase = kind == 3 and 'W' or state_of(node)
     local verdict = 'X'

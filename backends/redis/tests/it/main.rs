@@ -15,6 +15,7 @@ mod large;
 mod leases;
 mod look;
 mod outages;
+mod plans;
 mod queues;
 mod replies;
 mod retention;

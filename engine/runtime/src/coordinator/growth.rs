@@ -45,6 +45,8 @@ pub(super) struct Step {
     unsettled: Option<Advance>,
     dispatching: Option<Dispatching>,
     growth: Option<Growth>,
+    /// Of a segment, which may have ended: it is at hand until its report is done.
+    plan: Option<Arc<Plan>>,
 }
 
 /// What follows from a step besides leaves to dispatch.
@@ -70,17 +72,22 @@ impl Step {
             _ if is_repair => Some(Dispatching::Outbox(run)),
             released => Some(Dispatching::Released(run, released)),
         };
-        Self { run, unsettled: None, dispatching, growth }
+        Self { run, unsettled: None, dispatching, growth, plan: None }
     }
 
     /// That a run was submitted: all it owes follows.
     pub(super) fn outbox(run: RunRef) -> Self {
-        Self { run, unsettled: None, dispatching: Some(Dispatching::Outbox(run)), growth: None }
+        Self { run, unsettled: None, dispatching: Some(Dispatching::Outbox(run)), growth: None, plan: None }
     }
 
     /// That something is to be settled with a plan that is not at hand.
     pub(super) fn unsettled(advance: Advance) -> Self {
-        Self { run: advance.run, unsettled: Some(advance), dispatching: None, growth: None }
+        Self { run: advance.run, unsettled: Some(advance), dispatching: None, growth: None, plan: None }
+    }
+
+    /// Keeps a plan at hand that was there before the step was taken.
+    pub(super) fn keeping(self, plan: Option<Arc<Plan>>) -> Self {
+        Self { plan, ..self }
     }
 
     pub(super) fn run(&self) -> RunRef {
@@ -116,7 +123,7 @@ impl Driver {
             // A list and not a recursion: what is decided may stand for a leaf that stands for a leaf, a
             // hundred times.
             let mut steps = vec![step];
-            while let Some(Step { run, unsettled, dispatching, growth }) = steps.pop() {
+            while let Some(Step { run, unsettled, dispatching, growth, plan: _plan }) = steps.pop() {
                 if let Some(advance) = unsettled {
                     steps.extend(self.settle_alone(advance).await?);
                 }
@@ -342,12 +349,16 @@ impl Driver {
     pub(super) async fn settle_alone(&self, mut advance: Advance) -> Result<Option<Step>, BackendError> {
         // Who calls this acknowledges them.
         advance.events.clear();
-        let mut plan = None;
+        let mut plan = self.plan_of_segment(advance.run);
+        let mut is_asked = false;
         loop {
             let mut answers = insist!(self.stop, self.backend.settle(std::slice::from_ref(&advance)))?;
             match answers.pop().expect("one answer for each entry")? {
-                Advanced::Settled { settled, .. } => return Ok(Some(Step::of(&advance, settled))),
-                Advanced::Unplanned if plan.is_none() => {
+                Advanced::Settled { settled, .. } => {
+                    return Ok(Some(Step::of(&advance, settled).keeping(plan)));
+                }
+                Advanced::Unplanned if !is_asked => {
+                    is_asked = true;
                     // At hand as long as it is kept here.
                     plan = insist!(self.stop, self.backend.plan(advance.run))?;
                     if plan.is_none() {
@@ -361,6 +372,11 @@ impl Driver {
                 Advanced::Unknown => return Ok(None),
             }
         }
+    }
+
+    /// The plan of a segment that is about to be settled: it may end, and is needed for its report.
+    pub(super) fn plan_of_segment(&self, run: RunRef) -> Option<Arc<Plan>> {
+        run.id.is_segment().then(|| self.backend.plan_at_hand(run)).flatten()
     }
 
     async fn origin(&self, run: RunRef) -> Result<Option<Origin>, BackendError> {
