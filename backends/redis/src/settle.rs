@@ -20,7 +20,7 @@ use crate::keys::{Keys, write_run};
 use crate::lines::print_id;
 use crate::queue::{encode, write_message};
 use crate::scripts::{SETTLE, SLICE, SLICE_BYTES, slices};
-use crate::wiring::{bare, wired};
+use crate::wiring;
 
 /// How often settling looks up the plan again when it fell out of the cache meanwhile.
 const ATTEMPTS_MAX: usize = 5;
@@ -145,31 +145,35 @@ impl RedisBackend {
     /// Calls the script once.
     async fn settle_now(&self, batch: &[Advance], parts: &[&Part<'_>]) -> Result<Vec<Answer>, BackendError> {
         let (link, alone) = (self.link(), self.link().is_cluster());
-        let mut places = Places::default();
+        let mut written = Written::default();
+        parts.iter().for_each(|part| written.add(self, &batch[part.place], part));
         let replies: Vec<Option<Vec<u8>>> = link
             .run("settle", &SETTLE, |script| {
                 for part in parts {
                     let keys = link.keys.run(batch[part.place].run.id);
                     script.key(keys.hash()).key(keys.states());
                 }
-                let mut written = Vec::with_capacity(parts.len());
-                for part in parts {
-                    written.push(Written::new(self, &batch[part.place], part, alone, &mut places));
-                }
                 if !alone {
                     script.key(link.keys.ended());
-                    for line in &places.lines {
+                    for line in &written.lines {
                         script.key(&line.stream);
                     }
-                    for (queue, lane) in &places.queues {
+                    for (queue, lane) in &written.queues {
                         script.key(link.keys.stream(queue, *lane));
                     }
                 }
-                script.arg(parts.len()).arg(places.lines.len()).arg(GROUP).arg(link.keys.changes());
-                written.into_iter().for_each(|written| written.add_to(script));
+                script.arg(parts.len()).arg(written.lines.len()).arg(GROUP).arg(link.keys.changes());
+                script.arg(rmp_serde::to_vec(&written.numbers).expect("numbers have a MessagePack form"));
+                for text in &written.texts {
+                    script.arg(&text[..]);
+                }
             })
             .await?;
-        replies.into_iter().map(|reply| read(&reply.unwrap_or_default())).collect()
+        replies
+            .into_iter()
+            .zip(parts)
+            .map(|(reply, part)| read(&reply.unwrap_or_default(), part.completions.len()))
+            .collect()
     }
 
     /// What became of a run, with what it still owes when that is to be handed out again.
@@ -191,16 +195,64 @@ impl RedisBackend {
     }
 }
 
-/// The lines and queues that a call of the script names, each once.
+/// What a call of the script takes, besides the keys of the runs.
 #[derive(Default)]
-struct Places<'a> {
+struct Written<'a> {
+    numbers: Vec<u32>,
+    texts: Vec<Vec<u8>>,
     sources: Vec<u32>,
     /// In the same order.
     lines: Vec<Line>,
     queues: Vec<(&'a Arc<str>, Lane)>,
 }
 
-impl Places<'_> {
+impl<'a> Written<'a> {
+    fn add(&mut self, backend: &RedisBackend, advance: &'a Advance, part: &Part<'_>) {
+        let plan = backend.plans().find(advance.run);
+        let first = self.numbers.len();
+        // How many follow, completions, prepared leaves and events are known in the end.
+        self.numbers.extend([0, u32::from(plan.is_some()), part.completions.len() as u32, 0, 0]);
+        self.texts.push(write_run(advance.run).to_vec());
+        self.texts.push(Keys::change_channel(advance.run.id).to_string().into_bytes());
+        for completion in part.completions {
+            wiring::write(&mut self.numbers, plan.as_deref(), completion);
+            self.texts.push(encode(&completion.outcome));
+        }
+        if !backend.link().is_cluster() {
+            self.numbers[first + 3] = self.add_prepared(advance);
+            // All events go with the last part: what the parts before released is known to the caller by then.
+            if part.is_last && part.completions.len() == advance.completions.len() {
+                self.numbers[first + 4] = self.add_events(backend, &advance.events);
+            }
+        }
+        self.numbers[first] = (self.numbers.len() - first - 1) as u32;
+    }
+
+    fn add_prepared(&mut self, advance: &'a Advance) -> u32 {
+        let mut count = 0;
+        // What a predecessor releases is at its first attempt.
+        for leaf in advance.prepared.iter().filter(|leaf| leaf.release.attempt == 1) {
+            let queue = place_of(&mut self.queues, (&leaf.queue, leaf.lane));
+            self.numbers.extend([leaf.release.node.number(), queue as u32 + 1]);
+            self.texts.push(write_message(&leaf.message));
+            count += 1;
+        }
+        count
+    }
+
+    fn add_events(&mut self, backend: &RedisBackend, events: &[EventId]) -> u32 {
+        let mut count = 0;
+        for EventId { source, entry } in events {
+            // The line of a queue that is gone has no events.
+            if let Some(line) = self.line_of(backend, *source) {
+                self.numbers.push(line as u32 + 1);
+                self.texts.push(print_id(*entry).into_bytes());
+                count += 1;
+            }
+        }
+        count
+    }
+
     /// The place of an event's line.
     fn line_of(&mut self, backend: &RedisBackend, source: u32) -> Option<usize> {
         if let Some(place) = self.sources.iter().position(|known| *known == source) {
@@ -209,82 +261,6 @@ impl Places<'_> {
         self.lines.push(backend.line_of(source)?);
         self.sources.push(source);
         Some(self.lines.len() - 1)
-    }
-}
-
-/// One part as the script takes it.
-struct Written {
-    run: RunRef,
-    knows_plan: bool,
-    completions: Vec<u8>,
-    outcomes: Vec<Vec<u8>>,
-    prepared: Vec<u32>,
-    messages: Vec<Vec<u8>>,
-    /// Place of the line from 1, and id.
-    events: Vec<(usize, String)>,
-}
-
-impl Written {
-    fn new<'a>(
-        backend: &RedisBackend,
-        advance: &'a Advance,
-        part: &Part<'_>,
-        alone: bool,
-        places: &mut Places<'a>,
-    ) -> Self {
-        let plan = backend.plans().find(advance.run);
-        let write = |completion: &Completion| match &plan {
-            Some(plan) => wired(plan, completion),
-            None => bare(completion),
-        };
-        let completions: Vec<_> = part.completions.iter().map(write).collect();
-        let completions = rmp_serde::to_vec(&completions).expect("numbers have a MessagePack form");
-        let mut written = Self {
-            run: advance.run,
-            knows_plan: plan.is_some(),
-            completions,
-            outcomes: part.completions.iter().map(|completion| encode(&completion.outcome)).collect(),
-            prepared: Vec::new(),
-            messages: Vec::new(),
-            events: Vec::new(),
-        };
-        if alone {
-            return written;
-        }
-        // What a predecessor releases is at its first attempt.
-        for leaf in advance.prepared.iter().filter(|leaf| leaf.release.attempt == 1) {
-            let queue = place_of(&mut places.queues, (&leaf.queue, leaf.lane));
-            written.prepared.extend([leaf.release.node.number(), queue as u32 + 1]);
-            written.messages.push(write_message(&leaf.message));
-        }
-        // All events go with the last part: what the parts before released is known to the caller by then.
-        let is_whole = part.completions.len() == advance.completions.len();
-        for EventId { source, entry } in advance.events.iter().filter(|_| part.is_last && is_whole) {
-            // The line of a queue that is gone has no events.
-            if let Some(line) = places.line_of(backend, *source) {
-                written.events.push((line + 1, print_id(*entry)));
-            }
-        }
-        written
-    }
-
-    fn add_to(self, script: &mut redis::ScriptInvocation<'_>) {
-        script.arg(&write_run(self.run)[..]).arg(Keys::change_channel(self.run.id).to_string());
-        script.arg(u8::from(self.knows_plan));
-        script.arg(self.completions);
-        for outcome in self.outcomes {
-            script.arg(outcome);
-        }
-        let pack = "numbers have a MessagePack form";
-        let none = self.prepared.is_empty();
-        script.arg(if none { Vec::new() } else { rmp_serde::to_vec(&self.prepared).expect(pack) });
-        for message in self.messages {
-            script.arg(message);
-        }
-        script.arg(self.events.len());
-        for (line, id) in self.events {
-            script.arg(line).arg(id);
-        }
     }
 }
 
@@ -350,7 +326,9 @@ fn add(whole: &mut Option<Result<Option<Slice>, BackendError>>, answer: Result<O
     }
 }
 
-fn read(reply: &[u8]) -> Result<Answer, BackendError> {
+/// Flags, what is owed and how long the run is kept; a letter for each completion; and if anything is, what is
+/// released as first and how many, and what is tried again as node and attempt.
+fn read(reply: &[u8], completions: usize) -> Result<Answer, BackendError> {
     match reply {
         b"UNKNOWN" => return Ok(Answer::Unknown),
         b"PLAN" => return Ok(Answer::Plan),
@@ -359,18 +337,26 @@ fn read(reply: &[u8]) -> Result<Answer, BackendError> {
         }
         _ => {}
     }
-    type Reply = (String, u8, u32, u64, Vec<u32>, Vec<u32>);
-    let (verdicts, flags, owed, retention_ms, ranges, retried): Reply = rmp_serde::from_slice(reply)
-        .map_err(|error| corrupt("settle", "the script's answer").source(error))?;
-    let verdict = |letter: char| match letter {
-        'A' => Ok(Verdict::Accepted),
-        'Y' => Ok(Verdict::Retried),
-        'P' => Ok(Verdict::Replaced),
-        'Q' => Ok(Verdict::ReplacedBefore),
-        'D' => Ok(Verdict::Duplicate),
-        'O' => Ok(Verdict::Stale),
-        'X' => Ok(Verdict::Refused),
-        other => Err(corrupt("settle", format!("verdict {other:?}"))),
+    let short = || corrupt("settle", "the script's answer is too short");
+    let (head, rest) = reply.split_first_chunk::<13>().ok_or_else(short)?;
+    let (verdicts, rest) = rest.split_at_checked(completions).ok_or_else(short)?;
+    let [flags, a, b, c, d, retention @ ..] = *head;
+    let (owed, retention_ms) = (u32::from_be_bytes([a, b, c, d]), u64::from_be_bytes(retention));
+    let verdict = |letter: &u8| match letter {
+        b'A' => Ok(Verdict::Accepted),
+        b'Y' => Ok(Verdict::Retried),
+        b'P' => Ok(Verdict::Replaced),
+        b'Q' => Ok(Verdict::ReplacedBefore),
+        b'D' => Ok(Verdict::Duplicate),
+        b'O' => Ok(Verdict::Stale),
+        b'X' => Ok(Verdict::Refused),
+        other => Err(corrupt("settle", format!("verdict {:?}", char::from(*other)))),
+    };
+    let verdicts = verdicts.iter().map(verdict).collect::<Result<_, _>>()?;
+    let (ranges, retried): (Vec<u32>, Vec<u32>) = match rest {
+        [] => Default::default(),
+        rest => rmp_serde::from_slice(rest)
+            .map_err(|error| corrupt("settle", "the script's answer").source(error))?,
     };
     let mut released = Vec::new();
     for range in ranges.chunks_exact(2) {
@@ -381,7 +367,6 @@ fn read(reply: &[u8]) -> Result<Answer, BackendError> {
     for pair in retried.chunks_exact(2) {
         released.push(Release { node: node_no("settle", pair[0])?, attempt: pair[1] });
     }
-    let verdicts = verdicts.chars().map(verdict).collect::<Result<_, _>>()?;
     let settled = Settled { verdicts, released, ..Settled::default() };
     Ok(Answer::Settled(Slice { settled, flags, owed, retention_ms }))
 }

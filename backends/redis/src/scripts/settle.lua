@@ -4,20 +4,23 @@
 -- others.
 -- KEYS: hash and states of each run | on one Redis also: ended, the stream of each line of events, the
 --       stream of each queue
--- ARGV: how many runs, how many lines, the group, what the channels of changes start with, then for
---       each run: its id and incarnation, its channel, whether the caller knows the plan as 0 or 1,
---       completions, their outcomes, prepared leaves as node and place of its queue, one after the other
---       (empty: none), their messages, how many events, place of the line and id of each event
--- A completion is {node, attempt, kind, is output, who waits}, kinds: 0 success, 1 failure, 2 retry, 3 not a
--- leaf, 4 replace; of a failure, who waits is a list of scopes {scope, does it go on, who waits for it}.
--- Nodes that wait are written {first, how many, initial counter, is join}, one after the other: neighbours
--- that wait for one thing each are released together. Who does not know the plan leaves out all after the
--- kind.
+-- ARGV: how many runs, how many lines, the group, what the channels of changes start with, the numbers, then
+--       for each run: its id and incarnation, its channel, the outcomes of its completions, the messages of
+--       prepared leaves, the ids of events
+-- The numbers are one list, since many small ones would cost more than all the rest. For each run: how many
+-- numbers follow, whether the caller knows the plan as 0 or 1, how many completions, prepared leaves and
+-- events; the completions; node and place of the queue of each prepared leaf; place of the line of each event.
+-- A completion is node, attempt, kind, whether it is an output, and how many numbers follow that say who
+-- waits. Kinds: 0 success, 1 failure, 2 retry, 3 not a leaf, 4 replace. Of a failure, they are scopes, from
+-- inside out: the scope, how many numbers follow, who waits for it. Nodes that wait are first, how many,
+-- initial counter, is join, one after the other: neighbours that wait for one thing each are released
+-- together. When the caller does not know the plan nobody waits: then that is read from the run.
 -- Returns for each run what became of it: see `settle.rs`.
 local WINDOW = 16384
 local DECIDED, ENDED, CLOSED, ACKNOWLEDGED = 1, 2, 4, 8
 
 local runs, lines, group, channels = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local numbers = cmsgpack.unpack(ARGV[5])
 local ended_key = KEYS[2 * runs + 1]
 local first_line = 2 * runs + 2
 local first_queue = first_line + lines - 1
@@ -28,9 +31,11 @@ if ended_key then
   for i = first_queue + 1, #KEYS do redis.call('XLEN', KEYS[i]) end
 end
 
--- The run that is being settled. The functions below are made once for all runs of a call.
+-- The run that is being settled. What is below is made once for all runs of a call, and anew for the next run
+-- only when it was used.
 local hash, states, inline, chunk, base, open, owed, left
-local now, wide, released, joins, counted
+local now, retries, counted, closed, wide, released, joins = {}, {}, {}, {}, {}, {}, {}
+local verdicts, fields = {}, {}
 
 -- When what is kept for so long from now on is to go. As text: numbers are slow to pass, and most are kept as
 -- long.
@@ -42,11 +47,16 @@ local function due(retention)
   return times[retention]
 end
 
+local function is_wide(node)
+  for i = 1, #wide, 2 do
+    if node >= wide[i] and node < wide[i] + wide[i + 1] then return true end
+  end
+  return false
+end
+
 local function state_of(node)
   if now[node] then return now[node] end
-  for i = 1, #wide, 2 do
-    if node >= wide[i] and node < wide[i] + wide[i + 1] then return 'R' end
-  end
+  if wide[1] and is_wide(node) then return 'R' end
   local place = node - base + 1
   if place >= 1 and place <= #chunk then return string.sub(chunk, place, place) end
   return inline and '' or redis.call('GETRANGE', states, node - 1, node - 1)
@@ -54,13 +64,13 @@ end
 
 local function release(first, many)
   open, owed = open + many, owed + many
-  released[#released + 1] = first
-  released[#released + 1] = many
+  local n = #released
+  released[n + 1], released[n + 2] = first, many
   if many == 1 then
     now[first] = 'R'
   else
-    wide[#wide + 1] = first
-    wide[#wide + 1] = many
+    n = #wide
+    wide[n + 1], wide[n + 2] = first, many
   end
 end
 
@@ -72,8 +82,8 @@ local function count(node, initial, is_join)
   if is_join == 1 then joins[#joins + 1] = node else release(node, 1) end
 end
 
-local function count_all(list, from)
-  for i = from, #list, 4 do
+local function count_all(list, from, to)
+  for i = from, to, 4 do
     local first, many, initial, is_join = list[i], list[i + 1], list[i + 2], list[i + 3]
     if initial > 1 then
       for node = first, first + many - 1 do count(node, initial, is_join) end
@@ -85,14 +95,27 @@ local function count_all(list, from)
   end
 end
 
+-- A scope that is closed ends the walk: who closed it has closed all above it. Returns whether it was the root.
+local function close_all(node, list, from, to)
+  while from <= to do
+    local scope, last = list[from], from + 1 + list[from + 1]
+    if closed[scope] or redis.call('HEXISTS', hash, 'x' .. scope) == 1 then return false end
+    closed[scope] = node
+    count_all(list, from + 2, last)
+    if scope == 0 then return true end
+    from = last + 1
+  end
+  return false
+end
+
 -- Joins succeed in the step in which their last predecessor does.
 local function work_off()
-  while #joins > 0 do
+  while joins[1] do
     local join = table.remove(joins)
     now[join] = 'S'
     local part = cmsgpack.unpack(redis.call('HGET', hash, 'j' .. join))
     left = left - part[1]
-    count_all(part, 2)
+    count_all(part, 2, #part)
   end
 end
 
@@ -101,7 +124,7 @@ end
 local function write_states()
   local nodes, text, from, i = {}, {}, 1, 1
   for node in pairs(now) do nodes[#nodes + 1] = node end
-  table.sort(nodes)
+  if nodes[2] then table.sort(nodes) end
   for w = 1, #wide, 2 do
     local part = string.rep('R', wide[w + 1])
     if inline then
@@ -110,6 +133,15 @@ local function write_states()
       redis.call('SETRANGE', states, wide[w] - 1, part)
     end
   end
+  if inline then
+    for _, node in ipairs(nodes) do
+      if node > from then text[#text + 1] = string.sub(inline, from, node - 1) end
+      text[#text + 1] = now[node]
+      from = node + 1
+    end
+    if from <= #inline then text[#text + 1] = string.sub(inline, from) end
+    return table.concat(text)
+  end
   while i <= #nodes do
     local first, part = nodes[i], { now[nodes[i]] }
     while nodes[i + 1] == nodes[i] + 1 do
@@ -117,21 +149,35 @@ local function write_states()
       part[#part + 1] = now[nodes[i]]
     end
     i = i + 1
-    if inline then
-      text[#text + 1] = string.sub(inline, from, first - 1)
-      text[#text + 1] = table.concat(part)
-      from = first + #part
-    else
-      redis.call('SETRANGE', states, first - 1, table.concat(part))
-    end
+    redis.call('SETRANGE', states, first - 1, table.concat(part))
   end
-  if not inline then return nil end
-  text[#text + 1] = string.sub(inline, from)
-  return table.concat(text)
 end
 
-local function settle(run, channel, knows_plan, done, first_outcome, prepared, first_message, events, first_event)
-  local stored = redis.call('HMGET', hash, 'm', 's', knows_plan and 'm' or 'w')
+-- What is released and not queued here, as first and how many.
+local function ranges_left()
+  local ranges = {}
+  for i = 1, #released, 2 do
+    local first, many = released[i], released[i + 1]
+    for node = first, first + many - 1 do
+      -- What this same step has ended or released once more is not owed.
+      if (now[node] or 'R') == 'R' and not retries[node] then
+        ranges[#ranges + 1] = node
+        ranges[#ranges + 1] = 1
+      end
+    end
+  end
+  return ranges
+end
+
+-- Settles a run whose numbers begin at `at`, and its texts after `arg`.
+local function settle(run, channel, at, arg)
+  local knows_plan, completions, prepared, events = numbers[at + 1] == 1, numbers[at + 2], numbers[at + 3], numbers[at + 4]
+  local stored
+  if knows_plan then
+    stored = redis.call('HMGET', hash, 'm', 's')
+  else
+    stored = redis.call('HMGET', hash, 'm', 's', 'w')
+  end
   local m = stored[1]
   inline = stored[2]
   if not m then return 'UNKNOWN' end
@@ -140,11 +186,10 @@ local function settle(run, channel, knows_plan, done, first_outcome, prepared, f
   _, nodes, open, owed, left, failed, ended_leaves, expected, retried, retention, version, plan,
     incarnation =
     struct.unpack(META, m)
-  local id = string.sub(run, 1, 16)
   -- Of a run that was forgotten, and whose id another one has now.
   if string.sub(run, 17) ~= incarnation then return 'UNKNOWN' end
   local wiring
-  if not knows_plan and #done > 0 then
+  if not knows_plan and completions > 0 then
     if stored[3] then
       wiring = cmsgpack.unpack(stored[3])
     elseif open > 0 then
@@ -157,34 +202,42 @@ local function settle(run, channel, knows_plan, done, first_outcome, prepared, f
   local open_before, undecided = open, left > 0 and failed == 0
 
   -- Nothing is written before everything is known: a script is not rolled back.
+  at = at + 5
   chunk, base = inline, 1
   if not inline then
-    local low, high = math.huge, 0
-    for _, completion in ipairs(done) do
-      if completion[3] ~= 3 then
-        low, high = math.min(low, completion[1]), math.max(high, completion[1])
+    local low, high, next_at = math.huge, 0, at
+    for _ = 1, completions do
+      if numbers[next_at + 2] ~= 3 then
+        low, high = math.min(low, numbers[next_at]), math.max(high, numbers[next_at])
       end
+      next_at = next_at + 5 + numbers[next_at + 4]
     end
     chunk, base = '', low
     if high >= low and high - low < WINDOW then chunk = redis.call('GETRANGE', states, low - 1, high - 1) end
   end
-  now, wide, released, joins, counted = {}, {}, {}, {}, {}
-  local retries, list, closed, fields = {}, {}, {}, { 'm', '', 's', '' }
-  local verdicts, again, changes = {}, false, false
+  if next(now) then now = {} end
+  if next(retries) then retries = {} end
+  if next(counted) then counted = {} end
+  if next(closed) then closed = {} end
+  if wide[1] then wide = {} end
+  if released[1] then released = {} end
+  if joins[1] then joins = {} end
+  local again, changes, count = false, false, 4
 
-  for i = 1, #done do
-    local completion = done[i]
-    local node, attempt, kind, is_output, waiting =
-      completion[1], completion[2], completion[3], completion[4], completion[5]
+  for i = 1, completions do
+    local node, attempt, kind, is_output = numbers[at], numbers[at + 1], numbers[at + 2], numbers[at + 3]
+    local list, from, to = numbers, at + 5, at + 4 + numbers[at + 4]
+    at = to + 1
     if wiring then
       local known = wiring[node]
       if type(known) ~= 'table' then
         kind = 3
       else
-        is_output, waiting = known[1], known[2 + kind]
+        list, is_output = known, known[1]
+        if kind == 0 then from, to = 3, 2 + known[2] else from, to = 3 + known[2], #known end
       end
-    -- A run that has ended releases nothing any more: it is enough to know what is no leaf.
     elseif not knows_plan and redis.call('HEXISTS', hash, 'j' .. node) == 1 then
+      -- A run that has ended releases nothing any more: it is enough to know what is no leaf.
       kind = 3
     end
     local phase = kind == 3 and 'W' or state_of(node)
@@ -205,35 +258,26 @@ local function settle(run, channel, knows_plan, done, first_outcome, prepared, f
         if kind == 4 then
           now[node] = 'P'
           verdict = 'P'
-        elseif kind == 2 then
-          if current == 1 then retried = retried + 1 end
-          now[node], retries[node], owed = 'R', current + 1, owed + 1
-          list[#list + 1] = node
-          list[#list + 1] = current + 1
-          fields[#fields + 1] = 'o' .. node
-          fields[#fields + 1] = ARGV[first_outcome + i - 1]
-          verdict = 'Y'
         else
-          fields[#fields + 1] = 'o' .. node
-          fields[#fields + 1] = ARGV[first_outcome + i - 1]
-          open, ended_leaves = open - 1, ended_leaves + 1
-          verdict = 'A'
-          if kind == 0 then
-            now[node] = 'S'
-            left = left - is_output
-            count_all(waiting, 1)
+          fields[count + 1], fields[count + 2] = 'o' .. node, ARGV[arg + i]
+          count = count + 2
+          if kind == 2 then
+            if current == 1 then retried = retried + 1 end
+            now[node], retries[node], owed = 'R', current + 1, owed + 1
+            verdict = 'Y'
           else
-            now[node] = 'F'
-            -- A scope that is closed ends the walk: who closed it has closed all above it.
-            for _, scope in ipairs(waiting) do
-              local number = scope[1]
-              if closed[number] or redis.call('HEXISTS', hash, 'x' .. number) == 1 then break end
-              closed[number] = node
-              if number == 0 then failed = node end
-              count_all(scope[3], 1)
+            open, ended_leaves = open - 1, ended_leaves + 1
+            verdict = 'A'
+            if kind == 0 then
+              now[node] = 'S'
+              left = left - is_output
+              count_all(list, from, to)
+            else
+              now[node] = 'F'
+              if close_all(node, list, from, to) then failed = node end
             end
+            if joins[1] then work_off() end
           end
-          work_off()
         end
       end
     end
@@ -242,65 +286,52 @@ local function settle(run, channel, knows_plan, done, first_outcome, prepared, f
 
   -- What was composed in advance goes to its queue now. After a duplicate nobody knows from which outcome it
   -- was.
-  local ranges = released
-  if #prepared > 0 and not again then
-    local fresh = {}
-    for i = 1, #released, 2 do
-      for node = released[i], released[i] + released[i + 1] - 1 do fresh[node] = true end
-    end
-    for i = 1, #prepared, 2 do
-      local node = prepared[i]
+  local ranges, message = released, arg + completions
+  if prepared > 0 and not again then
+    local is_queued = false
+    for i = 1, prepared do
+      local node, queue = numbers[at + 2 * i - 2], first_queue + numbers[at + 2 * i - 1]
       -- What this same step has ended or released once more is not owed.
-      if fresh[node] and (now[node] or 'R') == 'R' and not retries[node] then
-        local queue = first_queue + prepared[i + 1]
-        redis.call('XADD', KEYS[queue], '*', 'm', ARGV[first_message + (i - 1) / 2])
+      if not retries[node] and (now[node] == 'R' or not now[node] and is_wide(node)) then
+        redis.call('XADD', KEYS[queue], '*', 'm', ARGV[message + i])
         used[queue] = (used[queue] or 0) + 1
-        now[node], owed = 'D', owed - 1
-      end
-      fresh[node] = nil
-    end
-    ranges = {}
-    for i = 1, #released, 2 do
-      for node = released[i], released[i] + released[i + 1] - 1 do
-        if fresh[node] then
-          ranges[#ranges + 1] = node
-          ranges[#ranges + 1] = 1
-        end
+        now[node], owed, is_queued = 'D', owed - 1, true
       end
     end
+    if is_queued then ranges = ranges_left() end
   end
+  at = at + 2 * prepared
 
+  local list = {}
   if changes then
-    local gone = {}
     for node, attempt in pairs(retries) do
-      fields[#fields + 1] = 'a' .. node
-      fields[#fields + 1] = attempt
+      list[#list + 1], list[#list + 2] = node, attempt
+      fields[count + 1], fields[count + 2] = 'a' .. node, attempt .. ''
+      count = count + 2
     end
     for scope, node in pairs(closed) do
-      fields[#fields + 1] = 'x' .. scope
-      fields[#fields + 1] = node
+      fields[count + 1], fields[count + 2] = 'x' .. scope, node .. ''
+      count = count + 2
     end
+    local gone
     for node, seen in pairs(counted) do
       if seen == 0 then
+        gone = gone or {}
         gone[#gone + 1] = 'c' .. node
       else
-        fields[#fields + 1] = 'c' .. node
-        fields[#fields + 1] = seen
+        fields[count + 1], fields[count + 2] = 'c' .. node, seen .. ''
+        count = count + 2
       end
     end
-    fields[2] = struct.pack(META, FORMAT, nodes, open, owed, left, failed, ended_leaves, expected, retried, retention,
-      version + 1, plan, incarnation)
-    local text = write_states()
-    if text then
-      fields[4] = text
-    else
-      -- The states have a key of their own.
-      fields[3], fields[4] = 'm', fields[2]
+    fields[1], fields[2] = 'm', struct.pack(META, FORMAT, nodes, open, owed, left, failed, ended_leaves, expected, retried,
+      retention, version + 1, plan, incarnation)
+    fields[3], fields[4] = 's', write_states()
+    -- The states may have a key of their own.
+    if not fields[4] then fields[3], fields[4] = 'm', fields[2] end
+    for from = 1, count, 1000 do
+      redis.call('HSET', hash, unpack(fields, from, math.min(from + 999, count)))
     end
-    for from = 1, #fields, 1000 do
-      redis.call('HSET', hash, unpack(fields, from, math.min(from + 999, #fields)))
-    end
-    for from = 1, #gone, 1000 do
+    for from = 1, gone and #gone or 0, 1000 do
       redis.call('HDEL', hash, unpack(gone, from, math.min(from + 999, #gone)))
     end
   end
@@ -319,40 +350,36 @@ local function settle(run, channel, knows_plan, done, first_outcome, prepared, f
   end
   if changes then
     -- The last byte of an id is zero. Here it tells whether who waits for the run's value should look.
-    local hint = flags > 0 and string.sub(id, 1, 15) .. '\1' or id
-    changed[channel] = (changed[channel] or '') .. hint
+    local hint = flags > 0 and string.sub(run, 1, 15) .. '\1' or string.sub(run, 1, 16)
+    changed[channel] = changed[channel] and changed[channel] .. hint or hint
   end
-  if ended_key and events > 0 and #ranges == 0 and #list == 0 and not (again and owed > 0) then
+  local is_done = not ranges[1] and not list[1]
+  if ended_key and events > 0 and is_done and not (again and owed > 0) then
     flags = flags + ACKNOWLEDGED
-    for i = first_event, first_event + 2 * events - 1, 2 do
-      local line = acks[tonumber(ARGV[i])]
-      line[#line + 1] = ARGV[i + 1]
+    local id = message + prepared
+    for i = 1, events do
+      local line = acks[numbers[at + i - 1]]
+      line[#line + 1] = ARGV[id + i]
     end
   end
-  return cmsgpack.pack({ table.concat(verdicts), flags, owed, retention, ranges, list })
+  local answer = struct.pack('>BI4I8', flags, owed, retention) .. table.concat(verdicts, '', 1, completions)
+  return is_done and answer or answer .. cmsgpack.pack({ ranges, list })
 end
 
-local answers, at, nothing = {}, 5, {}
+local answers, at, arg = {}, 1, 6
 for i = 1, runs do
-  local run, channel, knows_plan = ARGV[at], ARGV[at + 1], ARGV[at + 2] == '1'
-  local done = cmsgpack.unpack(ARGV[at + 3])
-  local first_outcome = at + 4
-  local after = first_outcome + #done
-  local prepared = ARGV[after] == '' and nothing or cmsgpack.unpack(ARGV[after])
-  local first_message = after + 1
-  local count_at = first_message + #prepared / 2
-  local events = tonumber(ARGV[count_at])
+  local run, channel = ARGV[arg], ARGV[arg + 1]
   hash, states = KEYS[2 * i - 1], KEYS[2 * i]
-  local ok, answer = pcall(settle, run, channel, knows_plan, done, first_outcome, prepared, first_message, events,
-    count_at + 1)
+  local ok, answer = pcall(settle, run, channel, at, arg + 1)
   if not ok then answer = 'CORRUPT ' .. tostring(type(answer) == 'table' and answer.err or answer) end
   answers[i] = answer
-  at = count_at + 1 + 2 * events
+  arg = arg + 2 + numbers[at + 2] + numbers[at + 3] + numbers[at + 4]
+  at = at + 1 + numbers[at]
 end
 
-if #ended > 0 then redis.call('ZADD', ended_key, unpack(ended)) end
+if ended[1] then redis.call('ZADD', ended_key, unpack(ended)) end
 for i, ids in ipairs(acks) do
-  if #ids > 0 then
+  if ids[1] then
     local stream = KEYS[first_line + i - 1]
     remove(stream, group, ids)
   end
