@@ -1,11 +1,11 @@
 //! Plans that are at hand.
 //!
 //! A plan is worth keeping while its run goes on, since a coordinator needs it for each report, and worth
-//! nothing afterwards: when the run is known to have ended it is let go. Who has only submitted a run, or looked
-//! at it, keeps few, for a coordinator that may be in the same process; what turns out to be needed moves over to
-//! what is worked on. Very large plans have a budget of their own. What nobody has used for a while is let go as
-//! well: others may have ended its run. And what somebody else keeps (a handle, a dispatch that goes on) is at
-//! hand as long as he does.
+//! nothing afterwards: when the run is known to have ended it is let go. Who has only submitted a run, or
+//! looked at it, keeps few, for a coordinator that may be in the same process; what turns out to be needed
+//! moves over to what is worked on. Very large plans have a budget of their own. What nobody has used for a
+//! while is let go as well: others may have ended its run. And what somebody else keeps (a handle, a dispatch
+//! that goes on) is at hand as long as he does.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

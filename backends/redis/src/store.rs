@@ -372,11 +372,7 @@ impl RedisBackend {
     }
 
     /// The run that is stored under this id, and its plan.
-    async fn stored_plan(
-        &self,
-        id: RunId,
-        need: Need,
-    ) -> Result<Option<(RunRef, Arc<Plan>)>, BackendError> {
+    async fn stored_plan(&self, id: RunId, need: Need) -> Result<Option<(RunRef, Arc<Plan>)>, BackendError> {
         let Some((run, meta, stored)) = self.plan_as_stored(id).await? else { return Ok(None) };
         let bytes = match stored {
             Ok(bytes) => bytes,

@@ -82,7 +82,7 @@ async fn ended(client: &App, times: usize) -> Vec<(RunRef, Vec<NodeNo>)> {
             // Some are to fail.
             let _ = run.get_json(None).await;
             run.ended().await.unwrap();
-            
+
             runs.push((run.run(), nodes(run.plan())));
             let segments = run.segments().await.unwrap();
             runs.extend(segments.iter().map(|(_, run)| (run.run(), nodes(run.plan()))));
