@@ -28,6 +28,10 @@ pub trait Events {
 
     /// Notes that all that follows from these events is done.
     async fn acknowledge(&self, events: &[EventId]) -> Result<(), BackendError>;
+
+    /// Adds that they were submitted for those of these runs of which no event is there, neither waiting nor
+    /// with a coordinator; returns how many. Adds none when there are too many events to look through.
+    async fn announce_again(&self, runs: &[RunRef]) -> Result<usize, BackendError>;
 }
 
 /// Something a coordinator has to act on.
@@ -48,6 +52,16 @@ pub struct EventDelivery {
     pub event: Event,
     /// How often it was delivered, this time included.
     pub deliveries: u32,
+}
+
+impl Event {
+    /// The run that it is about.
+    pub fn run(&self) -> RunRef {
+        match self {
+            Self::Submitted(run) => *run,
+            Self::Completed(completion) => completion.run(),
+        }
+    }
 }
 
 impl EventDelivery {

@@ -140,6 +140,7 @@ watched!(Events {} and {
     events(max: usize, lease: Duration, wait: Duration) -> Vec<EventDelivery>;
     renew_events(events: &[EventId], lease: Duration) -> ();
     acknowledge(events: &[EventId]) -> ();
+    announce_again(runs: &[RunRef]) -> usize;
 });
 
 watched!(Queue {

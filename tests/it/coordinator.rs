@@ -109,6 +109,31 @@ async fn an_event_is_kept_as_long_as_its_coordinator_works_on_it() {
     let _: &dyn Backend = &memory;
 }
 
+/// As when somebody has removed its event by hand: nobody waits until what coordinators before have died of has
+/// come again.
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_without_an_event_is_dispatched_soon_after_a_restart() {
+    let (memory, calls) = (Memory::new(), Calls::default());
+    let app = app(&memory, &calls);
+    let wide = || group((0..200).map(|_| one.s(())));
+    let lost = app.submit(wide()).await.unwrap();
+    let events = memory.events(10, LEASE, Duration::ZERO).await.unwrap();
+    memory.acknowledge(&events.iter().map(|event| event.id).collect::<Vec<_>>()).await.unwrap();
+    // One that has its event, with a coordinator that died.
+    let held = app.submit(wide()).await.unwrap();
+    let lease = CoordinatorOptions::default().lease;
+    assert_eq!(memory.events(10, lease, Duration::ZERO).await.unwrap().len(), 1);
+    let start = Instant::now();
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    let _worker = app.worker(WorkerOptions::default());
+    lost.get().await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    held.get().await.unwrap();
+    let waited = start.elapsed();
+    assert!(waited >= lease && waited < 2 * lease, "it comes again and is counted: {waited:?}");
+    assert_eq!(calls.load(Ordering::SeqCst), 400);
+}
+
 /// In memory as in Redis: what had a run each and holds nothing any more takes no room.
 #[tokio::test(start_paused = true)]
 async fn queues_that_nobody_uses_go_away() {

@@ -339,6 +339,10 @@ impl Events for Flaky {
         self.enter("acknowledge");
         self.call(self.inner.acknowledge(events)).await
     }
+    async fn announce_again(&self, runs: &[RunRef]) -> Result<usize, BackendError> {
+        self.enter("announce_again");
+        self.inner.announce_again(runs).await
+    }
 }
 
 struct Calls(AtomicUsize);

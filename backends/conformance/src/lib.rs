@@ -265,6 +265,8 @@ macro_rules! suite {
                 events_that_come_again_come_by_themselves_and_in_small_numbers
                 a_renewed_event_is_with_nobody_else
                 a_coordinator_that_waits_is_woken_by_an_event
+                a_run_whose_events_are_gone_is_announced_again
+                a_run_of_which_a_report_is_there_is_not_announced_again
             }
         );
     };

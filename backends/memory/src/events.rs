@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{BackendError, Event, EventDelivery, EventId, Events};
+use celeriac_primitives::RunRef;
+use foldhash::HashSet;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -103,6 +105,19 @@ impl Events for Memory {
     async fn acknowledge(&self, events: &[EventId]) -> Result<(), BackendError> {
         self.acknowledge_now(events);
         Ok(())
+    }
+
+    async fn announce_again(&self, runs: &[RunRef]) -> Result<usize, BackendError> {
+        let known: HashSet<RunRef> = {
+            let log = lock(&self.0.events);
+            let waiting = log.waiting.iter().map(|(_, event)| event);
+            let held = log.held.values().map(|(_, _, event)| event);
+            let apart = log.apart.iter().map(|(_, _, event)| event);
+            waiting.chain(held).chain(apart).map(Event::run).collect()
+        };
+        let unheard: Vec<RunRef> = runs.iter().filter(|run| !known.contains(run)).copied().collect();
+        self.append(unheard.iter().copied().map(Event::Submitted));
+        Ok(unheard.len())
     }
 }
 

@@ -6,12 +6,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{BackendError, Event, EventDelivery, EventId, Events};
+use celeriac_primitives::RunRef;
 
 use crate::RedisBackend;
 use crate::hints::{POLL, POLL_LIVE, Wait};
 use crate::keys::{Line, read_run};
 use crate::lines::{self, Entry, Suspects};
 use crate::queue::read_report;
+
+/// So many events of so many queues are looked through for those of a run, so many at once.
+const EVENTS_MAX: usize = 2000;
+const LINES_MAX: usize = 1000;
+const EVENTS_AT_ONCE: usize = 100;
 
 /// All coordinators are one owner: whoever settles an event may acknowledge it.
 const COORDINATORS: &str = "coordinators";
@@ -83,9 +89,47 @@ impl Events for RedisBackend {
         }
         Ok(())
     }
+
+    async fn announce_again(&self, runs: &[RunRef]) -> Result<usize, BackendError> {
+        let Some(known) = self.runs_with_events().await? else { return Ok(0) };
+        let unheard = runs.iter().filter(|run| !known.contains(run));
+        let announced = unheard.map(|run| self.announce(*run));
+        Ok(futures::future::try_join_all(announced).await?.len())
+    }
 }
 
 impl RedisBackend {
+    /// The runs of all events that are there, waiting or taken; `None` when these are too many, or cannot be read.
+    async fn runs_with_events(&self) -> Result<Option<HashSet<RunRef>>, BackendError> {
+        let (link, mut known) = (self.link(), HashSet::new());
+        let queues = self.queues().all(link, "announce_again").await?;
+        if queues.len() > LINES_MAX {
+            return Ok(None);
+        }
+        let mut left = EVENTS_MAX;
+        let reports = queues.iter().map(|named| link.keys.report_stream(&named.name));
+        for stream in std::iter::once(link.keys.submission_stream()).chain(reports) {
+            let mut from = "-".to_owned();
+            loop {
+                let mut cmd = redis::cmd("XRANGE");
+                cmd.arg(&stream).arg(from).arg("+").arg("COUNT").arg(EVENTS_AT_ONCE);
+                let page: Vec<(String, Vec<(String, Vec<u8>)>)> = link.ask("announce_again", &cmd).await?;
+                let is_last = page.len() < EVENTS_AT_ONCE;
+                from = page.last().map(|(id, _)| format!("({id}")).unwrap_or_default();
+                for (_, fields) in page {
+                    let event = fields.first().and_then(|(field, value)| read(field, value));
+                    let (Some(event), Some(fewer)) = (event, left.checked_sub(1)) else { return Ok(None) };
+                    known.insert(event.run());
+                    left = fewer;
+                }
+                if is_last {
+                    break;
+                }
+            }
+        }
+        Ok(Some(known))
+    }
+
     /// Events by the lines they came from. The line of a queue that is gone has none of them any more.
     fn by_line(&self, events: &[EventId]) -> Vec<(Line, Vec<(u64, u64)>)> {
         let mut sources: BTreeMap<u32, Vec<(u64, u64)>> = BTreeMap::new();
@@ -98,7 +142,7 @@ impl RedisBackend {
 
 /// An event that cannot be read stays where it is: a program that can read it may come.
 fn delivery(entry: &Entry, source: u32) -> Option<EventDelivery> {
-    let event = read(entry);
+    let event = read(&entry.field, &entry.value);
     if event.is_none() {
         tracing::error!(id = lines::print_id(entry.id), "an event cannot be read; it comes again");
     }
@@ -106,9 +150,9 @@ fn delivery(entry: &Entry, source: u32) -> Option<EventDelivery> {
     Some(EventDelivery { id, event: event?, deliveries: entry.deliveries })
 }
 
-fn read(entry: &Entry) -> Option<Event> {
-    if entry.field == "s" {
-        return read_run(&entry.value).map(Event::Submitted);
+fn read(field: &str, value: &[u8]) -> Option<Event> {
+    if field == "s" {
+        return read_run(value).map(Event::Submitted);
     }
-    read_report(&entry.value).map(Event::Completed)
+    read_report(value).map(Event::Completed)
 }

@@ -389,11 +389,7 @@ impl RedisBackend {
         let known = if is_new { Some((run, given)) } else { self.given(run.id).await? };
         let known = known.and_then(|(stored, known)| (known == given).then_some(stored));
         if let Some(stored) = known {
-            link.run::<()>("submit", &ANNOUNCE, |script| {
-                script.key(link.keys.intents()).key(link.keys.submission_stream());
-                script.arg(&write_run(stored)[..]);
-            })
-            .await?;
+            self.announce(stored).await?;
         }
         if intent.is_some() && known != Some(run) {
             // The id belongs to another run: this one is none.
@@ -402,6 +398,16 @@ impl RedisBackend {
             self.drop_from_list(run).await?;
         }
         Ok(is_new)
+    }
+
+    /// Adds the event of a submission.
+    pub(crate) async fn announce(&self, run: RunRef) -> Result<(), BackendError> {
+        let link = self.link();
+        link.run("submit", &ANNOUNCE, |script| {
+            script.key(link.keys.intents()).key(link.keys.submission_stream());
+            script.arg(&write_run(run)[..]);
+        })
+        .await
     }
 
     /// Announces what clients that died have stored and not announced.

@@ -22,7 +22,7 @@ use foldhash::{HashMap, HashMapExt as _};
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +30,7 @@ use crate::patience::{insist, pause};
 use crate::vitals::Vitals;
 use crate::worker::Queues;
 use compose::prepared;
+use dispatch::Repair;
 use growth::Step;
 use held::{Held, Holding, Outboxes};
 use poison::Shunned;
@@ -158,7 +159,7 @@ const BESIDE_MAX: usize = 4096;
 /// So many slices of large dispatches are on their way at the same time: others pass in between.
 const BULK_AT_ONCE: usize = 2;
 
-/// Repairs begin three leases after a coordinator has started, and no later than this.
+/// Repairs without an event begin three leases after a coordinator has started, and no later than this.
 const REPAIR_AFTER_MAX: Duration = Duration::from_secs(120);
 
 /// How long a coordinator that stops waits for its backend to give back what it took.
@@ -277,12 +278,13 @@ impl Driver {
     }
 
     async fn repair_often(self) {
-        // What a coordinator before this one has died of comes as an event first, which is counted.
-        let first = self.options.lease.saturating_mul(3).min(REPAIR_AFTER_MAX);
-        self.stop.run_until_cancelled(tokio::time::sleep(first)).await;
+        // What a coordinator before this one has died of comes as an event first, which is counted. What has no
+        // event gets one.
+        let first = Instant::now() + self.options.lease.saturating_mul(3).min(REPAIR_AFTER_MAX);
         let mut often = every(self.options.sweep_every);
         while self.stop.run_until_cancelled(often.tick()).await.is_some() {
-            if let Err(error) = self.dispatch_owed().await {
+            let repair = if Instant::now() < first { Repair::Announce } else { Repair::Dispatch };
+            if let Err(error) = self.dispatch_owed(repair).await {
                 self.stop.run_until_cancelled(pause(&error)).await;
             }
         }
@@ -467,10 +469,7 @@ fn by_run(events: Vec<EventDelivery>) -> Vec<(RunRef, Vec<EventId>, Advance)> {
     let mut runs: Vec<(RunRef, Vec<EventId>, Advance)> = Vec::new();
     let mut places: HashMap<RunRef, usize> = HashMap::new();
     for EventDelivery { id, event, .. } in events {
-        let run = match &event {
-            Event::Submitted(run) => *run,
-            Event::Completed(completion) => completion.run(),
-        };
+        let run = event.run();
         let place = *places.entry(run).or_insert(runs.len());
         if place == runs.len() {
             runs.push((run, Vec::new(), Advance::new(run, Vec::new())));

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use celeriac_backends::{Event, EventId};
+use celeriac_primitives::RunRef;
 
 use crate::Subject;
-use crate::bench::{Bench, LEASE, SOON, events, sig};
+use crate::bench::{Bench, LEASE, SOON, clear_events, events, run_id, sig};
 
 pub async fn an_event_is_with_one_coordinator_at_a_time(subject: &dyn Subject) {
     for number in 0..3 {
@@ -14,7 +15,7 @@ pub async fn an_event_is_with_one_coordinator_at_a_time(subject: &dyn Subject) {
     let one = subject.backend().events(2, LEASE, SOON).await.unwrap();
     let two = subject.backend().events(9, LEASE, SOON).await.unwrap();
     let runs: Vec<Event> = one.into_iter().chain(two).map(|delivery| delivery.event).collect();
-    assert_eq!(runs, [0, 1, 2].map(|number| Event::Submitted(crate::bench::run_id(number))));
+    assert_eq!(runs, [0, 1, 2].map(|number| Event::Submitted(run_id(number))));
     assert_eq!(events(subject).await.len(), 0);
 }
 
@@ -90,10 +91,42 @@ pub async fn a_renewed_event_is_with_nobody_else(subject: &dyn Subject) {
         subject.backend().sweep(5).await.unwrap();
     }
     let again: Vec<Event> = events(subject).await.into_iter().map(|delivery| delivery.event).collect();
-    assert_eq!(again, [Event::Submitted(crate::bench::run_id(2))]);
+    assert_eq!(again, [Event::Submitted(run_id(2))]);
     subject.backend().acknowledge(kept).await.unwrap();
     subject.backend().renew_events(&[kept, left].concat(), LEASE).await.unwrap();
     subject.pass(LEASE * 2).await;
     subject.backend().sweep(5).await.unwrap();
     assert_eq!(events(subject).await.len(), 1, "renewing brings nothing back");
+}
+
+/// As when somebody has removed them by hand.
+pub async fn a_run_whose_events_are_gone_is_announced_again(subject: &dyn Subject) {
+    let backend = subject.backend();
+    let runs: Vec<RunRef> = (0..4).map(run_id).collect();
+    for number in 0..4 {
+        Bench::submit_as(subject, number, sig("a")).await;
+    }
+    assert_eq!(backend.announce_again(&runs).await.unwrap(), 0, "all wait");
+    let taken = events(subject).await;
+    assert_eq!(backend.announce_again(&runs).await.unwrap(), 0, "all are with a coordinator");
+    backend.acknowledge(&[taken[0].id, taken[2].id]).await.unwrap();
+    assert_eq!(backend.announce_again(&runs).await.unwrap(), 2);
+    assert_eq!(backend.announce_again(&runs).await.unwrap(), 0, "once");
+    let mut again: Vec<RunRef> = events(subject).await.iter().map(|event| event.event.run()).collect();
+    again.sort_unstable();
+    assert_eq!(again, [runs[0], runs[2]]);
+    subject.pass(LEASE * 2).await;
+    backend.sweep(5).await.unwrap();
+    assert_eq!(backend.announce_again(&runs).await.unwrap(), 0, "all wait for somebody else");
+}
+
+pub async fn a_run_of_which_a_report_is_there_is_not_announced_again(subject: &dyn Subject) {
+    let bench = Bench::submit(subject, sig("a")).await;
+    clear_events(subject).await;
+    bench.dispatch_outbox().await;
+    let taken = bench.receive("w", 1).await;
+    let report = (taken[0].id.clone(), bench.success(0, 1));
+    bench.backend().finish(&[report]).await.unwrap();
+    assert_eq!(bench.backend().announce_again(&[bench.run]).await.unwrap(), 0);
+    assert_eq!(bench.backend().announce_again(&[run_id(9)]).await.unwrap(), 1, "another");
 }

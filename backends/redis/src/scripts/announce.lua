@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Announces on a Cluster a run that is stored.
+-- Announces a run that is stored: on a Cluster, and when its event is gone.
 -- KEYS: intents submissions    ARGV: id and incarnation
 redis.call('ZCARD', KEYS[1])
 redis.call('XADD', KEYS[2], '*', 's', ARGV[1])

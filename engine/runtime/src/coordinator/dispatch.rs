@@ -47,6 +47,15 @@ pub(crate) enum Dispatching {
     Outbox(RunRef),
 }
 
+/// What becomes of a run that owes something for longer than a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repair {
+    /// It gets an event when it has none.
+    Announce,
+    /// Its outbox is dispatched.
+    Dispatch,
+}
+
 /// A run whose outbox nobody else empties.
 struct Emptying {
     run: RunRef,
@@ -229,7 +238,7 @@ impl Driver {
 
     /// Dispatches what a coordinator that went away still owes. What is owed for a moment is being dispatched
     /// right now, by whoever released it.
-    pub(super) async fn dispatch_owed(&self) -> Result<(), BackendError> {
+    pub(super) async fn dispatch_owed(&self, repair: Repair) -> Result<(), BackendError> {
         let mut owed = Vec::new();
         for run in self.backend.owing(self.options.batch_max.max(1)).await? {
             if let Some(alone) = self.outboxes.at_once(run).filter(|_| !self.shunned.contains(run)) {
@@ -241,6 +250,9 @@ impl Driver {
             return Ok(());
         }
         self.stop.run_until_cancelled(tokio::time::sleep(OWED_FOR)).await;
+        if repair == Repair::Announce {
+            return self.announce_owed(owed).await;
+        }
         let repairs = stream::iter(owed).map(async |(run, before)| {
             match AssertUnwindSafe(self.repair(run, before)).catch_unwind().await {
                 Ok(Ok(())) => {}
@@ -255,6 +267,27 @@ impl Driver {
             }
         });
         repairs.buffer_unordered(RUNS_AT_ONCE).collect::<()>().await;
+        Ok(())
+    }
+
+    /// Lets those come as events that have not changed and have none.
+    async fn announce_owed(
+        &self,
+        owed: Vec<(RunRef, Result<Vec<Release>, BackendError>)>,
+    ) -> Result<(), BackendError> {
+        let mut runs = Vec::with_capacity(owed.len());
+        for (run, before) in owed {
+            if before? == self.backend.outbox(run).await? {
+                runs.push(run);
+            }
+        }
+        if runs.is_empty() {
+            return Ok(());
+        }
+        match self.backend.announce_again(&runs).await? {
+            0 => {}
+            count => tracing::warn!(runs = count, "nobody was told of what these runs owe; now somebody is"),
+        }
         Ok(())
     }
 
