@@ -11,7 +11,7 @@ use std::time::Duration;
 use celeriac_backends::{BackendError, Dispatch, Lane};
 use celeriac_engine::Release;
 use celeriac_primitives::{RunRef, When};
-use redis::Script;
+use redis::{FromRedisValue, Script};
 
 use crate::RedisBackend;
 use crate::gone::QUEUED_WITHIN_MS;
@@ -44,8 +44,8 @@ impl RedisBackend {
         for slice in slices(leaves, |leaf| leaf.message.weight()) {
             let places = slice.iter().map(|leaf| (&leaf.queue, leaf.lane));
             let noted = self.queues().note(self.link(), "dispatch", places.clone(), false).await?;
-            queued += if self.link().is_cluster() {
-                let mut found = self.call(run, "look", slice).await?;
+            let now: usize = if self.link().is_cluster() {
+                let mut found: Vec<u64> = self.call(run, "look", slice).await?;
                 let Some(looked_ms) = found.pop() else { return Ok(queued) };
                 let found: Vec<Dispatch> =
                     found.into_iter().map(|place| slice[place as usize - 1].clone()).collect();
@@ -53,10 +53,11 @@ impl RedisBackend {
                 // Its own timers it need not be told of.
                 let timed = found.iter().filter(|leaf| leaf.is_timed());
                 self.timers().look_at(timed.map(|leaf| (leaf.queue.clone(), leaf.lane)));
-                self.call(run, "mark", &found).await?.len()
+                self.call(run, "mark", &found).await?
             } else {
-                self.call(run, "queue", slice).await?.len()
+                self.call(run, "queue", slice).await?
             };
+            queued += now;
             self.queues().note_again(self.link(), "dispatch", places, noted).await?;
         }
         Ok(queued)
@@ -84,8 +85,13 @@ impl RedisBackend {
         Ok(claimed == 1)
     }
 
-    /// The places, from 1, of the leaves that were in the outbox; to look, the time in ms after them.
-    async fn call(&self, run: RunRef, mode: &str, leaves: &[Dispatch]) -> Result<Vec<u64>, BackendError> {
+    /// How many leaves were in the outbox; to look, their places, from 1, and the time in ms after them.
+    async fn call<T: FromRedisValue>(
+        &self,
+        run: RunRef,
+        mode: &str,
+        leaves: &[Dispatch],
+    ) -> Result<T, BackendError> {
         let script: &Script = &DISPATCH;
         let (link, keys) = (self.link(), self.link().keys.run(run.id));
         let mut queues: Vec<(&Arc<str>, Lane)> = Vec::new();

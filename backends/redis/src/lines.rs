@@ -254,13 +254,23 @@ async fn take_some(
         Some(redis::Value::Int(4)) => (false, Noted::Few),
         _ => (false, Noted::No),
     };
-    let mut entries = Vec::with_capacity(values.len() / 5);
+    let mut entries = Vec::with_capacity(values.len() / 3);
     while let Some(line) = values.next() {
-        let rest = [line].into_iter().chain(values.by_ref().take(4)).collect();
-        let (line, id, deliveries, field, value): (usize, String, u32, String, Vec<u8>) =
-            redis::from_redis_value(redis::Value::Array(rest)).map_err(|error| corrupt(operation, error))?;
-        let id = parse_id(&id).ok_or_else(|| corrupt(operation, format!("stream id {id:?}")))?;
-        entries.push(Entry { line: line - 1, id, deliveries, field, value });
+        let number = |value: Option<redis::Value>| match value {
+            Some(redis::Value::Int(number @ 0..)) => Ok(number as usize),
+            other => Err(corrupt(operation, format!("{other:?} for a number"))),
+        };
+        let line = number(Some(line))?;
+        let (deliveries, count) = (number(values.next())?, number(values.next())?);
+        for _ in 0..count {
+            let [id, field, value] = [(); 3].map(|()| values.next().unwrap_or(redis::Value::Nil));
+            let text =
+                |value| redis::from_redis_value::<String>(value).map_err(|error| corrupt(operation, error));
+            let (id, field) = (text(id)?, text(field)?);
+            let value = redis::from_redis_value(value).map_err(|error| corrupt(operation, error))?;
+            let id = parse_id(&id).ok_or_else(|| corrupt(operation, format!("stream id {id:?}")))?;
+            entries.push(Entry { line: line - 1, id, deliveries: deliveries as u32, field, value });
+        }
     }
     Ok((entries, more, noted))
 }

@@ -116,6 +116,8 @@ impl Queue for RedisBackend {
         let hints = self.link().keys.submission_stream();
         for slice in slices(done, |(_, completion)| completion.outcome.weight()) {
             for group in self.by_server(slice.iter().map(|(id, _)| id)) {
+                let mut by_place = vec![Vec::new(); group.places.len()];
+                group.deliveries.iter().for_each(|(at, place)| by_place[*place].push(*at));
                 self.link()
                     .run::<()>("finish", &FINISH, |script| {
                         for (queue, lane) in &group.places {
@@ -126,9 +128,12 @@ impl Queue for RedisBackend {
                             script.key(self.link().keys.report_index());
                         }
                         script.arg(GROUP).arg(&hints);
-                        for (at, place) in &group.deliveries {
+                        for same in &by_place {
+                            script.arg(same.len());
+                        }
+                        for at in by_place.iter().flatten() {
                             let (id, completion) = &slice[*at];
-                            script.arg(place + 1).arg(print_id(id.entry)).arg(write_report(completion));
+                            script.arg(print_id(id.entry)).arg(write_report(completion));
                         }
                     })
                     .await?;

@@ -399,13 +399,15 @@ impl Driver {
     /// Does the rest of it.
     async fn go_on(
         self,
-        mut work: BoxStream<'static, Vec<EventId>>,
+        work: BoxStream<'static, Vec<EventId>>,
         _holding: Holding,
         mut room: OwnedSemaphorePermit,
     ) {
+        // Those that are done by now are acknowledged together.
+        let mut work = work.ready_chunks(RUNS_AT_ONCE);
         while let Some(done) = work.next().await {
-            drop(room.split(1));
-            if let Err(error) = self.acknowledge(&done).await {
+            drop(room.split(done.len()));
+            if let Err(error) = self.acknowledge(&done.concat()).await {
                 tracing::warn!(%error, "events that are done with come again");
             }
         }

@@ -5,17 +5,18 @@
 -- ARGV: 'queue', or 'look' (which are in the outbox) and 'mark' (note only) where the queues are kept
 --       elsewhere; the run's incarnation; leaves as node, attempt, place of its queue, time as 0 1 2, ms,
 --       when it expires in ms, one after the other; their messages
--- Returns the places of the leaves that were in the outbox; to look, the time in ms after them.
+-- Returns how many leaves were in the outbox; to look, their places, and the time in ms after them.
 local WINDOW = 16384
 local hash, states, mode, leaves = KEYS[1], KEYS[2], ARGV[1], cmsgpack.unpack(ARGV[3])
 local stored = redis.call('HMGET', hash, 'm', 's')
 local m, inline = stored[1], stored[2]
-if not m then return {} end
+local nothing = mode == 'look' and {} or 0
+if not m then return nothing end
 if wrong_format(m) then return redis.error_reply(wrong_format(m)) end
 local meta = { struct.unpack(META, m) }
 local nodes, retried = meta[2], meta[9]
 -- Composed for a run that was forgotten, and whose id another one has now.
-if meta[13] ~= ARGV[2] then return {} end
+if meta[13] ~= ARGV[2] then return nothing end
 if (inline and #inline or redis.call('STRLEN', states)) ~= nodes then
   return redis.error_reply('CORRUPT the node states of the run are not whole')
 end
@@ -35,33 +36,48 @@ if not inline then
   chunk, base = '', low
   if high >= low and high - low < WINDOW then chunk = redis.call('GETRANGE', states, low - 1, high - 1) end
 end
-local function state_of(node)
+local RELEASED = 82
+local function is_released(node)
   local place = node - base + 1
-  if place >= 1 and place <= #chunk then return string.sub(chunk, place, place) end
-  return inline and '' or redis.call('GETRANGE', states, node - 1, node - 1)
+  if place >= 1 and place <= #chunk then return string.byte(chunk, place) == RELEASED end
+  return not inline and redis.call('GETRANGE', states, node - 1, node - 1) == 'R'
 end
 
-local found, nodes_now, now, used = {}, {}, {}, {}
+-- They come in order as a rule; one that comes twice counts once.
+local nodes_now, places, used, last = {}, {}, {}, 0
+local function is_new(node)
+  for _, known in ipairs(nodes_now) do
+    if known == node then return false end
+  end
+  return true
+end
 for i = 1, #leaves, 6 do
-  local node, attempt, queue = leaves[i], leaves[i + 1], 3 * leaves[i + 2]
-  if not now[node] and state_of(node) == 'R'
+  local node, attempt = leaves[i], leaves[i + 1]
+  if is_released(node) and (node > last or is_new(node))
     and attempt == (retried > 0 and tonumber(redis.call('HGET', hash, 'a' .. node) or 1) or 1) then
-    local place = (i + 5) / 6
-    found[#found + 1] = place
-    nodes_now[#nodes_now + 1] = node
-    now[node] = true
+    local place, n = (i + 5) / 6, #nodes_now + 1
+    nodes_now[n], last = node, math.max(node, last)
     if mode == 'queue' then
-      local kind, ms, expires = leaves[i + 3], leaves[i + 4], leaves[i + 5]
-      local is_queued = put(KEYS[queue], KEYS[queue + 1], KEYS[queue + 2], ARGV[3 + place], kind, ms, expires)
+      local queue, kind, ms, expires = 3 * leaves[i + 2], leaves[i + 3], leaves[i + 4], leaves[i + 5]
+      local message, is_queued = ARGV[3 + place], true
+      if kind > 0 or expires > 0 then
+        is_queued = put(KEYS[queue], KEYS[queue + 1], KEYS[queue + 2], message, kind, ms, expires)
+      else
+        redis.call('XADD', KEYS[queue], '*', 'm', message)
+      end
       if is_queued then used[queue] = (used[queue] or 0) + 1 end
+    elseif mode == 'look' then
+      places[n] = place
     end
   end
 end
 if mode == 'look' then
   local time = redis.call('TIME')
-  found[#found + 1] = time[1] * 1000 + math.floor(time[2] / 1000)
+  places[#places + 1] = time[1] * 1000 + math.floor(time[2] / 1000)
+  return places
 end
-if mode == 'look' or #found == 0 then return found end
+local found = #nodes_now
+if found == 0 then return 0 end
 
 table.sort(nodes_now)
 local i, text, from = 1, {}, 1
@@ -78,7 +94,7 @@ while i <= #nodes_now do
   end
   i = i + 1
 end
-meta[4] = meta[4] - #found
+meta[4] = meta[4] - found
 local fields = { 'm', struct.pack(META, unpack(meta, 1, 13)) }
 if inline then
   text[#text + 1] = string.sub(inline, from)

@@ -1,22 +1,23 @@
 #!lua flags=allow-oom
 -- Reports how deliveries ended and acknowledges them.
 -- KEYS: stream and reports of each queue | on one server also the index of reports
--- ARGV: group, channel of the hints, then for each delivery: place of its queue, id, report
-local group, reported, hints = ARGV[1], {}, nil
-local last = #KEYS - #KEYS % 2
-local index = KEYS[last + 1]
-for i = 1, last, 2 do reported[i] = {} end
-for i = 3, #ARGV, 3 do
-  local at = 2 * ARGV[i] - 1
-  redis.call('XADD', KEYS[at + 1], '*', 'c', ARGV[i + 2])
-  local ids = reported[at]
-  ids[#ids + 1] = ARGV[i + 1]
-end
-for i = 1, last, 2 do
-  remove(KEYS[i], group, reported[i])
+-- ARGV: group, channel of the hints, how many deliveries of each queue; then id and report of each, those of one
+--       queue after the other
+local group, hints = ARGV[1], nil
+local queues = math.floor(#KEYS / 2)
+local index = KEYS[2 * queues + 1]
+local at = 3 + queues
+for queue = 1, queues do
+  local stream, reports, ids = KEYS[2 * queue - 1], KEYS[2 * queue], {}
+  for i = 1, tonumber(ARGV[2 + queue]) do
+    redis.call('XADD', reports, '*', 'c', ARGV[at + 1])
+    ids[i] = ARGV[at]
+    at = at + 2
+  end
+  remove(stream, group, ids)
   -- Also for who has not heard of it yet: a hint is on its way for a moment.
-  if index then redis.call('ZADD', index, '0', KEYS[i + 1]) end
-  hints = (hints and hints .. '\n' or '') .. 'r' .. KEYS[i + 1]
+  if index then redis.call('ZADD', index, '0', reports) end
+  hints = (hints and hints .. '\n' or '') .. 'r' .. reports
 end
 redis.pcall('PUBLISH', ARGV[2], hints)
 return 0

@@ -13,12 +13,14 @@ local m, marked, queues = stored[1], stored[2], stored[3]
 if m and wrong_format(m) then return redis.error_reply(wrong_format(m)) end
 -- Another run has its id.
 if m and incarnation_of(m) ~= incarnation or marked and marked ~= incarnation then return { 0 } end
+-- Of a small run there is nothing besides its hash.
+local is_more = redis.call('EXISTS', unpack(KEYS, 2)) > 0
 if which ~= 'rest' then
   -- Nobody knows any more whether it had ended.
   if marked then return { 4, queues } end
   if which == 'marked' then return { 0 } end
   if m then
-    local open, grown = struct.unpack('>I4', m, 6), redis.call('EXISTS', KEYS[4]) == 1
+    local open, grown = struct.unpack('>I4', m, 6), is_more and redis.call('EXISTS', KEYS[4]) == 1
     if which == 'ended' and open > 0 then return { 0 } end
     if which == 'ended' and grown then return { 2 } end
     if open > 0 or grown or ARGV[7] == '1' then
@@ -29,10 +31,13 @@ if which ~= 'rest' then
     end
   end
 end
--- The run itself goes last: who dies in between leaves it to the next time.
-local texts = redis.call('SPOP', KEYS[6], ARGV[6])
-for _, name in ipairs(texts) do redis.call('UNLINK', ARGV[5] .. name) end
-if #texts == tonumber(ARGV[6]) then return { 3 } end
-redis.call('UNLINK', unpack(KEYS))
+if is_more then
+  -- The run itself goes last: who dies in between leaves it to the next time.
+  local texts = redis.call('SPOP', KEYS[6], ARGV[6])
+  for _, name in ipairs(texts) do redis.call('UNLINK', ARGV[5] .. name) end
+  if #texts == tonumber(ARGV[6]) then return { 3 } end
+  redis.call('UNLINK', unpack(KEYS, 2))
+end
+redis.call('UNLINK', KEYS[1])
 redis.pcall('PUBLISH', ARGV[2], ARGV[3])
 return { (m or marked) and 1 or 0 }

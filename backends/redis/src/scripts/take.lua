@@ -11,23 +11,29 @@
 --       (nothing); and its queues as their channels, each after '+' (to be noted), '-' (noted) or '*' (noted,
 --       and to be noted again)
 -- Returns 1 when there may be more, else 0, or 2 when it was noted, 4 when few listen; then one after the
--- other the place of the line, id, deliveries, field and value of each entry.
+-- other the place of a line, deliveries, how many entries of it came as often, and id, field and value of
+-- each. Flat, since Redis is slow to return tables in tables.
 local group, consumer, max, budget, suspects = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local lines, stays, first = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local taken, count, bytes = { 0 }, 0, 0
 
 local any_gone, is_gone
-local function add(line, id, deliveries, fields)
-  if any_gone and is_gone(fields[2]) then
-    redis.call('XACK', KEYS[line], group, id)
-    redis.call('XDEL', KEYS[line], id)
-    taken[1] = 1
-    return
+local function add(line, deliveries, entries)
+  local head = #taken + 1
+  local n, there = head + 2, #entries
+  taken[head], taken[head + 1] = line, deliveries
+  for i = 1, #entries do
+    local id, fields = entries[i][1], entries[i][2]
+    if any_gone and is_gone(fields[2]) then
+      redis.call('XACK', KEYS[line], group, id)
+      redis.call('XDEL', KEYS[line], id)
+      taken[1], there = 1, there - 1
+    else
+      taken[n + 1], taken[n + 2], taken[n + 3] = id, fields[1], fields[2]
+      n, bytes = n + 3, bytes + #fields[2]
+    end
   end
-  local n = #taken
-  taken[n + 1], taken[n + 2], taken[n + 3], taken[n + 4], taken[n + 5] = line, id, deliveries, fields[1], fields[2]
-  count = count + 1
-  bytes = bytes + #fields[2]
+  taken[head + 2], count = there, count + there
 end
 
 -- As a rule nothing was set aside and no run is gone, and one look tells so. Nothing for the other case is
@@ -57,7 +63,7 @@ if redis.call('EXISTS', unpack(KEYS, lines + 1)) > 0 then
         local after = suspects == 'some' and number + 1 or number
         local claimed = redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', after)
         if claimed[1] then
-          add(line, id, math.floor(number / 2) + 1, claimed[1][2])
+          add(line, math.floor(number / 2) + 1, claimed)
           return true
         end
       end
@@ -98,7 +104,7 @@ if redis.call('EXISTS', unpack(KEYS, lines + 1)) > 0 then
       if owner == '-' then
         local after = math.max(number, 1)
         local claimed = redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', after)
-        if claimed[1] then add(line, id, after, claimed[1][2]) end
+        if claimed[1] then add(line, after, claimed) end
       end
     end
   end
@@ -139,9 +145,9 @@ for line = 1, lines do
       redis.call('XGROUP', 'CREATE', stream, group, 0, 'MKSTREAM')
       read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', text, 'STREAMS', stream, '>')
     end
-    local entries = read and read[1][2] or {}
-    for _, entry in ipairs(entries) do add(line, entry[1], 1, entry[2]) end
-    if #entries < ask then break end
+    local entries = read and read[1][2]
+    if entries then add(line, 1, entries) end
+    if not entries or #entries < ask then break end
     room, step, looks = max - count, step * 8, looks - ask
   end
 end
