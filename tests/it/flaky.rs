@@ -50,18 +50,33 @@ pub(crate) struct Refusal {
     pub(crate) refuses: fn(&Completion) -> bool,
 }
 
-/// Operations that panic for one run each time.
+/// What an operation does each time for one run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Harm {
+    Panics,
+    /// It never returns.
+    Hangs,
+    /// It takes so long.
+    Takes(Duration),
+}
+
+/// Operations that do harm for one run each time.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Poison(Arc<Mutex<HashMap<RunId, &'static str>>>);
+pub(crate) struct Poison(Arc<Mutex<HashMap<RunId, (&'static str, Harm)>>>);
 
 impl Poison {
-    pub(crate) fn add(&self, run: RunId, operation: &'static str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(run, operation);
+    pub(crate) fn add(&self, run: RunId, operation: &'static str, harm: Harm) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(run, (operation, harm));
     }
 
-    fn taste(&self, run: RunRef, operation: &'static str) {
-        let hit = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&run.id) == Some(&operation);
-        assert!(!hit, "{operation} of {run} is poison");
+    async fn taste(&self, run: RunRef, operation: &'static str) {
+        let harm = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&run.id).copied();
+        match harm.filter(|(poisoned, _)| *poisoned == operation) {
+            None => {}
+            Some((_, Harm::Panics)) => panic!("{operation} of {run} is poison"),
+            Some((_, Harm::Hangs)) => std::future::pending().await,
+            Some((_, Harm::Takes(time))) => tokio::time::sleep(time).await,
+        }
     }
 }
 
@@ -146,7 +161,9 @@ impl Store for Flaky {
     }
     async fn settle(&self, batch: &[Advance]) -> Result<Vec<Result<Advanced, BackendError>>, BackendError> {
         self.enter("settle");
-        batch.iter().for_each(|advance| self.poison.taste(advance.run, "settle"));
+        for advance in batch {
+            self.poison.taste(advance.run, "settle").await;
+        }
         self.call(self.inner.settle(batch)).await
     }
     async fn outbox(&self, run: RunRef) -> Result<Vec<Release>, BackendError> {
@@ -168,7 +185,7 @@ impl Store for Flaky {
     }
     async fn dispatch(&self, run: RunRef, leaves: &[Dispatch]) -> Result<usize, BackendError> {
         self.enter("dispatch");
-        self.poison.taste(run, "dispatch");
+        self.poison.taste(run, "dispatch").await;
         self.call(self.inner.dispatch(run, leaves)).await
     }
     async fn note_progress(&self, reports: &[Progress]) -> Result<(), BackendError> {

@@ -165,6 +165,9 @@ const REPAIR_AFTER_MAX: Duration = Duration::from_secs(120);
 /// How long a coordinator that stops waits for its backend to give back what it took.
 const QUIESCE: Duration = Duration::from_secs(5);
 
+/// So many runs are named of whose events the handling does not return.
+const SAID_MAX: usize = 20;
+
 /// Timers that other coordinators have set are looked at this often: a leaf is not later than this.
 const TIMERS_EVERY: Duration = Duration::from_millis(500);
 
@@ -226,7 +229,8 @@ impl Driver {
         }
         let (poison, rest): (Vec<_>, Vec<_>) = events.into_iter().partition(is_poison);
         for delivery in poison {
-            Box::pin(self.give_up(delivery)).await?;
+            let holding = self.hold(std::slice::from_ref(&delivery));
+            holding.watch(Box::pin(self.give_up(delivery))).await.unwrap_or(Ok(()))?;
         }
         self.handle(rest).await
     }
@@ -259,12 +263,25 @@ impl Driver {
         let third = self.options.lease / 3;
         let mut often = every(third);
         while until.run_until_cancelled(often.tick()).await.is_some() {
-            let events = self.held.longer_than(third / 2);
-            if !events.is_empty()
-                && let Err(error) = self.backend.renew_events(&events, self.options.lease).await
+            let due = self.held.due(third / 2);
+            self.say_stuck(&due.stuck);
+            if !due.renew.is_empty()
+                && let Err(error) = self.backend.renew_events(&due.renew, self.options.lease).await
             {
                 tracing::warn!(%error, "events were not renewed");
             }
+        }
+    }
+
+    /// Says which events are no longer worked on, since that does not return.
+    fn say_stuck(&self, stuck: &[(EventId, RunRef)]) {
+        let runs: BTreeSet<RunRef> = stuck.iter().map(|(_, run)| *run).collect();
+        for run in runs.iter().take(SAID_MAX) {
+            tracing::error!(%run, "the handling of an event does not return; it comes again, and is counted");
+        }
+        if let Some(run) = runs.first() {
+            let text = format!("the handling of {} events, one of {run}, has not returned", stuck.len());
+            self.vitals.say("handling", Some((text, Some(self.options.lease))));
         }
     }
 
@@ -294,7 +311,15 @@ impl Driver {
     /// done and the store has not done so. A run that cannot be advanced keeps its events, and holds up no
     /// other.
     async fn handle(&self, events: Vec<EventDelivery>) -> Result<(), BackendError> {
-        let _holding = self.held.hold(events.iter().map(|delivery| delivery.id).collect());
+        let holding = self.hold(&events);
+        holding.watch(self.handle_held(events)).await.unwrap_or(Ok(()))
+    }
+
+    fn hold(&self, events: &[EventDelivery]) -> Holding {
+        self.held.hold(events.iter().map(|delivery| (delivery.id, delivery.event.run())).collect())
+    }
+
+    async fn handle_held(&self, events: Vec<EventDelivery>) -> Result<(), BackendError> {
         let mut runs = by_run(events);
         self.prepare(&mut runs);
         let mut settle: Vec<Advance> = Vec::with_capacity(runs.len());
@@ -351,7 +376,11 @@ impl Driver {
         if owed.is_empty() {
             return done;
         }
-        let all: Vec<EventId> = owed.iter().flat_map(|(_, events)| events.iter().copied()).collect();
+        let of_step = |(step, events): &(Step, Vec<EventId>)| {
+            let run = step.run();
+            events.iter().map(move |event| (*event, run)).collect::<Vec<_>>()
+        };
+        let all: Vec<(EventId, RunRef)> = owed.iter().flat_map(of_step).collect();
         let driver = self.clone();
         let work = stream::iter(owed).map(move |(step, events)| {
             let driver = driver.clone();
@@ -385,7 +414,7 @@ impl Driver {
                 },
                 Ok(room) = beside => {
                     let known: BTreeSet<EventId> = done.iter().copied().collect();
-                    let rest = all.into_iter().filter(|event| !known.contains(event)).collect();
+                    let rest = all.into_iter().filter(|(event, _)| !known.contains(event)).collect();
                     let holding = self.held.hold(rest);
                     // When it panics, its events are renewed no more, and come again.
                     let go_on = self.clone().go_on(work, holding, room);
@@ -400,17 +429,22 @@ impl Driver {
     async fn go_on(
         self,
         work: BoxStream<'static, Vec<EventId>>,
-        _holding: Holding,
+        holding: Holding,
         mut room: OwnedSemaphorePermit,
     ) {
-        // Those that are done by now are acknowledged together.
-        let mut work = work.ready_chunks(RUNS_AT_ONCE);
-        while let Some(done) = work.next().await {
-            drop(room.split(done.len()));
-            if let Err(error) = self.acknowledge(&done.concat()).await {
-                tracing::warn!(%error, "events that are done with come again");
+        let rest = async {
+            // Those that are done by now are acknowledged together.
+            let mut work = work.ready_chunks(RUNS_AT_ONCE);
+            while let Some(done) = work.next().await {
+                drop(room.split(done.len()));
+                let done = done.concat();
+                if let Err(error) = self.acknowledge(&done).await {
+                    tracing::warn!(%error, "events that are done with come again");
+                }
+                holding.let_go(done);
             }
-        }
+        };
+        holding.watch(rest).await.unwrap_or_default();
     }
 
     async fn acknowledge(&self, done: &[EventId]) -> Result<(), BackendError> {

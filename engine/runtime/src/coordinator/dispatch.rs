@@ -60,7 +60,7 @@ pub(super) enum Repair {
 struct Emptying {
     run: RunRef,
     claimed: Option<Instant>,
-    _alone: Alone,
+    alone: Alone,
 }
 
 impl Driver {
@@ -99,7 +99,7 @@ impl Driver {
 
     /// Waits until no other coordinator empties the outbox of this run.
     async fn empty(&self, run: RunRef, alone: Alone) -> Result<Emptying, BackendError> {
-        let mut emptying = Emptying { run, claimed: None, _alone: alone };
+        let mut emptying = Emptying { run, claimed: None, alone };
         self.claim(&mut emptying).await?;
         Ok(emptying)
     }
@@ -145,6 +145,7 @@ impl Driver {
             // Large dispatches take turns, and let pass what is small.
             let _turn = if number > 0 { self.bulk_room.acquire().await.ok() } else { None };
             if let Some(emptying) = &mut emptying {
+                emptying.alone.moved();
                 self.claim(emptying).await?;
             }
             // Who takes very much fetches it: then it need not be read here, nor sent twice. Who runs again
@@ -303,7 +304,7 @@ impl Driver {
         {
             return Ok(());
         }
-        let mut emptying = Emptying { run, claimed: Some(Instant::now()), _alone: alone };
+        let mut emptying = Emptying { run, claimed: Some(Instant::now()), alone };
         let steps = self.dispatch_outbox(&mut emptying).await;
         self.leave(emptying).await;
         for step in steps? {
