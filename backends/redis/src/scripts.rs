@@ -43,6 +43,10 @@ macro_rules! scripts {
         $(pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
             script(include_str!(concat!("scripts/", $file)), concat!($(include_str!(concat!("scripts/", $part))),*))
         });)*
+
+        /// Each script, and the parts that are put into it.
+        #[cfg(test)]
+        const ALL: &[(&str, &[&str])] = &[$(($file, &[$($part),*])),*];
     };
 }
 
@@ -125,6 +129,86 @@ mod tests {
     fn check(bytes: &[usize], expect: &[usize]) {
         let lengths: Vec<usize> = slices(bytes, |bytes| *bytes).iter().map(|slice| slice.len()).collect();
         assert_eq!(lengths, expect);
+    }
+
+    fn folder() -> std::path::PathBuf {
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/scripts")
+    }
+
+    /// A file without its comments.
+    fn code(file: &str) -> String {
+        let text = std::fs::read_to_string(folder().join(file)).expect("it is in the folder");
+        text.lines().map(|line| line.split("--").next().unwrap_or_default().to_owned() + "\n").collect()
+    }
+
+    /// Whether a name stands there by itself.
+    fn names(code: &str, name: &str) -> bool {
+        code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == name)
+    }
+
+    /// What a part gives to the scripts that have it: all that it makes at its outermost level.
+    fn given(part: &str) -> Vec<String> {
+        let made = |line: &str| {
+            let made = line.strip_prefix("local ")?;
+            let made = made.strip_prefix("function ").unwrap_or(made);
+            let end = made.find([' ', '(', ',']).unwrap_or(made.len());
+            Some(made[..end].to_owned())
+        };
+        code(part).lines().filter_map(made).collect()
+    }
+
+    #[test]
+    fn a_script_has_the_parts_that_it_uses_and_no_others() {
+        let mut parts: Vec<&str> = ALL.iter().flat_map(|(_, parts)| parts.iter().copied()).collect();
+        parts.sort_unstable();
+        parts.dedup();
+        for (file, own) in ALL {
+            let (mut whole, text) = (String::new(), code(file));
+            for part in *own {
+                let more: String =
+                    own.iter().skip_while(|other| *other != part).skip(1).map(|p| code(p)).collect();
+                let is_used = given(part).iter().any(|name| names(&text, name) || names(&more, name));
+                assert!(is_used, "{file} uses nothing of {part}");
+                whole += &code(part);
+            }
+            whole += &text;
+            for part in parts.iter().filter(|part| !own.contains(part)) {
+                for name in given(part) {
+                    let is_own = ["local ", "local function ", "function "]
+                        .iter()
+                        .any(|made| whole.contains(&format!("{made}{name}")));
+                    assert!(is_own || !names(&whole, &name), "{file} uses {name}, and has not {part}");
+                }
+            }
+        }
+    }
+
+    /// A marker that is written in another way would be a comment, and the parts would be where they cost
+    /// time in every call.
+    #[test]
+    fn where_parts_go_is_said_once_in_the_words_that_are_known() {
+        for (file, own) in ALL {
+            let text = std::fs::read_to_string(folder().join(file)).expect("it is in the folder");
+            let markers: Vec<&str> = text
+                .split_inclusive('\n')
+                .map(str::trim_start)
+                .filter(|line| line.starts_with("-- ("))
+                .collect();
+            assert!(markers.iter().all(|marker| *marker == PARTS), "{file}: {markers:?}");
+            assert!(markers.len() <= 1, "{file} says twice where its parts go");
+            assert!(markers.is_empty() || !own.is_empty(), "{file} has no parts");
+        }
+    }
+
+    #[test]
+    fn every_file_is_a_script_or_a_part_of_one() {
+        for entry in std::fs::read_dir(folder()).expect("there is a folder") {
+            let file = entry.expect("it can be read").file_name().into_string().expect("a plain name");
+            assert!(
+                ALL.iter().any(|(name, parts)| *name == file || parts.contains(&&*file)),
+                "{file} is unused"
+            );
+        }
     }
 
     #[test]
