@@ -14,6 +14,9 @@ pub trait Events {
     /// Takes up to `max` events; waits up to `wait` for the first. Those that come again come by themselves and in small
     /// numbers, from the fourth time on alone: one of them may be why their coordinator was lost.
     ///
+    /// Reports on leaves in bulk give way to all other events, so that nobody's next step waits behind a hundred
+    /// thousand reports of one run; as with lanes, one take in eight is the other way round.
+    ///
     /// Cancel safe: a future that is dropped has taken nothing.
     async fn events(
         &self,
@@ -50,6 +53,8 @@ pub struct EventDelivery {
     pub id: EventId,
     /// What has happened.
     pub event: Event,
+    /// Whether it is a report on a leaf in bulk.
+    pub is_bulk: bool,
     /// How often it was delivered, this time included.
     pub deliveries: u32,
 }

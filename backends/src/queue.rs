@@ -203,6 +203,11 @@ impl Lane {
         self.0
     }
 
+    /// Whether it is for leaves that came in bulk. Reports on them give way to others.
+    pub fn is_bulk(self) -> bool {
+        self.0 % 2 == 1
+    }
+
     /// The lane at a place.
     pub fn at(place: u8) -> Option<Self> {
         (place < 20).then_some(Self(place))
@@ -221,7 +226,7 @@ pub enum LaneOrder {
 }
 
 impl LaneOrder {
-    /// For the receives of one worker, counted from 0: one in eight is the other way round.
+    /// For the takes of one worker or coordinator, counted from 0: one in eight is the other way round.
     pub fn of(receive: u64) -> Self {
         if receive % 8 == 7 { Self::LastFirst } else { Self::FirstFirst }
     }

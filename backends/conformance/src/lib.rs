@@ -145,6 +145,14 @@ macro_rules! suite {
                 a_lane_that_never_empties_does_not_hold_up_the_others_for_ever
                 a_leaf_that_kills_its_workers_ends_as_worker_lost
             }
+            reports {
+                reports_of_small_runs_pass_those_on_leaves_in_bulk
+                reports_on_lost_leaves_in_bulk_give_way
+                reports_on_expired_leaves_in_bulk_give_way
+                a_report_on_a_leaf_in_bulk_comes_again_until_it_is_acknowledged
+                a_run_of_which_a_report_in_bulk_is_there_is_not_announced_again
+                reports_on_leaves_in_bulk_are_not_held_up_for_ever
+            }
             suspects {
                 a_leaf_that_kills_its_workers_takes_nobody_with_it
                 what_was_only_held_beside_a_culprit_is_not_counted

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use celeriac_backends::{BackendError, Event, EventDelivery, EventId, Events};
-use celeriac_primitives::RunRef;
+use celeriac_backends::{BackendError, Event, EventDelivery, EventId, Events, Lane, LaneOrder};
+use celeriac_primitives::{Completion, RunRef};
 use foldhash::HashSet;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::{Log, Memory, after, lock};
+use crate::{Log, Memory, Sent, after, lock};
 
 impl Log {
     fn take(&mut self, max: usize, lease: Duration) -> Vec<EventDelivery> {
@@ -19,31 +19,53 @@ impl Log {
             && let Some((_, deliveries, _)) = self.apart.front()
             && taken.len() < EventDelivery::batch_max(deliveries + 1)
         {
-            let (number, deliveries, event) = self.apart.pop_front().expect("it was just there");
-            taken.push(self.hold(until, number, deliveries + 1, event));
+            let (number, deliveries, sent) = self.apart.pop_front().expect("it was just there");
+            taken.push(self.hold(until, number, deliveries + 1, sent));
         }
         if taken.is_empty() {
-            let count = max.min(self.waiting.len());
-            let new: Vec<(u64, Event)> = self.waiting.drain(..count).collect();
-            taken.extend(new.into_iter().map(|(number, event)| self.hold(until, number, 1, event)));
+            let order = LaneOrder::of(self.takes);
+            self.takes += u64::from(!self.waiting.is_empty() && !self.bulk.is_empty());
+            let mut lines = [&mut self.waiting, &mut self.bulk];
+            if order == LaneOrder::LastFirst {
+                lines.reverse();
+            }
+            let mut new = Vec::new();
+            for line in lines {
+                let count = (max - new.len()).min(line.len());
+                new.extend(line.drain(..count));
+            }
+            taken.extend(new.into_iter().map(|(number, sent)| self.hold(until, number, 1, sent)));
         }
         taken
     }
 
-    fn hold(&mut self, until: Instant, number: u64, deliveries: u32, event: Event) -> EventDelivery {
-        self.held.insert(number, (until, deliveries, event.clone()));
-        EventDelivery { id: EventId { source: 0, entry: (0, number) }, event, deliveries }
+    fn hold(&mut self, until: Instant, number: u64, deliveries: u32, sent: Sent) -> EventDelivery {
+        self.held.insert(number, (until, deliveries, sent.clone()));
+        let (id, Sent { event, is_bulk }) = (EventId { source: 0, entry: (0, number) }, sent);
+        EventDelivery { id, event, is_bulk, deliveries }
     }
 }
 
 impl Memory {
-    /// Adds events and wakes coordinators.
-    pub(crate) fn append(&self, events: impl IntoIterator<Item = Event>) {
+    /// Adds an event and wakes coordinators.
+    pub(crate) fn announce(&self, event: Event) {
         let mut log = lock(&self.0.events);
-        for event in events {
+        log.next += 1;
+        let number = log.next;
+        log.waiting.push_back((number, Sent { event, is_bulk: false }));
+        drop(log);
+        self.0.events_came.notify_waiters();
+    }
+
+    /// Adds reports on leaves, each with its lane, and wakes coordinators.
+    pub(crate) fn report(&self, reports: impl IntoIterator<Item = (Lane, Completion)>) {
+        let mut log = lock(&self.0.events);
+        for (lane, completion) in reports {
             log.next += 1;
-            let number = log.next;
-            log.waiting.push_back((number, event));
+            let sent = Sent { event: Event::Completed(completion), is_bulk: lane.is_bulk() };
+            let (number, log) = (log.next, &mut *log);
+            let line = if lane.is_bulk() { &mut log.bulk } else { &mut log.waiting };
+            line.push_back((number, sent));
         }
         drop(log);
         self.0.events_came.notify_waiters();
@@ -67,8 +89,8 @@ impl Memory {
             log.held.iter().filter(|(_, (until, ..))| *until <= now).map(|(n, _)| *n).collect();
         passed.sort_unstable();
         for number in passed {
-            let (_, deliveries, event) = log.held.remove(&number).expect("it was just there");
-            log.apart.push_back((number, deliveries, event));
+            let (_, deliveries, sent) = log.held.remove(&number).expect("it was just there");
+            log.apart.push_back((number, deliveries, sent));
         }
         drop(log);
         self.0.events_came.notify_waiters();
@@ -95,8 +117,8 @@ impl Events for Memory {
                 *held_until = until;
             } else if let Some(place) = log.apart.iter().position(|(waiting, ..)| *waiting == number) {
                 // Taken up, and with nobody yet: whoever comes back keeps it.
-                let (number, deliveries, event) = log.apart.remove(place).expect("it was just there");
-                log.held.insert(number, (until, deliveries, event));
+                let (number, deliveries, sent) = log.apart.remove(place).expect("it was just there");
+                log.held.insert(number, (until, deliveries, sent));
             }
         }
         Ok(())
@@ -110,13 +132,13 @@ impl Events for Memory {
     async fn announce_again(&self, runs: &[RunRef]) -> Result<usize, BackendError> {
         let known: HashSet<RunRef> = {
             let log = lock(&self.0.events);
-            let waiting = log.waiting.iter().map(|(_, event)| event);
-            let held = log.held.values().map(|(_, _, event)| event);
-            let apart = log.apart.iter().map(|(_, _, event)| event);
-            waiting.chain(held).chain(apart).map(Event::run).collect()
+            let waiting = log.waiting.iter().chain(&log.bulk).map(|(_, sent)| sent);
+            let held = log.held.values().map(|(_, _, sent)| sent);
+            let apart = log.apart.iter().map(|(_, _, sent)| sent);
+            waiting.chain(held).chain(apart).map(|sent| sent.event.run()).collect()
         };
         let unheard: Vec<RunRef> = runs.iter().filter(|run| !known.contains(run)).copied().collect();
-        self.append(unheard.iter().copied().map(Event::Submitted));
+        unheard.iter().for_each(|run| self.announce(Event::Submitted(*run)));
         Ok(unheard.len())
     }
 }

@@ -69,10 +69,21 @@ impl Clock {
 #[derive(Debug, Default)]
 struct Log {
     next: u64,
-    waiting: VecDeque<(u64, Event)>,
+    waiting: VecDeque<(u64, Sent)>,
+    /// Reports on leaves in bulk, which give way to the others.
+    bulk: VecDeque<(u64, Sent)>,
+    /// How often new ones were taken.
+    takes: u64,
     /// Those whose coordinators went away, with how often they were delivered.
-    apart: VecDeque<(u64, u32, Event)>,
-    held: HashMap<u64, (Instant, u32, Event)>,
+    apart: VecDeque<(u64, u32, Sent)>,
+    held: HashMap<u64, (Instant, u32, Sent)>,
+}
+
+/// An event, and whether it is a report on a leaf in bulk.
+#[derive(Clone, Debug)]
+struct Sent {
+    event: Event,
+    is_bulk: bool,
 }
 
 impl Memory {
@@ -99,7 +110,7 @@ impl Memory {
             ("leaves leased", leased),
             ("timers", timers),
             ("queues", queues),
-            ("events waiting", events.waiting.len() + events.apart.len()),
+            ("events waiting", events.waiting.len() + events.bulk.len() + events.apart.len()),
             ("events held", events.held.len()),
         ])
     }

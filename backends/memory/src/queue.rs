@@ -1,12 +1,12 @@
 //! Leaves in memory.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{
-    BackendError, Begin, Delivery, DeliveryId, Dispatch, Event, Lane, LaneOrder, Queue, Swept, Take, WorkerId,
+    BackendError, Begin, Delivery, DeliveryId, Dispatch, Lane, LaneOrder, Queue, Swept, Take, WorkerId,
 };
 use celeriac_primitives::{Completion, Incarnation, Outcome, RunRef, TaskId, TaskMessage, When};
 use foldhash::HashMap;
@@ -23,8 +23,8 @@ pub(crate) struct Leaves {
     leased: HashMap<u64, Lease>,
     /// Leaves whose time has not come, by when it comes.
     delayed: BTreeMap<(u64, u64), Delayed>,
-    /// Attempts at leaves that have not begun and expire, by when they do.
-    expiring: BTreeSet<(u64, Attempt)>,
+    /// Attempts at leaves that have not begun and expire, by when they do, and their lanes.
+    expiring: BTreeMap<(u64, Attempt), Lane>,
 }
 
 /// An attempt at a leaf: the leaf, the incarnation of its run, and the number of the attempt.
@@ -122,15 +122,15 @@ impl Leaves {
     }
 
     /// Takes the timers that are due: queues leaves, and returns what has expired.
-    fn fire(&mut self, now_ms: u64) -> Vec<Attempt> {
+    fn fire(&mut self, now_ms: u64) -> Vec<(Lane, Attempt)> {
         while let Some(first) = self.delayed.first_entry().filter(|first| first.key().0 <= now_ms) {
             let (queue, lane, message) = first.remove();
             self.push(&queue, lane, message);
         }
         let mut expired = Vec::new();
-        while let Some((_, attempt)) = self.expiring.first().copied().filter(|first| first.0 <= now_ms) {
-            self.expiring.pop_first();
-            expired.push(attempt);
+        while let Some(first) = self.expiring.first_entry().filter(|first| first.key().0 <= now_ms) {
+            let ((_, attempt), lane) = first.remove_entry();
+            expired.push((lane, attempt));
         }
         expired
     }
@@ -138,7 +138,8 @@ impl Leaves {
     /// When the next timer is due, in milliseconds since 1970.
     fn next_timer(&self) -> Option<u64> {
         let delayed = self.delayed.first_key_value().map(|((due, _), _)| *due);
-        delayed.into_iter().chain(self.expiring.first().map(|first| first.0)).min()
+        let expiring = self.expiring.first_key_value().map(|((expires, _), _)| *expires);
+        delayed.into_iter().chain(expiring).min()
     }
 
     fn take(&mut self, worker: &WorkerId, queues: &[Arc<str>], take: Take) -> Vec<Delivery> {
@@ -207,7 +208,7 @@ impl Leaves {
         });
         self.leased.retain(|_, held| !is_of(&held.message));
         self.delayed.retain(|_, (_, _, message)| !is_of(message));
-        self.expiring.retain(|(_, (leaf, incarnation, _))| leaf.run().incarnation(*incarnation) != run);
+        self.expiring.retain(|(_, (leaf, incarnation, _)), _| leaf.run().incarnation(*incarnation) != run);
     }
 
     fn held_by(&mut self, worker: &WorkerId, id: &DeliveryId) -> Option<&mut Lease> {
@@ -237,7 +238,7 @@ impl Memory {
         for leaf in dispatched {
             queued += 1;
             if let Some(expires_ms) = leaf.expires_ms() {
-                leaves.expiring.insert((expires_ms, attempt(&leaf.message)));
+                leaves.expiring.insert((expires_ms, attempt(&leaf.message)), leaf.lane);
             }
             let Dispatch { queue, lane, message, start, .. } = leaf;
             let due = start.and_then(|start| {
@@ -277,7 +278,7 @@ impl Queue for Memory {
             leaves.remove(id);
         }
         // Still under the lock: a leaf is acknowledged and reported, or neither.
-        self.append(done.iter().map(|(_, completion)| Event::Completed(completion.clone())));
+        self.report(done.iter().map(|(id, completion)| (id.lane, completion.clone())));
         Ok(())
     }
 
@@ -310,14 +311,10 @@ impl Queue for Memory {
         let mut leaves = lock(&self.0.leaves);
         let waiting = leaves.next;
         let expired = leaves.fire(now_ms).into_iter();
-        let outcome = Outcome::Expired;
-        let completion = |(task_id, incarnation, attempt)| Completion {
-            task_id,
-            attempt,
-            outcome: outcome.clone(),
-            incarnation,
+        let report = |(lane, (task_id, incarnation, attempt))| {
+            (lane, Completion { task_id, attempt, outcome: Outcome::Expired, incarnation })
         };
-        self.append(expired.map(|leaf| Event::Completed(completion(leaf))));
+        self.report(expired.map(report));
         let next = leaves.next_timer().map(|due| Duration::from_millis(due.saturating_sub(now_ms)));
         let has_come = leaves.next > waiting;
         drop(leaves);
@@ -413,7 +410,7 @@ impl Queue for Memory {
                 swept.lost += 1;
                 let lease = leaves.leased.remove(&entry).expect("it was just there");
                 let outcome = Outcome::WorkerLost { deliveries: lease.begun };
-                self.append([Event::Completed(lease.message.completion(outcome))]);
+                self.report([(lease.lane, lease.message.completion(outcome))]);
             }
         }
         leaves.forget_empty();

@@ -228,7 +228,7 @@ impl Store for Memory {
                 if !released.is_empty() && is_ready {
                     self.enqueue(starts.into_iter().filter(|leaf| state.dispatch(leaf.release)));
                 } else if !released.is_empty() {
-                    self.append([Event::Submitted(new)]);
+                    self.announce(Event::Submitted(new));
                 }
                 let (expected, version, ended) = (plan.expected(), watch::Sender::new(1), state.ended());
                 let (until, state) = (OnceLock::new(), Mutex::new(state));

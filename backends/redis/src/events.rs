@@ -13,6 +13,7 @@ use crate::hints::{POLL, POLL_LIVE, Wait};
 use crate::keys::{Line, read_run};
 use crate::lines::{self, Entry, Suspects};
 use crate::queue::read_report;
+use crate::queues::Named;
 
 /// So many events of so many queues are looked through for those of a run, so many at once.
 const EVENTS_MAX: usize = 2000;
@@ -56,7 +57,8 @@ impl Events for RedisBackend {
                 }
                 if !is_idle {
                     let number = |entry: &Entry| sources.numbers[entry.line];
-                    return Ok(taken.iter().filter_map(|entry| delivery(entry, number(entry))).collect());
+                    let event = |entry: &Entry| delivery(entry, number(entry), sources.are_bulk[entry.line]);
+                    return Ok(taken.iter().filter_map(event).collect());
                 }
                 // Nothing here; perhaps at a queue of which nothing was heard.
                 if is_more {
@@ -107,7 +109,8 @@ impl RedisBackend {
             return Ok(None);
         }
         let mut left = EVENTS_MAX;
-        let reports = queues.iter().map(|named| link.keys.report_stream(&named.name));
+        let reports = queues.iter().flat_map(Named::reports);
+        let reports = reports.map(|reports| link.keys.reports(&reports).stream);
         for stream in std::iter::once(link.keys.submission_stream()).chain(reports) {
             let mut from = "-".to_owned();
             loop {
@@ -141,13 +144,13 @@ impl RedisBackend {
 }
 
 /// An event that cannot be read stays where it is: a program that can read it may come.
-fn delivery(entry: &Entry, source: u32) -> Option<EventDelivery> {
+fn delivery(entry: &Entry, source: u32, is_bulk: bool) -> Option<EventDelivery> {
     let event = read(&entry.field, &entry.value);
     if event.is_none() {
         tracing::error!(id = lines::print_id(entry.id), "an event cannot be read; it comes again");
     }
     let id = EventId { source, entry: entry.id };
-    Some(EventDelivery { id, event: event?, deliveries: entry.deliveries })
+    Some(EventDelivery { id, event: event?, is_bulk, deliveries: entry.deliveries })
 }
 
 fn read(field: &str, value: &[u8]) -> Option<Event> {

@@ -17,7 +17,8 @@
 //! celeriac:{q:<name>}:l<place>:… the same for its other lanes: of another priority, and for what comes in bulk
 //! celeriac:{q:<name>}:gone   zset    incarnations of runs that were forgotten while leaves may be queued → since when, in ms
 //! celeriac:{q:<name>}:idle   zset    on one server, the channels of those who wait for leaves, when many do → since when, in ms
-//! celeriac:{q:<name>}:done…          stream, again and apart of the reports (c: head, outcome)
+//! celeriac:{q:<name>}:done:…         stream, again and apart of the reports (c: head, outcome)
+//! celeriac:{q:<name>}:done:bulk:…    the same of those on leaves of bulk lanes
 //! celeriac:{events}:…                stream, again and apart of the submissions (s: run)
 //! celeriac:{events}:names    zset    the names of the queues → when they were noted last, in ms
 //! celeriac:{events}:lanes    set     their lanes besides the first: name, ^A, place
@@ -143,6 +144,13 @@ pub(crate) struct Line {
     pub(crate) stays: bool,
 }
 
+/// Which reports: those on the leaves of a queue, or on its leaves in bulk, which come after all others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ReportsOf {
+    pub(crate) is_bulk: bool,
+    pub(crate) queue: Arc<str>,
+}
+
 impl Keys {
     pub(crate) fn new(prefix: &str) -> Self {
         Self(prefix.into())
@@ -171,9 +179,9 @@ impl Keys {
         [&self.0, ":", &lane_place(name, lane), "stream"].concat()
     }
 
-    /// Only the stream of the reports on the leaves of a queue.
-    pub(crate) fn report_stream(&self, name: &str) -> String {
-        [&self.0, ":{q:", name, "}:done:stream"].concat()
+    /// Only the stream of the reports on the leaves of a lane.
+    pub(crate) fn report_stream(&self, name: &str, lane: Lane) -> String {
+        [&self.0, ":", &reports_place(name, lane.is_bulk()), "stream"].concat()
     }
 
     /// Only the stream of the submissions.
@@ -187,9 +195,9 @@ impl Keys {
         ["delayed", "expiring"].map(|what| format!("{}:{place}{what}", self.0))
     }
 
-    /// The reports on the leaves of a queue.
-    pub(crate) fn reports(&self, name: &str) -> Line {
-        self.line(&format!("{{q:{name}}}:done:"))
+    /// The line of these reports.
+    pub(crate) fn reports(&self, ReportsOf { is_bulk, queue }: &ReportsOf) -> Line {
+        self.line(&reports_place(queue, *is_bulk))
     }
 
     /// The stream of the submissions is also the channel of the hints at all events.
@@ -213,9 +221,11 @@ impl Keys {
         format!("{}:{{events}}:timers", self.0)
     }
 
-    /// The queue whose reports are in this stream.
-    pub(crate) fn queue_of_reports(&self, stream: &str) -> Option<Arc<str>> {
-        Some(self.after_prefix(stream)?.strip_suffix("}:done:stream")?.into())
+    /// Which reports are in this stream.
+    pub(crate) fn reports_of(&self, stream: &str) -> Option<ReportsOf> {
+        let (queue, place) = self.after_prefix(stream)?.strip_suffix("stream")?.rsplit_once("}:done:")?;
+        let is_bulk = place == "bulk:";
+        (is_bulk || place.is_empty()).then(|| ReportsOf { is_bulk, queue: queue.into() })
     }
 
     /// The lane whose stream this is.
@@ -223,7 +233,8 @@ impl Keys {
         let (queue, lane) = self.after_prefix(stream)?.strip_suffix(":stream")?.rsplit_once('}')?;
         let lane = match lane.strip_prefix(":l") {
             Some(place) => Lane::at(place.parse().ok()?)?,
-            None => Lane::default(),
+            None if lane.is_empty() => Lane::default(),
+            None => return None,
         };
         Some((queue.into(), lane))
     }
@@ -288,6 +299,17 @@ fn lane_place(queue: &str, lane: Lane) -> String {
     }
 }
 
+fn reports_place(queue: &str, is_bulk: bool) -> String {
+    ["{q:", queue, "}:done:", if is_bulk { "bulk:" } else { "" }].concat()
+}
+
+impl ReportsOf {
+    /// Both kinds of a queue.
+    pub(crate) fn both(queue: &Arc<str>) -> [Self; 2] {
+        [false, true].map(|is_bulk| Self { is_bulk, queue: queue.clone() })
+    }
+}
+
 impl Line {
     /// How many keys a line has.
     pub(crate) const WIDTH: usize = 3;
@@ -310,8 +332,14 @@ mod tests {
         assert_eq!(line.keys(), ["app:{q:mail}:stream", "app:{q:mail}:again", "app:{q:mail}:apart"]);
         let urgent = keys.queue("mail", Lane::new(9, false));
         assert_eq!((urgent.stream.as_str(), &urgent.channel), ("app:{q:mail}:l0:stream", &line.stream));
-        assert_eq!(keys.reports("mail").stream, "app:{q:mail}:done:stream");
-        assert_eq!(keys.queue_of_reports("app:{q:mail}:done:stream").as_deref(), Some("mail"));
+        for (reports, place) in ReportsOf::both(&"mail".into()).iter().zip(["done:", "done:bulk:"]) {
+            let stream = keys.reports(reports).stream;
+            assert_eq!(stream, format!("app:{{q:mail}}:{place}stream"));
+            assert_eq!(keys.report_stream("mail", Lane::new(3, reports.is_bulk)), stream);
+            assert_eq!(keys.reports_of(&stream).as_ref(), Some(reports));
+            assert_eq!(keys.place_of(&stream), None, "it is no lane");
+        }
+        assert_eq!(keys.reports_of(&line.stream), None);
         for (queue, lane) in [("mail", Lane::default()), ("a}b", Lane::new(9, false))] {
             assert_eq!(keys.place_of(&keys.queue(queue, lane).stream), Some((queue.into(), lane)));
         }

@@ -100,7 +100,7 @@ impl Drop for Taken {
 
 /// Notes those of these lines that are lines of reports in their index: there is something again.
 async fn note_reports<'l>(link: &Link, lines: impl Iterator<Item = &'l Line>) {
-    let reports = lines.filter(|line| link.keys.queue_of_reports(&line.stream).is_some());
+    let reports = lines.filter(|line| link.keys.reports_of(&line.stream).is_some());
     let mut streams: Vec<&String> = reports.map(|line| &line.stream).collect();
     streams.dedup();
     if streams.is_empty() || link.is_cluster() {

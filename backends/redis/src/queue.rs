@@ -122,7 +122,7 @@ impl Queue for RedisBackend {
                     .run::<()>("finish", &FINISH, |script| {
                         for (queue, lane) in &group.places {
                             let keys = &self.link().keys;
-                            script.key(keys.stream(queue, *lane)).key(keys.report_stream(queue));
+                            script.key(keys.stream(queue, *lane)).key(keys.report_stream(queue, *lane));
                         }
                         if !self.link().is_cluster() {
                             script.key(self.link().keys.report_index());
@@ -260,7 +260,7 @@ impl Queue for RedisBackend {
         lost.truncate(lost.len() - size_of::<u32>());
         let mut swept = Swept { forgotten: self.forget_ended().await?, ..Swept::default() };
         let tidy = self.0.tidied.is_due();
-        let reports = chosen.iter().map(|named| link.keys.reports(&named.name));
+        let reports = chosen.iter().flat_map(Named::reports).map(|reports| link.keys.reports(&reports));
         let events = std::iter::once(link.keys.submissions()).chain(reports);
         let events: Vec<_> = events
             .map(|line| sweep::Swept { reports: line.stream.clone(), line, deliveries_max: 0 })
@@ -268,7 +268,7 @@ impl Queue for RedisBackend {
         let (_, events_failed) = sweep::sweep(link, &events, &lost, tidy).await;
         let lane = |(queue, lane): (Arc<str>, Lane)| sweep::Swept {
             line: link.keys.queue(&queue, lane),
-            reports: link.keys.report_stream(&queue),
+            reports: link.keys.report_stream(&queue, lane),
             deliveries_max: deliveries_max.max(1),
         };
         let lanes: Vec<_> = chosen.iter().flat_map(Named::places).map(lane).collect();
@@ -278,7 +278,7 @@ impl Queue for RedisBackend {
             return Err(error);
         }
         // What nobody has told of.
-        self.reports().hear(chosen.iter().map(|named| named.name.clone()));
+        self.reports().hear(chosen.iter().flat_map(Named::reports));
         let lanes: Vec<_> = chosen.iter().flat_map(Named::places).collect();
         if link.is_cluster() {
             self.timers().look_at(lanes);

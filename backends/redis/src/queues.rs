@@ -12,6 +12,7 @@ use celeriac_backends::{BackendError, ErrorKind, Lane, LaneOrder};
 use tokio::time::Instant;
 
 use crate::connection::Link;
+use crate::keys::ReportsOf;
 use crate::scripts::{NOTE, SLICE};
 
 /// Separates a queue's name, which has no control characters, from the place of a lane.
@@ -45,6 +46,12 @@ pub(crate) struct Named {
 impl Named {
     pub(crate) fn places(&self) -> impl Iterator<Item = Place> + '_ {
         self.lanes.iter().map(|lane| (self.name.clone(), *lane))
+    }
+
+    /// Its lines of reports: one for leaves in bulk when it has a lane for them.
+    pub(crate) fn reports(&self) -> impl Iterator<Item = ReportsOf> + use<> {
+        let has_bulk = self.lanes.iter().any(|lane| lane.is_bulk());
+        ReportsOf::both(&self.name).into_iter().take(1 + usize::from(has_bulk))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which lines of reports may have something.
 //!
-//! Every queue has a line of reports, and most have nothing most of the time. Who reports hints at the line,
+//! Every queue has a line of reports, and one of those on leaves in bulk, which come after all others. Most
+//! have nothing most of the time. Who reports hints at the line,
 //! and on one server notes it in an index in the same step. A coordinator takes from the lines it has heard
 //! of, in turns; the index tells it of others. On a Cluster, where an index would be in another slot, it goes
 //! round all queues slowly instead, faster while there are no hints.
@@ -9,13 +10,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use celeriac_backends::BackendError;
+use celeriac_backends::{BackendError, LaneOrder};
 use tokio::time::Instant;
 
 use crate::RedisBackend;
 use crate::connection::{GROUP, Link, line_keys};
 use crate::hints::POLL;
-use crate::keys::Line;
+use crate::keys::{Line, ReportsOf};
+use crate::queues::Named;
 use crate::scripts::QUIET;
 
 /// So many lines are taken from in one step.
@@ -37,14 +39,16 @@ pub(crate) struct Reports(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Numbers of queues whose reports were taken: 1, 2, 3, … A queue that comes again has another.
-    numbers: HashMap<Arc<str>, u32>,
-    names: HashMap<u32, Arc<str>>,
+    /// Numbers of lines from which reports were taken: 1, 2, 3, … One that comes again has another.
+    numbers: HashMap<ReportsOf, u32>,
+    names: HashMap<u32, ReportsOf>,
     last: u32,
     /// Lines that may have something.
-    active: BTreeSet<Arc<str>>,
+    active: BTreeSet<ReportsOf>,
     /// Where the next turn begins.
     turn: usize,
+    /// How often there were both, reports in bulk and others.
+    mixed: u64,
     looked: Option<Instant>,
     round: Round,
 }
@@ -52,26 +56,28 @@ struct State {
 /// On a Cluster, the way round all queues.
 #[derive(Debug, Default)]
 struct Round {
-    names: BTreeSet<Arc<str>>,
+    names: BTreeSet<ReportsOf>,
     read: Option<Instant>,
-    last: Option<Arc<str>>,
+    last: Option<ReportsOf>,
     went: Option<Instant>,
 }
 
-/// Where to take events from: the number of each line, 0 for the submissions.
+/// Where to take events from: the number of each line, 0 for the submissions, and whether it has reports on
+/// leaves in bulk.
 pub(crate) struct Sources {
     pub(crate) numbers: Vec<u32>,
+    pub(crate) are_bulk: Vec<bool>,
     pub(crate) lines: Arc<[Line]>,
 }
 
 impl Reports {
-    /// That these queues may have reports.
-    pub(crate) fn hear(&self, names: impl IntoIterator<Item = Arc<str>>) {
+    /// That there may be such reports.
+    pub(crate) fn hear(&self, names: impl IntoIterator<Item = ReportsOf>) {
         self.state().active.extend(names);
     }
 
     /// Whether there is one among these that was not known to have any.
-    fn hear_new(&self, names: impl IntoIterator<Item = Arc<str>>) -> bool {
+    fn hear_new(&self, names: impl IntoIterator<Item = ReportsOf>) -> bool {
         let (mut state, mut is_new) = (self.state(), false);
         for name in names {
             is_new |= state.active.insert(name);
@@ -80,40 +86,53 @@ impl Reports {
     }
 
     /// Forgets a queue that is gone.
-    pub(crate) fn forget(&self, name: &str) {
+    pub(crate) fn forget(&self, queue: &Arc<str>) {
         let mut state = self.state();
-        state.active.remove(name);
-        state.round.names.remove(name);
-        if let Some(number) = state.numbers.remove(name) {
-            state.names.remove(&number);
+        for name in ReportsOf::both(queue) {
+            state.active.remove(&name);
+            state.round.names.remove(&name);
+            if let Some(number) = state.numbers.remove(&name) {
+                state.names.remove(&number);
+            }
         }
     }
 
     /// Those of one queue after the other, each time beginning with another one: none waits for another that
-    /// never empties.
+    /// never empties. Reports in bulk come after the others, and now and then before them.
     fn sources(&self, link: &Link) -> Sources {
         let mut state = self.state();
-        let mut names: Vec<Option<Arc<str>>> = Vec::with_capacity(state.active.len() + 1);
+        let mut names: Vec<Option<ReportsOf>> = Vec::with_capacity(state.active.len() + 1);
         names.push(None);
         names.extend(state.active.iter().cloned().map(Some));
-        let turn = state.turn % names.len();
-        state.turn = turn + 1;
-        names.rotate_left(turn);
+        let ordinary = names.partition_point(|name| name.as_ref().is_none_or(|name| !name.is_bulk));
+        let turn = state.turn;
+        state.turn = turn.wrapping_add(1);
+        let (first, bulk) = names.split_at_mut(ordinary);
+        first.rotate_left(turn % first.len());
+        if !bulk.is_empty() {
+            bulk.rotate_left(turn % bulk.len());
+            if LaneOrder::of(state.mixed) == LaneOrder::LastFirst {
+                names.rotate_left(ordinary);
+            }
+            state.mixed = state.mixed.wrapping_add(1);
+        }
         names.truncate(LINES_AT_ONCE);
         if !names.contains(&None) {
             names.push(None);
         }
-        let number = |name: &Option<Arc<str>>| name.as_ref().map_or(0, |name| state.number(name));
+        let number = |name: &Option<ReportsOf>| name.as_ref().map_or(0, |name| state.number(name));
         let numbers = names.iter().map(number).collect();
-        let line = |name: &Option<Arc<str>>| match name {
+        let line = |name: &Option<ReportsOf>| match name {
             None => link.keys.submissions(),
             Some(name) => link.keys.reports(name),
         };
-        Sources { numbers, lines: names.iter().map(line).collect() }
+        let is_bulk = |name: &Option<ReportsOf>| name.as_ref().is_some_and(|name| name.is_bulk);
+        let are_bulk = names.iter().map(is_bulk).collect();
+        Sources { numbers, are_bulk, lines: names.iter().map(line).collect() }
     }
 
-    /// The queue of a number; `None` for the submissions, and for one that is gone with all its reports.
-    fn name(&self, number: u32) -> Option<Arc<str>> {
+    /// What has a number; `None` for the submissions, and for a queue that is gone with all its reports.
+    fn name(&self, number: u32) -> Option<ReportsOf> {
         self.state().names.get(&number).cloned()
     }
 
@@ -127,7 +146,7 @@ impl Reports {
 }
 
 impl State {
-    fn number(&mut self, name: &Arc<str>) -> u32 {
+    fn number(&mut self, name: &ReportsOf) -> u32 {
         if let Some(number) = self.numbers.get(name) {
             return *number;
         }
@@ -143,7 +162,7 @@ impl RedisBackend {
     pub(crate) async fn sources_now(&self) -> Result<Sources, BackendError> {
         let link = self.link();
         let told = link.hints.take_reports();
-        self.reports().hear(told.iter().filter_map(|stream| link.keys.queue_of_reports(stream)));
+        self.reports().hear(told.iter().filter_map(|stream| link.keys.reports_of(stream)));
         if link.is_cluster() {
             self.go_round().await?;
         } else if self.reports().is_time() {
@@ -202,7 +221,7 @@ impl RedisBackend {
                 }
             }
         }
-        Ok(self.reports().hear_new(there.iter().filter_map(|stream| link.keys.queue_of_reports(stream))))
+        Ok(self.reports().hear_new(there.iter().filter_map(|stream| link.keys.reports_of(stream))))
     }
 
     /// On a Cluster: looks at some queues of which nothing was heard.
@@ -222,13 +241,13 @@ impl RedisBackend {
         let state = &mut *state;
         let round = &mut state.round;
         if let Some(names) = names {
-            round.names = names.into_iter().map(|named| named.name).collect();
+            round.names = names.iter().flat_map(Named::reports).collect();
             round.read = Some(Instant::now());
         }
         round.went = Some(Instant::now());
         let count = if has_hints { ROUND } else { ROUND.max(round.names.len() / 10) };
         let after = (round.last.take()).and_then(|last| round.names.range(last..).nth(1).cloned());
-        let rest: Vec<Arc<str>> = match &after {
+        let rest: Vec<ReportsOf> = match &after {
             Some(after) => round.names.range(after.clone()..).take(count).cloned().collect(),
             None => round.names.iter().take(count).cloned().collect(),
         };

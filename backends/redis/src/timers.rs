@@ -122,7 +122,9 @@ impl RedisBackend {
                 .run("fire", &FIRE, |script| {
                     for (queue, lane) in places {
                         script.key(link.keys.stream(queue, *lane));
-                        script.key(&link.keys.timers(queue, *lane)[..]).key(link.keys.report_stream(queue));
+                        script
+                            .key(&link.keys.timers(queue, *lane)[..])
+                            .key(link.keys.report_stream(queue, *lane));
                     }
                     if !link.is_cluster() {
                         script.key(link.keys.report_index()).key(link.keys.timer_index());

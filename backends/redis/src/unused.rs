@@ -12,7 +12,7 @@ use celeriac_backends::BackendError;
 
 use crate::RedisBackend;
 use crate::connection::{GROUP, line_keys};
-use crate::keys::Line;
+use crate::keys::{Line, ReportsOf};
 
 use crate::queues::{Named, write};
 use crate::scripts::{DROP, UNNOTE};
@@ -89,7 +89,7 @@ impl RedisBackend {
     async fn drop_one(&self, named: &Named, now_ms: u64) -> Result<(), BackendError> {
         let kept_ms = self.queues().kept_for().as_millis() as u64;
         let link = self.link();
-        let reports = link.keys.reports(&named.name);
+        let reports = ReportsOf::both(&named.name).map(|reports| link.keys.reports(&reports));
         let lanes: Vec<String> = named.places().skip(1).map(|place| write(&place)).collect();
         let lines: Vec<(Line, [String; 2])> = named
             .places()
@@ -97,7 +97,7 @@ impl RedisBackend {
             .collect();
         let answer: u8 = link
             .run("sweep", &DROP, |script| {
-                line_keys(script, [&reports]);
+                line_keys(script, &reports);
                 for (line, timers) in &lines {
                     line_keys(script, [line]);
                     script.key(&timers[..]);

@@ -8,6 +8,7 @@ pub(crate) mod compose;
 pub(crate) mod dispatch;
 mod growth;
 mod held;
+mod pace;
 mod poison;
 
 use std::collections::BTreeSet;
@@ -33,6 +34,7 @@ use compose::prepared;
 use dispatch::Repair;
 use growth::Step;
 use held::{Held, Holding, Outboxes};
+use pace::Pace;
 use poison::Shunned;
 
 /// A coordinator that runs in the background. Dropping it stops it; what it has not acknowledged goes to
@@ -207,13 +209,16 @@ impl Driver {
     }
 
     async fn follow_events(self) {
-        let (batch_max, lease) = (self.options.batch_max.max(1), self.options.lease);
+        let (mut pace, lease) = (Pace::new(self.options.batch_max), self.options.lease);
         // Cancel safe by the backend's contract: a batch is handled to its end, or was not taken.
         while let Some(events) =
-            self.stop.run_until_cancelled(self.backend.events(batch_max, lease, EVENTS_WAIT)).await
+            self.stop.run_until_cancelled(self.backend.events(pace.max(), lease, EVENTS_WAIT)).await
         {
             let answer = match events {
-                Ok(events) => self.handle_all(events).await,
+                Ok(events) => {
+                    pace.note(&events);
+                    self.handle_all(events).await
+                }
                 Err(error) => Err(error),
             };
             if let Err(error) = answer {
@@ -537,8 +542,12 @@ mod tests {
         let completion = Completion { task_id, attempt: 1, outcome: Outcome::Ignored, incarnation };
         let ids = [1, 2].map(|entry| EventId { source: 0, entry: (0, entry) });
         let events = [Event::Submitted(run), Event::Completed(completion)];
-        let deliveries =
-            ids.into_iter().zip(events).map(|(id, event)| EventDelivery { id, event, deliveries: 1 });
+        let deliveries = ids.into_iter().zip(events).map(|(id, event)| EventDelivery {
+            id,
+            event,
+            is_bulk: false,
+            deliveries: 1,
+        });
         let runs = by_run(deliveries.collect());
         assert_eq!((&runs[0].1[..], &runs[0].2.events[..]), (&ids[..1], &ids[1..]));
     }

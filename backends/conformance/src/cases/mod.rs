@@ -12,6 +12,7 @@ pub mod life;
 pub mod policies;
 pub mod queue;
 pub mod replaced;
+pub mod reports;
 pub mod settle;
 pub mod store;
 pub mod suspects;

@@ -1,14 +1,14 @@
 #!lua flags=allow-oom
 -- Removes a queue that holds nothing and has not been used for a while.
--- KEYS: the keys of its line of reports, then of each lane the keys of its line, its delayed and
+-- KEYS: the keys of its two lines of reports, then of each lane the keys of its line, its delayed and
 --       expiring leaves | on one server also names, lanes, index of reports, index of timers
--- ARGV: group, how many keys a line has, how many lanes, name, since when in ms it must not have been used,
--- when it was
---       used as far as is known, what the lanes are called
+-- ARGV: group, how many keys a line has, how many lanes, name, since when in ms it must not have
+--       been used, when it was used as far as is known, what the lanes are called
 -- Returns 2 when it is gone, 1 when it keeps something that nobody holds, 0 when somebody holds something, 3
 -- when nothing of that is so but it was used since then.
 local group, width, count, name = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local last = width + count * (width + 2)
+local first = 2 * width + 1
+local last = 2 * width + count * (width + 2)
 local names, lanes, reports, timers = KEYS[last + 1], KEYS[last + 2], KEYS[last + 3], KEYS[last + 4]
 local keeps = false
 local function look(from)
@@ -21,8 +21,8 @@ local function look(from)
   local pending = redis.pcall('XPENDING', stream, group)
   return not pending.err and pending[1] > waiting
 end
-if look(1) then return 0 end
-for i = width + 1, last, width + 2 do
+if look(1) or look(width + 1) then return 0 end
+for i = first, last, width + 2 do
   if look(i) then return 0 end
   if redis.call('ZCARD', KEYS[i + width]) > 0 or redis.call('ZCARD', KEYS[i + width + 1]) > 0 then
     -- On a Cluster a sweep looks at timers that nobody has told of.
@@ -37,7 +37,7 @@ if names then
   redis.call('UNLINK', (string.gsub(KEYS[1], 'done:stream$', 'idle')))
   redis.call('ZREM', names, name)
   if #ARGV > 6 then redis.call('SREM', lanes, unpack(ARGV, 7)) end
-  redis.call('ZREM', reports, KEYS[1])
-  for i = width + 1, last, width + 2 do redis.call('ZREM', timers, KEYS[i]) end
+  redis.call('ZREM', reports, KEYS[1], KEYS[width + 1])
+  for i = first, last, width + 2 do redis.call('ZREM', timers, KEYS[i]) end
 end
 return 2

@@ -166,6 +166,11 @@ async fn come_and_go(backend: RedisBackend, keys: impl Fn() -> Vec<String>, coun
             let urgent = on(name).with_priority(7).unwrap();
             runs.push(app.submit(step.s(0).set(on(name)) | step.s(()).set(urgent)).await.unwrap());
         }
+        // Some of these are in bulk.
+        let many = app.submit(group((0..120).map(|_| step.s(1).set(on(&names[0]))))).await.unwrap();
+        assert_eq!(many.get_timeout(PATIENCE).await.unwrap(), vec![2; 120]);
+        many.ended().await.unwrap();
+        many.forget().await.unwrap();
         for run in runs {
             assert_eq!(run.get_timeout(PATIENCE).await.unwrap(), 2);
             run.ended().await.unwrap();

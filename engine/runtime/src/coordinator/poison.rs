@@ -47,7 +47,7 @@ impl Driver {
 
     /// Ends what an event is about.
     pub(super) async fn give_up(&self, delivery: EventDelivery) -> Result<(), BackendError> {
-        let EventDelivery { id, event, deliveries } = delivery;
+        let EventDelivery { id, event, deliveries, .. } = delivery;
         let reason = || {
             let text = format!("advancing its run has taken {} coordinators along", deliveries - 1);
             Outcome::Undecodable(text)
