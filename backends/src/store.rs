@@ -91,6 +91,11 @@ pub trait Store {
     /// What time it is by the clock that timers go by, in milliseconds since 1970.
     async fn now(&self) -> Result<u64, BackendError>;
 
+    /// What new runs meet now besides the usual, in words for people: that there is no room for them.
+    async fn strain(&self) -> Result<Option<String>, BackendError> {
+        Ok(None)
+    }
+
     /// How the run stands that has this id now; `None` when there is none.
     async fn status(&self, id: RunId) -> Result<Option<RunStatus>, BackendError>;
 

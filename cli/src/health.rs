@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use celeriac_backends::Store as _;
 use celeriac_runtime::Vitals;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +19,9 @@ use crate::watched::Watched;
 
 /// How often the file is written, and a change noticed.
 const BEAT: Duration = Duration::from_secs(1);
+
+/// What new runs meet is looked at this often.
+const STRAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// A file that is older is the file of a process that hangs, or is no more.
 const FILE_AGE_MAX: Duration = Duration::from_secs(15);
@@ -37,13 +41,15 @@ pub(crate) struct Health {
     parts: Mutex<Vec<(&'static str, Arc<Watched>, Vitals)>>,
     silence: Duration,
     stopping: AtomicBool,
+    /// What new runs meet, as it was lately. Who works goes on: it is no reason to be red.
+    strain: Mutex<Option<String>>,
 }
 
 impl Health {
     /// The health of parts that renew what they hold three times as often as `lease`.
     pub(crate) fn new(lease: Duration) -> Self {
         let silence = lease.max(SILENCE_MIN);
-        Self { parts: Mutex::default(), silence, stopping: AtomicBool::new(false) }
+        Self { parts: Mutex::default(), silence, stopping: AtomicBool::new(false), strain: Mutex::default() }
     }
 
     /// From now on this part belongs to it, with the backend that it sees.
@@ -73,7 +79,22 @@ impl Health {
     }
 
     fn text(&self) -> String {
-        self.complaint().map_or_else(|| "green\n".to_owned(), |complaint| format!("red: {complaint}\n"))
+        let strain = self.strain.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match (self.complaint(), strain) {
+            (Some(complaint), Some(strain)) => format!("red: {complaint}; {strain}\n"),
+            (Some(complaint), None) => format!("red: {complaint}\n"),
+            (None, Some(strain)) => format!("green: {strain}\n"),
+            (None, None) => "green\n".to_owned(),
+        }
+    }
+
+    /// Asks the backend what new runs meet. Who does not answer is told of otherwise.
+    async fn look_at_strain(&self) {
+        let watched = self.parts().first().map(|(_, watched, _)| watched.clone());
+        let Some(watched) = watched else { return };
+        if let Ok(strain) = watched.strain().await {
+            *self.strain.lock().unwrap_or_else(PoisonError::into_inner) = strain;
+        }
     }
 }
 
@@ -101,6 +122,13 @@ impl Reporter {
             })?;
         }
         tasks.spawn(beat(places.health_file.clone(), health.clone()));
+        let health = health.clone();
+        tasks.spawn(async move {
+            loop {
+                health.look_at_strain().await;
+                tokio::time::sleep(if health.parts().is_empty() { BEAT } else { STRAIN_EVERY }).await;
+            }
+        });
         Ok(Self { file: places.health_file.clone(), _tasks: tasks })
     }
 }
@@ -195,10 +223,18 @@ pub(crate) async fn health(args: &HealthArgs, io: &mut Io<'_>) -> Result<Exit, S
     if said.is_empty() {
         return Err(Stop::usage("write --health ADDR or --health-file PATH, as the process has it"));
     }
-    match said.into_iter().find(|said| said != "green") {
-        None => io.print("green\n"),
+    match said.iter().find(|said| !is_green(said)) {
+        None => {
+            let longest = said.iter().max_by_key(|said| said.len());
+            io.print(&format!("{}\n", longest.map_or("green", |said| said)))
+        }
         Some(red) => io.print(&format!("{red}\n")).map(|_| Exit::Internal),
     }
+}
+
+/// Perhaps with what new runs meet.
+fn is_green(text: &str) -> bool {
+    text == "green" || text.starts_with("green: ")
 }
 
 async fn ask(address: SocketAddr, time: Duration) -> String {
@@ -216,7 +252,7 @@ async fn ask(address: SocketAddr, time: Duration) -> String {
         Ok(Ok(answer)) => {
             let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim();
             match body {
-                "green" => body.to_owned(),
+                _ if is_green(body) => body.to_owned(),
                 _ if body.starts_with("red: ") => body.to_owned(),
                 _ => format!("red: somebody else answers at {address}"),
             }

@@ -108,6 +108,11 @@ watched!(Store {
     fn inline_bytes_max(&self) -> usize {
         self.backend.inline_bytes_max()
     }
+
+    /// That somebody asks for health is no sign of it.
+    async fn strain(&self) -> Result<Option<String>, BackendError> {
+        self.backend.strain().await
+    }
 } and {
     submit(run: NewRun) -> Submitted;
     find(id: RunId) -> Option<(RunRef, Arc<Plan>)>;

@@ -20,6 +20,9 @@ const EVENTS_MAX: usize = 2000;
 const LINES_MAX: usize = 1000;
 const EVENTS_AT_ONCE: usize = 100;
 
+/// Of an entry of a stream.
+type Fields = Vec<(String, Vec<u8>)>;
+
 /// All coordinators are one owner: whoever settles an event may acknowledge it.
 const COORDINATORS: &str = "coordinators";
 
@@ -116,7 +119,7 @@ impl RedisBackend {
             loop {
                 let mut cmd = redis::cmd("XRANGE");
                 cmd.arg(&stream).arg(from).arg("+").arg("COUNT").arg(EVENTS_AT_ONCE);
-                let page: Vec<(String, Vec<(String, Vec<u8>)>)> = link.ask("announce_again", &cmd).await?;
+                let page: Vec<(String, Fields)> = link.ask("announce_again", &cmd).await?;
                 let is_last = page.len() < EVENTS_AT_ONCE;
                 from = page.last().map(|(id, _)| format!("({id}")).unwrap_or_default();
                 for (_, fields) in page {

@@ -58,15 +58,23 @@ impl Room {
         self.full().map_or(error, |memory| self.refusal(memory))
     }
 
+    /// Why new runs are refused, when they are.
+    pub(crate) fn strain(&self) -> Option<String> {
+        self.full().map(|memory| format!("new runs are refused, the store is full: {}", self.figures(memory)))
+    }
+
     fn refusal(&self, memory: Memory) -> BackendError {
-        let context = format!(
+        BackendError::new(ErrorKind::Full, "submit").context(self.figures(memory))
+    }
+
+    fn figures(&self, memory: Memory) -> String {
+        format!(
             "Redis uses {} of its maxmemory of {}, and the last {} % are left to the runs that are there: wait until some have \
              ended, forget some, or raise maxmemory",
             megabytes(memory.used),
             megabytes(memory.max),
             self.1
-        );
-        BackendError::new(ErrorKind::Full, "submit").context(context)
+        )
     }
 
     /// Looks, when nobody has done so lately. What cannot be seen is taken as it was.

@@ -222,6 +222,12 @@ impl Store for RedisBackend {
         self.now_ms().await
     }
 
+    async fn strain(&self) -> Result<Option<String>, BackendError> {
+        let link = self.link();
+        link.room.look(link).await;
+        Ok(link.room.strain())
+    }
+
     async fn status(&self, id: RunId) -> Result<Option<RunStatus>, BackendError> {
         let status = self.meta(id, "status").await?.map(|meta| meta.status());
         if let Some(status) = &status {

@@ -21,6 +21,7 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_second_signal_ends_at_once", a_second_signal_ends_at_once),
     ("a_second_signal_lets_no_leaf_run_twice_that_runs_at_most_once", a_second_signal_lets_no_leaf_run_twice),
     ("health_is_red_while_redis_is_away", health_is_red_while_redis_is_away),
+    ("health_says_that_redis_is_full", health_says_that_redis_is_full),
     ("a_process_without_its_backend_does_not_start", a_process_without_its_backend_does_not_start),
 ];
 
@@ -234,6 +235,33 @@ fn health_is_red_while_redis_is_away() {
     assert!(log.contains("red") && log.contains("green"), "{log}");
     let (exit, said) = health(&["--health", &port, "--health-file", &path]);
     assert!(exit == 1 && said.starts_with("red: nobody answers"), "{said}");
+}
+
+/// Who works goes on, so it is green; whoever asks is told why nothing new comes.
+fn health_says_that_redis_is_full() {
+    let redis = start_redis();
+    let url = url(&redis);
+    for part in ["worker", "coordinator", "up"] {
+        let path = fresh(&format!("full-{part}"));
+        let process = Process::start(&redis, &[part, "--health-file", &path]);
+        let health = || {
+            let child = command(&["health", "--health-file", &path]).env("CELERIAC_URL", &url).spawn();
+            let (exit, stdout, _) = finish(child.unwrap());
+            (exit.unwrap(), stdout)
+        };
+        until("it is green", || health() == (0, "green\n".to_owned()));
+        redis.config_set("maxmemory", redis.used_memory() + 1000);
+        until("it says so", || health().1.contains("new runs are refused, the store is full: Redis uses "));
+        let (exit, said) = health();
+        assert!(exit == 0 && said.starts_with("green: ") && said.contains("MB of its maxmemory"), "{said}");
+        let (exit, _, refused) = Process::start(&redis, &["submit", "add.s(1, 1)"]).finish();
+        assert!(exit == 1 && refused.contains("the store is full"), "{refused}");
+        redis.config_set("maxmemory", 0);
+        until("it is as before", || health() == (0, "green\n".to_owned()));
+        process.signal("-TERM");
+        let (exit, _, log) = process.finish();
+        assert!(exit == 0 && log.contains("no room for new runs"), "{log}");
+    }
 }
 
 fn a_process_without_its_backend_does_not_start() {
