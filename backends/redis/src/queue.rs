@@ -259,7 +259,7 @@ impl Queue for RedisBackend {
         let mut lost = encode(&Outcome::WorkerLost { deliveries: u32::MAX });
         lost.truncate(lost.len() - size_of::<u32>());
         let mut swept = Swept { forgotten: self.forget_ended().await?, ..Swept::default() };
-        let tidy = self.0.tidied.is_due();
+        let tidy = self.0.tidied.now(4 * self.queues().kept_for());
         let reports = chosen.iter().flat_map(Named::reports).map(|reports| link.keys.reports(&reports));
         let events = std::iter::once(link.keys.submissions()).chain(reports);
         let events: Vec<_> = events

@@ -19,12 +19,8 @@ use crate::keys::Line;
 use crate::scripts::{GATHER, LOOK, SLICE, SWEEP, TIDY};
 use crate::watch::{LATE, Watch};
 
-/// A consumer that holds nothing and was not heard of for so long is removed (who waits looks far more
-/// often), and an entry that was not touched for so long and waits nowhere is taken up.
+/// An entry that was not touched for so long and waits nowhere is taken up.
 const IDLE: Duration = Duration::from_secs(60 * 60);
-
-/// Lines of which nothing is held are looked at for such consumers this often.
-const TIDY_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// So many lines are looked at in one step.
 const LINES_AT_ONCE: usize = 100;
@@ -51,14 +47,25 @@ pub(crate) struct Swept {
 #[derive(Debug, Default)]
 pub(crate) struct Tidied(Mutex<Option<Instant>>);
 
+/// Which consumers are removed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tidy {
+    /// Those that hold nothing and were not heard of for so long. Redis needs long to say who there is when
+    /// there are thousands. One that is only idle comes about again with the next leaf that it takes.
+    idle: Duration,
+    /// Also those of lines of which nothing is held.
+    all: bool,
+}
+
 impl Tidied {
-    pub(crate) fn is_due(&self) -> bool {
+    /// What is to be done now about consumers that are idle for so long.
+    pub(crate) fn now(&self, idle: Duration) -> Tidy {
         let mut tidied = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = tidied.is_none_or(|tidied| tidied.elapsed() >= TIDY_EVERY);
-        if is_due {
+        let all = tidied.is_none_or(|tidied| tidied.elapsed() >= idle);
+        if all {
             *tidied = Some(Instant::now());
         }
-        is_due
+        Tidy { idle, all }
     }
 }
 
@@ -83,12 +90,12 @@ impl Consumer {
 
 /// Takes up entries whose leases have passed; returns how many go on and how many were delivered too often,
 /// and an error when some lines could not be swept. `lost` is the outcome that is reported of those, up to
-/// their number. Also removes consumers when it is to `tidy`.
+/// their number. Also removes consumers.
 pub(crate) async fn sweep(
     link: &Link,
     lines: &[Swept],
     lost: &[u8],
-    tidy: bool,
+    tidy: Tidy,
 ) -> ((usize, usize), Option<BackendError>) {
     // A shard that is away does not hold up the lines of the others.
     let (at_once, together) = if link.is_cluster() { (1, SHARDS_AT_ONCE) } else { (LINES_AT_ONCE, 1) };
@@ -108,7 +115,7 @@ async fn sweep_some(
     link: &Link,
     lines: &[Swept],
     lost: &[u8],
-    tidy: bool,
+    tidy: Tidy,
 ) -> Result<(usize, usize), BackendError> {
     let (asked, mut swept) = (Instant::now(), (0, 0));
     let found: Vec<u64> = link
@@ -121,11 +128,11 @@ async fn sweep_some(
     let watched = link.watch.watched(&lines[0].line.stream, asked, *now_ms);
     for (line, found) in lines.iter().zip(found.chunks_exact(4)) {
         let [held, consumers, again, apart] = [0, 1, 2, 3].map(|place| found[place] as usize);
-        if held == 0 && (consumers == 0 || !tidy) {
+        if held == 0 && (consumers == 0 || !tidy.all) {
             continue;
         }
         let consumers = consumers_of(link, &line.line).await?;
-        tidy_up(link, &line.line, &consumers).await?;
+        tidy_up(link, &line.line, &consumers, tidy.idle).await?;
         swept.0 += gather(link, &line.line, &consumers, [again, apart]).await?;
         let is_due = |consumer: &&Consumer| {
             let is_enough = consumer.lease().is_none_or(|lease| Watch::is_enough(watched, lease));
@@ -213,9 +220,14 @@ async fn consumers_of(link: &Link, line: &Line) -> Result<Vec<Consumer>, Backend
 }
 
 /// Removes consumers that hold nothing and were not heard of for long.
-async fn tidy_up(link: &Link, line: &Line, consumers: &[Consumer]) -> Result<(), BackendError> {
+async fn tidy_up(
+    link: &Link,
+    line: &Line,
+    consumers: &[Consumer],
+    idle: Duration,
+) -> Result<(), BackendError> {
     let is_gone = |consumer: &&Consumer| {
-        consumer.held == 0 && consumer.is_owner() && consumer.idle_ms > IDLE.as_millis() as u64
+        consumer.held == 0 && consumer.is_owner() && u128::from(consumer.idle_ms) > idle.as_millis()
     };
     let gone: Vec<&Consumer> = consumers.iter().filter(is_gone).collect();
     for slice in gone.chunks(SLICE) {

@@ -171,6 +171,48 @@ fn held(server: &Server) -> u64 {
     pending
 }
 
+fn consumers(server: &Server) -> usize {
+    let mut info = redis::cmd("XINFO");
+    info.arg("CONSUMERS").arg(STREAM).arg("celeriac");
+    info.query::<Vec<redis::Value>>(&mut server.connection()).unwrap().len()
+}
+
+/// Workers that come, take a leaf each, and are killed when it is done, beside one that works on: Redis needs
+/// long to say who there is when there are thousands.
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_come_and_go_leave_nothing_for_long() {
+    let server = Server::start();
+    let kept = Duration::from_millis(100);
+    let backend = RedisBackend::builder(server.url()).queues_kept_for(kept).connect().await.unwrap();
+    fill(&server, 1000);
+    let mut connection = server.connection();
+    let (names, now) = ("celeriac:{events}:names", backend.now().await.unwrap());
+    redis::cmd("ZADD").arg(names).arg(now).arg(DEFAULT_QUEUE).exec(&mut connection).unwrap();
+    take(&server, "works#3600000", 1);
+    let mut most = 0;
+    for number in 0..500 {
+        let name = format!("brief-{number}#60000");
+        take(&server, &name, 1);
+        let mut pending = redis::cmd("XPENDING");
+        pending.arg(STREAM).arg("celeriac").arg("-").arg("+").arg(1).arg(&name);
+        let held: Vec<(String, String, u64, u64)> = pending.query(&mut connection).unwrap();
+        let mut pipe = redis::pipe();
+        pipe.cmd("XACK").arg(STREAM).arg("celeriac").arg(&held[0].0).ignore();
+        pipe.cmd("XDEL").arg(STREAM).arg(&held[0].0).ignore();
+        pipe.exec(&mut connection).unwrap();
+        if number % 10 == 9 {
+            backend.sweep(5).await.unwrap();
+            tokio::time::sleep(kept / 2).await;
+            most = most.max(consumers(&server));
+        }
+    }
+    println!("{most} at most");
+    assert!(most < 250, "{most} at most");
+    tokio::time::sleep(5 * kept).await;
+    backend.sweep(5).await.unwrap();
+    assert_eq!(consumers(&server), 1, "who holds something stays");
+}
+
 /// A worker's take as well, whatever was asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_takes_small_leaves_as_many_as_it_asks_for() {
