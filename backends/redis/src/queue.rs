@@ -50,6 +50,10 @@ impl Queue for RedisBackend {
         let wait = Wait::new(listened().map(|channel| link.hints.keep(channel)).collect(), wait);
         let (places, taken) = loop {
             let hint = wait.hint();
+            // What was hinted at and gave something may have been a part of it.
+            if self.queues().is_time_to_look_again() && self.queues().look(link, "receive", queues).await? {
+                link.emptied.forget(&owner);
+            }
             let poll = match count() {
                 None => POLL,
                 Some(_) if link.is_cluster() => POLL_LIVE_CLUSTER,
@@ -70,6 +74,9 @@ impl Queue for RedisBackend {
                 let looked = if has_one { Suspects::None } else { suspects };
                 link.emptied.note(&owner, before.filter(|_| !more), looked);
                 if !taken.is_empty() || max == 0 {
+                    if !is_still_empty && !more {
+                        self.queues().has_not_looked();
+                    }
                     break (places, taken);
                 }
                 // Nothing here; perhaps in a lane that somebody has begun to use. Who does so hints at it.
@@ -82,7 +89,8 @@ impl Queue for RedisBackend {
             if wait.is_over() {
                 break (Vec::new(), Vec::new());
             }
-            wait.next(hint, poll.saturating_sub(link.emptied.age(&owner))).await;
+            let poll = poll.saturating_sub(link.emptied.age(&owner));
+            wait.next(hint, self.queues().looks_again().map_or(poll, |look| look.min(poll))).await;
         };
         // Who takes uses it, too: a sweep has to look at what is held. Not awaited: what is taken must not
         // get lost.

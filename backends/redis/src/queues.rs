@@ -105,6 +105,8 @@ struct State {
     lanes: BTreeSet<Place>,
     /// When workers looked for lanes.
     looked: Option<Instant>,
+    /// Whether a worker was hinted at leaves since then, and has taken all that it knew where to find.
+    looks_again: bool,
 }
 
 impl Queues {
@@ -387,8 +389,27 @@ impl Queues {
         let is_time = state.looked.is_none_or(|looked| looked.elapsed() >= self.look_every);
         if is_time {
             state.looked = Some(Instant::now());
+            state.looks_again = false;
         }
         is_time
+    }
+
+    /// Notes that a worker was hinted at leaves and has found some, and that there may be more of them in lanes
+    /// that others have begun to use.
+    pub(crate) fn has_not_looked(&self) {
+        self.state().looks_again = true;
+    }
+
+    /// In how long a worker looks for lanes therefore.
+    pub(crate) fn looks_again(&self) -> Option<Duration> {
+        let state = self.state();
+        let left = |looked: Instant| self.look_every.saturating_sub(looked.elapsed());
+        state.looks_again.then(|| state.looked.map_or(Duration::ZERO, left))
+    }
+
+    /// Whether it is time for that.
+    pub(crate) fn is_time_to_look_again(&self) -> bool {
+        self.looks_again().is_some_and(|left| left.is_zero()) && self.is_time_to_look()
     }
 
     /// The lanes of these queues, one queue after the other, each in this order.

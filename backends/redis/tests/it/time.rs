@@ -122,6 +122,25 @@ async fn ten_thousand_leaves_that_wait_cost_nothing() {
     assert!(first >= ms(8000), "{first:?}");
 }
 
+/// A run has leaves in a lane that nobody has used before, and an idle worker is hinted at all of them at once:
+/// it finds the first ones where it knows to look, and the others without waiting for a poll.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_worker_finds_all_of_a_run_that_brings_a_lane_about() {
+    let (server, began) = (Server::start(), Began::default());
+    let client = app(&server, &began).await;
+    let _coordinator = client.coordinator(CoordinatorOptions::default());
+    // In a process of its own it does not know what the others use.
+    let builder = RedisBackend::builder(server.url()).prefix("time").lanes_looked_for_every(ms(1500));
+    let other = App::builder("time").tasks(tasks![nap, step]).state(began);
+    let other = other.backend(builder.connect().await.expect("it answers")).build().expect("all is there");
+    let _worker = other.worker(WorkerOptions::default());
+    sleep(ms(300)).await;
+    let start = Instant::now();
+    let run = client.submit(group((0..400).map(|_| nap.s(0)))).await.unwrap();
+    assert_eq!(run.get().await.unwrap().len(), 400);
+    assert!(start.elapsed() < ms(4000), "{:?}", start.elapsed());
+}
+
 /// A chain of ten steps of 20 ms, alone and behind a run of so many leaves of 20 ms.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_run_does_not_wait_for_a_huge_one() {
