@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use celeriac::backends::{Advance, Take, WorkerId};
 use celeriac::prelude::*;
+use celeriac::primitives::{Json, Outcome};
 
 use crate::flaky::{Flaky, Harm, Poison};
 
@@ -99,6 +101,25 @@ async fn a_step_that_never_returns_is_told_and_holds_up_the_others_for_a_while_o
     assert_eq!(good.get_timeout(Duration::from_secs(400)).await.unwrap(), 2);
     let told = coordinator.vitals().complaint().expect("it is said");
     assert!(told.contains("has not returned") && told.contains(&bad.id().to_string()), "{told}");
+}
+
+/// What such a run owes is repaired between two deliveries of its event, and that never returns either. What others
+/// owe, of which nobody has told, is found all the same.
+#[tokio::test(start_paused = true)]
+async fn a_repair_that_never_returns_holds_up_no_other() {
+    let (app, poison) = app();
+    let bad = app.submit(group((0..200).map(|n| add.s((n, 1))))).await.unwrap();
+    poison.add(bad.id(), "dispatch", Harm::Hangs);
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    tokio::time::sleep(LONG).await;
+    let good = app.submit(add.s((1, 1)) | add.s(1)).await.unwrap();
+    let (worker, queues) = (WorkerId::new("by-hand"), ["celery".into()]);
+    let take = Take::new(1, Duration::from_secs(60)).wait(Duration::from_secs(60));
+    let taken = app.backend().receive(&worker, &queues, take).await.unwrap();
+    let done = taken[0].message.completion(Outcome::Success(Json::new(&2).unwrap()));
+    app.backend().settle(&[Advance::new(good.run(), vec![done])]).await.unwrap();
+    let _worker = app.worker(WorkerOptions::default());
+    assert_eq!(good.get_timeout(Duration::from_secs(30)).await.unwrap(), 3);
 }
 
 /// Each slice takes longer than a lease, and all of them longer than what never returns is waited for.

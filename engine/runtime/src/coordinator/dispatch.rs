@@ -255,14 +255,20 @@ impl Driver {
             return self.announce_owed(owed).await;
         }
         let repairs = stream::iter(owed).map(async |(run, before)| {
-            match AssertUnwindSafe(self.repair(run, before)).catch_unwind().await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
+            // Nothing renews it; but what never returns is given up like the handling of an event.
+            let holding = self.held.hold(Vec::new());
+            match AssertUnwindSafe(holding.watch(self.repair(run, before))).catch_unwind().await {
+                Ok(Some(Ok(()))) => {}
+                Ok(Some(Err(error))) => {
                     tracing::error!(%run, %error, source = ?error.source, "a run cannot be advanced");
                 }
                 Err(panic) => {
                     let Panicked(text) = Panicked::of(panic);
                     tracing::error!(%run, text, "a run cannot be repaired: it panics");
+                    self.shunned.add(run);
+                }
+                Ok(None) => {
+                    tracing::error!(%run, "a run is not repaired: that does not return");
                     self.shunned.add(run);
                 }
             }
