@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench large                    results and arguments of 1 KB to 100 MB over 10 MB/s
 //! cargo bench --bench large -- --short         the same up to 1 MB, in less than a minute
+//! cargo bench --bench large -- --chords        only chords of 400 results
 //! cargo bench --bench large -- --wide 4000000  and a chord of 400 results of 4 MB
 //! ```
 //!
@@ -31,6 +32,9 @@ struct Options {
     /// Up to 1 MB.
     #[arg(long)]
     short: bool,
+    /// Only chords.
+    #[arg(long)]
+    chords: bool,
     /// How many results a chord has.
     #[arg(long, default_value_t = 400)]
     members: usize,
@@ -95,7 +99,8 @@ async fn measure(options: &Options) -> Result<bool, Box<dyn Error>> {
     let sizes = [1_000, 10_000, 100_000, 1_000_000, 10_000_000, 50_000_000, 100_000_000];
     let most = if options.short { 1_000_000 } else { usize::MAX };
     let mut rows = Vec::new();
-    for shape in [Shape::Flat, Shape::Chained, Shape::Argument] {
+    let alone: &[Shape] = if options.chords { &[] } else { &[Shape::Flat, Shape::Chained, Shape::Argument] };
+    for shape in alone.iter().copied() {
         rows.extend(sizes.iter().filter(|bytes| **bytes <= most).map(|bytes| (shape, *bytes)));
     }
     let members = if options.short { 40 } else { options.members };
