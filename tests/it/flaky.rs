@@ -346,7 +346,11 @@ impl Events for Flaky {
         wait: Duration,
     ) -> Result<Vec<EventDelivery>, BackendError> {
         self.enter("events");
-        self.inner.events(max, lease, wait).await
+        let taken = self.inner.events(max, lease, wait).await?;
+        for delivery in &taken {
+            self.poison.taste(delivery.event.run(), "events").await;
+        }
+        Ok(taken)
     }
     async fn renew_events(&self, events: &[EventId], lease: Duration) -> Result<(), BackendError> {
         self.enter("renew_events");

@@ -138,3 +138,35 @@ async fn a_dispatch_that_takes_very_long_is_nobody_elses_as_long_as_it_moves() {
         assert_eq!(coordinator.vitals().complaint(), None);
     }
 }
+
+/// To take a batch takes a second for one half of the runs, to settle it for the other half.
+#[tokio::test(start_paused = true)]
+async fn large_reports_are_taken_while_those_before_them_are_settled() {
+    #[celeriac::task]
+    async fn page(n: usize) -> String {
+        n.to_string().repeat(600_000)
+    }
+    let (flaky, poison) = Flaky::poisoned();
+    let app = App::builder("pages").tasks(tasks![page]).build().unwrap().on(Arc::new(flaky));
+    let told = app.coordinator(CoordinatorOptions::default());
+    let mut runs = Vec::new();
+    for n in 0..10 {
+        runs.push(app.submit(page.s(n)).await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    told.shutdown().await;
+    for (n, run) in runs.iter().enumerate() {
+        poison.add(run.id(), ["events", "settle"][n % 2], Harm::Takes(Duration::from_secs(1)));
+    }
+    let _worker = app.worker(WorkerOptions::default());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let start = tokio::time::Instant::now();
+    let mut options = CoordinatorOptions::default();
+    options.batch_max = 1;
+    let _coordinator = app.coordinator(options);
+    for (n, run) in runs.iter().enumerate() {
+        assert_eq!(run.get().await.unwrap(), n.to_string().repeat(600_000));
+    }
+    let took = start.elapsed();
+    assert!((4.5..7.5).contains(&took.as_secs_f64()), "ten batches of which each takes a second: {took:?}");
+}

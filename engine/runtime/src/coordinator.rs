@@ -6,6 +6,7 @@
 
 pub(crate) mod compose;
 pub(crate) mod dispatch;
+mod follow;
 mod growth;
 mod held;
 mod pace;
@@ -34,7 +35,6 @@ use compose::prepared;
 use dispatch::Repair;
 use growth::Step;
 use held::{Held, Holding, Outboxes};
-use pace::Pace;
 use poison::Shunned;
 
 /// A coordinator that runs in the background. Dropping it stops it; what it has not acknowledged goes to
@@ -173,9 +173,6 @@ const SAID_MAX: usize = 20;
 /// Timers that other coordinators have set are looked at this often: a leaf is not later than this.
 const TIMERS_EVERY: Duration = Duration::from_millis(500);
 
-/// How long one wait for events lasts.
-const EVENTS_WAIT: Duration = Duration::from_secs(60);
-
 #[derive(Clone)]
 struct Driver {
     backend: Arc<dyn Backend>,
@@ -206,25 +203,6 @@ impl Driver {
     {
         let driver = self.clone();
         self.vitals.keep(part, move || work(driver.clone()))
-    }
-
-    async fn follow_events(self) {
-        let (mut pace, lease) = (Pace::new(self.options.batch_max), self.options.lease);
-        // Cancel safe by the backend's contract: a batch is handled to its end, or was not taken.
-        while let Some(events) =
-            self.stop.run_until_cancelled(self.backend.events(pace.max(), lease, EVENTS_WAIT)).await
-        {
-            let answer = match events {
-                Ok(events) => {
-                    pace.note(&events);
-                    self.handle_all(events).await
-                }
-                Err(error) => Err(error),
-            };
-            if let Err(error) = answer {
-                self.stop.run_until_cancelled(pause(&error)).await;
-            }
-        }
     }
 
     async fn handle_all(&self, events: Vec<EventDelivery>) -> Result<(), BackendError> {
