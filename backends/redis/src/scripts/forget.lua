@@ -16,8 +16,7 @@ if m and incarnation_of(m) ~= incarnation or marked and marked ~= incarnation th
 -- Of a small run there is nothing besides its hash.
 local is_more = redis.call('EXISTS', unpack(KEYS, 2)) > 0
 if which ~= 'rest' then
-  -- Nobody knows any more whether it had ended.
-  if marked then return { 4, queues } end
+  if marked then return { redis.call('HEXISTS', KEYS[1], 'e') == 1 and 5 or 4, queues } end
   if which == 'marked' then return { 0 } end
   if m then
     local open, grown = struct.unpack('>I4', m, 6), is_more and redis.call('EXISTS', KEYS[4]) == 1
@@ -25,6 +24,8 @@ if which ~= 'rest' then
     if which == 'ended' and grown then return { 2 } end
     if open > 0 or grown or ARGV[7] == '1' then
       redis.call('HSET', KEYS[1], 'f', incarnation)
+      -- Whoever goes on with it is to know that, too.
+      if open == 0 then redis.call('HSET', KEYS[1], 'e', '1') end
       redis.call('HDEL', KEYS[1], 'm')
       redis.pcall('PUBLISH', ARGV[2], ARGV[3])
       return { open > 0 and 4 or 5, queues }

@@ -9,7 +9,7 @@ use celeriac_engine::Plan;
 use celeriac_engine::plan::{Results, ScopeNo};
 use celeriac_primitives::{Canvas, Incarnation, NodeNo, Outcome, RunRef};
 use celeriac_redis::RedisBackend;
-use celeriac_testkit::Server;
+use celeriac_testkit::{Cluster, Server};
 
 use crate::backend::Backends;
 
@@ -87,6 +87,26 @@ async fn a_run_that_somebody_was_about_to_forget_is_forgotten_by_the_sweep() {
     assert!(backend.owing(9).await.unwrap().is_empty());
     assert_eq!(backend.submit(next).await.unwrap(), Submitted::Accepted);
     assert!(take(&backend, 9).await.is_empty(), "its leaves are gone");
+}
+
+/// On a Cluster queues remember a run that goes on for a minute. Not one that has ended, also when the sweep comes
+/// across it while somebody forgets it.
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_remember_no_run_that_had_ended_whoever_else_forgets_it_on_a_cluster() {
+    let cluster = Cluster::start();
+    let backend = cluster.backend().await;
+    let plan = Arc::new(Plan::compile(&Canvas::group(sigs(&[]))).unwrap());
+    for number in 0..50 {
+        let run = run_id(number);
+        assert_eq!(backend.submit(NewRun::new(run, plan.clone())).await.unwrap(), Submitted::Accepted);
+        let forget = || backend.forget(run);
+        let (a, b, c) = tokio::join!(forget(), forget(), forget());
+        assert!(a.unwrap() | b.unwrap() | c.unwrap());
+    }
+    // The notes are as old as the last moment, and go when a sweep looks after it.
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    backend.sweep(5).await.unwrap();
+    assert_eq!(cluster.keys("*gone"), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
