@@ -12,6 +12,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +45,9 @@ const PING: Duration = Duration::from_secs(2);
 /// So many names are remembered until somebody asks.
 const TOLD_MAX: usize = 10_000;
 
+/// On the channel of a queue: somebody has begun to use a lane of it (`scripts/note.lua`).
+const LANES: &[u8] = b"l";
+
 /// Longer than anybody waits: keeps sums of instants and durations within their range.
 const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -71,6 +75,7 @@ struct Known {
     channels: DashMap<String, Channel>,
     runs: DashMap<RunId, Interest>,
     told: Mutex<Told>,
+    has_lanes: AtomicBool,
 }
 
 /// What hints at events named: streams of reports, and streams of lanes that have timers.
@@ -128,6 +133,7 @@ impl Hints {
             channels: DashMap::new(),
             runs: DashMap::new(),
             told: Mutex::default(),
+            has_lanes: AtomicBool::default(),
         });
         tokio::spawn(listen(clients, asked, known.clone()));
         Self { asks, known }
@@ -191,6 +197,11 @@ impl Hints {
     /// The streams of lanes that were named since the last time because they have timers.
     pub(crate) fn take_timers(&self) -> HashSet<String> {
         std::mem::take(&mut self.known.told().timers)
+    }
+
+    /// Whether somebody has begun to use a lane since the last time.
+    pub(crate) fn take_lanes(&self) -> bool {
+        self.known.has_lanes.load(Ordering::Relaxed) && self.known.has_lanes.swap(false, Ordering::Relaxed)
     }
 
     fn channel_of(&self, run: RunId) -> String {
@@ -259,6 +270,7 @@ impl Known {
             match &known.sleeper {
                 Some(sleeper) => sleeper.woken(hints),
                 None if hints.is_empty() => {}
+                None if hints == LANES => self.has_lanes.store(true, Ordering::Relaxed),
                 None => self.told().add(hints),
             }
             known.notify.notify_waiters();

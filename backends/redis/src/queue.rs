@@ -50,6 +50,9 @@ impl Queue for RedisBackend {
         let wait = Wait::new(listened().map(|channel| link.hints.keep(channel)).collect(), wait);
         let (places, taken) = loop {
             let hint = wait.hint();
+            if link.hints.take_lanes() {
+                self.queues().has_new_lane();
+            }
             // What was hinted at and gave something may have been a part of it.
             if self.queues().is_time_to_look_again() && self.queues().look(link, "receive", queues).await? {
                 link.emptied.forget(&owner);

@@ -400,6 +400,12 @@ impl Queues {
         self.state().looks_again = true;
     }
 
+    /// Notes that somebody has begun to use a lane.
+    pub(crate) fn has_new_lane(&self) {
+        let mut state = self.state();
+        (state.looked, state.looks_again) = (None, true);
+    }
+
     /// In how long a worker looks for lanes therefore.
     pub(crate) fn looks_again(&self) -> Option<Duration> {
         let state = self.state();

@@ -18,5 +18,13 @@ for i = 1, count do
   names[2 * i - 1], names[2 * i] = now, ARGV[2 + i]
 end
 redis.call('ZADD', KEYS[1], unpack(names))
-if #ARGV > 2 + count then redis.call('SADD', KEYS[2], unpack(ARGV, 3 + count)) end
+if #ARGV > 2 + count and redis.call('SADD', KEYS[2], unpack(ARGV, 3 + count)) > 0 then
+  -- Whoever waits for leaves of these queues looks for lanes.
+  local prefix, told = string.gsub(KEYS[1], '{events}:names$', ''), {}
+  for i = 3 + count, #ARGV do
+    local name = string.match(ARGV[i], '^(.*)\1%d+$')
+    if name and not told[name] then redis.pcall('PUBLISH', prefix .. '{q:' .. name .. '}:stream', 'l') end
+    told[name or ''] = true
+  end
+end
 return -1
