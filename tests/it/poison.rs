@@ -161,8 +161,7 @@ async fn large_reports_are_taken_while_those_before_them_are_settled() {
     let _worker = app.worker(WorkerOptions::default());
     tokio::time::sleep(Duration::from_secs(1)).await;
     let start = tokio::time::Instant::now();
-    let mut options = CoordinatorOptions::default();
-    options.batch_max = 1;
+    let options = CoordinatorOptions { batch_max: 1, ..CoordinatorOptions::default() };
     let _coordinator = app.coordinator(options);
     for (n, run) in runs.iter().enumerate() {
         assert_eq!(run.get().await.unwrap(), n.to_string().repeat(600_000));

@@ -49,6 +49,7 @@
 //! u          of a segment, the leaf it stands for and the outermost run
 //! q          the names of its queues, ^A between them, when there is another than the default one
 //! f          instead of m, of a run that is being forgotten, its incarnation
+//! e          of such a run, whether it had ended
 //! v          the digest of what was given, when the plan has moments that were made of times
 //! ```
 //!
