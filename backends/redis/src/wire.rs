@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
-use redis::{Arg, Client, Cmd, Pipeline, RedisFuture, RedisResult, Value};
+use redis::{Arg, Client, Cmd, ErrorKind, Pipeline, RedisFuture, RedisResult, Value};
 use tokio::time::{Instant, timeout_at};
 
 use crate::watch::{LATE, Watch, key_of};
@@ -79,6 +79,12 @@ impl Patience {
         let halves = now.saturating_duration_since(at).as_secs_f64() / FORGET_HALF.as_secs_f64();
         earned.mul_f64(0.5_f64.powf(halves)).max(SILENCE)
     }
+}
+
+/// Whether a reply came from Redis, if only an error. That a connection broke says nothing of how long replies
+/// take.
+fn is_from_redis<T>(reply: &RedisResult<T>) -> bool {
+    reply.as_ref().err().is_none_or(|error| error.kind() != ErrorKind::Io && !error.is_connection_dropped())
 }
 
 /// A command that is not sent.
@@ -170,8 +176,10 @@ impl Wire {
             if let Ok(reply) = timeout_at(due, &mut reply).await {
                 let now = Instant::now();
                 under_way.note();
-                let before = std::mem::replace(&mut *line.heard(), now).max(asked);
-                self.0.note_reply(&packed, now.saturating_duration_since(before), sending);
+                if is_from_redis(&reply) {
+                    let before = std::mem::replace(&mut *line.heard(), now).max(asked);
+                    self.0.note_reply(&packed, now.saturating_duration_since(before), sending);
+                }
                 return reply;
             }
             if asked.max(*line.heard()) + silence + sending <= Instant::now() {

@@ -28,6 +28,33 @@ async fn a_silent_connection_is_noticed_and_replaced() {
     assert!(took < Duration::from_secs(4), "{took:?}");
 }
 
+/// Each time a connection dies while somebody waits for a reply, and is cut a moment before it would be given up.
+/// That it took so long to hear of the end says nothing of Redis: it does not get more time from then on.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_cut_in_the_end_earn_no_patience() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address()).await;
+    let backend = backend(proxy.url()).await;
+    for after_ms in [1200, 2200, 4200, 8200] {
+        proxy.swallow(Ways::Both, Connections::Present);
+        let cut = async {
+            tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            proxy.cut();
+            proxy.heal().await;
+        };
+        let start = Instant::now();
+        let (error, ()) = tokio::join!(
+            async {
+                let error = backend.list(None, 1).await.expect_err("nobody answers");
+                (error, start.elapsed())
+            },
+            cut
+        );
+        assert!(error.0.may_retry() && error.1 < Duration::from_millis(2200), "{error:?}");
+        while backend.list(None, 1).await.is_err() {}
+    }
+}
+
 /// Eight megabytes through a link that takes four seconds for them, there and back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_value_on_a_slow_link_arrives() {
