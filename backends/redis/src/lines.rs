@@ -21,15 +21,15 @@ use crate::connection::{GROUP, Link, line_keys};
 use crate::error::corrupt;
 use crate::hints::Count;
 use crate::keys::Line;
-use crate::scripts::{ACKNOWLEDGE, HAND_BACK, RENEW, SLICE, TAKE};
+use crate::scripts::{ACKNOWLEDGE, HAND_BACK, RENEW, SLICE, SLICE_BYTES, TAKE};
 use crate::waking::{Noted, Noting};
 
 /// Leases are not longer than this.
 const LEASE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A take returns no more than about so many bytes, or one entry: what takes long on its way is leased
-/// already.
-const BYTES_MAX: usize = 1024 * 1024;
+/// already. With the entry that goes beyond it, it is as much as one step settles.
+const BYTES_MAX: usize = SLICE_BYTES - 64 * 1024;
 
 /// How large entries are nobody knows before they are read: at first no more than so many are.
 const FIRST_MAX: usize = 16;

@@ -78,10 +78,11 @@ impl Driver {
         early: &mut Option<Early>,
     ) -> Result<(), BackendError> {
         let mut handling = pin!(handling);
+        // What is asked for is little, and goes before what is written.
         let taken = tokio::select! {
             biased;
-            answer = &mut handling => return answer,
             Some(taken) = OptionFuture::from(asked.as_mut()) => taken,
+            answer = &mut handling => return answer,
         };
         *asked = None;
         match taken {
