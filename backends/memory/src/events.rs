@@ -9,7 +9,7 @@ use foldhash::HashSet;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::{Log, Memory, Sent, after, lock};
+use crate::{Held, Log, Memory, Sent, after, lock};
 
 impl Log {
     fn take(&mut self, max: usize, lease: Duration) -> Vec<EventDelivery> {
@@ -20,30 +20,32 @@ impl Log {
             && taken.len() < EventDelivery::batch_max(deliveries + 1)
         {
             let (number, deliveries, sent) = self.apart.pop_front().expect("it was just there");
-            taken.push(self.hold(until, number, deliveries + 1, sent));
+            taken.push(hold(&mut self.held, until, number, deliveries + 1, sent));
         }
         if taken.is_empty() {
             let order = LaneOrder::of(self.takes);
             self.takes += u64::from(!self.waiting.is_empty() && !self.bulk.is_empty());
-            let mut lines = [&mut self.waiting, &mut self.bulk];
+            let Self { waiting, bulk, held, .. } = self;
+            let mut lines = [waiting, bulk];
             if order == LaneOrder::LastFirst {
                 lines.reverse();
             }
-            let mut new = Vec::new();
             for line in lines {
-                let count = (max - new.len()).min(line.len());
-                new.extend(line.drain(..count));
+                let count = (max - taken.len()).min(line.len());
+                if count > 0 {
+                    let new = line.drain(..count);
+                    taken.extend(new.map(|(number, sent)| hold(held, until, number, 1, sent)));
+                }
             }
-            taken.extend(new.into_iter().map(|(number, sent)| self.hold(until, number, 1, sent)));
         }
         taken
     }
+}
 
-    fn hold(&mut self, until: Instant, number: u64, deliveries: u32, sent: Sent) -> EventDelivery {
-        self.held.insert(number, (until, deliveries, sent.clone()));
-        let (id, Sent { event, is_bulk }) = (EventId { source: 0, entry: (0, number) }, sent);
-        EventDelivery { id, event, is_bulk, deliveries }
-    }
+fn hold(held: &mut Held, until: Instant, number: u64, deliveries: u32, sent: Sent) -> EventDelivery {
+    held.insert(number, (until, deliveries, sent.clone()));
+    let (id, Sent { event, is_bulk }) = (EventId { source: 0, entry: (0, number) }, sent);
+    EventDelivery { id, event, is_bulk, deliveries }
 }
 
 impl Memory {

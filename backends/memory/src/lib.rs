@@ -76,8 +76,11 @@ struct Log {
     takes: u64,
     /// Those whose coordinators went away, with how often they were delivered.
     apart: VecDeque<(u64, u32, Sent)>,
-    held: HashMap<u64, (Instant, u32, Sent)>,
+    held: Held,
 }
+
+/// Events that somebody holds: until when, and how often they were delivered.
+type Held = HashMap<u64, (Instant, u32, Sent)>;
 
 /// An event, and whether it is a report on a leaf in bulk.
 #[derive(Clone, Debug)]

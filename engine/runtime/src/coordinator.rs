@@ -14,6 +14,7 @@ mod poison;
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -295,7 +296,7 @@ impl Driver {
     /// other.
     async fn handle(&self, events: Vec<EventDelivery>) -> Result<(), BackendError> {
         let holding = self.hold(&events);
-        holding.watch(self.handle_held(events)).await.unwrap_or(Ok(()))
+        holding.watch(pin!(self.handle_held(events))).await.unwrap_or(Ok(()))
     }
 
     fn hold(&self, events: &[EventDelivery]) -> Holding {

@@ -21,7 +21,9 @@ const WAIT: Duration = Duration::from_secs(60);
 /// A batch whose values have so many bytes is large.
 const LARGE_BYTES: usize = 256 * 1024;
 
-type Asked<'d> = BoxFuture<'d, Option<Result<Vec<EventDelivery>, BackendError>>>;
+type Taken = Result<Vec<EventDelivery>, BackendError>;
+
+type Asked<'d> = BoxFuture<'d, Option<Taken>>;
 
 /// What was taken while a batch was handled.
 type Early = (Vec<EventDelivery>, Holding);
@@ -33,7 +35,7 @@ impl Driver {
         loop {
             let (events, holding) = match early.take() {
                 Some((events, holding)) => (events, Some(holding)),
-                None => match asked.take().unwrap_or_else(|| self.ask(pace.max())).await {
+                None => match self.next(&mut asked, pace.max()).await {
                     Some(Ok(events)) => (events, None),
                     Some(Err(error)) => {
                         self.stop.run_until_cancelled(pause(&error)).await;
@@ -44,18 +46,17 @@ impl Driver {
             };
             pace.note(&events);
             let is_large = bytes(&events) >= LARGE_BYTES;
-            let handling = async {
-                let handling = self.handle_all(events);
-                match holding {
-                    Some(holding) => holding.watch(handling).await.unwrap_or(Ok(())),
-                    None => handling.await,
+            let answer = match holding {
+                None if !is_large => self.handle_all(events).await,
+                holding => {
+                    let handling = Box::pin(self.handle_early(events, holding));
+                    if is_large {
+                        asked.get_or_insert_with(|| Box::pin(self.ask(pace.max())));
+                        self.handle_and_take(handling, &mut asked, &mut early).await
+                    } else {
+                        handling.await
+                    }
                 }
-            };
-            let answer = if is_large {
-                asked.get_or_insert_with(|| self.ask(pace.max()));
-                self.handle_and_take(handling, &mut asked, &mut early).await
-            } else {
-                handling.await
             };
             if let Err(error) = answer {
                 self.stop.run_until_cancelled(pause(&error)).await;
@@ -63,21 +64,38 @@ impl Driver {
         }
     }
 
+    async fn next(&self, asked: &mut Option<Asked<'_>>, max: usize) -> Option<Taken> {
+        match asked.take() {
+            Some(asked) => asked.await,
+            None => self.ask(max).await,
+        }
+    }
+
     /// Cancel safe by the backend's contract: a batch is handled to its end, or was not taken. `None` after the
     /// stop.
-    fn ask(&self, max: usize) -> Asked<'_> {
-        let events = self.backend.events(max, self.options.lease, WAIT);
-        Box::pin(self.stop.run_until_cancelled(events))
+    async fn ask(&self, max: usize) -> Option<Taken> {
+        self.stop.run_until_cancelled(self.backend.events(max, self.options.lease, WAIT)).await
+    }
+
+    async fn handle_early(
+        &self,
+        events: Vec<EventDelivery>,
+        holding: Option<Holding>,
+    ) -> Result<(), BackendError> {
+        let handling = pin!(self.handle_all(events));
+        match holding {
+            Some(holding) => holding.watch(handling).await.unwrap_or(Ok(())),
+            None => handling.await,
+        }
     }
 
     /// Handles a batch, and takes the next one when it comes in the meantime.
     async fn handle_and_take(
         &self,
-        handling: impl Future<Output = Result<(), BackendError>>,
+        mut handling: BoxFuture<'_, Result<(), BackendError>>,
         asked: &mut Option<Asked<'_>>,
         early: &mut Option<Early>,
     ) -> Result<(), BackendError> {
-        let mut handling = pin!(handling);
         // What is asked for is little, and goes before what is written.
         let taken = tokio::select! {
             biased;
