@@ -13,9 +13,11 @@ mod pace;
 mod poison;
 
 use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use celeriac_backends::{Advance, Advanced, Backend, BackendError, Event, EventDelivery, EventId};
@@ -295,12 +297,17 @@ impl Driver {
     /// done and the store has not done so. A run that cannot be advanced keeps its events, and holds up no
     /// other.
     async fn handle(&self, events: Vec<EventDelivery>) -> Result<(), BackendError> {
-        let holding = self.hold(&events);
-        holding.watch(pin!(self.handle_held(events))).await.unwrap_or(Ok(()))
+        let ids = ids_of(&events);
+        let mut handling = pin!(self.handle_held(events));
+        // A store that answers at once makes nobody wait, and nothing has to be renewed.
+        match poll_fn(|context| Poll::Ready(handling.as_mut().poll(context))).await {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => self.held.hold(ids).watch(handling).await.unwrap_or(Ok(())),
+        }
     }
 
     fn hold(&self, events: &[EventDelivery]) -> Holding {
-        self.held.hold(events.iter().map(|delivery| (delivery.id, delivery.event.run())).collect())
+        self.held.hold(ids_of(events))
     }
 
     async fn handle_held(&self, events: Vec<EventDelivery>) -> Result<(), BackendError> {
@@ -474,6 +481,10 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+fn ids_of(events: &[EventDelivery]) -> Vec<(EventId, RunRef)> {
+    events.iter().map(|delivery| (delivery.id, delivery.event.run())).collect()
 }
 
 fn every(time: Duration) -> Interval {
