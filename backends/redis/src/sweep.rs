@@ -17,7 +17,7 @@ use crate::connection::{GROUP, Link, line_keys};
 use crate::error::corrupt;
 use crate::keys::Line;
 use crate::scripts::{GATHER, LOOK, SLICE, SWEEP, TIDY};
-use crate::watch::{LATE, Watch};
+use crate::watch::LATE;
 
 /// An entry that was not touched for so long and waits nowhere is taken up.
 const IDLE: Duration = Duration::from_secs(60 * 60);
@@ -134,11 +134,13 @@ async fn sweep_some(
         let consumers = consumers_of(link, &line.line).await?;
         tidy_up(link, &line.line, &consumers, tidy.idle).await?;
         swept.0 += gather(link, &line.line, &consumers, [again, apart]).await?;
-        let is_due = |consumer: &&Consumer| {
-            let is_enough = consumer.lease().is_none_or(|lease| Watch::is_enough(watched, lease));
-            consumer.held > 0 && consumer.is_owner() && is_enough
+        let silent_for = |consumer: &Consumer| match consumer.lease() {
+            Some(lease) => link.watch.silent_for(&lines[0].line.stream, watched, lease),
+            None => Some(IDLE),
         };
-        let owners: Vec<&Consumer> = consumers.iter().filter(is_due).collect();
+        let owners = consumers.iter().filter(|consumer| consumer.held > 0 && consumer.is_owner());
+        let owners: Vec<(&Consumer, Duration)> =
+            owners.filter_map(|consumer| Some((consumer, silent_for(consumer)?))).collect();
         let now_ms = *now_ms + asked.elapsed().as_millis() as u64;
         let Some((again, lost)) = take_up(link, line, &owners, lost, now_ms).await? else { break };
         swept = (swept.0 + again, swept.1 + lost);
@@ -146,11 +148,11 @@ async fn sweep_some(
     Ok(swept)
 }
 
-/// Takes up what these owners have held for too long; nothing when the store was away meanwhile.
+/// Takes up what these owners have held for so long; nothing when the store was away meanwhile.
 async fn take_up(
     link: &Link,
     line: &Swept,
-    owners: &[&Consumer],
+    owners: &[(&Consumer, Duration)],
     lost: &[u8],
     now_ms: u64,
 ) -> Result<Option<(usize, usize)>, BackendError> {
@@ -158,7 +160,7 @@ async fn take_up(
     let mut rest = owners;
     while !rest.is_empty() && slices < SLICES_MAX {
         let mut held = 0;
-        let fits = |owner: &&&Consumer| {
+        let fits = |(owner, _): &&(&Consumer, Duration)| {
             held += owner.held;
             held <= HELD_AT_ONCE
         };
@@ -179,8 +181,8 @@ async fn take_up(
                     script.arg(GROUP).arg(link.keys.submission_stream());
                     script.arg(line.deliveries_max).arg(SLICE).arg(lost);
                     script.arg(now_ms).arg(LATE.as_millis() as u64).arg(&from);
-                    for owner in some {
-                        script.arg(&owner.name).arg(owner.lease().unwrap_or(IDLE).as_millis() as u64);
+                    for (owner, silent) in some {
+                        script.arg(&owner.name).arg(silent.as_millis() as u64);
                     }
                 })
                 .await?;

@@ -1,10 +1,12 @@
 //! Whether the store was there all the time.
 //!
 //! While it is away nobody can renew a lease, so that time does not count against any: leases are taken up by
-//! who has watched the store without interruption for as long as the owners need to come back. What is
-//! watched is a server, or on a Cluster what shares a slot.
+//! who has watched the store without interruption for as long as the owners need to come back. Where one
+//! interruption follows another, so that nobody ever does, it is enough that the store was there for twice the
+//! lease in all since somebody heard of the owner. What is watched is a server, or on a Cluster what shares a
+//! slot.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +24,10 @@ pub(crate) const LATE: Duration = SILENCE;
 /// So many slots are remembered; after that, those of which nothing was heard for long are not.
 const SLOTS_MAX: usize = 10_000;
 
+/// For how long the store was there is noted this often, and so many notes are kept: a quarter of an hour.
+const NOTED_EVERY: Duration = Duration::from_millis(250);
+const NOTES_MAX: usize = 4096;
+
 /// Notes interruptions. Cheap to clone: clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Watch {
@@ -36,11 +42,53 @@ struct State {
     interrupted: HashMap<String, Option<Instant>>,
     /// What a server's clock said, and when.
     clocks: HashMap<String, (Instant, u64)>,
+    there: HashMap<String, There>,
+}
+
+/// For how long what shares a slot was there, in all.
+#[derive(Debug)]
+struct There {
+    time: Duration,
+    /// Up to when that is so.
+    until: Instant,
+    /// When it had been there for how long.
+    notes: VecDeque<(Instant, Duration)>,
+}
+
+impl There {
+    fn new(start: Instant) -> Self {
+        Self { time: Duration::ZERO, until: start, notes: VecDeque::from([(start, Duration::ZERO)]) }
+    }
+
+    fn goes_on(&mut self, was_there: bool, now: Instant) {
+        if was_there {
+            self.time += now - self.until;
+        }
+        self.until = now;
+        if self.notes.back().is_none_or(|(at, _)| now - *at >= NOTED_EVERY) {
+            if self.notes.len() >= NOTES_MAX {
+                self.notes.pop_front();
+            }
+            self.notes.push_back((now, self.time));
+        }
+    }
+
+    /// Since when it was there for so long.
+    fn since(&self, time: Duration) -> Option<Instant> {
+        let before = self.time.checked_sub(time)?;
+        let place = self.notes.partition_point(|(_, noted)| *noted <= before).checked_sub(1)?;
+        Some(self.notes[place].0)
+    }
 }
 
 impl Watch {
     pub(crate) fn new(is_cluster: bool) -> Self {
-        let state = State { start: Instant::now(), interrupted: HashMap::new(), clocks: HashMap::new() };
+        let state = State {
+            start: Instant::now(),
+            interrupted: HashMap::new(),
+            clocks: HashMap::new(),
+            there: HashMap::new(),
+        };
         Self { is_cluster, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -75,17 +123,27 @@ impl Watch {
             now_ms.saturating_sub(then_ms) > (now - then + LATE).as_millis() as u64
         });
         let is_back = state.interrupted.get(&slot) == Some(&None);
-        if has_jumped || is_back || now - asked > LATE {
+        let was_there = !has_jumped && !is_back && now - asked <= LATE;
+        if state.there.len() >= SLOTS_MAX {
+            state.there.clear();
+        }
+        let since = state.interrupted.get(&slot).copied().flatten().unwrap_or(state.start).max(state.start);
+        state.there.entry(slot.clone()).or_insert_with(|| There::new(since)).goes_on(was_there, now);
+        if !was_there {
             state.interrupted.insert(slot, Some(now));
             return Duration::ZERO;
         }
-        let since = state.interrupted.get(&slot).copied().flatten().unwrap_or(state.start);
-        now - since.max(state.start)
+        now - since
     }
 
-    /// Whether leases of this length may be taken up by who has watched for so long.
-    pub(crate) fn is_enough(watched: Duration, lease: Duration) -> bool {
-        watched >= lease.min(COMES_BACK_WITHIN)
+    /// Leases of this length may be taken up of owners who were not heard of for so long, by who has watched for
+    /// so long without interruption.
+    pub(crate) fn silent_for(&self, key: &str, watched: Duration, lease: Duration) -> Option<Duration> {
+        if watched >= lease.min(COMES_BACK_WITHIN) {
+            return Some(lease);
+        }
+        let since = self.state().there.get(&self.slot(key.as_bytes()))?.since(lease.saturating_mul(2))?;
+        Some(since.elapsed().max(lease))
     }
 
     fn slot(&self, key: &[u8]) -> String {
@@ -135,16 +193,60 @@ mod tests {
         tokio::time::advance(Duration::from_secs(seconds)).await;
     }
 
+    fn is_enough(watch: &Watch, now_ms: u64, lease: Duration) -> bool {
+        let watched = watch.watched("k", Instant::now(), now_ms);
+        watch.silent_for("k", watched, lease).is_some()
+    }
+
+    /// Each time the store is there for a second, and then away for three.
+    #[tokio::test(start_paused = true)]
+    async fn where_one_interruption_follows_another_the_time_between_them_adds_up() {
+        let watch = Watch::new(false);
+        let (mut now_ms, mut silent) = (0, Vec::new());
+        for _ in 0..8 {
+            for _ in 0..4 {
+                tokio::time::advance(Duration::from_millis(250)).await;
+                now_ms += 250;
+                let watched = watch.watched("k", Instant::now(), now_ms);
+                silent.push(watch.silent_for("k", watched, LEASE));
+            }
+            watch.interrupt("k");
+            seconds(3).await;
+            now_ms += 3000;
+            let watched = watch.watched("k", Instant::now(), now_ms);
+            silent.push(watch.silent_for("k", watched, LEASE));
+        }
+        let first = silent.iter().position(Option::is_some).expect("it adds up");
+        assert_eq!(first, 18, "four seconds, twice the lease: {silent:?}");
+        let longest = silent.iter().flatten().max().expect("one");
+        assert!((13..=17).contains(&longest.as_secs()), "{longest:?}");
+    }
+
+    /// However long it was.
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_an_outage_does_not_add_up() {
+        let watch = Watch::new(false);
+        seconds(1).await;
+        assert!(!is_enough(&watch, 1_000, LEASE));
+        watch.interrupt("k");
+        seconds(3600).await;
+        assert!(!is_enough(&watch, 3_601_000, LEASE));
+        seconds(1).await;
+        assert!(!is_enough(&watch, 3_602_000, LEASE));
+        seconds(1).await;
+        assert!(is_enough(&watch, 3_603_000, LEASE));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_has_just_come_takes_up_nothing() {
         let watch = Watch::new(false);
         seconds(1).await;
-        assert!(!Watch::is_enough(watch.watched("k", Instant::now(), 1_000), LEASE));
+        assert!(!is_enough(&watch, 1_000, LEASE));
         seconds(1).await;
-        assert!(Watch::is_enough(watch.watched("k", Instant::now(), 2_000), LEASE));
-        assert!(!Watch::is_enough(watch.watched("k", Instant::now(), 2_000), LEASE * 30));
+        assert!(is_enough(&watch, 2_000, LEASE));
+        assert!(!is_enough(&watch, 2_000, LEASE * 30));
         seconds(3).await;
-        assert!(Watch::is_enough(watch.watched("k", Instant::now(), 5_000), LEASE * 30));
+        assert!(is_enough(&watch, 5_000, LEASE * 30));
     }
 
     #[tokio::test(start_paused = true)]
