@@ -158,6 +158,9 @@ const RUNS_AT_ONCE: usize = 64;
 /// What follows from a batch of events and takes longer goes on beside the next ones.
 const BATCH_PATIENCE: Duration = Duration::from_millis(20);
 
+/// A batch of more events is held from the start: to work on it may take as long as a short lease.
+const HELD_FROM: usize = 16;
+
 /// So many runs go on beside at most; those after them are waited for.
 const BESIDE_MAX: usize = 4096;
 
@@ -298,7 +301,11 @@ impl Driver {
     /// other.
     async fn handle(&self, events: Vec<EventDelivery>) -> Result<(), BackendError> {
         let ids = ids_of(&events);
+        let is_small = events.len() <= HELD_FROM;
         let mut handling = pin!(self.handle_held(events));
+        if !is_small {
+            return self.held.hold(ids).watch(handling).await.unwrap_or(Ok(()));
+        }
         // A store that answers at once makes nobody wait, and nothing has to be renewed.
         match poll_fn(|context| Poll::Ready(handling.as_mut().poll(context))).await {
             Poll::Ready(answer) => answer,
