@@ -11,11 +11,12 @@ use crate::BackendError;
 /// acknowledge within the lease comes again, to any of them.
 #[async_trait]
 pub trait Events {
-    /// Takes up to `max` events; waits up to `wait` for the first. Those that come again come by themselves and in small
-    /// numbers, from the fourth time on alone: one of them may be why their coordinator was lost.
+    /// Takes up to `max` events; waits up to `wait` for the first. Those that come again come by themselves
+    /// and in small numbers, from the fourth time on alone: one of them may be why their coordinator was
+    /// lost.
     ///
-    /// Reports on leaves in bulk give way to all other events, so that nobody's next step waits behind a hundred
-    /// thousand reports of one run; as with lanes, one take in eight is the other way round.
+    /// Reports on leaves in bulk give way to all other events, so that nobody's next step waits behind a
+    /// hundred thousand reports of one run; as with lanes, one take in eight is the other way round.
     ///
     /// Cancel safe: a future that is dropped has taken nothing.
     async fn events(
@@ -25,8 +26,8 @@ pub trait Events {
         wait: Duration,
     ) -> Result<Vec<EventDelivery>, BackendError>;
 
-    /// Prolongs the leases of these events by `lease` from now: whoever works on them longer than he thought says so.
-    /// What is acknowledged, or was given to another coordinator meanwhile, is left as it is.
+    /// Prolongs the leases of these events by `lease` from now: whoever works on them longer than he thought
+    /// says so. What is acknowledged, or was given to another coordinator meanwhile, is left as it is.
     async fn renew_events(&self, events: &[EventId], lease: Duration) -> Result<(), BackendError>;
 
     /// Notes that all that follows from these events is done.

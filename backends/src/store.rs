@@ -27,7 +27,8 @@ pub trait Store {
     ///
     /// # Errors
     /// [`Conflict`](crate::ErrorKind::Conflict) when the id is taken by another canvas;
-    /// [`UnknownRun`](crate::ErrorKind::UnknownRun) when a segment's run is not there (any more). Nothing is changed then.
+    /// [`UnknownRun`](crate::ErrorKind::UnknownRun) when a segment's run is not there (any more). Nothing is
+    /// changed then.
     async fn submit(&self, run: NewRun) -> Result<Submitted, BackendError>;
 
     /// The run that has this id now, and its plan; `None` when there is none.

@@ -1,4 +1,5 @@
-//! Large values over a slow link: how long they take, compared with their bytes, and what the coordinator holds.
+//! Large values over a slow link: how long they take, compared with their bytes, and what the coordinator
+//! holds.
 //!
 //! ```text
 //! cargo bench --bench large                    results and arguments of 1 KB to 100 MB over 10 MB/s
@@ -7,9 +8,10 @@
 //! cargo bench --bench large -- --wide 4000000  and a chord of 400 results of 4 MB
 //! ```
 //!
-//! Client, coordinator and worker are processes of their own, each with a link of its own to one Redis. A value passes
-//! each link that it has to pass once, one after the other: from the client or the worker to the store, and from there to
-//! who takes it. The time of its bytes is that; the ratio says how much longer it took.
+//! Client, coordinator and worker are processes of their own, each with a link of its own to one Redis. A
+//! value passes each link that it has to pass once, one after the other: from the client or the worker to the
+//! store, and from there to who takes it. The time of its bytes is that; the ratio says how much longer it
+//! took.
 
 mod crew;
 

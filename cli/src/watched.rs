@@ -1,6 +1,7 @@
 //! A backend that notes whether it answers.
 //!
-//! Each part of a process gets one of its own: what a worker is asked must not hide that a coordinator hears nothing.
+//! Each part of a process gets one of its own: what a worker is asked must not hide that a coordinator hears
+//! nothing.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -52,7 +53,8 @@ impl Watched {
         Self { panics: true, ..Self::new(backend) }
     }
 
-    /// Why nothing can be taken from the backend, if so. Whoever takes asks at least every `silence`, answered or not.
+    /// Why nothing can be taken from the backend, if so. Whoever takes asks at least every `silence`,
+    /// answered or not.
     pub(crate) fn complaint(&self, silence: Duration) -> Option<String> {
         let Pulse { answered, failing } = *self.pulse();
         match failing {

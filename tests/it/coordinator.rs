@@ -109,8 +109,8 @@ async fn an_event_is_kept_as_long_as_its_coordinator_works_on_it() {
     let _: &dyn Backend = &memory;
 }
 
-/// As when somebody has removed its event by hand: nobody waits until what coordinators before have died of has
-/// come again.
+/// As when somebody has removed its event by hand: nobody waits until what coordinators before have died of
+/// has come again.
 #[tokio::test(start_paused = true)]
 async fn what_is_owed_without_an_event_is_dispatched_soon_after_a_restart() {
     let (memory, calls) = (Memory::new(), Calls::default());

@@ -104,7 +104,8 @@ impl Events for RedisBackend {
 }
 
 impl RedisBackend {
-    /// The runs of all events that are there, waiting or taken; `None` when these are too many, or cannot be read.
+    /// The runs of all events that are there, waiting or taken; `None` when these are too many, or cannot be
+    /// read.
     async fn runs_with_events(&self) -> Result<Option<HashSet<RunRef>>, BackendError> {
         let (link, mut known) = (self.link(), HashSet::new());
         let queues = self.queues().all(link, "announce_again").await?;

@@ -234,8 +234,8 @@ impl RedisBuilder {
     }
 
     /// How long a queue that holds nothing is kept after its last use, 30 seconds by default; the same for
-    /// all processes. What is left in a queue of a worker that is gone and holds nothing is kept four times as
-    /// long. A process that is stopped for longer, just when it is about to use a queue, brings it
+    /// all processes. What is left in a queue of a worker that is gone and holds nothing is kept four times
+    /// as long. A process that is stopped for longer, just when it is about to use a queue, brings it
     /// about anew.
     pub fn queues_kept_for(mut self, time: Duration) -> Self {
         self.queues_kept = time;

@@ -394,8 +394,8 @@ impl Queues {
         is_time
     }
 
-    /// Notes that a worker was hinted at leaves and has found some, and that there may be more of them in lanes
-    /// that others have begun to use.
+    /// Notes that a worker was hinted at leaves and has found some, and that there may be more of them in
+    /// lanes that others have begun to use.
     pub(crate) fn has_not_looked(&self) {
         self.state().looks_again = true;
     }

@@ -1,8 +1,8 @@
 //! Whether Redis has room for new runs.
 //!
-//! What is accepted must reach its end, and that takes memory: reports, results, leaves that are queued. So the
-//! last part of `maxmemory` is left to the runs that are there: new ones are refused before, and the scripts
-//! that bring runs to their end may pass `maxmemory` (`allow-oom`).
+//! What is accepted must reach its end, and that takes memory: reports, results, leaves that are queued. So
+//! the last part of `maxmemory` is left to the runs that are there: new ones are refused before, and the
+//! scripts that bring runs to their end may pass `maxmemory` (`allow-oom`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

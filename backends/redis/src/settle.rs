@@ -220,7 +220,8 @@ impl<'a> Written<'a> {
         }
         if !backend.link().is_cluster() {
             self.numbers[first + 3] = self.add_prepared(advance);
-            // All events go with the last part: what the parts before released is known to the caller by then.
+            // All events go with the last part: what the parts before released is known to the caller by
+            // then.
             if part.is_last && part.completions.len() == advance.completions.len() {
                 self.numbers[first + 4] = self.add_events(backend, &advance.events);
             }
@@ -326,8 +327,8 @@ fn add(whole: &mut Option<Result<Option<Slice>, BackendError>>, answer: Result<O
     }
 }
 
-/// Flags, what is owed and how long the run is kept; a letter for each completion; and if anything is, what is
-/// released as first and how many, and what is tried again as node and attempt.
+/// Flags, what is owed and how long the run is kept; a letter for each completion; and if anything is, what
+/// is released as first and how many, and what is tried again as node and attempt.
 fn read(reply: &[u8], completions: usize) -> Result<Answer, BackendError> {
     match reply {
         b"UNKNOWN" => return Ok(Answer::Unknown),

@@ -2,9 +2,9 @@
 //!
 //! While it is away nobody can renew a lease, so that time does not count against any: leases are taken up by
 //! who has watched the store without interruption for as long as the owners need to come back. Where one
-//! interruption follows another, so that nobody ever does, it is enough that the store was there for twice the
-//! lease in all since somebody heard of the owner. What is watched is a server, or on a Cluster what shares a
-//! slot.
+//! interruption follows another, so that nobody ever does, it is enough that the store was there for twice
+//! the lease in all since somebody heard of the owner. What is watched is a server, or on a Cluster what
+//! shares a slot.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -136,8 +136,8 @@ impl Watch {
         now - since
     }
 
-    /// Leases of this length may be taken up of owners who were not heard of for so long, by who has watched for
-    /// so long without interruption.
+    /// Leases of this length may be taken up of owners who were not heard of for so long, by who has watched
+    /// for so long without interruption.
     pub(crate) fn silent_for(&self, key: &str, watched: Duration, lease: Duration) -> Option<Duration> {
         if watched >= lease.min(COMES_BACK_WITHIN) {
             return Some(lease);

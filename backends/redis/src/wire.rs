@@ -81,8 +81,8 @@ impl Patience {
     }
 }
 
-/// Whether a reply came from Redis, if only an error. That a connection broke says nothing of how long replies
-/// take.
+/// Whether a reply came from Redis, if only an error. That a connection broke says nothing of how long
+/// replies take.
 fn is_from_redis<T>(reply: &RedisResult<T>) -> bool {
     reply.as_ref().err().is_none_or(|error| error.kind() != ErrorKind::Io && !error.is_connection_dropped())
 }

@@ -1,8 +1,8 @@
 //! Plans as the scripts take them.
 //!
 //! The store in Redis knows no plans, only whom a node counts down. What a leaf counts down travels with its
-//! completion, or is stored with a very small run; what a join counts down was written at submit, since many nodes
-//! lead there.
+//! completion, or is stored with a very small run; what a join counts down was written at submit, since many
+//! nodes lead there.
 
 use celeriac_engine::Plan;
 use celeriac_engine::plan::ScopeNo;
@@ -37,8 +37,8 @@ pub(crate) fn write(numbers: &mut Vec<u32>, plan: Option<&Plan>, completion: &Co
     }
 }
 
-/// What every leaf of a very small plan counts down: whether it is an output, how many numbers follow, who waits
-/// for its success, and then the scopes that its failure may close. `None` for joins.
+/// What every leaf of a very small plan counts down: whether it is an output, how many numbers follow, who
+/// waits for its success, and then the scopes that its failure may close. `None` for joins.
 pub(crate) fn whole(plan: &Plan) -> Vec<Option<Vec<u32>>> {
     let leaf = |node: NodeNo| {
         plan.leaf(node)?;
@@ -60,8 +60,8 @@ pub(crate) fn joins(plan: &Plan) -> impl Iterator<Item = (String, Vec<u32>)> {
     })
 }
 
-/// The nodes that count one predecessor less when the run starts, because joins without predecessors have succeeded,
-/// and how many less.
+/// The nodes that count one predecessor less when the run starts, because joins without predecessors have
+/// succeeded, and how many less.
 pub(crate) fn counts(plan: &Plan, succeeded: impl Iterator<Item = NodeNo>) -> Vec<(NodeNo, u32)> {
     let mut nodes: Vec<NodeNo> =
         succeeded.flat_map(|node| plan.successors(node).map(|(node, _)| node)).collect();
@@ -74,8 +74,8 @@ fn successors(numbers: &mut Vec<u32>, plan: &Plan, node: NodeNo) {
     waiting(numbers, plan, plan.successors(node).map(|(node, _)| node).collect());
 }
 
-/// The scopes that a node's failure may close, its innermost first: number, how many numbers follow, who waits
-/// for it.
+/// The scopes that a node's failure may close, its innermost first: number, how many numbers follow, who
+/// waits for it.
 fn scopes(numbers: &mut Vec<u32>, plan: &Plan, node: NodeNo) {
     let mut next = plan.node(node).map(|node| node.scope);
     while let Some(number) = next {
@@ -98,7 +98,8 @@ fn counted(numbers: &mut Vec<u32>, write: impl FnOnce(&mut Vec<u32>)) {
     numbers[place] = (numbers.len() - place - 1) as u32;
 }
 
-/// Nodes as scripts take them: first, how many, counter, is join; neighbours of one kind are written together.
+/// Nodes as scripts take them: first, how many, counter, is join; neighbours of one kind are written
+/// together.
 fn waiting(numbers: &mut Vec<u32>, plan: &Plan, mut nodes: Vec<NodeNo>) {
     nodes.sort_unstable();
     let kind = |node: NodeNo| (plan.waits()[node.index()], u32::from(plan.leaf(node).is_none()));

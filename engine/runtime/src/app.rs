@@ -184,8 +184,9 @@ impl App {
     /// does not answer is asked again for up to 30 seconds.
     ///
     /// # Errors
-    /// When the canvas cannot be compiled, or the backend does not take it; nothing has started then. A backend that
-    /// does not answer may have taken it all the same: submit again with [`App::submit_as`] where that matters.
+    /// When the canvas cannot be compiled, or the backend does not take it; nothing has started then. A
+    /// backend that does not answer may have taken it all the same: submit again with [`App::submit_as`]
+    /// where that matters.
     ///
     /// With options for the run as a whole: [`App::apply_async`].
     pub async fn submit<C: IntoCanvas>(&self, canvas: C) -> Result<Handle<C::Output>, SubmitError> {

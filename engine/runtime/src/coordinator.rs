@@ -284,8 +284,8 @@ impl Driver {
     }
 
     async fn repair_often(self) {
-        // What a coordinator before this one has died of comes as an event first, which is counted. What has no
-        // event gets one.
+        // What a coordinator before this one has died of comes as an event first, which is counted. What has
+        // no event gets one.
         let first = Instant::now() + self.options.lease.saturating_mul(3).min(REPAIR_AFTER_MAX);
         let mut often = every(self.options.sweep_every);
         while self.stop.run_until_cancelled(often.tick()).await.is_some() {

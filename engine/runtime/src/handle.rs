@@ -24,7 +24,8 @@ use crate::patience::{OUTAGE_MAX, outlast};
 
 /// A run that was accepted. Cheap to clone; dropping it changes nothing for the run.
 ///
-/// It is a handle of this run alone: when the run was forgotten, and its id is used again, it does not know the other.
+/// It is a handle of this run alone: when the run was forgotten, and its id is used again, it does not know
+/// the other.
 ///
 /// An embedded app goes on working as long as one of its handles is there.
 pub struct Handle<T> {
@@ -94,8 +95,8 @@ impl<T> Handle<T> {
         &self.plan
     }
 
-    /// The run's state: PENDING before a leaf has ended, STARTED, SUCCESS or FAILURE (REVOKED when the leaf that
-    /// ended it was revoked).
+    /// The run's state: PENDING before a leaf has ended, STARTED, SUCCESS or FAILURE (REVOKED when the leaf
+    /// that ended it was revoked).
     ///
     /// # Errors
     /// When the backend does not answer or does not know the run.
@@ -127,8 +128,8 @@ impl<T> Handle<T> {
         Ok(matches!(self.status().await?.outcome, RunOutcome::Failed(_)))
     }
 
-    /// Waits until nothing of the run is left to do, callbacks, error callbacks and replacements included. Outlasts a backend that
-    /// does not answer for up to 30 seconds at a time.
+    /// Waits until nothing of the run is left to do, callbacks, error callbacks and replacements included.
+    /// Outlasts a backend that does not answer for up to 30 seconds at a time.
     ///
     /// # Errors
     /// When the backend does not answer or does not know the run.
@@ -137,7 +138,8 @@ impl<T> Handle<T> {
         while !status.ended() {
             status = outlast!(OUTAGE_MAX, self.changed(status.version, POLL))?;
         }
-        // A segment may be decided, and so its leaf ended, while a part of it still runs and is replaced in its turn.
+        // A segment may be decided, and so its leaf ended, while a part of it still runs and is replaced in
+        // its turn.
         let mut seen: BTreeSet<RunId> = BTreeSet::new();
         loop {
             let segments = outlast!(OUTAGE_MAX, self.backend().segments(self.run))?;
@@ -166,8 +168,8 @@ impl<T> Handle<T> {
         }
     }
 
-    /// The run's value as JSON, waiting for it. Outlasts a backend that does not answer until `timeout` has passed;
-    /// without one, for up to 30 seconds at a time.
+    /// The run's value as JSON, waiting for it. Outlasts a backend that does not answer until `timeout` has
+    /// passed; without one, for up to 30 seconds at a time.
     ///
     /// # Errors
     /// As [`Handle::get`].
@@ -261,8 +263,8 @@ impl<T> Handle<T> {
         Ok(render::tree(&self.plan, Some(&standings), render::FOLD_ABOVE))
     }
 
-    /// The canvases that run, or ran, in the place of leaves, those within such canvases included: handles of runs of
-    /// their own, each with the leaf that it stands for.
+    /// The canvases that run, or ran, in the place of leaves, those within such canvases included: handles of
+    /// runs of their own, each with the leaf that it stands for.
     ///
     /// # Errors
     /// When the backend does not answer.

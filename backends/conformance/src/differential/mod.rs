@@ -86,7 +86,8 @@ impl Differential {
     /// clients: one or more backend objects on the same store. Returns what has happened.
     ///
     /// # Panics
-    /// With the first difference: the operation, both answers, what happened to the runs before, and how to replay it.
+    /// With the first difference: the operation, both answers, what happened to the runs before, and how to
+    /// replay it.
     pub async fn check(&self, reference: &dyn Backend, subject: &[&dyn Backend]) -> Tally {
         let mut driver = Driver {
             reference,

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Reports how deliveries ended and acknowledges them.
 -- KEYS: stream and reports of each queue | on one server also the index of reports
--- ARGV: group, channel of the hints, how many deliveries of each queue; then id and report of each, those of one
---       queue after the other
+-- ARGV: group, channel of the hints, how many deliveries of each queue; then id and report of each, those of
+--       one queue after the other
 local group, hints = ARGV[1], nil
 local queues = math.floor(#KEYS / 2)
 local index = KEYS[2 * queues + 1]

@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
--- Removes all that a run owns, in its slot. When leaves of it may be queued, or it has segments, it is marked first: from then
--- on it is as unknown as if it were gone, and its id is free when the rest is gone, too.
+-- Removes all that a run owns, in its slot. When leaves of it may be queued, or it has segments, it is marked
+-- first: from then on it is as unknown as if it were gone, and its id is free when the rest is gone, too.
 -- KEYS: hash, states, plan, segments, literals and texts of the run
--- ARGV: 'ended' (only when nothing of it is left to do), 'any', 'marked' (only when it is marked) or 'rest' (what was
---       marked, now); channel of its hints, what is hinted, its incarnation, what the keys of its texts start with, slice,
---       whether leaves may be queued twice and so be left when it has ended
--- Returns 0 when it is not there or goes on, 1 when it is gone, 2 when it has ended and has segments (nothing was done), 3
--- when there are more texts to remove, 4 when it is marked, 5 when it is and had ended before; and the names of its queues.
+-- ARGV: 'ended' (only when nothing of it is left to do), 'any', 'marked' (only when it is marked) or 'rest'
+--       (what was marked, now); channel of its hints, what is hinted, its incarnation, what the keys of its
+--       texts start with, slice, whether leaves may be queued twice and so be left when it has ended
+-- Returns 0 when it is not there or goes on, 1 when it is gone, 2 when it has ended and has segments (nothing
+-- was done), 3 when there are more texts to remove, 4 when it is marked, 5 when it is and had ended before;
+-- and the names of its queues.
 local which, incarnation = ARGV[1], ARGV[4]
 local stored = redis.call('HMGET', KEYS[1], 'm', 'f', 'q')
 local m, marked, queues = stored[1], stored[2], stored[3]

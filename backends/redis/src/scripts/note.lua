@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Notes that queues and lanes are about to be used.
--- KEYS: names lanes    ARGV: how many names there may be (0: any number), how many names follow, the names, the
--- lanes
+-- KEYS: names lanes    ARGV: how many names there may be (0: any number), how many names follow, the names,
+--       the lanes
 -- Returns how many names there were when there would be too many, else -1.
 local max, count = tonumber(ARGV[1]), tonumber(ARGV[2])
 local known = redis.call('ZMSCORE', KEYS[1], unpack(ARGV, 3, 2 + count))

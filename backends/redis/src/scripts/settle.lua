@@ -9,10 +9,10 @@
 --       prepared leaves, the ids of events
 -- The numbers are one list, since many small ones would cost more than all the rest. For each run: how many
 -- numbers follow, whether the caller knows the plan as 0 or 1, how many completions, prepared leaves and
--- events; the completions; node and place of the queue of each prepared leaf; place of the line of each event.
--- A completion is node, attempt, kind, whether it is an output, and how many numbers follow that say who
--- waits. Kinds: 0 success, 1 failure, 2 retry, 3 not a leaf, 4 replace. Of a failure, they are scopes, from
--- inside out: the scope, how many numbers follow, who waits for it. Nodes that wait are first, how many,
+-- events; the completions; node and place of the queue of each prepared leaf; place of the line of each
+-- event. A completion is node, attempt, kind, whether it is an output, and how many numbers follow that say
+-- who waits. Kinds: 0 success, 1 failure, 2 retry, 3 not a leaf, 4 replace. Of a failure, they are scopes,
+-- from inside out: the scope, how many numbers follow, who waits for it. Nodes that wait are first, how many,
 -- initial counter, is join, one after the other: neighbours that wait for one thing each are released
 -- together. When the caller does not know the plan nobody waits: then that is read from the run.
 -- Returns for each run what became of it: see `settle.rs`.
@@ -95,7 +95,8 @@ local function count_all(list, from, to)
   end
 end
 
--- A scope that is closed ends the walk: who closed it has closed all above it. Returns whether it was the root.
+-- A scope that is closed ends the walk: who closed it has closed all above it. Returns whether it was the
+-- root.
 local function close_all(node, list, from, to)
   while from <= to do
     local scope, last = list[from], from + 1 + list[from + 1]

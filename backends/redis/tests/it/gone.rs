@@ -89,8 +89,8 @@ async fn a_run_that_somebody_was_about_to_forget_is_forgotten_by_the_sweep() {
     assert!(take(&backend, 9).await.is_empty(), "its leaves are gone");
 }
 
-/// On a Cluster queues remember a run that goes on for a minute. Not one that has ended, also when the sweep comes
-/// across it while somebody forgets it.
+/// On a Cluster queues remember a run that goes on for a minute. Not one that has ended, also when the sweep
+/// comes across it while somebody forgets it.
 #[tokio::test(flavor = "multi_thread")]
 async fn queues_remember_no_run_that_had_ended_whoever_else_forgets_it_on_a_cluster() {
     let cluster = Cluster::start();

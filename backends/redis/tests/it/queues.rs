@@ -92,8 +92,8 @@ async fn an_idle_coordinator_costs_little_whatever_the_number_of_queues() {
     assert!(took < Duration::from_millis(300), "a chain of ten takes {took:?}");
 }
 
-/// Reports of a queue that never runs out of them do not hold up those of another, in whatever order they were
-/// found.
+/// Reports of a queue that never runs out of them do not hold up those of another, in whatever order they
+/// were found.
 async fn in_turns(backend: RedisBackend) {
     let full = submitted(&backend, 1, &["full"; 60]).await;
     let few = submitted(&backend, 2, &["few", "last"]).await;
@@ -255,7 +255,8 @@ async fn there_are_only_so_many_queues() {
     let SubmitError::Backend(error) = error else { panic!("{error}") };
     assert!(error.kind == ErrorKind::Full && error.to_string().contains("queues_max"), "{error}");
     assert_eq!(app.submit(wide(15)).await.unwrap().get_timeout(PATIENCE).await.unwrap(), vec![1; 15]);
-    // What takes the place of a leaf is a part of an accepted run: its leaf fails, and nothing waits for ever.
+    // What takes the place of a leaf is a part of an accepted run: its leaf fails, and nothing waits for
+    // ever.
     let error = app.submit(spread.s(30)).await.unwrap().get_timeout(PATIENCE).await.unwrap_err();
     assert!(error.to_string().contains("LimitError"), "{error}");
     let start = Instant::now();

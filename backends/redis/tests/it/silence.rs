@@ -28,8 +28,8 @@ async fn a_silent_connection_is_noticed_and_replaced() {
     assert!(took < Duration::from_secs(4), "{took:?}");
 }
 
-/// Each time a connection dies while somebody waits for a reply, and is cut a moment before it would be given up.
-/// That it took so long to hear of the end says nothing of Redis: it does not get more time from then on.
+/// Each time a connection dies while somebody waits for a reply, and is cut a moment before it would be given
+/// up. That it took so long to hear of the end says nothing of Redis: it does not get more time from then on.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_are_cut_in_the_end_earn_no_patience() {
     let server = Server::start();

@@ -122,8 +122,8 @@ async fn ten_thousand_leaves_that_wait_cost_nothing() {
     assert!(first >= ms(8000), "{first:?}");
 }
 
-/// A run has leaves in a lane that nobody has used before, and an idle worker is hinted at all of them at once:
-/// it finds the first ones where it knows to look, and the others without waiting for a poll.
+/// A run has leaves in a lane that nobody has used before, and an idle worker is hinted at all of them at
+/// once: it finds the first ones where it knows to look, and the others without waiting for a poll.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_worker_finds_all_of_a_run_that_brings_a_lane_about() {
     // It may look for lanes as rarely as it likes: who begins to use one says so.

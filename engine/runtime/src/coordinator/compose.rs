@@ -12,8 +12,8 @@ use foldhash::{HashMap, HashMapExt as _};
 /// How many leaves are composed in advance for one run, so that the step that releases them can queue them.
 const PREPARED_MAX: usize = 100;
 
-/// A leaf that takes the results of more leaves, or so many bytes of them, gets its input by reference. How long
-/// results are is known when they are read, and what is read for nothing has passed a link.
+/// A leaf that takes the results of more leaves, or so many bytes of them, gets its input by reference. How
+/// long results are is known when they are read, and what is read for nothing has passed a link.
 const TAKEN_MAX: usize = 64;
 pub(super) const ARGS_MAX: usize = 64 * 1024;
 

@@ -1,8 +1,8 @@
 //! Following the events: a batch after the other.
 //!
-//! The next batch is asked for when the one before is handled: by then more has come, and many together cost the
-//! least. Only where values are large the link to the store is what takes time, and it has two ways: while one
-//! batch is written the next is read.
+//! The next batch is asked for when the one before is handled: by then more has come, and many together cost
+//! the least. Only where values are large the link to the store is what takes time, and it has two ways:
+//! while one batch is written the next is read.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -71,8 +71,8 @@ impl Driver {
         }
     }
 
-    /// Cancel safe by the backend's contract: a batch is handled to its end, or was not taken. `None` after the
-    /// stop.
+    /// Cancel safe by the backend's contract: a batch is handled to its end, or was not taken. `None` after
+    /// the stop.
     async fn ask(&self, max: usize) -> Option<Taken> {
         self.stop.run_until_cancelled(self.backend.events(max, self.options.lease, WAIT)).await
     }
@@ -105,7 +105,8 @@ impl Driver {
         *asked = None;
         match taken {
             Some(Ok(events)) => {
-                // A batch that waits moves as long as the one before it does; when that is given up, so is it.
+                // A batch that waits moves as long as the one before it does; when that is given up, so is
+                // it.
                 let holding = self.hold(&events);
                 let answer = holding.watch(handling).await;
                 if answer.is_some() {

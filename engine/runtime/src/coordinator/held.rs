@@ -1,8 +1,9 @@
 //! What a coordinator works on: events whose leases it renews, and runs whose outboxes it empties.
 //!
 //! Events are renewed as long as their handling moves, which is as long as something wakes it: an answer, a
-//! slice that was queued, a turn that has come. What nothing wakes over many renewals does not return, whatever
-//! it waits for. Then it is dropped as if its coordinator had died: the events come again, and are counted.
+//! slice that was queued, a turn that has come. What nothing wakes over many renewals does not return,
+//! whatever it waits for. Then it is dropped as if its coordinator had died: the events come again, and are
+//! counted.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::poll_fn;
@@ -75,8 +76,8 @@ impl Held {
         Holding { held: self.clone(), number, moves }
     }
 
-    /// The events that are held for so long at least, and are to be renewed now. What does not return is held no
-    /// longer.
+    /// The events that are held for so long at least, and are to be renewed now. What does not return is held
+    /// no longer.
     pub(super) fn due(&self, time: Duration) -> Due {
         let (mut due, mut batches) = (Due::default(), self.batches());
         batches.batches.retain(|_, batch| {
