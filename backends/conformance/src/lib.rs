@@ -213,6 +213,13 @@ macro_rules! suite {
                 a_worker_that_holds_nothing_besides_leaves_all_that_waits_to_others
                 a_worker_holds_at_most_as_many_leaves_besides_as_it_was_told
             }
+            clients {
+                many_who_ask_and_are_not_polled_hold_up_nobody
+                many_who_submit_and_are_not_polled_hold_up_nobody
+                large_values_that_are_half_read_hold_up_nobody
+                large_arguments_that_are_half_written_hold_up_nobody
+                what_was_given_up_in_the_middle_holds_up_nobody
+            }
             large {
                 a_text_of_any_length_is_kept_and_comes_back
                 a_text_is_not_kept_for_a_run_that_is_not_there

@@ -6,15 +6,16 @@
 use std::time::Duration;
 
 use celeriac_backends::BackendError;
-use futures::TryFutureExt as _;
 use redis::aio::{ConnectionLike, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, Script, ToRedisArgs, Value};
 
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::address::Address;
+use crate::by_itself::by_itself;
 use crate::error::refused;
 use crate::hints::Hints;
 use crate::keys::{Keys, Line};
@@ -47,20 +48,23 @@ pub(crate) struct Connection {
 #[derive(Clone)]
 enum Way {
     One(Wire),
+    /// Its row is short whatever one says: what waits there moves by itself.
     Cluster(ClusterConnection),
 }
 
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        let reply = match &mut self.way {
+        let Self { way, watch } = self;
+        let mut connection = match way {
             Way::One(connection) => return connection.req_packed_command(cmd),
-            Way::Cluster(connection) => match TooLarge::check(bytes_of(cmd)) {
-                Ok(()) => connection.req_packed_command(cmd),
-                Err(error) => Box::pin(std::future::ready(Err(error))),
-            },
+            Way::Cluster(connection) => connection.clone(),
         };
-        let watch = &self.watch;
-        Box::pin(reply.inspect_err(move |error| watch.note(Some(cmd), error)))
+        Box::pin(async move {
+            TooLarge::check(bytes_of(cmd))?;
+            let sent = cmd.clone();
+            let reply = by_itself(async move { connection.req_packed_command(&sent).await }).await;
+            reply.inspect_err(|error| watch.note(Some(cmd), error))
+        })
     }
 
     fn req_packed_commands<'a>(
@@ -69,15 +73,17 @@ impl ConnectionLike for Connection {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        let reply = match &mut self.way {
+        let Self { way, watch } = self;
+        let mut connection = match way {
             Way::One(connection) => return connection.req_packed_commands(pipeline, offset, count),
-            Way::Cluster(connection) => match TooLarge::check(pipeline.cmd_iter().map(bytes_of).sum()) {
-                Ok(()) => connection.req_packed_commands(pipeline, offset, count),
-                Err(error) => Box::pin(std::future::ready(Err(error))),
-            },
+            Way::Cluster(connection) => connection.clone(),
         };
-        let watch = &self.watch;
-        Box::pin(reply.inspect_err(move |error| watch.note(pipeline.cmd_iter().next(), error)))
+        Box::pin(async move {
+            TooLarge::check(pipeline.cmd_iter().map(bytes_of).sum())?;
+            let sent = pipeline.clone();
+            let reply = by_itself(async move { connection.req_packed_commands(&sent, offset, count).await });
+            reply.await.inspect_err(|error| watch.note(pipeline.cmd_iter().next(), error))
+        })
     }
 
     fn get_db(&self) -> i64 {
@@ -85,6 +91,19 @@ impl ConnectionLike for Connection {
             Way::One(connection) => connection.get_db(),
             Way::Cluster(connection) => connection.get_db(),
         }
+    }
+}
+
+/// A script that is ready to be run.
+pub(crate) struct Prepared {
+    connection: Connection,
+    invocation: redis::ScriptInvocation<'static>,
+    operation: &'static str,
+}
+
+impl Prepared {
+    pub(crate) async fn send<T: FromRedisValue>(mut self) -> Result<T, BackendError> {
+        self.invocation.invoke_async(&mut self.connection).await.map_err(refused(self.operation))
     }
 }
 
@@ -139,12 +158,22 @@ impl Link {
     pub(crate) async fn run<T: FromRedisValue>(
         &self,
         operation: &'static str,
-        script: &Script,
+        script: &'static Script,
         prepare: impl FnOnce(&mut redis::ScriptInvocation<'_>),
     ) -> Result<T, BackendError> {
+        self.prepare(operation, script, prepare).send().await
+    }
+
+    /// A script with all that it needs, to be run later.
+    pub(crate) fn prepare(
+        &self,
+        operation: &'static str,
+        script: &'static Script,
+        prepare: impl FnOnce(&mut redis::ScriptInvocation<'_>),
+    ) -> Prepared {
         let mut invocation = script.prepare_invoke();
         prepare(&mut invocation);
-        invocation.invoke_async(&mut self.connection()).await.map_err(refused(operation))
+        Prepared { connection: self.connection(), invocation, operation }
     }
 
     /// Sends a command.
@@ -226,7 +255,9 @@ async fn one(client: Box<Client>, watch: Watch) -> RedisResult<Way> {
     let config = ConnectionManagerConfig::new()
         .set_connection_timeout(Some(CONNECTION_TIMEOUT))
         .set_number_of_retries(RECONNECTS)
-        .set_max_delay(RECONNECT_DELAY_MAX);
+        .set_max_delay(RECONNECT_DELAY_MAX)
+        // In a short row one would wait for a place that somebody has whom nobody polls.
+        .set_pipeline_buffer_size(Semaphore::MAX_PERMITS);
     Wire::connect(*client, config, watch).await.map(Way::One)
 }
 

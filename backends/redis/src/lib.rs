@@ -28,6 +28,7 @@
 //! with hints over pub/sub and a poll behind them, so everything works, more slowly, when all hints are lost.
 
 mod address;
+mod by_itself;
 mod connection;
 mod dispatch;
 mod envelope;

@@ -15,6 +15,7 @@ use celeriac_engine::{Plan, Release, RunOutcome};
 use celeriac_primitives::{NodeNo, Outcome, RunId, RunRef, Stored, TaskId};
 
 use crate::RedisBackend;
+use crate::by_itself::by_itself;
 use crate::error::corrupt;
 use crate::gone::Forgotten;
 use crate::hints::{POLL, Wait};
@@ -64,13 +65,17 @@ impl Store for RedisBackend {
             return Ok(Some(plan));
         }
         // One reads it, and the others wait for him.
-        let loading = self.plans().load(run.id).await;
-        if let Some(plan) = self.plan_at_hand(run) {
-            return Ok(Some(plan));
-        }
-        let stored = self.stored_plan(run.id, Need::Work).await?;
-        drop(loading);
-        Ok(stored.and_then(|(stored, plan)| (stored == run).then_some(plan)))
+        let backend = self.clone();
+        by_itself(async move {
+            let loading = backend.plans().load(run.id).await;
+            if let Some(plan) = backend.plan_at_hand(run) {
+                return Ok(Some(plan));
+            }
+            let stored = backend.stored_plan(run.id, Need::Work).await?;
+            drop(loading);
+            Ok(stored.and_then(|(stored, plan)| (stored == run).then_some(plan)))
+        })
+        .await
     }
 
     fn plan_at_hand(&self, run: RunRef) -> Option<Arc<Plan>> {
@@ -447,8 +452,9 @@ impl RedisBackend {
         let mut plan = Vec::with_capacity(bytes);
         while plan.len() < bytes {
             let (from, to) = (plan.len(), plan.len() + PIECE_BYTES - 1);
-            let mut cmd = redis::cmd("GETRANGE");
-            let piece = self.link().ask::<Vec<u8>>("plan", cmd.arg(key).arg(from).arg(to));
+            let (link, mut cmd) = (self.link().clone(), redis::cmd("GETRANGE"));
+            cmd.arg(key).arg(from).arg(to);
+            let piece = async move { link.ask::<Vec<u8>>("plan", &cmd).await };
             let piece = self.0.turns.take(piece).await?;
             if piece.is_empty() {
                 break;

@@ -475,17 +475,17 @@ impl RedisBackend {
     /// how many pieces its literals are.
     async fn stage(
         &self,
-        script: &Script,
+        script: &'static Script,
         [hash, plan, literals]: &[String; 3],
         parts: &Parts,
         fields: &[(&str, &[u8])],
     ) -> Result<usize, BackendError> {
         let link = self.link();
         for piece in parts.plan.chunks(PIECE_BYTES) {
-            let add = link.run::<()>("submit", script, |script| {
+            let add = link.prepare("submit", script, |script| {
                 script.key(plan).arg(STAGED_SECONDS).arg(piece);
             });
-            self.0.turns.take(add).await?;
+            self.0.turns.take(add.send::<()>()).await?;
         }
         for slice in fields.chunks(SLICE) {
             let add = link.run::<()>("submit", script, |script| {
@@ -502,7 +502,7 @@ impl RedisBackend {
     /// Stages the arguments that are stored beside the plan; returns in how many pieces.
     async fn stage_literals(
         &self,
-        script: &Script,
+        script: &'static Script,
         key: &str,
         literals: &[(uuid::Uuid, Arc<str>)],
     ) -> Result<usize, BackendError> {
@@ -525,13 +525,13 @@ impl RedisBackend {
         let count = batches.iter().map(|(batch, _)| batch.len()).sum();
         let staged = stream::iter(0..batches.len()).map(|place| {
             let batch = &batches[place].0;
-            let add = self.link().run::<()>("submit", script, move |script| {
+            let add = self.link().prepare("submit", script, move |script| {
                 script.key(key).arg(STAGED_SECONDS);
                 batch.iter().for_each(|(name, value)| {
                     script.arg(name).arg(*value);
                 });
             });
-            self.0.turns.take(add)
+            self.0.turns.take(add.send::<()>())
         });
         staged.buffer_unordered(PIECES_AT_ONCE).try_collect::<()>().await?;
         Ok(count)

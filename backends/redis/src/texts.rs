@@ -7,12 +7,15 @@
 //! Few pieces are on their way at the same time, of all texts together: so other commands pass between them,
 //! also on a slow link.
 
+use std::sync::Arc;
+
 use celeriac_backends::BackendError;
 use celeriac_primitives::{Stored, TaskId};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::Semaphore;
 
 use crate::RedisBackend;
+use crate::by_itself::by_itself;
 use crate::error::corrupt;
 use crate::keys::write_incarnation;
 use crate::scripts::{DISCARD, KEEP};
@@ -32,21 +35,25 @@ pub(crate) const STAGED_SECONDS: i64 = 60 * 60;
 
 /// How pieces take turns.
 #[derive(Debug)]
-pub(crate) struct Turns(Semaphore);
+pub(crate) struct Turns(Arc<Semaphore>);
 
 impl Default for Turns {
     fn default() -> Self {
-        Self(Semaphore::new(PIECES_AT_ONCE))
+        Self(Arc::new(Semaphore::new(PIECES_AT_ONCE)))
     }
 }
 
 impl Turns {
     /// Waits for a turn, and does it.
-    pub(crate) async fn take<T>(&self, piece: impl Future<Output = T>) -> T {
-        let turn = self.0.acquire().await.expect("it is never closed");
-        let done = piece.await;
-        drop(turn);
-        done
+    pub(crate) async fn take<T: Send + 'static>(&self, piece: impl Future<Output = T> + Send + 'static) -> T {
+        let turns = self.0.clone();
+        by_itself(async move {
+            let turn = turns.acquire().await.expect("it is never closed");
+            let done = piece.await;
+            drop(turn);
+            done
+        })
+        .await
     }
 }
 
@@ -103,13 +110,13 @@ impl RedisBackend {
         count: Option<usize>,
     ) -> Result<Kept, BackendError> {
         let (link, keys) = (self.link(), self.link().keys.run(value.run.id));
-        let written = link.run::<u8>("keep", &KEEP, |script| {
+        let written = link.prepare("keep", &KEEP, |script| {
             script.key(keys.hash()).key(link.keys.text(value)).key(keys.texts());
             script.arg(value.name.simple().to_string()).arg(place).arg(piece);
             script.arg(count.unwrap_or(0)).arg(STAGED_SECONDS);
             script.arg(&write_incarnation(value.run.incarnation)[..]);
         });
-        Ok(match self.0.turns.take(written).await? {
+        Ok(match self.0.turns.take(written.send::<u8>()).await? {
             0 => Kept::NoRun,
             1 => Kept::Yes,
             _ => Kept::Incomplete,
@@ -124,12 +131,9 @@ impl RedisBackend {
             if value.of_plan { literal_field(value.name, place) } else { place.to_string() }
         };
         let pieces = stream::iter(0..count).map(|place| {
-            let (key, field) = (&key, field(place));
-            async move {
-                let mut cmd = redis::cmd("HGET");
-                let piece = self.link().ask::<Option<Vec<u8>>>("fetch", cmd.arg(key).arg(field));
-                self.0.turns.take(piece).await
-            }
+            let (link, mut cmd) = (self.link().clone(), redis::cmd("HGET"));
+            cmd.arg(&key).arg(field(place));
+            self.0.turns.take(async move { link.ask::<Option<Vec<u8>>>("fetch", &cmd).await })
         });
         let mut pieces = std::pin::pin!(pieces.buffered(PIECES_AT_ONCE));
         out.reserve_exact(usize::try_from(value.bytes).unwrap_or(0).min(count * PIECE_BYTES));

@@ -24,8 +24,9 @@ use celeriac_backends::{Advance, Advanced, Backend, BackendError, Event, EventDe
 use celeriac_engine::{Settled, Verdict};
 use celeriac_primitives::{Limits, RunRef};
 use foldhash::{HashMap, HashMapExt as _};
+use futures::future;
 use futures::stream::{self, BoxStream, StreamExt};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -426,23 +427,30 @@ impl Driver {
     /// Does the rest of it.
     async fn go_on(
         self,
-        work: BoxStream<'static, Vec<EventId>>,
+        mut work: BoxStream<'static, Vec<EventId>>,
         holding: Holding,
         mut room: OwnedSemaphorePermit,
     ) {
-        let rest = async {
-            // Those that are done by now are acknowledged together.
-            let mut work = work.ready_chunks(RUNS_AT_ONCE);
+        let (finished, mut acknowledged) = mpsc::unbounded_channel();
+        let working = async move {
             while let Some(done) = work.next().await {
-                drop(room.split(done.len()));
-                let done = done.concat();
-                if let Err(error) = self.acknowledge(&done).await {
-                    tracing::warn!(%error, "events that are done with come again");
-                }
-                holding.let_go(done);
+                drop(room.split(1));
+                // Who acknowledges it is there as long as this is.
+                let _ = finished.send(done);
             }
         };
-        holding.watch(rest).await.unwrap_or_default();
+        // The rest of the work goes on meanwhile; what is done by then is acknowledged together.
+        let acknowledging = async {
+            let mut done = Vec::new();
+            while acknowledged.recv_many(&mut done, RUNS_AT_ONCE).await > 0 {
+                let events = std::mem::take(&mut done).concat();
+                if let Err(error) = self.acknowledge(&events).await {
+                    tracing::warn!(%error, "events that are done with come again");
+                }
+                holding.let_go(events);
+            }
+        };
+        holding.watch(future::join(working, acknowledging)).await;
     }
 
     async fn acknowledge(&self, done: &[EventId]) -> Result<(), BackendError> {
