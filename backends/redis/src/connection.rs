@@ -139,6 +139,8 @@ impl Link {
         let connection = Connection { way, watch: watch.clone() };
         let hints = Hints::start(clients, keys.changes());
         let (takes, emptied) = (TaskTracker::new(), Emptied::default());
+        // Whoever waits does so until there are none for a moment, and not until there will be none.
+        takes.close();
         let link = Self { connection, hints, keys, takes, emptied, room, watch, first };
         link.look_at_settings().await?;
         Ok(link)

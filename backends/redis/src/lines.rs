@@ -16,6 +16,7 @@ use std::time::Duration;
 use celeriac_backends::BackendError;
 use dashmap::DashMap;
 use tokio::time::Instant;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::connection::{GROUP, Link, line_keys};
 use crate::error::corrupt;
@@ -76,6 +77,9 @@ struct Taken {
     more: bool,
     /// Whether who takes is noted, and whether that took more steps than one.
     noted: (Noted, bool),
+    /// Whoever waits until nothing is taken any more waits for this, too: the task that takes has ended
+    /// before what it took is dropped.
+    _under_way: TaskTrackerToken,
 }
 
 impl Drop for Taken {
@@ -171,6 +175,7 @@ pub(crate) async fn take_now(
         entries: Vec::new(),
         more: max == 0,
         noted: (Noted::No, false),
+        _under_way: link.takes.token(),
     };
     let taken = link.takes.spawn(take_all(operation, taken, (max, suspects), lease, noting.clone())).await;
     let mut taken = taken.map_err(|panic| corrupt(operation, panic))??;

@@ -253,9 +253,7 @@ impl Queue for RedisBackend {
     }
 
     async fn quiesce(&self) {
-        self.link().takes.close();
         self.link().takes.wait().await;
-        self.link().takes.reopen();
     }
 
     async fn sweep(&self, deliveries_max: u32) -> Result<Swept, BackendError> {

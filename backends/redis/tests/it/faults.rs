@@ -228,6 +228,54 @@ async fn a_receive_that_is_dropped_has_taken_nothing() {
     assert_eq!(seen.len(), 300);
 }
 
+/// An entry, its consumer, and two numbers.
+type Pending = (String, String, u64, u64);
+
+/// Who stops drops the wait of its last take, waits until all is still, and is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_backend_is_still_what_dropped_takes_have_taken_is_back() {
+    let server = Server::start();
+    let backend = server.backend().await;
+    queued(&backend, run_id(1), 3).await;
+    let (worker, mut connection) = (WorkerId::new("w"), server.connection());
+    let (mut dropped, mut looked) = (0, 0);
+    for round in 0..1000u64 {
+        let wait = Duration::from_micros(round % 40 * 25);
+        match tokio::time::timeout(wait, receive(&backend, "w", 3)).await {
+            Ok(taken) => {
+                let ids: Vec<_> = taken.into_iter().map(|delivery| delivery.id).collect();
+                backend.hand_back(&worker, &ids).await.unwrap();
+            }
+            Err(_) => dropped += 1,
+        }
+        match tokio::time::timeout(wait, backend.events(9, LEASE, SOON)).await {
+            Ok(taken) => {
+                let ids: Vec<_> = taken.unwrap().iter().map(|delivery| delivery.id).collect();
+                backend.acknowledge(&ids).await.unwrap();
+                queued(&backend, run_id(2 + round), 3).await;
+            }
+            Err(_) => dropped += 1,
+        }
+        backend.quiesce().await;
+        for stream in server.keys("*stream") {
+            let mut cmd = redis::cmd("XPENDING");
+            cmd.arg(&stream).arg("celeriac").arg("-").arg("+").arg(10);
+            // Nobody has taken anything from a line that has no group.
+            let pending: Vec<Pending> = match cmd.query(&mut connection) {
+                Ok(pending) => pending,
+                Err(error) if error.code() == Some("NOGROUP") => continue,
+                Err(error) => panic!("{error}"),
+            };
+            // What was given back waits with no owner.
+            let held = pending.iter().find(|entry| !["-", "~"].contains(&&*entry.1));
+            assert!(held.is_none(), "somebody holds something of {stream}, round {round}: {held:?}");
+            looked += 1;
+        }
+    }
+    assert!(looked > 100, "{looked} looks");
+    assert!(dropped > 100, "{dropped} were dropped");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_dies_while_it_submits_leaves_nothing_that_stays() {
     let server = Server::start();
