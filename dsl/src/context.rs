@@ -176,7 +176,9 @@ impl TaskContext {
         Ok(())
     }
 
-    /// The same text for every attempt at this leaf, and for no other leaf.
+    /// The same text for every attempt at this leaf, and for no other leaf: it stands for the run's id and the
+    /// node. When a run was forgotten, and its key or id is submitted again, the leaves of the new run have the
+    /// keys of the old one's.
     ///
     /// Leaves run at least once: hand this key to whatever must not happen twice (a payment, a mail), so that the
     /// other side can recognise the second attempt.
