@@ -1,4 +1,4 @@
-//! What a client does with its futures is its own affair: one that it holds and does not poll holds up nobody.
+//! What a client does with its futures is its own affair: one that nobody polls holds up nobody.
 
 use std::time::Duration;
 
