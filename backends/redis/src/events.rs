@@ -45,14 +45,15 @@ impl Events for RedisBackend {
                 let before = count();
                 let sources = self.sources_now().await?;
                 let what = (max, Suspects::Batch);
-                let (taken, more, _) =
+                let taken =
                     lines::take_now(link, "events", &sources.lines, owner.clone(), what, lease, &nobody)
                         .await?;
-                let is_all = !more;
+                let is_all = !taken.more;
                 link.emptied.note(&owner, before.filter(|_| is_all), Suspects::Batch);
-                let is_idle = taken.is_empty() && max > 0;
+                let is_idle = taken.entries.is_empty() && max > 0;
                 let is_more = is_all && {
-                    let gave: HashSet<u32> = taken.iter().map(|entry| sources.numbers[entry.line]).collect();
+                    let gave: HashSet<u32> =
+                        taken.entries.iter().map(|entry| sources.numbers[entry.line]).collect();
                     self.emptied(&sources, |number| !gave.contains(&number), is_idle).await?
                 };
                 if is_more {
@@ -61,7 +62,7 @@ impl Events for RedisBackend {
                 if !is_idle {
                     let number = |entry: &Entry| sources.numbers[entry.line];
                     let event = |entry: &Entry| delivery(entry, number(entry), sources.are_bulk[entry.line]);
-                    return Ok(taken.iter().filter_map(event).collect());
+                    return Ok(taken.keep().iter().filter_map(event).collect());
                 }
                 // Nothing here; perhaps at a queue of which nothing was heard.
                 if is_more {

@@ -68,18 +68,25 @@ impl Entry {
 }
 
 /// Entries on their way to who asked for them. When that one is gone, they go back to their lines.
-struct Taken {
+pub(crate) struct Taken {
     link: Link,
     lines: Arc<[Line]>,
     owner: Arc<str>,
-    entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
     /// Whether there may be more.
-    more: bool,
+    pub(crate) more: bool,
     /// Whether who takes is noted, and whether that took more steps than one.
-    noted: (Noted, bool),
+    pub(crate) noted: (Noted, bool),
     /// Whoever waits until nothing is taken any more waits for this, too: the task that takes has ended
     /// before what it took is dropped.
     _under_way: TaskTrackerToken,
+}
+
+impl Taken {
+    /// They have arrived. Who waits for anything after this loses them when he is dropped.
+    pub(crate) fn keep(mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.entries)
+    }
 }
 
 impl Drop for Taken {
@@ -154,11 +161,10 @@ impl Emptied {
     }
 }
 
-/// Takes up to `max` entries that are there; also whether there may be more, and whether who takes is noted
-/// now.
+/// Takes up to `max` entries that are there.
 ///
 /// Cancel safe: the step that takes runs in a task of its own, and what it took for a future that was dropped
-/// goes back to its line.
+/// goes back to its line, until it is [kept](Taken::keep).
 pub(crate) async fn take_now(
     link: &Link,
     operation: &'static str,
@@ -167,7 +173,7 @@ pub(crate) async fn take_now(
     (max, suspects): (usize, Suspects),
     lease: Duration,
     noting: &Arc<Noting>,
-) -> Result<(Vec<Entry>, bool, (Noted, bool)), BackendError> {
+) -> Result<Taken, BackendError> {
     let taken = Taken {
         link: link.clone(),
         lines: lines.clone(),
@@ -178,8 +184,7 @@ pub(crate) async fn take_now(
         _under_way: link.takes.token(),
     };
     let taken = link.takes.spawn(take_all(operation, taken, (max, suspects), lease, noting.clone())).await;
-    let mut taken = taken.map_err(|panic| corrupt(operation, panic))??;
-    Ok((std::mem::take(&mut taken.entries), taken.more, taken.noted))
+    taken.map_err(|panic| corrupt(operation, panic))?
 }
 
 /// Takes from all lines in one script, or, where they are on different servers, from one after the other.

@@ -69,18 +69,19 @@ impl Queue for RedisBackend {
                 let places = self.queues().lanes(queues, order);
                 let lines = places.iter().map(|(queue, lane)| link.keys.queue(queue, *lane)).collect();
                 let what = (max, suspects);
-                let (taken, more, noted) =
+                let taken =
                     lines::take_now(link, "receive", &lines, owner.clone(), what, lease, &noting).await?;
-                self.end_take(sleeper.as_ref(), &noting, noted, !more);
+                let more = taken.more;
+                self.end_take(sleeper.as_ref(), &noting, taken.noted, !more);
                 // Who has a suspect now has not looked for others.
-                let has_one = taken.iter().any(|entry| entry.is_suspect(suspects));
+                let has_one = taken.entries.iter().any(|entry| entry.is_suspect(suspects));
                 let looked = if has_one { Suspects::None } else { suspects };
                 link.emptied.note(&owner, before.filter(|_| !more), looked);
-                if !taken.is_empty() || max == 0 {
+                if !taken.entries.is_empty() || max == 0 {
                     if !is_still_empty && !more {
                         self.queues().has_not_looked();
                     }
-                    break (places, taken);
+                    break (places, taken.keep());
                 }
                 // Nothing here; perhaps in a lane that somebody has begun to use. Who does so hints at it.
                 let is_hinted = !is_still_empty || asked.is_zero() || link.is_cluster();

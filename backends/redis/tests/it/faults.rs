@@ -14,7 +14,7 @@ use celeriac_engine::plan::Results;
 use celeriac_engine::{Plan, Settled};
 use celeriac_primitives::{Canvas, Completion, Outcome, RunRef, Signature};
 use celeriac_redis::RedisBackend;
-use celeriac_testkit::{Cluster, Fsync, Server};
+use celeriac_testkit::{Cluster, Fsync, Proxy, Server, Ways};
 use tokio::time::Instant;
 
 use crate::backend::Backends;
@@ -231,49 +231,80 @@ async fn a_receive_that_is_dropped_has_taken_nothing() {
 /// An entry, its consumer, and two numbers.
 type Pending = (String, String, u64, u64);
 
+/// Who holds an entry of any line of these, unless it was given back.
+fn held(server: &Server, prefix: &str) -> Option<(String, Pending)> {
+    let mut connection = server.connection();
+    for stream in server.keys(&format!("{prefix}*stream")) {
+        let mut cmd = redis::cmd("XPENDING");
+        cmd.arg(&stream).arg("celeriac").arg("-").arg("+").arg(10);
+        // Nobody has taken anything from a line that has no group.
+        let pending: Vec<Pending> = match cmd.query(&mut connection) {
+            Ok(pending) => pending,
+            Err(error) if error.code() == Some("NOGROUP") => continue,
+            Err(error) => panic!("{error}"),
+        };
+        // What was given back waits with no owner.
+        let held = pending.into_iter().find(|entry| !["-", "~"].contains(&&*entry.1));
+        if let Some(held) = held {
+            return Some((stream, held));
+        }
+    }
+    None
+}
+
+/// Takes leaves and events, and drops either wait after so long; returns how many were dropped. What was taken
+/// is held.
+async fn take_for(backend: &RedisBackend, wait: Duration) -> usize {
+    let leaves = tokio::time::timeout(wait, receive(backend, "w", 3)).await;
+    let events = tokio::time::timeout(wait, backend.events(100, LEASE, SOON)).await;
+    backend.quiesce().await;
+    let leaves = leaves.map(|taken| taken.into_iter().map(|delivery| delivery.id).collect::<Vec<_>>());
+    let events = events.map(|taken| taken.unwrap().iter().map(|event| event.id).collect::<Vec<_>>());
+    if let Ok(ids) = &leaves {
+        backend.hand_back(&WorkerId::new("w"), ids).await.unwrap();
+    }
+    if let Ok(ids) = &events {
+        backend.acknowledge(ids).await.unwrap();
+    }
+    usize::from(leaves.is_err()) + usize::from(events.is_err())
+}
+
 /// Who stops drops the wait of its last take, waits until all is still, and is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn when_a_backend_is_still_what_dropped_takes_have_taken_is_back() {
     let server = Server::start();
     let backend = server.backend().await;
-    queued(&backend, run_id(1), 3).await;
-    let (worker, mut connection) = (WorkerId::new("w"), server.connection());
-    let (mut dropped, mut looked) = (0, 0);
-    for round in 0..1000u64 {
-        let wait = Duration::from_micros(round % 40 * 25);
-        match tokio::time::timeout(wait, receive(&backend, "w", 3)).await {
-            Ok(taken) => {
-                let ids: Vec<_> = taken.into_iter().map(|delivery| delivery.id).collect();
-                backend.hand_back(&worker, &ids).await.unwrap();
-            }
-            Err(_) => dropped += 1,
+    let mut dropped = 0;
+    for round in 0..500u64 {
+        if round % 10 == 0 {
+            queued(&backend, run_id(1 + round), 3).await;
         }
-        match tokio::time::timeout(wait, backend.events(9, LEASE, SOON)).await {
-            Ok(taken) => {
-                let ids: Vec<_> = taken.unwrap().iter().map(|delivery| delivery.id).collect();
-                backend.acknowledge(&ids).await.unwrap();
-                queued(&backend, run_id(2 + round), 3).await;
-            }
-            Err(_) => dropped += 1,
-        }
-        backend.quiesce().await;
-        for stream in server.keys("*stream") {
-            let mut cmd = redis::cmd("XPENDING");
-            cmd.arg(&stream).arg("celeriac").arg("-").arg("+").arg(10);
-            // Nobody has taken anything from a line that has no group.
-            let pending: Vec<Pending> = match cmd.query(&mut connection) {
-                Ok(pending) => pending,
-                Err(error) if error.code() == Some("NOGROUP") => continue,
-                Err(error) => panic!("{error}"),
-            };
-            // What was given back waits with no owner.
-            let held = pending.iter().find(|entry| !["-", "~"].contains(&&*entry.1));
-            assert!(held.is_none(), "somebody holds something of {stream}, round {round}: {held:?}");
-            looked += 1;
-        }
+        dropped += take_for(&backend, Duration::from_micros(round % 40 * 25)).await;
+        assert_eq!(held(&server, ""), None, "round {round}");
     }
-    assert!(looked > 100, "{looked} looks");
     assert!(dropped > 100, "{dropped} were dropped");
+}
+
+/// The same between any two commands that a wait sends.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_slow_link_what_dropped_takes_have_taken_is_back_as_well() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address()).await;
+    proxy.delay(Ways::Both, Duration::from_millis(1));
+    let dropped = (0..30u64).map(async |number| {
+        let prefix = format!("slow{number:02}");
+        let backend = async |url| RedisBackend::builder(url).prefix(prefix.clone()).connect().await.unwrap();
+        let (direct, slow) = (backend(server.url()).await, backend(proxy.url()).await);
+        // Whether there is more somewhere else is asked once a second.
+        slow.events(1, LEASE, Duration::ZERO).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        queued(&direct, run_id(1), 3).await;
+        let dropped = take_for(&slow, Duration::from_micros(number * 500)).await;
+        assert_eq!(held(&server, &prefix), None, "dropped after {} µs", number * 500);
+        dropped
+    });
+    let dropped: usize = futures::future::join_all(dropped).await.into_iter().sum();
+    assert!(dropped > 10, "{dropped} were dropped");
 }
 
 #[tokio::test(flavor = "multi_thread")]
