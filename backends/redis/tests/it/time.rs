@@ -122,26 +122,36 @@ async fn ten_thousand_leaves_that_wait_cost_nothing() {
     assert!(first >= ms(8000), "{first:?}");
 }
 
-/// A run has leaves in a lane that nobody has used before, and an idle worker is hinted at all of them at
-/// once: it finds the first ones where it knows to look, and the others without waiting for a poll.
+/// How long an idle worker takes for a run of leaves in a lane that nobody has used before.
+async fn time_of_a_run_in_a_new_lane(looked_for_every: Duration) -> Duration {
+    let (server, began) = (Server::start(), Began::default());
+    let client = app(&server, &began).await;
+    let _coordinator = client.coordinator(CoordinatorOptions::default());
+    // In a process of its own it does not know what the others use.
+    let builder = RedisBackend::builder(server.url()).prefix("time");
+    let backend = builder.lanes_looked_for_every(looked_for_every).connect().await.expect("it answers");
+    let other = App::builder("time").tasks(tasks![nap, step]).state(began);
+    let other = other.backend(backend).build().expect("all is there");
+    let _worker = other.worker(WorkerOptions::default());
+    sleep(ms(300)).await;
+    let start = Instant::now();
+    let run = client.submit(group((0..400).map(|_| nap.s(0)))).await.unwrap();
+    assert_eq!(run.get().await.unwrap().len(), 400);
+    start.elapsed()
+}
+
+/// The worker is hinted at all of them at once: it finds the first ones where it knows to look, and the others
+/// without waiting for a poll, which comes after two seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_worker_finds_all_of_a_run_that_brings_a_lane_about() {
     // It may look for lanes as rarely as it likes: who begins to use one says so.
     for looked_for_every in [ms(1500), ms(600_000)] {
-        let (server, began) = (Server::start(), Began::default());
-        let client = app(&server, &began).await;
-        let _coordinator = client.coordinator(CoordinatorOptions::default());
-        // In a process of its own it does not know what the others use.
-        let builder = RedisBackend::builder(server.url()).prefix("time");
-        let backend = builder.lanes_looked_for_every(looked_for_every).connect().await.expect("it answers");
-        let other = App::builder("time").tasks(tasks![nap, step]).state(began);
-        let other = other.backend(backend).build().expect("all is there");
-        let _worker = other.worker(WorkerOptions::default());
-        sleep(ms(300)).await;
-        let start = Instant::now();
-        let run = client.submit(group((0..400).map(|_| nap.s(0)))).await.unwrap();
-        assert_eq!(run.get().await.unwrap().len(), 400);
-        assert!(start.elapsed() < ms(4000), "{:?}", start.elapsed());
+        let mut times = Vec::new();
+        // On a machine that others use some may be slow.
+        while times.iter().all(|time| *time >= ms(1500)) && times.len() < 4 {
+            times.push(time_of_a_run_in_a_new_lane(looked_for_every).await);
+        }
+        assert!(times.last().is_some_and(|time| *time < ms(1500)), "{times:?}");
     }
 }
 
