@@ -89,6 +89,14 @@ pub struct RetryPolicy {
     dont_autoretry_for: Vec<String>,
 }
 
+impl RetryPolicy {
+    /// How many bytes the types of errors have.
+    fn weight(&self) -> usize {
+        let types = self.autoretry_for.iter().flatten().chain(&self.dont_autoretry_for);
+        types.map(String::len).sum()
+    }
+}
+
 /// The policy as an option's value.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -156,6 +164,13 @@ impl When {
 }
 
 impl LeafOptions {
+    /// About how many bytes it takes to carry them: of what may be long.
+    pub fn weight(&self) -> usize {
+        let json = |json: &Option<Json>| json.as_ref().map_or(0, |json| json.as_str().len());
+        let shadow = self.shadow.as_ref().map_or(0, String::len);
+        json(&self.headers) + json(&self.stamps) + shadow + self.retry.as_ref().map_or(0, RetryPolicy::weight)
+    }
+
     /// Reads them.
     ///
     /// # Errors

@@ -17,13 +17,16 @@ pub struct Limits {
     pub argument_bytes_max: usize,
     /// How many bytes the result of one leaf may have, as JSON.
     pub result_bytes_max: usize,
+    /// How many bytes the options of one leaf may have that travel with it, as JSON: headers, stamps, `shadow` and `retry`,
+    /// with those it inherits.
+    pub options_bytes_max: usize,
     /// How many bytes an error's texts may have; what is longer is cut.
     pub error_bytes_max: usize,
     /// How many bytes may describe how far a leaf is; of what is longer only the size is kept.
     pub progress_bytes_max: usize,
     /// How many bytes a canvas may have, as JSON, that runs in the place of a leaf, with all that the leaf adds.
     pub replacement_bytes_max: usize,
-    /// How many bytes all arguments of a canvas may have together, as JSON.
+    /// How many bytes all arguments of a canvas may have together, as JSON, and the options that differ.
     pub plan_bytes_max: usize,
     /// How many times in a row leaves may be replaced, or add to their list: by or with a canvas of which a leaf does so,
     /// and so on.
@@ -35,15 +38,16 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 64 levels, a million nodes; 64 MiB each for the arguments and for the result of one leaf, 64 KiB for an error and
-    /// for how far a leaf is, 16 MiB for what runs in its place, 256 MiB for all arguments of a canvas; 100 replacements in a row, two
-    /// million nodes with all replacements; 1,000 queues.
+    /// 64 levels, a million nodes; 64 MiB each for the arguments and for the result of one leaf, 1 MiB for its options,
+    /// 64 KiB for an error and for how far a leaf is, 16 MiB for what runs in its place, 256 MiB for all arguments of a
+    /// canvas; 100 replacements in a row, two million nodes with all replacements; 1,000 queues.
     fn default() -> Self {
         Self {
             depth_max: 64,
             nodes_max: 1_000_000,
             argument_bytes_max: 64 << 20,
             result_bytes_max: 64 << 20,
+            options_bytes_max: 1 << 20,
             error_bytes_max: 64 << 10,
             progress_bytes_max: 64 << 10,
             replacement_bytes_max: 16 << 20,
@@ -108,6 +112,25 @@ pub enum LimitError {
         /// The limit.
         max: usize,
     },
+    /// Options too long.
+    #[error(
+        "{path}: the options have {bytes} bytes (headers, stamps, shadow and retry, with those inherited), more than {max} \
+         (options_bytes_max); they travel with each message: pass what is long as an argument"
+    )]
+    OptionBytes {
+        /// The leaf.
+        path: Path,
+        /// How many there are.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A message too long for the store.
+    #[error("the message of the leaf cannot be stored: {reason}; pass what is long as an argument")]
+    Message {
+        /// What the store says of it, with its size.
+        reason: String,
+    },
     /// A canvas too long that was to run in the place of a leaf.
     #[error(
         "what is to run in the place of the leaf has {bytes} bytes of JSON, more than {max} (replacement_bytes_max); \
@@ -121,7 +144,7 @@ pub enum LimitError {
     },
     /// Arguments too long in all.
     #[error(
-        "the arguments of the canvas have {bytes} bytes of JSON in all, more than {max} (plan_bytes_max); pass references \
+        "the arguments and options of the canvas have {bytes} bytes of JSON in all, more than {max} (plan_bytes_max); pass references \
          to the data, or split it into several runs"
     )]
     PlanBytes {

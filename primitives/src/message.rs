@@ -83,7 +83,8 @@ impl TaskMessage {
     /// About how many bytes it takes to carry it.
     pub fn weight(&self) -> usize {
         let input = self.input.iter().map(Piece::weight).sum::<usize>();
-        self.args.as_str().len() + self.kwargs.as_str().len() + input
+        let options = self.options.as_ref().map_or(0, |options| options.weight());
+        self.args.as_str().len() + self.kwargs.as_str().len() + input + options
     }
 
     /// Whether something of its arguments has to be fetched.

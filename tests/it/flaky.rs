@@ -42,12 +42,13 @@ pub(crate) struct Flaky {
     poison: Poison,
 }
 
-/// Reports that are refused for good, with whatever comes with them; and how often they were.
+/// Reports and leaves that are refused for good, with whatever comes with them; and how often they were.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     pub(crate) refused: Arc<AtomicUsize>,
     pub(crate) kind: ErrorKind,
     pub(crate) refuses: fn(&Completion) -> bool,
+    pub(crate) leaves: fn(&Dispatch) -> bool,
 }
 
 /// What an operation does each time for one run.
@@ -186,6 +187,10 @@ impl Store for Flaky {
     async fn dispatch(&self, run: RunRef, leaves: &[Dispatch]) -> Result<usize, BackendError> {
         self.enter("dispatch");
         self.poison.taste(run, "dispatch").await;
+        if let Some(refusal) = self.refuses.as_ref().filter(|refusal| leaves.iter().any(refusal.leaves)) {
+            refusal.refused.fetch_add(1, Ordering::SeqCst);
+            return Err(BackendError::new(refusal.kind, "dispatch").context("the command has 9 bytes"));
+        }
         self.call(self.inner.dispatch(run, leaves)).await
     }
     async fn note_progress(&self, reports: &[Progress]) -> Result<(), BackendError> {
@@ -284,7 +289,7 @@ impl Queue for Flaky {
     }
     async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError> {
         self.enter("finish");
-        if let Some(Refusal { refused, kind, refuses }) = &self.refuses
+        if let Some(Refusal { refused, kind, refuses, .. }) = &self.refuses
             && done.iter().any(|(_, completion)| refuses(completion))
         {
             refused.fetch_add(1, Ordering::SeqCst);

@@ -51,6 +51,7 @@ async fn adds(bytes: usize, ctx: TaskContext) -> Result<String, TaskError> {
 const LIMITS: Limits = Limits {
     argument_bytes_max: 10_000,
     result_bytes_max: 8_000,
+    options_bytes_max: 4_000,
     replacement_bytes_max: 6_000,
     plan_bytes_max: 12_000,
     error_bytes_max: 1_000,
@@ -158,11 +159,25 @@ async fn the_arguments_of_a_leaf_are_warned_of_when_they_are_submitted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_options_of_a_leaf_are_warned_of_when_they_are_submitted() {
+    let half = LIMITS.options_bytes_max / 2;
+    let of = |bytes| {
+        let mut canvas = called_with(10);
+        // In an object: {"h":"…"}.
+        *canvas.options_mut() = Options::new().with_header("h", &"x".repeat(bytes - 8)).unwrap();
+        canvas
+    };
+    assert_eq!(warned(of(half)).await, (vec![], vec![]));
+    let expect = one("the options of a leaf", half as u64 + 1, LIMITS.options_bytes_max);
+    assert_eq!(warned(of(half + 1)).await, (expect, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn all_arguments_of_a_canvas_are_warned_of_when_they_are_submitted() {
     let (half, few) = (LIMITS.plan_bytes_max / 2, LIMITS.argument_bytes_max / 2);
     let of = |bytes| Canvas::group([called_with(bytes - few), called_with(few)]);
     assert_eq!(warned(of(half)).await, (vec![], vec![]));
-    let expect = one("all arguments of a canvas", half as u64 + 1, LIMITS.plan_bytes_max);
+    let expect = one("all arguments and options of a canvas", half as u64 + 1, LIMITS.plan_bytes_max);
     assert_eq!(warned(of(half + 1)).await, (expect, vec![]));
 }
 

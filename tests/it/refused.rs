@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use celeriac::backends::ErrorKind;
+use celeriac::backends::{Dispatch, ErrorKind};
 use celeriac::engine::view::Standing;
 use celeriac::prelude::*;
 use celeriac::primitives::{Completion, Outcome};
@@ -47,8 +47,16 @@ struct House {
 }
 
 fn house(kind: ErrorKind, refuses: fn(&Completion) -> bool) -> House {
+    house_that_refuses(kind, refuses, |_| false)
+}
+
+fn house_that_refuses(
+    kind: ErrorKind,
+    refuses: fn(&Completion) -> bool,
+    leaves: fn(&Dispatch) -> bool,
+) -> House {
     let (calls, refused) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-    let flaky = Flaky::refusing(Refusal { refused: refused.clone(), kind, refuses });
+    let flaky = Flaky::refusing(Refusal { refused: refused.clone(), kind, refuses, leaves });
     let app = App::builder("refused").tasks(tasks![value, rescued]).state(calls.clone()).build().unwrap();
     let app = app.on(Arc::new(flaky));
     let _coordinator = app.coordinator(CoordinatorOptions::default());
@@ -122,5 +130,24 @@ async fn a_leaf_of_which_nothing_can_be_reported_is_given_up_and_others_go_on() 
         assert_eq!(error.task_error().unwrap().kind, "WorkerLostError");
         let calls = house.calls.load(Ordering::SeqCst);
         assert!((2..=2 + 5).contains(&calls), "{calls} calls of three leaves");
+    }
+}
+
+/// What is too large for the store once is so each time.
+#[tokio::test(start_paused = true)]
+async fn a_leaf_that_cannot_be_queued_fails_at_once_and_those_beside_it_run() {
+    let bad = |leaf: &Dispatch| leaf.message.args.as_str().contains("13");
+    for wide in [3, 80] {
+        let house = house_that_refuses(ErrorKind::TooLarge, |_| false, bad);
+        // Coordinators queue these.
+        let leaf = |number| value.s(number).set(Options::new().with_countdown(Duration::from_millis(5)));
+        let run = house.app.submit(group((12..12 + wide).map(leaf))).await.unwrap();
+        let error = run.get_timeout(Duration::from_secs(5)).await.unwrap_err();
+        let error = error.task_error().unwrap();
+        assert_eq!(error.kind, "LimitError");
+        assert!(error.message.contains("the command has 9 bytes"), "{error}");
+        run.ended().await.unwrap();
+        assert_eq!(house.calls.load(Ordering::SeqCst) as u64, wide - 1, "the others ran, each once");
+        assert!(house.refused.load(Ordering::SeqCst) < 5, "nobody tries for ever");
     }
 }

@@ -235,6 +235,8 @@ macro_rules! suite {
                 a_result_over_the_limit_fails_its_leaf_at_once
                 arguments_over_the_limit_fail_their_leaf_at_once
                 a_canvas_over_a_limit_is_refused_in_every_spelling
+                options_over_the_limit_are_refused_in_every_spelling
+                leaves_with_long_options_are_queued_in_parts
                 what_replaces_a_leaf_has_a_limit
                 errors_and_progress_are_cut_to_their_limits
                 leaves_that_hold_many_bytes_take_turns

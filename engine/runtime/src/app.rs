@@ -263,7 +263,9 @@ impl App {
         let mut run = id.incarnation(new_incarnation());
         let (limits, (most, all)) = (&self.0.limits, plan.argument_bytes());
         warn_at_half("the arguments of a leaf", run, most, limits.argument_bytes_max);
-        warn_at_half("all arguments of a canvas", run, all, limits.plan_bytes_max);
+        let (most, options) = plan.option_bytes();
+        warn_at_half("the options of a leaf", run, most, limits.options_bytes_max);
+        warn_at_half("all arguments and options of a canvas", run, all + options, limits.plan_bytes_max);
         let mut plan = plan;
         let literals = take_apart(self.backend().as_ref(), &mut plan);
         let given = given.map(|mut given| {
@@ -443,7 +445,10 @@ const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 /// A run with more first leaves is announced, and a coordinator queues them.
 const STARTS_MAX: usize = 100;
 
-/// The leaves a run starts with, ready to be queued; none when there are many.
+/// So does one whose first leaves have more bytes.
+const STARTS_BYTES_MAX: usize = 4 << 20;
+
+/// The leaves a run starts with, ready to be queued; none when they are many, or large.
 pub(crate) fn first_leaves(plan: &Plan, run: RunRef) -> Vec<Dispatch> {
     let starts = plan.starts().filter(|node| plan.leaf(*node).is_some()).take(STARTS_MAX + 1);
     let releases: Vec<Release> = starts.map(|node| Release { node, attempt: 1 }).collect();
@@ -458,8 +463,9 @@ pub(crate) fn first_leaves(plan: &Plan, run: RunRef) -> Vec<Dispatch> {
         };
         leaves.push(leaf(plan, release, referring.message, &Known::default()));
     }
-    // Coordinators set timers.
-    if leaves.iter().any(Dispatch::is_timed) { Vec::new() } else { leaves }
+    // Coordinators set timers, and queue many bytes in parts.
+    let bytes: usize = leaves.iter().map(|leaf| leaf.message.weight()).sum();
+    if bytes > STARTS_BYTES_MAX || leaves.iter().any(Dispatch::is_timed) { Vec::new() } else { leaves }
 }
 
 /// What tells a run from others that have, had or will have its id: the next number of a row that is this

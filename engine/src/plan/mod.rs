@@ -286,7 +286,8 @@ impl Plan {
         }
         expansion.added.iter().try_for_each(|canvas| limits.check(canvas))?;
         let parts = lower::lower(expansion, limits.nodes_max, defaults)?;
-        let ((_, bytes), max) = (parts.argument_bytes(), limits.plan_bytes_max);
+        parts.check_options(limits.options_bytes_max)?;
+        let (bytes, max) = (parts.argument_bytes().1 + parts.option_bytes().1, limits.plan_bytes_max);
         if bytes > max as u64 {
             return Err(LimitError::PlanBytes { bytes, max }.into());
         }
@@ -326,11 +327,17 @@ impl Plan {
         self.parts.argument_bytes()
     }
 
+    /// How many bytes of options the leaf has that has most, and how many all that differ have together.
+    pub fn option_bytes(&self) -> (u64, u64) {
+        self.parts.option_bytes()
+    }
+
     /// About how many bytes it takes in memory.
     pub fn weight(&self) -> usize {
         const NODE: usize = size_of::<Node>() + size_of::<Place>() + size_of::<Value>() + 32;
         const EDGE: usize = 32;
-        self.len() * NODE + self.graph.edge_count() * EDGE + self.parts.argument_bytes().1 as usize
+        let texts = self.parts.argument_bytes().1 + self.parts.option_bytes().1;
+        self.len() * NODE + self.graph.edge_count() * EDGE + texts as usize
     }
 
     /// How many nodes there are, joins included.
@@ -391,13 +398,7 @@ impl Plan {
     /// # Panics
     /// When the plan has no such node.
     pub fn path(&self, node: NodeNo) -> Path {
-        let mut segments = Vec::new();
-        let mut place = self.parts.nodes[node.index()].place;
-        while let Place { parent, segment: Some(segment) } = self.parts.places[place as usize] {
-            segments.push(segment);
-            place = parent;
-        }
-        segments.into_iter().rev().collect()
+        self.parts.path(self.parts.nodes[node.index()].place)
     }
 
     /// The scopes, the root first.
@@ -456,6 +457,31 @@ impl Parts {
     fn argument_bytes(&self) -> (u64, u64) {
         let bytes = self.nodes.iter().filter_map(Node::leaf).map(Leaf::bytes);
         bytes.fold((0, 0), |(most, all), bytes| (most.max(bytes), all + bytes))
+    }
+
+    /// How many bytes of options the leaf has that has most, and how many all that differ have together.
+    fn option_bytes(&self) -> (u64, u64) {
+        let bytes = self.options.iter().map(|options| options.weight() as u64);
+        bytes.fold((0, 0), |(most, all), bytes| (most.max(bytes), all + bytes))
+    }
+
+    /// Refuses options that are too long to travel.
+    fn check_options(&self, max: usize) -> Result<(), LimitError> {
+        let Some(over) = self.options.iter().position(|options| options.weight() > max) else {
+            return Ok(());
+        };
+        let has_them = |node: &&Node| node.leaf().and_then(|leaf| leaf.options) == Some(over as u32);
+        let path = self.nodes.iter().find(has_them).map(|node| self.path(node.place)).unwrap_or_default();
+        Err(LimitError::OptionBytes { path, bytes: self.options[over].weight(), max })
+    }
+
+    fn path(&self, mut place: u32) -> Path {
+        let mut segments = Vec::new();
+        while let Place { parent, segment: Some(segment) } = self.places[place as usize] {
+            segments.push(segment);
+            place = parent;
+        }
+        segments.into_iter().rev().collect()
     }
 }
 

@@ -9,7 +9,7 @@ use celeriac_backends::NewRun;
 use celeriac_dsl::{Retry, State, TaskContext, chord, group, task, tasks};
 use celeriac_engine::{Plan, RunOutcome};
 use celeriac_primitives::{
-    Canvas, Entry, Failure, Json, Limits, NodeNo, Outcome, RunRef, Signature, Stored, TaskError,
+    Canvas, Entry, Failure, Json, Limits, NodeNo, Options, Outcome, RunRef, Signature, Stored, TaskError,
 };
 use celeriac_runtime::{
     App, Coordinator, CoordinatorOptions, GetError, Handle, SubmitError, Worker, WorkerOptions,
@@ -28,6 +28,7 @@ const LARGE: usize = 1_200_000;
 const SMALL: Limits = Limits {
     argument_bytes_max: 400_000,
     result_bytes_max: 300_000,
+    options_bytes_max: 100_000,
     error_bytes_max: 1000,
     progress_bytes_max: 100,
     replacement_bytes_max: 2000,
@@ -135,6 +136,18 @@ async fn wide(count: usize, ctx: TaskContext) -> Result<Vec<String>, TaskError> 
     ctx.replace(group((0..count).map(|_| make.s((3,))).collect::<Vec<_>>()))
 }
 
+#[task(crate = celeriac_dsl, name = "large.number")]
+async fn same(number: usize) -> usize {
+    number
+}
+
+/// Has a leaf in its place whose header has so many bytes.
+#[task(crate = celeriac_dsl, name = "large.headed")]
+async fn headed(bytes: usize, ctx: TaskContext) -> Result<String, TaskError> {
+    let options = Options::new().with_header("h", &"x".repeat(bytes)).expect("a text has a JSON form");
+    ctx.replace(make.s((3,)).set(options))
+}
+
 #[task(crate = celeriac_dsl, name = "large.says")]
 async fn says(bytes: usize, ctx: TaskContext) -> Result<String, TaskError> {
     ctx.update_state("PROGRESS", &"x".repeat(bytes))?;
@@ -172,7 +185,7 @@ impl House {
     fn within(subject: &dyn Subject, limits: Limits, options: WorkerOptions) -> Self {
         let (calls, crowd_of) = (Arc::new(Calls::default()), Arc::new(Crowd::default()));
         let mut all = tasks![make, echo, measure, lengths, entries, fails, errback, again, becomes];
-        all.extend(tasks![becomes_list, adds, adds_many, wide, says, crowd]);
+        all.extend(tasks![becomes_list, adds, adds_many, wide, headed, same, says, crowd]);
         let builder = App::builder("large").tasks(all).state(calls.clone()).state(crowd_of.clone());
         let app = builder.limits(limits).build().expect("the tasks fit together").on(subject.shared());
         let _coordinator = app.coordinator(CoordinatorOptions::default());
@@ -509,6 +522,81 @@ pub async fn a_canvas_over_a_limit_is_refused_in_every_spelling(subject: &dyn Su
     let half = call("large.measure", &[Json::string(&"x".repeat(SMALL.argument_bytes_max / 2))]);
     refused(Canvas::group((0..4).map(|_| half.clone())), "more than 700000").await;
     assert_eq!(subject.backend().list(None, 9).await.unwrap(), [], "nothing was stored");
+}
+
+/// Everything in them that may be long.
+pub async fn options_over_the_limit_are_refused_in_every_spelling(subject: &dyn Subject) {
+    let limits = Limits { replacement_bytes_max: 1 << 20, plan_bytes_max: 1 << 20, ..SMALL };
+    let house = House::within(subject, limits, WorkerOptions::default());
+    let long = |bytes: usize| Json::string(&"x".repeat(bytes));
+    let leaf = || call("large.make", &[number(3)]);
+    let with = |name: &str, value: &Json| {
+        let mut leaf = leaf();
+        leaf.options_mut().set(name, value.clone()).unwrap();
+        leaf
+    };
+    let stamped = |mut canvas: Canvas, name: &str, bytes| {
+        canvas.stamp(name, &long(bytes));
+        canvas
+    };
+    let header = |bytes| with("headers", &Json::new(&BTreeMap::from([("h", "x".repeat(bytes))])).unwrap());
+    let types = Json::new(&BTreeMap::from([("autoretry_for", vec!["x".repeat(50_000); 3])])).unwrap();
+    let mut with_errback = leaf();
+    with_errback.link_error(stamped(sig("large.errback"), "s", 150_000));
+    let over = [
+        ("a header", header(150_000)),
+        ("a shadow", with("shadow", &long(150_000))),
+        ("types of errors", with("retry", &types)),
+        ("a stamp", stamped(leaf(), "s", 150_000)),
+        ("a stamp of many", stamped(Canvas::group((0..9).map(|_| leaf())), "s", 150_000)),
+        ("the second of a chain", Canvas::chain([leaf(), header(150_000)])),
+        ("a body", Canvas::chord([leaf()], stamped(call("large.lengths", &[]), "s", 150_000))),
+        ("an errback", with_errback),
+        ("stamps of two", stamped(Canvas::group([stamped(leaf(), "s", 60_000)]), "t", 60_000)),
+    ];
+    for (what, canvas) in over {
+        for canvas in [Canvas::from_json(&canvas.to_json()).unwrap(), canvas] {
+            let error = house.app.submit(canvas).await.unwrap_err();
+            let text = error.to_string();
+            assert!(matches!(error, SubmitError::Compile(_)), "{what}: {text}");
+            assert!(text.contains("more than 100000 (options_bytes_max)"), "{what}: {text}");
+        }
+    }
+    // Nine that differ, and each below the limit.
+    let many = Canvas::group((0..15).map(|place| header(90_000 + place)));
+    assert!(house.app.submit(many).await.unwrap_err().to_string().contains("plan_bytes_max"));
+    assert_eq!(subject.backend().list(None, 9).await.unwrap(), [], "nothing was stored");
+    let error = house.error(call("large.headed", &[number(150_000)])).await;
+    assert!(error.to_string().contains("options_bytes_max"), "{error}");
+    for canvas in [header(90_000), call("large.headed", &[number(90_000)])] {
+        assert_eq!(house.value(canvas).await.len(), 3);
+    }
+    let mut second = call("large.make", &[]);
+    second.options_mut().set("shadow", long(90_000)).unwrap();
+    assert_eq!(house.value(Canvas::chain([call("large.number", &[number(3)]), second])).await.len(), 3);
+}
+
+/// However many leaves have them, and wherever they stand.
+pub async fn leaves_with_long_options_are_queued_in_parts(subject: &dyn Subject) {
+    let house = House::start(subject);
+    let leaf = || call("large.make", &[number(3)]);
+    let alone = || {
+        let mut signature = Signature::new("large.make").expect("a good name").immutable();
+        signature.args = vec![number(3)];
+        Canvas::from(signature)
+    };
+    let stamped = |mut canvas: Canvas| {
+        canvas.stamp("s", &Json::string(&"x".repeat(700_000)));
+        canvas
+    };
+    let all = [
+        Canvas::group((0..60).map(|_| leaf())),
+        Canvas::group((0..120).map(|_| Canvas::chain([leaf(), alone()]))),
+        Canvas::chain([Canvas::group([leaf()]), Canvas::group((0..60).map(|_| alone()))]),
+    ];
+    for canvas in all {
+        assert!(house.value(stamped(canvas)).await.starts_with('['));
+    }
 }
 
 pub async fn what_replaces_a_leaf_has_a_limit(subject: &dyn Subject) {

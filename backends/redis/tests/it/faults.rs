@@ -282,7 +282,7 @@ async fn when_a_backend_is_still_what_dropped_takes_have_taken_is_back() {
         dropped += take_for(&backend, Duration::from_micros(round % 40 * 25)).await;
         assert_eq!(held(&server, ""), None, "round {round}");
     }
-    assert!(dropped > 100, "{dropped} were dropped");
+    assert!(dropped >= 20, "{dropped} were dropped");
 }
 
 /// The same between any two commands that a wait sends.

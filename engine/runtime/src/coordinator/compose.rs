@@ -42,7 +42,11 @@ pub(super) fn prepared(plan: &Plan, run: RunRef, completions: &[Completion], mos
         }
     }
     let mut leaves = compose(plan, run, &releases, &known, most).leaves;
-    leaves.retain(|leaf| leaf.message.args.as_str().len() <= most && !leaf.is_timed());
+    let is_long = |options: &Arc<LeafOptions>| options.weight() > ARGS_MAX;
+    let is_small = |message: &TaskMessage| {
+        message.args.as_str().len() <= most && !message.options.as_ref().is_some_and(is_long)
+    };
+    leaves.retain(|leaf| is_small(&leaf.message) && !leaf.is_timed());
     leaves
 }
 

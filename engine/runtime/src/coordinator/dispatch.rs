@@ -7,7 +7,7 @@ use std::time::Duration;
 use celeriac_backends::{Advance, BackendError, Dispatch, ErrorKind, Known, Lane};
 use celeriac_engine::Release;
 use celeriac_engine::plan::{Referring, ScopeNo};
-use celeriac_primitives::{LeafOptions, LimitError, NodeNo, RunRef, TaskMessage, When};
+use celeriac_primitives::{Completion, LeafOptions, LimitError, NodeNo, RunRef, TaskMessage, When};
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt};
 use tokio::time::Instant;
@@ -183,14 +183,14 @@ impl Driver {
                 leaf.lane = Lane::new(priority(&leaf.message), true);
             }
             self.fix_expiry(&mut leaves).await?;
-            insist!(self.stop, self.backend.dispatch(run, &leaves))?;
+            broken.extend(self.queue(run, &leaves).await?);
             if leaves.iter().any(Dispatch::is_timed) {
                 self.timer_set.notify_one();
             }
             if !broken.is_empty() {
-                // Arguments that are too long in all; or a damaged store lacks a result that was counted. The
-                // leaf fails, so that the run ends.
-                tracing::error!(%run, leaves = broken.len(), "the arguments of leaves cannot be put together");
+                // Arguments that are too long in all, or a message that is; or a damaged store lacks a result
+                // that was counted. The leaf fails, so that the run ends.
+                tracing::error!(%run, leaves = broken.len(), "leaves cannot be put together, or not be queued");
                 let batch = [Advance::new(run, broken)];
                 let answers = insist!(self.stop, self.backend.settle(&batch))?;
                 for (advance, answer) in batch.iter().zip(answers) {
@@ -205,6 +205,28 @@ impl Driver {
             }
         }
         Ok(steps)
+    }
+
+    /// Queues leaves; returns how those end that the backend will never take.
+    async fn queue(&self, run: RunRef, leaves: &[Dispatch]) -> Result<Vec<Completion>, BackendError> {
+        let all = insist!(self.stop, self.backend.dispatch(run, leaves));
+        let Some(mut error) = all.map(drop).err() else { return Ok(Vec::new()) };
+        let mut refused = Vec::new();
+        for leaf in leaves {
+            if error.kind != ErrorKind::TooLarge {
+                return Err(error);
+            }
+            // One of them is too large. What was queued already is not queued again.
+            match insist!(self.stop, self.backend.dispatch(run, std::slice::from_ref(leaf))) {
+                Err(again) if again.kind == ErrorKind::TooLarge => {
+                    let reason = again.context.clone().unwrap_or_else(|| again.to_string());
+                    refused.push(failed_at_once(run, leaf.release, over(&LimitError::Message { reason })));
+                    error = again;
+                }
+                answer => drop(answer?),
+            }
+        }
+        Ok(refused)
     }
 
     /// What is known of these; asks nobody when it is nothing.
