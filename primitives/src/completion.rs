@@ -238,17 +238,22 @@ impl TaskError {
         Self { kind: kind.into(), message: message.into(), causes: Vec::new() }
     }
 
-    /// Cuts what it says to so many bytes in all, with a mark where something is missing.
+    /// How many causes an error may have; what is below them is cut.
+    pub const CAUSES_MAX: usize = 100;
+
+    /// Cuts what it says to so many bytes in all and to [`TaskError::CAUSES_MAX`] causes, with a mark where
+    /// something is missing.
     pub fn cut(&mut self, bytes_max: usize) {
+        let count = self.causes.len();
         let all = self.kind.len() + self.message.len() + self.causes.iter().map(String::len).sum::<usize>();
-        if all <= bytes_max {
+        // The last may be the mark of an earlier cut.
+        if all <= bytes_max && count <= Self::CAUSES_MAX + 1 {
             return;
         }
         Self::cut_text(&mut self.kind, 255);
         let mut left = bytes_max;
-        let count = self.causes.len();
         let mut kept = 0;
-        for text in std::iter::once(&mut self.message).chain(&mut self.causes) {
+        for text in std::iter::once(&mut self.message).chain(&mut self.causes).take(1 + Self::CAUSES_MAX) {
             Self::cut_text(text, left);
             left = left.saturating_sub(text.len());
             kept += 1;
@@ -260,20 +265,28 @@ impl TaskError {
         if kept - 1 < count {
             self.causes.push(format!("… ({} causes more)", count + 1 - kept));
         }
+        self.causes.shrink_to_fit();
     }
 
     /// Cuts a text to so many bytes, with a mark that says how long it was.
     pub fn cut_text(text: &mut String, bytes_max: usize) {
+        if text.len() > bytes_max {
+            // A text of its own: the room that the long one takes is free again.
+            *text = Self::cut_of(text, bytes_max);
+        }
+    }
+
+    /// A copy of a text, cut to so many bytes in the same way.
+    pub fn cut_of(text: &str, bytes_max: usize) -> String {
         let bytes = text.len();
         if bytes <= bytes_max {
-            return;
+            return text.to_owned();
         }
         let mut end = bytes_max;
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        text.truncate(end);
-        text.push_str(&format!("… (cut, {bytes} bytes)"));
+        format!("{}… (cut, {bytes} bytes)", &text[..end])
     }
 }
 
@@ -294,3 +307,35 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_cut_to_its_causes_as_well_as_to_its_bytes() {
+        for (count, bytes) in [(0, 3), (99, 0), (100, 0), (101, 0)] {
+            let causes = vec!["x".repeat(bytes); count];
+            let mut error = TaskError { causes, ..TaskError::new("E", "boom") };
+            let before = error.clone();
+            error.cut(1000);
+            assert_eq!(error, before, "{count} causes");
+        }
+        for bytes in [0, 1] {
+            let causes = vec!["x".repeat(bytes); 100_000];
+            let mut error = TaskError { causes, ..TaskError::new("E", "boom") };
+            error.cut(1_000_000);
+            assert_eq!(error.causes.len(), TaskError::CAUSES_MAX + 1);
+            assert_eq!(error.causes.last().unwrap(), "… (99900 causes more)");
+            assert!(error.causes.capacity() < 1000, "what was cut takes no room");
+        }
+    }
+
+    #[test]
+    fn a_text_that_was_cut_takes_no_more_room_than_what_is_left_of_it() {
+        let mut text = "ü".repeat(1 << 20);
+        TaskError::cut_text(&mut text, 101);
+        assert_eq!(text, format!("{}… (cut, 2097152 bytes)", "ü".repeat(50)));
+        assert!(text.capacity() < 1000, "{}", text.capacity());
+    }
+}

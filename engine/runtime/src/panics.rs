@@ -6,8 +6,13 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use celeriac_primitives::TaskError;
+
 /// So many panics of panics that are dropped are caught; what is left then is never dropped.
 const PAYLOADS: usize = 8;
+
+/// So many bytes are kept of a text that was thrown; its worker cuts it to what the app allows.
+const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// What was thrown, as text.
 pub(crate) struct Panicked(pub(crate) String);
@@ -22,7 +27,7 @@ impl Panicked {
     pub(crate) fn of(payload: Box<dyn Any + Send>) -> Self {
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        let text = text.unwrap_or("a value that is no text").to_owned();
+        let text = TaskError::cut_of(text.unwrap_or("a value that is no text"), TEXT_BYTES_MAX);
         let mut payload = payload;
         for _ in 0..PAYLOADS {
             match catch_unwind(AssertUnwindSafe(|| drop(payload))) {
