@@ -313,6 +313,13 @@ pub struct Progress {
     pub incarnation: Incarnation,
 }
 
+impl Progress {
+    /// About how many bytes it takes to send.
+    pub fn weight(&self) -> usize {
+        self.state.len() + self.meta.as_str().len() + 64
+    }
+}
+
 /// How a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunStatus {

@@ -191,7 +191,7 @@ impl Store for RedisBackend {
         }
         let link = self.link();
         let notes = runs.iter().flat_map(|(run, reports)| {
-            slices(reports, |report| report.meta.as_str().len()).into_iter().map(move |slice| (*run, slice))
+            slices(reports, |report| report.weight()).into_iter().map(move |slice| (*run, slice))
         });
         let notes = notes.map(|(run, slice)| async move {
             link.run::<()>("note_progress", &PROGRESS, |script| {
