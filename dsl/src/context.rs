@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use celeriac_primitives::{
-    Addition, Canvas, Incarnation, Json, LeafOptions, NodeNo, NotAMember, Outcome, Own, RunId, RunRef,
-    TaskError, TaskId, TaskMessage,
+    Addition, Canvas, Incarnation, Json, LeafOptions, Limits, NodeNo, NotAMember, Outcome, Own, RunId,
+    RunRef, TaskError, TaskId, TaskMessage,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -217,7 +217,7 @@ impl TaskContext {
     /// # Errors
     /// Always: the error tells the worker what to do, and reaches it with `?` as well. Should the task return something
     /// else after all, that counts, and the canvas is dropped. A canvas with an argument that has no JSON form fails
-    /// the task.
+    /// the task, and so does one that is nested too deep (`LimitError`).
     pub fn replace<C: IntoCanvas>(&self, canvas: C) -> Result<C::Output, TaskError> {
         let canvas = into_canvas(canvas)?;
         self.asked().replacement = Some(canvas);
@@ -250,7 +250,7 @@ impl TaskContext {
     ///
     /// # Errors
     /// `ValueError` when the task's value is no item of a list: see [`NotAMember`]. A canvas with an argument that has
-    /// no JSON form.
+    /// no JSON form, or that is nested too deep (`LimitError`).
     pub fn add_to_chord<C: IntoCanvas>(&self, canvas: C) -> Result<(), TaskError> {
         if !self.0.member {
             return Err(NotAMember.into());
@@ -312,7 +312,11 @@ fn member<T: DeserializeOwned>(object: &Json, name: &str) -> Option<T> {
 }
 
 fn into_canvas(canvas: impl IntoCanvas) -> Result<Canvas, TaskError> {
-    canvas.into_canvas().map_err(|error| TaskError::new("FlowError", error.to_string()))
+    let canvas = canvas.into_canvas().map_err(|error| TaskError::new("FlowError", error.to_string()))?;
+    // It travels as Celery's JSON, of which nothing deeper is read, whatever the app allows.
+    let depth = Limits::default().check_depth(&canvas);
+    depth.map_err(|error| TaskError::new("LimitError", error.to_string()))?;
+    Ok(canvas)
 }
 
 fn json(canvas: &Canvas) -> Json {
@@ -400,6 +404,31 @@ mod tests {
         let error = alone.add_to_chord(flow()).unwrap_err();
         assert!(error.to_string().starts_with("ValueError: the task is no member of a group"), "{error}");
         assert_eq!(alone.outcome(Outcome::Ignored), Outcome::Ignored);
+    }
+
+    #[test]
+    fn a_canvas_nested_too_deep_is_neither_replacement_nor_member() {
+        let id = RunId::from_parts(1, 2).task(NodeNo::from_index(0));
+        for (depth, is_right) in [(64, true), (65, false), (100_000, false)] {
+            let leaf = Canvas::from(Signature::new("add").unwrap());
+            let canvas = (0..depth).fold(leaf, |inner, _| Canvas::group([inner]));
+            let context = TaskContext::new(id, 1, CancellationToken::new(), States::new());
+            let flow = || Flow::<(), i64>::assume(canvas.clone());
+            let replaced = context.replace(flow()).unwrap_err();
+            let added = context.add_to_chord(flow());
+            assert_eq!((replaced.kind == "Replaced", added.is_ok()), (is_right, is_right), "{depth}");
+            if let Err(error) = added {
+                assert_eq!(error, replaced);
+                assert_eq!(error.kind, "LimitError");
+                assert!(
+                    error.message.contains("canvases are nested more than 64 deep; flatten it"),
+                    "{error}"
+                );
+                let failed = Outcome::Failed(error);
+                assert_eq!(context.outcome(failed.clone()), failed);
+                assert_eq!((context.replacement(), context.added().len()), (None, 0));
+            }
+        }
     }
 
     #[test]

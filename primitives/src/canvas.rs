@@ -1,5 +1,6 @@
 //! The canvas: signatures put together.
 
+use std::convert::Infallible;
 use std::ops::BitOr;
 
 use crate::{Json, Kwargs, Options, Signature, TaskName};
@@ -8,7 +9,9 @@ use crate::{Json, Kwargs, Options, Signature, TaskName};
 ///
 /// Seven forms, nested in any way. Nothing happens until somebody submits it; the same canvas may be submitted many
 /// times.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// Cloned, compared, written and dropped it takes no more of the stack the deeper it is. To take a part by
+/// value, take it out of a reference, as with [`std::mem::take`]: a canvas is not destructured by value.
 pub enum Canvas {
     /// One task.
     Signature(Signature),
@@ -106,10 +109,12 @@ impl Canvas {
         Canvas::Chain(Chain { steps, ..Chain::default() })
     }
 
-    fn into_steps(self) -> Vec<Canvas> {
-        match self {
-            Canvas::Chain(chain) if chain.options.is_empty() && !chain.immutable => chain.steps,
-            other => vec![other],
+    fn into_steps(mut self) -> Vec<Canvas> {
+        match &mut self {
+            Canvas::Chain(chain) if chain.options.is_empty() && !chain.immutable => {
+                std::mem::take(&mut chain.steps)
+            }
+            _ => vec![self],
         }
     }
 
@@ -174,15 +179,18 @@ impl Canvas {
     ///
     /// Where Celery puts it: on a signature, map or chain itself (a chain's callback runs after its last step), on a
     /// chord's body, and on the first member of a group, where it is made immutable.
-    pub fn link(&mut self, callback: Canvas) {
-        match self {
-            Canvas::Group(group) => {
-                if let Some(first) = group.members.first_mut() {
-                    first.link(callback.into_immutable());
+    pub fn link(&mut self, mut callback: Canvas) {
+        let mut canvas = self;
+        loop {
+            match canvas {
+                Canvas::Group(group) => {
+                    let Some(first) = group.members.first_mut() else { return };
+                    callback = callback.into_immutable();
+                    canvas = first;
                 }
+                Canvas::Chord(Chord { body: Some(body), .. }) => canvas = body,
+                other => return other.options_mut().add_link(callback),
             }
-            Canvas::Chord(Chord { body: Some(body), .. }) => body.link(callback),
-            other => other.options_mut().add_link(callback),
         }
     }
 
@@ -204,33 +212,27 @@ impl Canvas {
     /// Stamps every task of this canvas, callbacks included (Celery's `stamp`): each can read the value under this name. A
     /// stamp that is there keeps its value.
     pub fn stamp(&mut self, name: &str, value: &Json) {
-        match self {
-            Canvas::Signature(_) | Canvas::Map(_) | Canvas::Chunks(_) => {
-                self.options_mut().add_stamp(name, value)
+        let Ok(()) = self.try_change_all(|canvas| {
+            if let Canvas::Signature(_) | Canvas::Map(_) | Canvas::Chunks(_) = canvas {
+                canvas.options_mut().add_stamp(name, value);
             }
-            Canvas::Chain(chain) => chain.steps.iter_mut().for_each(|step| step.stamp(name, value)),
-            Canvas::Group(group) => group.members.iter_mut().for_each(|member| member.stamp(name, value)),
-            Canvas::Chord(chord) => {
-                let parts = chord.header.iter_mut().chain(chord.body.as_deref_mut());
-                parts.for_each(|part| part.stamp(name, value));
-            }
-        }
-        self.options_mut().callbacks_mut().for_each(|callback| callback.stamp(name, value));
+            Ok::<(), Infallible>(())
+        });
     }
 
     /// This canvas without any interest in what comes before it: `.si` for all that would be fed.
     #[must_use]
     pub fn into_immutable(mut self) -> Canvas {
-        match &mut self {
-            Canvas::Signature(signature) => signature.immutable = true,
-            Canvas::Chain(chain) => chain.immutable = true,
-            Canvas::Group(Group { members, .. }) | Canvas::Chord(Chord { header: members, .. }) => {
-                for member in members {
-                    let canvas = std::mem::replace(member, Canvas::Chain(Chain::default()));
-                    *member = canvas.into_immutable();
+        let mut todo = vec![&mut self];
+        while let Some(canvas) = todo.pop() {
+            match canvas {
+                Canvas::Signature(signature) => signature.immutable = true,
+                Canvas::Chain(chain) => chain.immutable = true,
+                Canvas::Group(Group { members, .. }) | Canvas::Chord(Chord { header: members, .. }) => {
+                    todo.extend(members);
                 }
+                Canvas::Map(_) | Canvas::Chunks(_) => {}
             }
-            Canvas::Map(_) | Canvas::Chunks(_) => {}
         }
         self
     }
@@ -238,26 +240,36 @@ impl Canvas {
     /// Binds the arguments of a call where Celery puts them: prepended to the first leaf of a chain, to every member
     /// of a group and to every header member of a chord. Immutable signatures, maps and chunks take none.
     pub fn bind(&mut self, args: &[Json], kwargs: &Kwargs) {
-        match self {
-            Canvas::Signature(signature) if !signature.immutable => {
-                signature.args.splice(0..0, args.iter().cloned());
-                signature.kwargs.extend(kwargs.iter().map(|(name, value)| (name.clone(), value.clone())));
-            }
-            Canvas::Chain(chain) if !chain.immutable => {
-                if let Some(first) = chain.steps.iter_mut().find(|step| !step.is_identity()) {
-                    first.bind(args, kwargs);
+        let mut todo = vec![self];
+        while let Some(canvas) = todo.pop() {
+            match canvas {
+                Canvas::Signature(signature) if !signature.immutable => {
+                    signature.args.splice(0..0, args.iter().cloned());
+                    signature.kwargs.extend(kwargs.iter().map(|(name, value)| (name.clone(), value.clone())));
                 }
+                Canvas::Chain(chain) if !chain.immutable => {
+                    todo.extend(chain.steps.iter_mut().find(|step| !step.is_identity()));
+                }
+                Canvas::Group(Group { members, .. }) | Canvas::Chord(Chord { header: members, .. }) => {
+                    todo.extend(members);
+                }
+                Canvas::Signature(_) | Canvas::Chain(_) | Canvas::Map(_) | Canvas::Chunks(_) => {}
             }
-            Canvas::Group(Group { members, .. }) | Canvas::Chord(Chord { header: members, .. }) => {
-                members.iter_mut().for_each(|member| member.bind(args, kwargs));
-            }
-            Canvas::Signature(_) | Canvas::Chain(_) | Canvas::Map(_) | Canvas::Chunks(_) => {}
         }
     }
 
     /// Whether this is an empty chain, or a chain of such: it hands on what it gets.
     pub fn is_identity(&self) -> bool {
-        matches!(self, Canvas::Chain(chain) if chain.steps.iter().all(Canvas::is_identity))
+        let (mut todo, mut next) = (Vec::new(), Some(self));
+        while let Some(canvas) = next {
+            let Canvas::Chain(chain) = canvas else { return false };
+            if !chain.steps.iter().all(|step| matches!(step, Canvas::Chain(_))) {
+                return false;
+            }
+            todo.extend(&chain.steps);
+            next = todo.pop();
+        }
+        true
     }
 
     /// Changes every task name in this canvas, callbacks included.
@@ -265,18 +277,15 @@ impl Canvas {
     /// # Errors
     /// The first that `rename` returns.
     pub fn rename<E>(&mut self, rename: &mut impl FnMut(&TaskName) -> Result<TaskName, E>) -> Result<(), E> {
-        match self {
-            Canvas::Signature(Signature { task, .. })
+        self.try_change_all(|canvas| {
+            if let Canvas::Signature(Signature { task, .. })
             | Canvas::Map(Map { task, .. })
-            | Canvas::Chunks(Chunks { task, .. }) => *task = rename(task)?,
-            Canvas::Chain(chain) => chain.steps.iter_mut().try_for_each(|step| step.rename(rename))?,
-            Canvas::Group(group) => group.members.iter_mut().try_for_each(|member| member.rename(rename))?,
-            Canvas::Chord(chord) => {
-                chord.header.iter_mut().try_for_each(|member| member.rename(rename))?;
-                chord.body.iter_mut().try_for_each(|body| body.rename(rename))?;
+            | Canvas::Chunks(Chunks { task, .. }) = canvas
+            {
+                *task = rename(task)?;
             }
-        }
-        self.options_mut().callbacks_mut().try_for_each(|callback| callback.rename(rename))
+            Ok(())
+        })
     }
 }
 

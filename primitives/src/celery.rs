@@ -110,7 +110,7 @@ impl Canvas {
     /// # Errors
     /// [`CeleryError`], with the path of the part that is wrong.
     pub fn from_json(text: &str) -> Result<Canvas> {
-        read(&Path::root(), text)
+        read(&Path::root(), 0, text)
     }
 
     /// Writes Celery's JSON form, compact; `celery.canvas.signature` reads it back.
@@ -136,9 +136,10 @@ impl<'de> serde::Deserialize<'de> for Canvas {
     }
 }
 
-fn read(path: &Path, text: &str) -> Result<Canvas> {
+/// Reads a canvas that stands in so many others.
+fn read(path: &Path, depth: usize, text: &str) -> Result<Canvas> {
     let max = Limits::default().depth_max;
-    if path.segments().len() > max {
+    if depth > max {
         return Err(CeleryError::Depth { path: path.clone(), max });
     }
     let raw: Raw<'_> = parse(path, "a canvas", "an object with task, args, kwargs and options", text)?;
@@ -150,7 +151,7 @@ fn read(path: &Path, text: &str) -> Result<Canvas> {
     let task = raw.task.ok_or_else(|| CeleryError::Missing { path: path.clone(), what: "task" })?;
     let args = read_list(path, "args", raw.args)?;
     let kwargs = read_map(path, "kwargs", raw.kwargs)?;
-    let options = read_options(path, raw.options)?;
+    let options = read_options(path, depth, raw.options)?;
     let immutable = raw.immutable.unwrap_or(false);
 
     let form = match raw.subtask_type.as_deref() {
@@ -162,16 +163,17 @@ fn read(path: &Path, text: &str) -> Result<Canvas> {
     };
     let mut canvas = match form {
         "chain" => Canvas::Chain(Chain {
-            steps: read_parts(path, &kwargs, "tasks", Segment::Chain)?,
+            steps: read_parts(path, depth, &kwargs, "tasks", Segment::Chain)?,
             options,
             immutable,
         }),
-        "group" => {
-            Canvas::Group(Group { members: read_parts(path, &kwargs, "tasks", Segment::Group)?, options })
-        }
+        "group" => Canvas::Group(Group {
+            members: read_parts(path, depth, &kwargs, "tasks", Segment::Group)?,
+            options,
+        }),
         "chord" => Canvas::Chord(Chord {
-            header: read_header(path, &kwargs)?,
-            body: read_body(path, &kwargs)?,
+            header: read_header(path, depth, &kwargs)?,
+            body: read_body(path, depth, &kwargs)?,
             options,
         }),
         "map" | "starmap" => Canvas::Map(Map {
@@ -245,29 +247,43 @@ fn read_name(path: &Path, name: Cow<'_, str>) -> Result<TaskName> {
 
 fn read_parts(
     path: &Path,
+    depth: usize,
     kwargs: &RawMap<'_>,
     key: &'static str,
     segment: fn(u32) -> Segment,
 ) -> Result<Vec<Canvas>> {
     let raw: Vec<&RawValue> = parse(path, key, "a list of canvases", take(path, kwargs, key)?.get())?;
-    raw.into_iter().enumerate().map(|(i, part)| read(&path.child(segment(i as u32)), part.get())).collect()
+    read_all(path, depth, raw, segment)
+}
+
+fn read_all(
+    path: &Path,
+    depth: usize,
+    all: Vec<&RawValue>,
+    segment: fn(u32) -> Segment,
+) -> Result<Vec<Canvas>> {
+    let numbered = all.into_iter().enumerate();
+    numbered.map(|(i, part)| read(&path.child(segment(i as u32)), depth + 1, part.get())).collect()
 }
 
 /// A header is a list, or, once the chord was frozen, a group.
-fn read_header(path: &Path, kwargs: &RawMap<'_>) -> Result<Vec<Canvas>> {
+fn read_header(path: &Path, depth: usize, kwargs: &RawMap<'_>) -> Result<Vec<Canvas>> {
     let raw = take(path, kwargs, "header")?;
     if !raw.get().starts_with('{') {
-        return read_parts(path, kwargs, "header", Segment::Header);
+        return read_parts(path, depth, kwargs, "header", Segment::Header);
     }
-    match read(path, raw.get())? {
-        Canvas::Group(group) => Ok(group.members),
-        other => Ok(vec![other]),
+    let mut header = read(path, depth + 1, raw.get())?;
+    match &mut header {
+        Canvas::Group(group) => Ok(std::mem::take(&mut group.members)),
+        _ => Ok(vec![header]),
     }
 }
 
-fn read_body(path: &Path, kwargs: &RawMap<'_>) -> Result<Option<Box<Canvas>>> {
+fn read_body(path: &Path, depth: usize, kwargs: &RawMap<'_>) -> Result<Option<Box<Canvas>>> {
     match kwargs.get("body") {
-        Some(raw) if raw.get() != "null" => Ok(Some(Box::new(read(&path.child(Segment::Body), raw.get())?))),
+        Some(raw) if raw.get() != "null" => {
+            Ok(Some(Box::new(read(&path.child(Segment::Body), depth + 1, raw.get())?)))
+        }
         _ => Ok(None),
     }
 }
@@ -287,22 +303,22 @@ fn read_items(path: &Path, kwargs: &RawMap<'_>) -> Result<Vec<Json>> {
     read_list(path, "it", Some(take(path, kwargs, "it")?))
 }
 
-fn read_options(path: &Path, raw: Option<&RawValue>) -> Result<Options> {
+fn read_options(path: &Path, depth: usize, raw: Option<&RawValue>) -> Result<Options> {
     let mut options = Options::new();
     for (name, value) in read_map(path, "options", raw)? {
         match name.as_ref() {
             "link" => {
-                for callback in read_callbacks(path, "link", value, Segment::Link)? {
+                for callback in read_callbacks(path, depth, "link", value, Segment::Link)? {
                     options.add_link(callback);
                 }
             }
             "link_error" => {
-                for errback in read_callbacks(path, "link_error", value, Segment::LinkError)? {
+                for errback in read_callbacks(path, depth, "link_error", value, Segment::LinkError)? {
                     options.add_link_error(errback);
                 }
             }
             "finally" => {
-                for last in read_callbacks(path, "finally", value, Segment::Finally)? {
+                for last in read_callbacks(path, depth, "finally", value, Segment::Finally)? {
                     options.add_finally(last);
                 }
             }
@@ -315,6 +331,7 @@ fn read_options(path: &Path, raw: Option<&RawValue>) -> Result<Options> {
 /// Celery's `maybe_list`: one callback may stand without a list, and none may be null.
 fn read_callbacks(
     path: &Path,
+    depth: usize,
     what: &'static str,
     raw: &RawValue,
     segment: fn(u32) -> Segment,
@@ -324,115 +341,108 @@ fn read_callbacks(
         text if text.starts_with('{') => vec![raw],
         text => parse(path, what, "a list of canvases", text)?,
     };
-    list.into_iter().enumerate().map(|(i, part)| read(&path.child(segment(i as u32)), part.get())).collect()
+    read_all(path, depth, list, segment)
 }
 
+/// What is still to be written.
+enum Todo<'a> {
+    Text(&'static str),
+    Canvas(&'a Canvas),
+    Options(&'a Options),
+    /// The keys after the options.
+    End(Option<&'static str>, bool),
+}
+
+/// Does not recurse, whatever the depth.
 fn write(out: &mut String, canvas: &Canvas) {
-    match canvas {
-        Canvas::Signature(signature) => {
-            let args = Json::list(&signature.args);
-            let kwargs = Json::object(signature.kwargs.iter().map(|(name, value)| (name.as_str(), value)));
-            let kwargs = |out: &mut String| out.push_str(kwargs.as_str());
-            write_signature(
-                out,
-                signature.task.as_str(),
-                args.as_str(),
-                kwargs,
-                &signature.options,
-                None,
-                signature.immutable,
-            );
-        }
-        Canvas::Chain(chain) => {
-            let kwargs = |out: &mut String| write_tasks(out, &chain.steps);
-            write_signature(
-                out,
-                "celery.chain",
-                "[]",
-                kwargs,
-                &chain.options,
-                Some("chain"),
-                chain.immutable,
-            );
-        }
-        Canvas::Group(group) => {
-            let kwargs = |out: &mut String| write_tasks(out, &group.members);
-            write_signature(out, "celery.group", "[]", kwargs, &group.options, Some("group"), false);
-        }
-        Canvas::Chord(chord) => {
-            let kwargs = |out: &mut String| {
-                out.push_str("{\"kwargs\":{},\"header\":");
-                write_list(out, &chord.header);
-                out.push_str(",\"body\":");
-                match &chord.body {
-                    Some(body) => write(out, body),
+    // Backwards: what comes next is last.
+    let mut todo = vec![Todo::Canvas(canvas)];
+    while let Some(next) = todo.pop() {
+        match next {
+            Todo::Text(text) => out.push_str(text),
+            Todo::Canvas(canvas) => write_canvas(out, canvas, &mut todo),
+            Todo::Options(options) => write_options(out, options, &mut todo),
+            Todo::End(form, immutable) => {
+                out.push_str(",\"subtask_type\":");
+                match form {
+                    Some(form) => write_string(out, form),
                     None => out.push_str("null"),
                 }
-                out.push('}');
-            };
-            write_signature(out, "celery.chord", "[]", kwargs, &chord.options, Some("chord"), false);
+                write!(out, ",\"immutable\":{immutable}}}").expect("a String takes all text");
+            }
+        }
+    }
+}
+
+fn write_canvas<'a>(out: &mut String, canvas: &'a Canvas, todo: &mut Vec<Todo<'a>>) {
+    let (form, immutable) = match canvas {
+        Canvas::Signature(signature) => (None, signature.immutable),
+        Canvas::Chain(chain) => (Some("chain"), chain.immutable),
+        Canvas::Group(_) => (Some("group"), false),
+        Canvas::Chord(_) => (Some("chord"), false),
+        Canvas::Map(_) | Canvas::Chunks(_) => (None, true),
+    };
+    todo.extend([Todo::End(form, immutable), Todo::Options(canvas.options())]);
+    match canvas {
+        Canvas::Signature(signature) => {
+            write_head(out, signature.task.as_str(), &signature.args);
+            let kwargs = signature.kwargs.iter().map(|(name, value)| (name.as_str(), value));
+            out.push_str(Json::object(kwargs).as_str());
+        }
+        Canvas::Chain(chain) => {
+            write_head(out, "celery.chain", &[]);
+            out.push_str("{\"tasks\":");
+            todo.push(Todo::Text("}"));
+            push_list(todo, &chain.steps);
+        }
+        Canvas::Group(group) => {
+            write_head(out, "celery.group", &[]);
+            out.push_str("{\"tasks\":");
+            todo.push(Todo::Text("}"));
+            push_list(todo, &group.members);
+        }
+        Canvas::Chord(chord) => {
+            write_head(out, "celery.chord", &[]);
+            out.push_str("{\"kwargs\":{},\"header\":");
+            todo.push(Todo::Text("}"));
+            todo.push(chord.body.as_deref().map_or(Todo::Text("null"), Todo::Canvas));
+            todo.push(Todo::Text(",\"body\":"));
+            push_list(todo, &chord.header);
         }
         Canvas::Map(map) => {
             let task = match map.kind {
                 MapKind::Map => "celery.map",
                 MapKind::Starmap => "celery.starmap",
             };
-            let kwargs = |out: &mut String| {
-                write_mapped(out, &map.task, &map.items);
-                out.push('}');
-            };
-            write_signature(out, task, "[]", kwargs, &map.options, None, true);
+            write_head(out, task, &[]);
+            write_mapped(out, &map.task, &map.items);
+            out.push('}');
         }
         Canvas::Chunks(chunks) => {
-            let kwargs = |out: &mut String| {
-                write_mapped(out, &chunks.task, &chunks.items);
-                write!(out, ",\"n\":{}}}", chunks.size).expect("a String takes all text");
-            };
-            write_signature(out, "celery.chunks", "[]", kwargs, &chunks.options, None, true);
+            write_head(out, "celery.chunks", &[]);
+            write_mapped(out, &chunks.task, &chunks.items);
+            write!(out, ",\"n\":{}}}", chunks.size).expect("a String takes all text");
         }
     }
 }
 
-fn write_signature(
-    out: &mut String,
-    task: &str,
-    args: &str,
-    kwargs: impl FnOnce(&mut String),
-    options: &Options,
-    subtask_type: Option<&str>,
-    immutable: bool,
-) {
+fn write_head(out: &mut String, task: &str, args: &[Json]) {
     out.push_str("{\"task\":");
     write_string(out, task);
     out.push_str(",\"args\":");
-    out.push_str(args);
+    out.push_str(Json::list(args).as_str());
     out.push_str(",\"kwargs\":");
-    kwargs(out);
-    out.push_str(",\"options\":");
-    write_options(out, options);
-    out.push_str(",\"subtask_type\":");
-    match subtask_type {
-        Some(form) => write_string(out, form),
-        None => out.push_str("null"),
-    }
-    write!(out, ",\"immutable\":{immutable}}}").expect("a String takes all text");
 }
 
-fn write_list(out: &mut String, canvases: &[Canvas]) {
-    out.push('[');
-    for (i, canvas) in canvases.iter().enumerate() {
+fn push_list<'a>(todo: &mut Vec<Todo<'a>>, canvases: &'a [Canvas]) {
+    todo.push(Todo::Text("]"));
+    for (i, canvas) in canvases.iter().enumerate().rev() {
+        todo.push(Todo::Canvas(canvas));
         if i > 0 {
-            out.push(',');
+            todo.push(Todo::Text(","));
         }
-        write(out, canvas);
     }
-    out.push(']');
-}
-
-fn write_tasks(out: &mut String, canvases: &[Canvas]) {
-    out.push_str("{\"tasks\":");
-    write_list(out, canvases);
-    out.push('}');
+    todo.push(Todo::Text("["));
 }
 
 /// The task and items of a map; the closing brace is the caller's.
@@ -443,8 +453,8 @@ fn write_mapped(out: &mut String, task: &TaskName, items: &[Json]) {
     out.push_str(Json::list(items).as_str());
 }
 
-fn write_options(out: &mut String, options: &Options) {
-    out.push('{');
+fn write_options<'a>(out: &mut String, options: &'a Options, todo: &mut Vec<Todo<'a>>) {
+    out.push_str(",\"options\":{");
     let mut comma = "";
     for (name, value) in options.values() {
         out.push_str(comma);
@@ -453,18 +463,18 @@ fn write_options(out: &mut String, options: &Options) {
         out.push_str(value.as_str());
         comma = ",";
     }
-    let callbacks =
-        [("link", options.link()), ("link_error", options.link_error()), ("finally", options.finally())];
-    for (name, callbacks) in callbacks {
-        if !callbacks.is_empty() {
-            out.push_str(comma);
-            write_string(out, name);
-            out.push(':');
-            write_list(out, callbacks);
-            comma = ",";
-        }
+    todo.push(Todo::Text("}"));
+    let callbacks = [
+        ("\"finally\":", options.finally()),
+        ("\"link_error\":", options.link_error()),
+        ("\"link\":", options.link()),
+    ];
+    let mut kinds = callbacks.into_iter().filter(|(_, callbacks)| !callbacks.is_empty()).peekable();
+    while let Some((name, callbacks)) = kinds.next() {
+        push_list(todo, callbacks);
+        todo.push(Todo::Text(name));
+        todo.push(Todo::Text(if kinds.peek().is_some() { "," } else { comma }));
     }
-    out.push('}');
 }
 
 #[cfg(test)]
@@ -510,6 +520,35 @@ mod tests {
                 format!(r#"{{"task":"celery.chain","kwargs":{{"tasks":[{text}]}},"subtask_type":"chain"}}"#);
         }
         assert!(matches!(Canvas::from_json(&text), Err(CeleryError::Depth { max: 64, .. })));
+    }
+
+    #[test]
+    fn headers_that_are_canvases_of_their_own_count_as_levels() {
+        let mut text = r#"{"task":"a"}"#.to_owned();
+        for _ in 0..5_000 {
+            text = format!(r#"{{"task":"celery.chord","kwargs":{{"header":{text},"body":null}}}}"#);
+        }
+        assert!(matches!(Canvas::from_json(&text), Err(CeleryError::Depth { max: 64, .. })));
+    }
+
+    #[test]
+    fn all_callbacks_are_written_in_their_order() {
+        let leaf = |name: &str| Canvas::from(Signature::new(name).unwrap());
+        let mut canvas = leaf("a");
+        ["b", "c"].into_iter().for_each(|name| canvas.options_mut().add_link(leaf(name)));
+        ["d", "e"].into_iter().for_each(|name| canvas.options_mut().add_finally(leaf(name)));
+        for queue in [false, true] {
+            if queue {
+                canvas.options_mut().set("queue", Json::string("q")).unwrap();
+            }
+            assert_eq!(Canvas::from_json(&canvas.to_json()).unwrap(), canvas);
+            canvas.options_mut().add_link_error(leaf("f"));
+            assert_eq!(Canvas::from_json(&canvas.to_json()).unwrap(), canvas);
+        }
+        let places: Vec<_> = ["queue", "link\"", "\"b", "\"c", "link_error", "\"f", "finally", "\"d", "\"e"]
+            .map(|key| canvas.to_json().find(key).unwrap())
+            .to_vec();
+        assert!(places.is_sorted(), "{places:?}");
     }
 
     #[test]

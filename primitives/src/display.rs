@@ -9,79 +9,77 @@ use crate::{Canvas, Chord, Json, Kwargs, MapKind, TaskName};
 /// Words that cannot stand as a plain name in operator text.
 const RESERVED: &[&str] = &["for", "in", "if", "else", "None", "True", "False", "null", "true", "false"];
 
-impl Display for Canvas {
-    /// Operator text, such as `group(add.s(1, 1), add.s(2, 2)) | xsum.s()`.
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Canvas::Signature(signature) => {
-                let method = if signature.immutable { "si" } else { "s" };
-                if is_plain(signature.task.as_str()) {
-                    write!(f, "{}.{method}(", signature.task)?;
-                    write_call(f, &signature.args, &signature.kwargs)?;
-                } else {
-                    write!(f, "signature({}", Json::string(signature.task.as_str()))?;
-                    write!(f, ", args={}", Spaced(&Json::list(&signature.args)))?;
-                    let kwargs =
-                        Json::object(signature.kwargs.iter().map(|(name, value)| (name.as_str(), value)));
-                    write!(f, ", kwargs={}", Spaced(&kwargs))?;
-                    if signature.immutable {
-                        f.write_str(", immutable=true")?;
-                    }
-                }
-                f.write_str(")")?;
-            }
-            Canvas::Chain(chain) => {
-                let plain = chain.steps.len() > 1
-                    && chain.options.is_empty()
-                    && !chain.immutable
-                    && !chain.steps.iter().any(|step| matches!(step, Canvas::Chain(_)));
-                if plain {
-                    return write_separated(f, &chain.steps, " | ");
-                }
-                f.write_str("chain(")?;
-                write_separated(f, &chain.steps, ", ")?;
-                f.write_str(")")?;
-                if chain.immutable {
-                    f.write_str(".set(immutable=true)")?;
+/// A canvas that is not too deep for the stack.
+pub(crate) fn write_canvas(f: &mut Formatter<'_>, canvas: &Canvas) -> fmt::Result {
+    match canvas {
+        Canvas::Signature(signature) => {
+            let method = if signature.immutable { "si" } else { "s" };
+            if is_plain(signature.task.as_str()) {
+                write!(f, "{}.{method}(", signature.task)?;
+                write_call(f, &signature.args, &signature.kwargs)?;
+            } else {
+                write!(f, "signature({}", Json::string(signature.task.as_str()))?;
+                write!(f, ", args={}", Spaced(&Json::list(&signature.args)))?;
+                let kwargs =
+                    Json::object(signature.kwargs.iter().map(|(name, value)| (name.as_str(), value)));
+                write!(f, ", kwargs={}", Spaced(&kwargs))?;
+                if signature.immutable {
+                    f.write_str(", immutable=true")?;
                 }
             }
-            Canvas::Group(group) => {
-                f.write_str("group(")?;
-                write_separated(f, &group.members, ", ")?;
-                f.write_str(")")?;
+            f.write_str(")")?;
+        }
+        Canvas::Chain(chain) => {
+            let plain = chain.steps.len() > 1
+                && chain.options.is_empty()
+                && !chain.immutable
+                && !chain.steps.iter().any(|step| matches!(step, Canvas::Chain(_)));
+            if plain {
+                return write_separated(f, &chain.steps, " | ");
             }
-            Canvas::Chord(chord) => {
-                f.write_str("chord([")?;
-                write_separated(f, &chord.header, ", ")?;
-                f.write_str("]")?;
-                if let Some(body) = &chord.body {
-                    write!(f, ", {body}")?;
-                }
-                f.write_str(")")?;
-            }
-            Canvas::Map(map) => {
-                let (method, function) = match map.kind {
-                    MapKind::Map => ("map", "xmap"),
-                    MapKind::Starmap => ("starmap", "xstarmap"),
-                };
-                write_mapped(f, &map.task, method, function, &map.items)?;
-                f.write_str(")")?;
-            }
-            Canvas::Chunks(chunks) => {
-                write_mapped(f, &chunks.task, "chunks", "chunks", &chunks.items)?;
-                write!(f, ", {})", chunks.size)?;
+            f.write_str("chain(")?;
+            write_separated(f, &chain.steps, ", ")?;
+            f.write_str(")")?;
+            if chain.immutable {
+                f.write_str(".set(immutable=true)")?;
             }
         }
-        write_options(f, self)
+        Canvas::Group(group) => {
+            f.write_str("group(")?;
+            write_separated(f, &group.members, ", ")?;
+            f.write_str(")")?;
+        }
+        Canvas::Chord(chord) => {
+            f.write_str("chord([")?;
+            write_separated(f, &chord.header, ", ")?;
+            f.write_str("]")?;
+            if let Some(body) = &chord.body {
+                f.write_str(", ")?;
+                write_canvas(f, body)?;
+            }
+            f.write_str(")")?;
+        }
+        Canvas::Map(map) => {
+            let (method, function) = match map.kind {
+                MapKind::Map => ("map", "xmap"),
+                MapKind::Starmap => ("starmap", "xstarmap"),
+            };
+            write_mapped(f, &map.task, method, function, &map.items)?;
+            f.write_str(")")?;
+        }
+        Canvas::Chunks(chunks) => {
+            write_mapped(f, &chunks.task, "chunks", "chunks", &chunks.items)?;
+            write!(f, ", {})", chunks.size)?;
+        }
     }
+    write_options(f, canvas)
 }
-
 fn write_separated(f: &mut Formatter<'_>, canvases: &[Canvas], separator: &str) -> fmt::Result {
     for (i, canvas) in canvases.iter().enumerate() {
         if i > 0 {
             f.write_str(separator)?;
         }
-        canvas.fmt(f)?;
+        write_canvas(f, canvas)?;
     }
     Ok(())
 }
@@ -143,15 +141,17 @@ fn write_options(f: &mut Formatter<'_>, canvas: &Canvas) -> fmt::Result {
         write_separated(f, options.link(), ", ")?;
         f.write_str("])")?;
     } else {
-        for callback in options.link() {
-            write!(f, ".link({callback})")?;
-        }
+        write_callbacks(f, "link", options.link())?;
     }
-    for errback in options.link_error() {
-        write!(f, ".link_error({errback})")?;
-    }
-    for last in options.finally() {
-        write!(f, ".finally({last})")?;
+    write_callbacks(f, "link_error", options.link_error())?;
+    write_callbacks(f, "finally", options.finally())
+}
+
+fn write_callbacks(f: &mut Formatter<'_>, method: &str, callbacks: &[Canvas]) -> fmt::Result {
+    for callback in callbacks {
+        write!(f, ".{method}(")?;
+        write_canvas(f, callback)?;
+        f.write_str(")")?;
     }
     Ok(())
 }

@@ -32,6 +32,7 @@ mod limits;
 mod members;
 mod message;
 mod name;
+mod nesting;
 mod options;
 mod path;
 mod policy;

@@ -20,9 +20,10 @@ pub struct Limits {
     /// How many bytes the options of one leaf may have that travel with it, as JSON: headers, stamps, `shadow` and `retry`,
     /// with those it inherits.
     pub options_bytes_max: usize,
-    /// How many bytes an error's texts may have; what is longer is cut.
+    /// How many bytes an error's texts may have; what is longer is cut. Of no error is more kept than 1 MiB.
     pub error_bytes_max: usize,
-    /// How many bytes may describe how far a leaf is; of what is longer only the size is kept.
+    /// How many bytes may describe how far a leaf is; of what is longer only the size is kept. And how many
+    /// the name of its state may have; a longer one is cut.
     pub progress_bytes_max: usize,
     /// How many bytes a canvas may have, as JSON, that runs in the place of a leaf, with all that the leaf adds.
     pub replacement_bytes_max: usize,
@@ -199,13 +200,8 @@ impl Limits {
     /// The first limit that is passed, with its place.
     pub fn check(&self, canvas: &Canvas) -> Result<(), LimitError> {
         let mut nodes = 0usize;
-        let mut walk = Walk { todo: vec![(0, None, canvas)], path: Vec::new() };
-        while let Some((depth, segment, canvas)) = walk.todo.pop() {
-            walk.path.truncate(depth.saturating_sub(1));
-            walk.path.extend(segment);
-            if depth > self.depth_max {
-                return Err(LimitError::Depth { path: walk.path(), max: self.depth_max });
-            }
+        let mut walk = Walk::of(canvas);
+        while let Some(canvas) = walk.next(self.depth_max)? {
             canvas.options().check().map_err(|source| LimitError::Option { path: walk.path(), source })?;
             let (count, bytes) = match canvas {
                 Canvas::Signature(signature) => (
@@ -215,22 +211,8 @@ impl Limits {
                 ),
                 Canvas::Map(map) => (1, json_bytes(&map.items)),
                 Canvas::Chunks(chunks) => (chunks.items.len(), json_bytes(&chunks.items)),
-                Canvas::Chain(chain) => {
-                    walk.push_all(depth, &chain.steps, Segment::Chain);
-                    (0, 0)
-                }
-                Canvas::Group(group) => {
-                    walk.push_all(depth, &group.members, Segment::Group);
-                    (0, 0)
-                }
-                Canvas::Chord(chord) => {
-                    walk.push_all(depth, &chord.header, Segment::Header);
-                    walk.todo
-                        .extend(chord.body.as_deref().map(|body| (depth + 1, Some(Segment::Body), body)));
-                    (0, 0)
-                }
+                Canvas::Chain(_) | Canvas::Group(_) | Canvas::Chord(_) => (0, 0),
             };
-            walk.push_callbacks(depth, canvas.options());
             nodes += count;
             if nodes > self.nodes_max {
                 return Err(LimitError::Nodes { max: self.nodes_max });
@@ -240,6 +222,16 @@ impl Limits {
                 return Err(LimitError::ArgumentBytes { path: walk.path(), bytes, max });
             }
         }
+        Ok(())
+    }
+
+    /// Checks of a canvas only how deep it is nested. Does not recurse, whatever the depth.
+    ///
+    /// # Errors
+    /// [`LimitError::Depth`].
+    pub fn check_depth(&self, canvas: &Canvas) -> Result<(), LimitError> {
+        let mut walk = Walk::of(canvas);
+        while walk.next(self.depth_max)?.is_some() {}
         Ok(())
     }
 }
@@ -255,6 +247,32 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
+    fn of(canvas: &'a Canvas) -> Self {
+        Self { todo: vec![(0, None, canvas)], path: Vec::new() }
+    }
+
+    /// The next canvas; those in it follow.
+    fn next(&mut self, depth_max: usize) -> Result<Option<&'a Canvas>, LimitError> {
+        let Some((depth, segment, canvas)) = self.todo.pop() else { return Ok(None) };
+        self.path.truncate(depth.saturating_sub(1));
+        self.path.extend(segment);
+        if depth > depth_max {
+            return Err(LimitError::Depth { path: self.path(), max: depth_max });
+        }
+        match canvas {
+            Canvas::Signature(_) | Canvas::Map(_) | Canvas::Chunks(_) => {}
+            Canvas::Chain(chain) => self.push_all(depth, &chain.steps, Segment::Chain),
+            Canvas::Group(group) => self.push_all(depth, &group.members, Segment::Group),
+            Canvas::Chord(chord) => {
+                self.push_all(depth, &chord.header, Segment::Header);
+                let body = chord.body.as_deref();
+                self.todo.extend(body.map(|body| (depth + 1, Some(Segment::Body), body)));
+            }
+        }
+        self.push_callbacks(depth, canvas.options());
+        Ok(Some(canvas))
+    }
+
     fn push_all(&mut self, depth: usize, canvases: &'a [Canvas], segment: fn(u32) -> Segment) {
         // Backwards, so that the first comes off the stack first.
         let numbered = canvases.iter().enumerate().rev();
@@ -313,10 +331,7 @@ mod tests {
             canvas = Canvas::chain([canvas]);
         }
         assert!(matches!(Limits::default().check(&canvas), Err(LimitError::Depth { .. })));
-        // Dropping it would recurse; take it apart from the top instead.
-        while let Canvas::Chain(mut chain) = canvas {
-            canvas = chain.steps.pop().unwrap();
-        }
+        assert_eq!(Limits::default().check_depth(&canvas), Limits::default().check(&canvas));
     }
 
     #[test]

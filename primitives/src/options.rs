@@ -119,6 +119,30 @@ impl Options {
         }
     }
 
+    /// The canvases among the options.
+    pub(crate) fn callbacks(&self) -> impl Iterator<Item = &Canvas> {
+        self.0
+            .as_deref()
+            .into_iter()
+            .flat_map(|Fields { link, link_error, finally, .. }| link.iter().chain(link_error).chain(finally))
+    }
+
+    /// A clone with other callbacks.
+    pub(crate) fn map_callbacks(&self, map: fn(&[Canvas]) -> Vec<Canvas>) -> Options {
+        Options(self.0.as_deref().map(|Fields { link, link_error, finally, values }| {
+            let (link, link_error, finally) = (map(link), map(link_error), map(finally));
+            Box::new(Fields { link, link_error, finally, values: values.clone() })
+        }))
+    }
+
+    /// Whether the two differ at most in their callbacks, of which they have as many of each kind.
+    pub(crate) fn is_alike(&self, other: &Options) -> bool {
+        self.link().len() == other.link().len()
+            && self.link_error().len() == other.link_error().len()
+            && self.finally().len() == other.finally().len()
+            && self.values().eq(other.values())
+    }
+
     /// The canvases among the options, to change them.
     pub(crate) fn callbacks_mut(&mut self) -> impl Iterator<Item = &mut Canvas> {
         self.0.as_deref_mut().into_iter().flat_map(|Fields { link, link_error, finally, .. }| {

@@ -238,13 +238,14 @@ impl<'t> Evaluator<'t, '_> {
         if let Some(members) = self.canvases(expr)? {
             return Ok(members);
         }
-        match self.canvas(expr)? {
-            Canvas::Group(group) if group.options.is_empty() => Ok(group.members),
+        let mut canvas = self.canvas(expr)?;
+        match &mut canvas {
+            Canvas::Group(group) if group.options.is_empty() => Ok(std::mem::take(&mut group.members)),
             Canvas::Group(_) => {
                 let help = "set them on the chord or on the members, or write [group(…)] for one member";
                 Err(Fault::new(expr.at, "the options of a group that is a header would be lost", help))
             }
-            other => Ok(vec![other]),
+            _ => Ok(vec![canvas]),
         }
     }
 
@@ -265,14 +266,14 @@ impl<'t> Evaluator<'t, '_> {
             Kind::Path(path) => return self.names.resolve(expr.at, path),
             _ => {}
         }
-        match self.canvas(expr)? {
+        match &self.canvas(expr)? {
             Canvas::Signature(signature)
                 if signature.args.is_empty()
                     && signature.kwargs.is_empty()
                     && signature.options.is_empty() =>
             {
                 self.refund_node();
-                Ok(signature.task)
+                Ok(signature.task.clone())
             }
             Canvas::Signature(_) => {
                 let message = format!("{} calls its task with the items alone", parameters.who);

@@ -85,18 +85,18 @@ impl<'t> Evaluator<'t, '_> {
 
     /// Chunks as the group of starmaps that they run as.
     fn group_of_chunks(&mut self, canvas: Canvas, call: &Call<'t>) -> Result<Canvas> {
-        let Canvas::Chunks(Chunks { task, items, size, options }) = canvas else {
+        let Canvas::Chunks(Chunks { task, items, size, options }) = &canvas else {
             let help = "write it after name.chunks(items, n), or write group(…)";
             return Err(Fault::new(call.at, "only chunks have the method .group", help));
         };
         let parameters = Parameters::read(".group", &[], call)?;
         parameters.nothing_else()?;
-        self.spend(call.at, items.len().div_ceil(size).saturating_mul(Self::CANVAS_WORK))?;
+        self.spend(call.at, items.len().div_ceil(*size).saturating_mul(Self::CANVAS_WORK))?;
         let starmap = |part: &[Json]| {
             let (task, options) = (task.clone(), options.clone());
             Canvas::Map(Map { kind: MapKind::Starmap, task, items: part.to_vec(), options })
         };
-        Ok(Canvas::group(items.chunks(size).map(starmap)))
+        Ok(Canvas::group(items.chunks(*size).map(starmap)))
     }
 
     // Arguments and options that are given as such.
