@@ -220,6 +220,12 @@ macro_rules! suite {
                 large_arguments_that_are_half_written_hold_up_nobody
                 what_was_given_up_in_the_middle_holds_up_nobody
             }
+            boundless {
+                an_error_without_an_end_is_cut_and_its_worker_lives
+                a_canvas_nested_too_deep_fails_the_leaf_that_asks_for_it
+                a_submission_nested_too_deep_is_refused_and_its_client_lives
+                a_state_of_any_length_is_cut_and_takes_no_other_report_along
+            }
             large {
                 a_text_of_any_length_is_kept_and_comes_back
                 a_text_is_not_kept_for_a_run_that_is_not_there

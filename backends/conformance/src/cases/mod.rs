@@ -1,6 +1,7 @@
 //! The cases, by what they are about.
 #![allow(missing_docs, reason = "a case's name is its promise")]
 
+pub mod boundless;
 pub mod clients;
 pub mod dispatch;
 pub mod events;
