@@ -314,9 +314,13 @@ fn member<T: DeserializeOwned>(object: &Json, name: &str) -> Option<T> {
 fn into_canvas(canvas: impl IntoCanvas) -> Result<Canvas, TaskError> {
     let canvas = canvas.into_canvas().map_err(|error| TaskError::new("FlowError", error.to_string()))?;
     // It travels as Celery's JSON, of which nothing deeper is read, whatever the app allows.
-    let depth = Limits::default().check_depth(&canvas);
-    depth.map_err(|error| TaskError::new("LimitError", error.to_string()))?;
-    Ok(canvas)
+    match Limits::default().check_depth(&canvas) {
+        Ok(()) => Ok(canvas),
+        Err(error) => {
+            canvas.take_apart();
+            Err(TaskError::new("LimitError", error.to_string()))
+        }
+    }
 }
 
 fn json(canvas: &Canvas) -> Json {
@@ -410,10 +414,10 @@ mod tests {
     fn a_canvas_nested_too_deep_is_neither_replacement_nor_member() {
         let id = RunId::from_parts(1, 2).task(NodeNo::from_index(0));
         for (depth, is_right) in [(64, true), (65, false), (100_000, false)] {
-            let leaf = Canvas::from(Signature::new("add").unwrap());
-            let canvas = (0..depth).fold(leaf, |inner, _| Canvas::group([inner]));
+            let leaf = || Canvas::from(Signature::new("add").unwrap());
+            let canvas = || (0..depth).fold(leaf(), |inner, _| Canvas::group([inner]));
             let context = TaskContext::new(id, 1, CancellationToken::new(), States::new());
-            let flow = || Flow::<(), i64>::assume(canvas.clone());
+            let flow = || Flow::<(), i64>::assume(canvas());
             let replaced = context.replace(flow()).unwrap_err();
             let added = context.add_to_chord(flow());
             assert_eq!((replaced.kind == "Replaced", added.is_ok()), (is_right, is_right), "{depth}");

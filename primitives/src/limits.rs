@@ -332,6 +332,7 @@ mod tests {
         }
         assert!(matches!(Limits::default().check(&canvas), Err(LimitError::Depth { .. })));
         assert_eq!(Limits::default().check_depth(&canvas), Limits::default().check(&canvas));
+        canvas.take_apart();
     }
 
     #[test]

@@ -181,9 +181,8 @@ const CHUNKS: &str = concat!(
 /// Celery takes the body of a chord as a keyword of the call: `chord(header).apply_async((), {"body": …})`.
 fn with_a_body_at_the_call() -> Canvas {
     let read = |text| celeriac_engine::text::parse(text).expect("this text is right");
-    let mut canvas = read("chord([add.s(1,1), add.s(2,2)])");
-    if let Canvas::Chord(chord) = &mut canvas {
-        chord.body = Some(Box::new(read("tsum.s()")));
+    match read("chord([add.s(1,1), add.s(2,2)])") {
+        Canvas::Chord(chord) => Canvas::chord(chord.header, read("tsum.s()")),
+        other => other,
     }
-    canvas
 }

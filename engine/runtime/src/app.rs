@@ -209,7 +209,7 @@ impl App {
         id: RunId,
         canvas: C,
     ) -> Result<Handle<C::Output>, SubmitError> {
-        let plan = self.compile(&canvas.into_canvas()?, &RunOptions::default())?;
+        let plan = self.compile_whole(canvas.into_canvas()?, &RunOptions::default())?;
         Ok(self.submit_plan_as(id, Arc::new(plan)).await?)
     }
 
@@ -220,6 +220,11 @@ impl App {
     pub fn compile(&self, canvas: &Canvas, run: &RunOptions) -> Result<Plan, CompileError> {
         let task = |name: &TaskName| self.0.registry.options_of(name);
         Plan::compile_with(canvas, &self.0.limits, Defaults { run, task: &task })
+    }
+
+    /// The same of a canvas that nobody needs afterwards, and that may be nested too deep to be dropped.
+    pub(crate) fn compile_whole(&self, canvas: Canvas, run: &RunOptions) -> Result<Plan, CompileError> {
+        self.compile(&canvas, run).inspect_err(|_| canvas.take_apart())
     }
 
     /// The same under a key of the caller's choice, such as `order-4711`: the same canvas under the same key

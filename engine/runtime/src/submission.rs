@@ -106,14 +106,20 @@ impl<C: IntoCanvas> Submission<C> {
         // One moment for all leaves. What was given stays a time, by which the same again is known.
         let mut given = None;
         if let Some(expires @ When::After(_)) = run.leaf.expires {
-            given = Some(Arc::new(self.app.compile(&canvas, &run)?));
+            match self.app.compile(&canvas, &run) {
+                Ok(plan) => given = Some(Arc::new(plan)),
+                Err(error) => {
+                    canvas.take_apart();
+                    return Err(error.into());
+                }
+            }
             let now_ms = outlast!(OUTAGE_MAX, self.app.backend().now())?;
             run.leaf.expires = Some(When::At(expires.at_ms(now_ms)));
         }
         // A canvas that was given an id, by Celery or here, is one run under it.
         let alias = canvas.options().value("task_id").and_then(|id| id.to::<String>().ok());
         let id = self.id.or_else(|| alias.map(|alias| RunId::from_key(&alias))).unwrap_or_else(new_run_id);
-        let plan = Arc::new(self.app.compile(&canvas, &run)?);
+        let plan = Arc::new(self.app.compile_whole(canvas, &run)?);
         Ok(self.app.submit_given(id, plan, given).await?)
     }
 }
