@@ -47,7 +47,7 @@ pub use completion::{Completion, Failure, Outcome, Retry, TaskError};
 pub use id::{IdError, Incarnation, NodeNo, RunId, RunRef, TaskId};
 pub use json::{Json, JsonError};
 pub use leaf_options::{Compression, LeafOptions, RetryPolicy, When};
-pub use limits::{LimitError, Limits};
+pub use limits::{LimitError, Limits, argument_bytes};
 pub use members::{Addition, Item, Members, NotAMember, Own};
 pub use message::{Call, TaskMessage};
 pub use name::{NameError, TaskName};

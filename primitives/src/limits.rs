@@ -12,8 +12,9 @@ pub struct Limits {
     pub depth_max: usize,
     /// How many signatures, maps and chunks' items a canvas may hold, callbacks included.
     pub nodes_max: usize,
-    /// How many bytes the arguments of one leaf may have, as JSON: those of the canvas, and all with what it takes from
-    /// others.
+    /// How many bytes the arguments of one leaf may have, as JSON: those of the canvas, and all with what it
+    /// takes from others. Counted is what stands between the brackets of the positional ones and between the
+    /// braces of those with names ([`argument_bytes`]).
     pub argument_bytes_max: usize,
     /// How many bytes the result of one leaf may have, as JSON.
     pub result_bytes_max: usize,
@@ -193,6 +194,13 @@ pub enum LimitError {
     },
 }
 
+/// How many bytes arguments have, of the lengths of both texts, which have brackets and braces: these are
+/// not counted, since every leaf has them.
+#[must_use]
+pub fn argument_bytes(args: u64, kwargs: u64) -> u64 {
+    args.saturating_sub(2) + kwargs.saturating_sub(2)
+}
+
 impl Limits {
     /// Checks a canvas. Does not recurse, whatever the depth.
     ///
@@ -204,13 +212,13 @@ impl Limits {
         while let Some(canvas) = walk.next(self.depth_max)? {
             canvas.options().check().map_err(|source| LimitError::Option { path: walk.path(), source })?;
             let (count, bytes) = match canvas {
-                Canvas::Signature(signature) => (
-                    1,
-                    json_bytes(&signature.args)
-                        + signature.kwargs.iter().map(|(k, v)| k.len() + v.as_str().len()).sum::<usize>(),
-                ),
-                Canvas::Map(map) => (1, json_bytes(&map.items)),
-                Canvas::Chunks(chunks) => (chunks.items.len(), json_bytes(&chunks.items)),
+                Canvas::Signature(signature) => {
+                    let named = signature.kwargs.iter();
+                    let named = named.map(|(name, value)| name_bytes(name) + 1 + value.as_str().len());
+                    (1, list_bytes(&signature.args) + between(named))
+                }
+                Canvas::Map(map) => (1, list_bytes(&map.items)),
+                Canvas::Chunks(chunks) => (chunks.items.len(), list_bytes(&chunks.items)),
                 Canvas::Chain(_) | Canvas::Group(_) | Canvas::Chord(_) => (0, 0),
             };
             nodes += count;
@@ -236,8 +244,21 @@ impl Limits {
     }
 }
 
-fn json_bytes(values: &[Json]) -> usize {
-    values.iter().map(|value| value.as_str().len()).sum()
+/// What stands between the brackets.
+fn list_bytes(values: &[Json]) -> usize {
+    between(values.iter().map(|value| value.as_str().len()))
+}
+
+/// So many texts with commas between them.
+fn between(texts: impl ExactSizeIterator<Item = usize>) -> usize {
+    let commas = texts.len().saturating_sub(1);
+    texts.sum::<usize>() + commas
+}
+
+/// A name in its quotes.
+fn name_bytes(name: &str) -> usize {
+    let is_plain = name.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\');
+    if is_plain { name.len() + 2 } else { Json::string(name).as_str().len() }
 }
 
 /// A walk over a canvas from the top down, with the path to where it is.
@@ -341,5 +362,29 @@ mod tests {
         let long = Canvas::from(Signature::new("a").unwrap().arg("0123456789").unwrap());
         let error = limits.check(&Canvas::group([leaf(), long])).unwrap_err();
         assert!(error.to_string().starts_with("group[1]: the arguments have 12 bytes"), "{error}");
+    }
+
+    #[test]
+    fn arguments_are_counted_as_they_are_written_without_their_brackets() {
+        let check = |leaf: Signature, args: &str, kwargs: &str| {
+            let bytes = argument_bytes(args.len() as u64, kwargs.len() as u64) as usize;
+            let check =
+                |max| Limits { argument_bytes_max: max, ..Limits::default() }.check(&leaf.clone().into());
+            assert_eq!(check(bytes), Ok(()), "{args} {kwargs}");
+            if let Some(max) = bytes.checked_sub(1) {
+                let expect = LimitError::ArgumentBytes { path: Path::default(), bytes, max };
+                assert_eq!(check(max), Err(expect), "{args} {kwargs}");
+            }
+        };
+        let leaf = || Signature::new("a").unwrap();
+        let named = |mut leaf: Signature, name: &str, value: &str| {
+            leaf.kwargs.insert(name.to_owned(), Json::string(value));
+            leaf
+        };
+        check(leaf(), "[]", "{}");
+        check(leaf().arg("0123").unwrap().arg(7).unwrap(), r#"["0123",7]"#, "{}");
+        check(named(leaf(), "x", "ü"), "[]", r#"{"x":"ü"}"#);
+        let two = named(named(leaf().arg(1).unwrap(), "é", ""), "a\"\n", "b");
+        check(two, "[1]", r#"{"a\"\n":"b","é":""}"#);
     }
 }

@@ -140,8 +140,8 @@ async fn warned(canvas: impl celeriac::dsl::IntoCanvas) -> (Vec<Warned>, Vec<War
 
 /// A leaf that is called with so many bytes.
 fn called_with(bytes: usize) -> Canvas {
-    // The quotes, and the brackets of two lists.
-    let text = Json::new(&vec!["x".repeat(bytes - 6)]).unwrap();
+    // The quotes, and the brackets of the list that is its argument.
+    let text = Json::new(&vec!["x".repeat(bytes - 4)]).unwrap();
     Signature::new("limits.lengths").unwrap().arg(text).unwrap().into()
 }
 
@@ -184,11 +184,10 @@ async fn all_arguments_of_a_canvas_are_warned_of_when_they_are_submitted() {
 #[tokio::test(start_paused = true)]
 async fn arguments_that_are_put_together_are_warned_of_when_their_leaf_begins() {
     let half = LIMITS.argument_bytes_max / 2;
-    // Two texts and the commas and brackets around them.
-    let of = |bytes: usize| chord([make.s((3_000,)), make.s((bytes - 3_000 - 5,))], lengths.s(()));
+    // Two texts, and the comma and the brackets of the list.
+    let of = |bytes: usize| chord([make.s((3_000,)), make.s((bytes - 3_000 - 3,))], lengths.s(()));
     assert_eq!(warned(of(half)).await, (vec![], vec![]));
-    // With those that have names, which are none.
-    let expect = one("the arguments of a leaf", half as u64 + 10 + 2, LIMITS.argument_bytes_max);
+    let expect = one("the arguments of a leaf", half as u64 + 10, LIMITS.argument_bytes_max);
     assert_eq!(warned(of(half + 10)).await, (vec![], expect));
 }
 

@@ -240,6 +240,7 @@ macro_rules! suite {
                 a_leaf_runs_again_with_large_arguments
                 a_result_over_the_limit_fails_its_leaf_at_once
                 arguments_over_the_limit_fail_their_leaf_at_once
+                arguments_at_the_limit_run_and_those_above_are_refused
                 a_canvas_over_a_limit_is_refused_in_every_spelling
                 options_over_the_limit_are_refused_in_every_spelling
                 leaves_with_long_options_are_queued_in_parts

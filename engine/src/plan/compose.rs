@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use celeriac_primitives::{
     Apart, Entry, Failure, Item, Json, LeafOptions, Members, NodeNo, Outcome, Path, Piece, Retry, Rope,
-    RunId, RunRef, Segment, Stored, TaskMessage,
+    RunId, RunRef, Segment, Stored, TaskMessage, argument_bytes,
 };
 use foldhash::{HashMap, HashMapExt as _};
 
@@ -331,9 +331,11 @@ impl Composer<'_> {
             leaf.apart.as_ref().and_then(|apart| apart.kwargs).map(|literal| literal.stored(run))
         };
         let input = pieces.all();
-        let bytes = input.iter().filter_map(|piece| piece.bytes(|node| results.outcome(node))).sum::<u64>()
-            + args.len() as u64
-            + named.map_or(kwargs.len() as u64, |named: Stored| named.bytes);
+        let taken = input.iter().filter_map(|piece| piece.bytes(|node| results.outcome(node))).sum::<u64>();
+        // Between what it takes and its own.
+        let comma = u64::from(!input.is_empty() && args != "[]");
+        let named_bytes = named.map_or(kwargs.len() as u64, |named: Stored| named.bytes);
+        let bytes = argument_bytes(taken + comma + args.len() as u64, named_bytes);
         let message =
             self.called(run, release, leaf, Json::from_compact(args), Json::from_compact(kwargs))?;
         let (named, replaced) = (named.map(Box::new), other.is_some());

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use celeriac_primitives::{
     Call, Canvas, Json, LeafOptions, LimitError, Limits, NodeNo, OnFailure, OptionError, Path, RunRef,
-    Segment, Stored, TaskName,
+    Segment, Stored, TaskName, argument_bytes,
 };
 use petgraph::graph::DiGraph;
 use serde::{Deserialize, Serialize};
@@ -497,12 +497,13 @@ impl Leaf {
         self.apart.is_some()
     }
 
-    /// How many bytes its arguments have.
+    /// How many bytes its arguments have, as its limit counts them.
     pub fn bytes(&self) -> u64 {
         let apart = self.apart.as_deref().copied().unwrap_or_default();
         let one =
             |apart: Option<Literal>, here: &str| apart.map_or(here.len() as u64, |literal| literal.bytes);
-        one(apart.args, &self.args) + one(apart.kwargs, &self.kwargs)
+        // The positional ones have no brackets here.
+        argument_bytes(one(apart.args, &self.args) + 2, one(apart.kwargs, &self.kwargs))
     }
 }
 

@@ -570,8 +570,8 @@ fn an_input_of_large_results_is_not_put_together_and_its_size_is_known() {
     let long = Outcome::Success(Json::string(&"x".repeat(100)));
     let release = Release { node: NodeNo::from_index(3), attempt: 1 };
     for (outcomes, expect) in [
-        ([short.clone(), stored(1 << 40), short.clone()], (1 << 40) + 10),
-        ([long.clone(), long, short.clone()], 213),
+        ([short.clone(), stored(1 << 40), short.clone()], (1 << 40) + 6),
+        ([long.clone(), long, short.clone()], 209),
     ] {
         let results = Succeeded(outcomes.to_vec());
         assert_eq!(plan.composer_up_to(150).message(run, release, &results), Err(NotWritten::Long));

@@ -71,6 +71,11 @@ async fn measure(text: String) -> Result<usize, TaskError> {
     if text == text_of(bytes) { Ok(bytes) } else { Err(TaskError::new("Broken", "the text came broken")) }
 }
 
+#[task(crate = celeriac_dsl, name = "large.join")]
+async fn join(first: String, second: String, third: String) -> String {
+    first + &second + &third
+}
+
 #[task(crate = celeriac_dsl, name = "large.lengths")]
 async fn lengths(texts: Vec<String>) -> Vec<usize> {
     texts.iter().map(|text| Json::string(text).as_str().len()).collect()
@@ -184,7 +189,7 @@ impl House {
 
     fn within(subject: &dyn Subject, limits: Limits, options: WorkerOptions) -> Self {
         let (calls, crowd_of) = (Arc::new(Calls::default()), Arc::new(Crowd::default()));
-        let mut all = tasks![make, echo, measure, lengths, entries, fails, errback, again, becomes];
+        let mut all = tasks![make, echo, join, measure, lengths, entries, fails, errback, again, becomes];
         all.extend(tasks![becomes_list, adds, adds_many, wide, headed, same, says, crowd]);
         let builder = App::builder("large").tasks(all).state(calls.clone()).state(crowd_of.clone());
         let app = builder.limits(limits).build().expect("the tasks fit together").on(subject.shared());
@@ -501,6 +506,75 @@ pub async fn arguments_over_the_limit_fail_their_leaf_at_once(subject: &dyn Subj
         let error = house.error(canvas).await;
         assert_eq!(error.kind, "LimitError");
         assert!(error.message.contains("more than 400000"), "{error}");
+    }
+}
+
+/// The same is counted of the arguments of a leaf in a canvas and at its worker: what is accepted runs.
+pub async fn arguments_at_the_limit_run_and_those_above_are_refused(subject: &dyn Subject) {
+    for max in [2_000, 100_000] {
+        let limits = Limits { argument_bytes_max: max, ..Limits::default() };
+        let house = House::within(subject, limits, WorkerOptions::default());
+        // A text that fills what is left beside so many bytes.
+        let text = |besides: usize, more: isize| {
+            let bytes = (max - besides).wrapping_add_signed(more);
+            let text = Json::string(&"x".repeat(bytes - 2));
+            assert_eq!(text.as_str().len(), bytes);
+            text
+        };
+        let positional = |more| call("large.echo", &[text(0, more)]);
+        let named = |more| {
+            let mut leaf = Signature::new("large.echo").unwrap();
+            // The name in its quotes, and a colon.
+            leaf.kwargs = [("text".to_owned(), text(7, more))].into_iter().collect();
+            Canvas::from(leaf)
+        };
+        let several = |more| {
+            let mut leaf = Signature::new("large.join").unwrap();
+            leaf.args = vec![Json::string("abc"), text(6 + 11, more)];
+            leaf.kwargs = [("third".to_owned(), Json::string("d"))].into_iter().collect();
+            Canvas::from(leaf)
+        };
+        let spellings: [(&str, &dyn Fn(isize) -> Canvas); 3] =
+            [("positional", &positional), ("named", &named), ("several", &several)];
+        for (spelling, canvas) in spellings {
+            for more in [-1, 0] {
+                let value = house.value(canvas(more)).await;
+                assert!(value.len() > max / 2, "{spelling}, {more} to {max}: {value}");
+            }
+            let error = house.app.submit(canvas(1)).await.unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("{} bytes of JSON, more than {max}", max + 1)),
+                "{spelling}: {error}"
+            );
+        }
+        // What a leaf takes from others counts with its own.
+        let taken = |more: isize| {
+            let bytes = (max / 2).wrapping_add_signed(more);
+            let own = Json::string(&"x".repeat(max - max / 2 - 1 - 10 - 2));
+            let mut leaf = Signature::new("large.join").unwrap();
+            leaf.args = vec![own];
+            // "third":"" are ten bytes, and a comma stands before its own.
+            leaf.kwargs = [("third".to_owned(), Json::string(""))].into_iter().collect();
+            Canvas::chain([call("large.make", &[number(bytes)]), leaf.into()])
+        };
+        for more in [-1, 0] {
+            let value = house.value(taken(more)).await;
+            assert!(value.len() > max / 2, "bound, {more} to {max}");
+        }
+        let error = house.error(taken(1)).await;
+        assert_eq!(error.kind, "LimitError");
+        assert!(error.message.contains(&format!("{} bytes of JSON, more than {max}", max + 1)), "{error}");
+        // A list that a body takes.
+        let listed = |more: isize| {
+            let half = (max / 2 - 2).wrapping_add_signed(more);
+            let other = max - max / 2 - 1;
+            let header = [half, other].map(|bytes| call("large.make", &[number(bytes)]));
+            Canvas::chord(header, call("large.lengths", &[]))
+        };
+        for more in [-1, 0] {
+            assert!(house.value(listed(more)).await.starts_with('['), "listed, {more} to {max}");
+        }
+        assert_eq!(house.error(listed(1)).await.kind, "LimitError");
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use celeriac_backends::Backend;
 use celeriac_primitives::{
     Addition, Asked, Json, LimitError, Limits, Outcome, Own, Part, Retry, RunRef, Stored, TaskError,
-    TaskMessage,
+    TaskMessage, argument_bytes,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -58,7 +58,7 @@ impl Gate {
         let known = known.map_err(too_long)?;
         let parts = message.arguments(&|run, node| known.get(&(run, node))).ok_or_else(missing)?;
         let named = message.named.as_ref().map_or(message.kwargs.as_str().len() as u64, |named| named.bytes);
-        let bytes = parts.iter().map(Part::bytes).sum::<u64>() + named;
+        let bytes = argument_bytes(parts.iter().map(Part::bytes).sum(), named);
         if bytes > max as u64 {
             return Err(too_long(bytes));
         }
@@ -113,15 +113,8 @@ impl Gate {
                 }
                 // Those that are kept apart the worker of the next attempt sees.
                 arguments => {
-                    let bytes = arguments
-                        .as_ref()
-                        .map_or(0, |(args, kwargs)| args.as_str().len() + kwargs.as_str().len());
-                    warn_at_half(
-                        "the arguments of a leaf",
-                        run,
-                        bytes as u64,
-                        self.limits.argument_bytes_max,
-                    );
+                    let (bytes, max) = (bytes_of(arguments.as_ref()), self.limits.argument_bytes_max);
+                    warn_at_half("the arguments of a leaf", run, bytes, max);
                     Some(outcome)
                 }
             },
@@ -163,12 +156,8 @@ impl Gate {
                 Outcome::Success(value)
             }
             Outcome::Retry(mut retry) => {
-                let arguments = retry.arguments.iter();
-                let bytes = arguments
-                    .map(|(args, kwargs)| args.as_str().len() + kwargs.as_str().len())
-                    .sum::<usize>();
-                if bytes > argument_bytes_max {
-                    let (bytes, max) = (bytes as u64, argument_bytes_max);
+                let (bytes, max) = (bytes_of(retry.arguments.as_ref()), argument_bytes_max);
+                if bytes > max as u64 {
                     return over(&LimitError::InputBytes { bytes, max });
                 }
                 retry.error.cut(error_bytes_max);
@@ -206,6 +195,12 @@ impl Gate {
         warn_at_half("what runs in the place of a leaf", run, bytes as u64, max);
         None
     }
+}
+
+/// How many bytes the arguments of another attempt have.
+fn bytes_of(arguments: Option<&(Json, Json)>) -> u64 {
+    arguments
+        .map_or(0, |(args, kwargs)| argument_bytes(args.as_str().len() as u64, kwargs.as_str().len() as u64))
 }
 
 /// Keeps a text in the run, under a name that no other has; else how the leaf ends. `None` when the store
