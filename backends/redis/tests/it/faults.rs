@@ -252,8 +252,8 @@ fn held(server: &Server, prefix: &str) -> Option<(String, Pending)> {
     None
 }
 
-/// Takes leaves and events, and drops either wait after so long; returns how many were dropped. What was taken
-/// is held.
+/// Takes leaves and events, and drops either wait after so long; returns how many were dropped. What was
+/// taken is given back.
 async fn take_for(backend: &RedisBackend, wait: Duration) -> usize {
     let leaves = tokio::time::timeout(wait, receive(backend, "w", 3)).await;
     let events = tokio::time::timeout(wait, backend.events(100, LEASE, SOON)).await;

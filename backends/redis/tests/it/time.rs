@@ -140,8 +140,8 @@ async fn time_of_a_run_in_a_new_lane(looked_for_every: Duration) -> Duration {
     start.elapsed()
 }
 
-/// The worker is hinted at all of them at once: it finds the first ones where it knows to look, and the others
-/// without waiting for a poll, which comes after two seconds.
+/// The worker is hinted at all of them at once: it finds the first ones where it knows to look, and the
+/// others without waiting for a poll, which comes after two seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_worker_finds_all_of_a_run_that_brings_a_lane_about() {
     // It may look for lanes as rarely as it likes: who begins to use one says so.
