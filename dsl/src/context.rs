@@ -58,7 +58,8 @@ pub struct Surroundings {
 
 /// Where a running task's own reports go. Workers are it.
 pub trait Reporter: std::fmt::Debug + Send + Sync {
-    /// Takes how far an attempt is: a state, and anything that describes it. Of several at hand the last counts.
+    /// Takes how far an attempt is: a state, and anything that describes it. Of several at hand the last
+    /// counts.
     fn progress(&self, run: RunRef, node: NodeNo, attempt: u32, state: &str, meta: Json);
 }
 
@@ -75,8 +76,8 @@ impl TaskContext {
         Self::of(Arc::new(surroundings), leaf, None, None)
     }
 
-    /// The context in the surroundings of a worker, with the options of its leaf, and, when it has limits of its own, with
-    /// a token that they fire.
+    /// The context in the surroundings of a worker, with the options of its leaf, and, when it has limits of
+    /// its own, with a token that they fire.
     pub fn within(
         surroundings: Arc<Surroundings>,
         message: &TaskMessage,
@@ -131,8 +132,8 @@ impl TaskContext {
         self.0.attempt.saturating_sub(1)
     }
 
-    /// A header that the leaf was given with the option `headers`; `None` when there is none of this name, or it is of
-    /// another type.
+    /// A header that the leaf was given with the option `headers`; `None` when there is none of this name, or
+    /// it is of another type.
     pub fn header<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         member(self.0.options.as_ref()?.headers.as_ref()?, name)
     }
@@ -147,9 +148,9 @@ impl TaskContext {
         self.0.options.as_deref()
     }
 
-    /// Says that the task is alive: one with the option `heartbeat` that does not say so for that long has failed, with
-    /// `HeartbeatTimeout`, and its retry policy decides what follows. Long work should call it in its loop. (The lease is
-    /// another thing: the worker renews it by itself.)
+    /// Says that the task is alive: one with the option `heartbeat` that does not say so for that long has
+    /// failed, with `HeartbeatTimeout`, and its retry policy decides what follows. Long work should call it
+    /// in its loop. (The lease is another thing: the worker renews it by itself.)
     pub fn heartbeat(&self) {
         self.0.beats.fetch_add(1, Ordering::Relaxed);
     }
@@ -159,9 +160,9 @@ impl TaskContext {
         self.0.beats.load(Ordering::Relaxed)
     }
 
-    /// Says how far the task is, and that it is alive: a state of your own, such as `PROGRESS`, and anything that describes it. Whoever
-    /// has the run's handle can read it while the task runs. Does not wait; reports that come too fast are replaced
-    /// by later ones.
+    /// Says how far the task is, and that it is alive: a state of your own, such as `PROGRESS`, and anything
+    /// that describes it. Whoever has the run's handle can read it while the task runs. Does not wait;
+    /// reports that come too fast are replaced by later ones.
     ///
     /// # Errors
     /// When the description has no JSON form.
@@ -176,18 +177,18 @@ impl TaskContext {
         Ok(())
     }
 
-    /// The same text for every attempt at this leaf, and for no other leaf: it stands for the run's id and the
-    /// node. When a run was forgotten, and its key or id is submitted again, the leaves of the new run have the
-    /// keys of the old one's.
+    /// The same text for every attempt at this leaf, and for no other leaf: it stands for the run's id and
+    /// the node. When a run was forgotten, and its key or id is submitted again, the leaves of the new run
+    /// have the keys of the old one's.
     ///
-    /// Leaves run at least once: hand this key to whatever must not happen twice (a payment, a mail), so that the
-    /// other side can recognise the second attempt.
+    /// Leaves run at least once: hand this key to whatever must not happen twice (a payment, a mail), so that
+    /// the other side can recognise the second attempt.
     pub fn idempotency_key(&self) -> String {
         self.0.task_id.to_string()
     }
 
-    /// Fires when the task should come to an end: its soft time limit has passed, or its worker shuts down and is about
-    /// to cut it off. `is_cancelled()` asks, `cancelled().await` waits.
+    /// Fires when the task should come to an end: its soft time limit has passed, or its worker shuts down
+    /// and is about to cut it off. `is_cancelled()` asks, `cancelled().await` waits.
     pub fn cancellation(&self) -> &CancellationToken {
         self.0.cancellation.as_ref().unwrap_or(&self.0.surroundings.cancellation)
     }
@@ -209,22 +210,23 @@ impl TaskContext {
     /// }
     /// ```
     ///
-    /// The canvas gets no arguments but its own. Its value becomes the task's, which the compiler checks, and whatever
-    /// follows the task follows the canvas; when it fails, the task has failed with the error of the leaf that failed
-    /// there, and the task's error callbacks hear of it. An untyped canvas becomes a typed one with
-    /// [`Flow::assume`](crate::Flow::assume).
+    /// The canvas gets no arguments but its own. Its value becomes the task's, which the compiler checks, and
+    /// whatever follows the task follows the canvas; when it fails, the task has failed with the error of the
+    /// leaf that failed there, and the task's error callbacks hear of it. An untyped canvas becomes a typed
+    /// one with [`Flow::assume`](crate::Flow::assume).
     ///
     /// # Errors
-    /// Always: the error tells the worker what to do, and reaches it with `?` as well. Should the task return something
-    /// else after all, that counts, and the canvas is dropped. A canvas with an argument that has no JSON form fails
-    /// the task, and so does one that is nested too deep (`LimitError`).
+    /// Always: the error tells the worker what to do, and reaches it with `?` as well. Should the task return
+    /// something else after all, that counts, and the canvas is dropped. A canvas with an argument that has
+    /// no JSON form fails the task, and so does one that is nested too deep (`LimitError`).
     pub fn replace<C: IntoCanvas>(&self, canvas: C) -> Result<C::Output, TaskError> {
         let canvas = into_canvas(canvas)?;
         self.asked().replacement = Some(canvas);
         Err(replaced())
     }
 
-    /// Adds a canvas to the chord in whose header the task is, or to its group (Celery's `self.add_to_chord`):
+    /// Adds a canvas to the chord in whose header the task is, or to its group (Celery's
+    /// `self.add_to_chord`):
     ///
     /// ```
     /// # extern crate celeriac_dsl as celeriac;
@@ -240,17 +242,18 @@ impl TaskContext {
     /// }
     /// ```
     ///
-    /// In the list, the values of what is added follow the task's own, in the order in which they were added; whoever
-    /// takes the list waits for them. A group that is added brings its members. What was added may add more, and follows
-    /// the policy of the list (`on_failure`); where that is `fail`, a failure there is the task's.
+    /// In the list, the values of what is added follow the task's own, in the order in which they were added;
+    /// whoever takes the list waits for them. A group that is added brings its members. What was added may
+    /// add more, and follows the policy of the list (`on_failure`); where that is `fail`, a failure there is
+    /// the task's.
     ///
-    /// Nothing is added before the task has ended with a value or a replacement, and nothing at all when it fails or
-    /// asks to run again. So, unlike in Celery, a task that is run twice adds once. The compiler does not know in which
-    /// list the task will be: add what yields the task's own type.
+    /// Nothing is added before the task has ended with a value or a replacement, and nothing at all when it
+    /// fails or asks to run again. So, unlike in Celery, a task that is run twice adds once. The compiler
+    /// does not know in which list the task will be: add what yields the task's own type.
     ///
     /// # Errors
-    /// `ValueError` when the task's value is no item of a list: see [`NotAMember`]. A canvas with an argument that has
-    /// no JSON form, or that is nested too deep (`LimitError`).
+    /// `ValueError` when the task's value is no item of a list: see [`NotAMember`]. A canvas with an argument
+    /// that has no JSON form, or that is nested too deep (`LimitError`).
     pub fn add_to_chord<C: IntoCanvas>(&self, canvas: C) -> Result<(), TaskError> {
         if !self.0.member {
             return Err(NotAMember.into());
@@ -296,8 +299,8 @@ impl TaskContext {
     /// A state of the program.
     ///
     /// # Errors
-    /// When no value of this type was given to the app. Workers refuse to start then, so a task meets this only when
-    /// it runs without one.
+    /// When no value of this type was given to the app. Workers refuse to start then, so a task meets this
+    /// only when it runs without one.
     pub fn state<T: Send + Sync + 'static>(&self) -> Result<State<T>, TaskError> {
         self.0.surroundings.states.state().ok_or_else(|| {
             let message = format!("no State<{}> was given to the app", type_name::<T>());

@@ -109,8 +109,8 @@ impl fmt::Write for Written {
     }
 }
 
-/// `ParseIntError` of `core::num::error::ParseIntError`; `io::Error` of `std::io::error::Error`, because `Error` alone
-/// says nothing.
+/// `ParseIntError` of `core::num::error::ParseIntError`; `io::Error` of `std::io::error::Error`, because
+/// `Error` alone says nothing.
 fn short_name(full: &str) -> String {
     let path = full.split('<').next().unwrap_or(full);
     let mut words = path.rsplit("::");

@@ -7,8 +7,8 @@ use crate::{Json, Kwargs, Options, Signature, TaskName};
 
 /// A workflow as data.
 ///
-/// Seven forms, nested in any way. Nothing happens until somebody submits it; the same canvas may be submitted many
-/// times.
+/// Seven forms, nested in any way. Nothing happens until somebody submits it; the same canvas may be
+/// submitted many times.
 ///
 /// Cloned, compared, written and dropped it takes no more of the stack the deeper it is. To take a part by
 /// value, take it out of a reference, as with [`std::mem::take`]: a canvas is not destructured by value.
@@ -52,7 +52,8 @@ pub struct Group {
 pub struct Chord {
     /// The header's members, in the order of their values.
     pub header: Vec<Canvas>,
-    /// The body. Celery allows a chord without one until it is applied; so does this type, and compiling refuses it.
+    /// The body. Celery allows a chord without one until it is applied; so does this type, and compiling
+    /// refuses it.
     pub body: Option<Box<Canvas>>,
     /// Options of the chord as a whole.
     pub options: Options,
@@ -84,8 +85,8 @@ pub struct Map {
 
 /// A starmap cut into parts of `size` items that run in parallel; its value is the list of the parts' lists.
 ///
-/// (In Celery this holds only for a chunks object applied by itself; inside another canvas Celery's value is a list
-/// of ids.)
+/// (In Celery this holds only for a chunks object applied by itself; inside another canvas Celery's value is
+/// a list of ids.)
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chunks {
     /// The task to call.
@@ -128,7 +129,8 @@ impl Canvas {
         Canvas::Group(Group { members: members.into_iter().collect(), ..Group::default() })
     }
 
-    /// A chord. A header that is one group is that group's members, as in Celery; a chain in it is one member.
+    /// A chord. A header that is one group is that group's members, as in Celery; a chain in it is one
+    /// member.
     pub fn chord(header: impl IntoIterator<Item = Canvas>, body: impl Into<Canvas>) -> Canvas {
         let header = header.into_iter().collect();
         Canvas::Chord(Chord { header, body: Some(Box::new(body.into())), ..Chord::default() })
@@ -177,8 +179,8 @@ impl Canvas {
 
     /// Adds a callback that gets the canvas's result.
     ///
-    /// Where Celery puts it: on a signature, map or chain itself (a chain's callback runs after its last step), on a
-    /// chord's body, and on the first member of a group, where it is made immutable.
+    /// Where Celery puts it: on a signature, map or chain itself (a chain's callback runs after its last
+    /// step), on a chord's body, and on the first member of a group, where it is made immutable.
     pub fn link(&mut self, mut callback: Canvas) {
         let mut canvas = self;
         loop {
@@ -194,23 +196,24 @@ impl Canvas {
         }
     }
 
-    /// Adds an error callback. It stands in the options of the outermost canvas; what it covers is decided when the
-    /// canvas is compiled: once per failing member of a group, once for a chord whose header fails.
+    /// Adds an error callback. It stands in the options of the outermost canvas; what it covers is decided
+    /// when the canvas is compiled: once per failing member of a group, once for a chord whose header fails.
     pub fn link_error(&mut self, errback: Canvas) {
         self.options_mut().add_link_error(errback);
     }
 
-    /// Adds what runs when this canvas has ended, once and either way: with the one argument `{"ok": value}` when it
-    /// has succeeded, and `{"error": failure}` as soon as it is known to fail. How that ends changes nothing else.
+    /// Adds what runs when this canvas has ended, once and either way: with the one argument `{"ok": value}`
+    /// when it has succeeded, and `{"error": failure}` as soon as it is known to fail. How that ends changes
+    /// nothing else.
     ///
-    /// It is ours; Celery has nothing like it. A canvas that was never started, because what comes before it failed,
-    /// has not ended.
+    /// It is ours; Celery has nothing like it. A canvas that was never started, because what comes before it
+    /// failed, has not ended.
     pub fn finally(&mut self, last: Canvas) {
         self.options_mut().add_finally(last);
     }
 
-    /// Stamps every task of this canvas, callbacks included (Celery's `stamp`): each can read the value under this name. A
-    /// stamp that is there keeps its value.
+    /// Stamps every task of this canvas, callbacks included (Celery's `stamp`): each can read the value under
+    /// this name. A stamp that is there keeps its value.
     pub fn stamp(&mut self, name: &str, value: &Json) {
         let Ok(()) = self.try_change_all(|canvas| {
             if let Canvas::Signature(_) | Canvas::Map(_) | Canvas::Chunks(_) = canvas {
@@ -237,8 +240,9 @@ impl Canvas {
         self
     }
 
-    /// Binds the arguments of a call where Celery puts them: prepended to the first leaf of a chain, to every member
-    /// of a group and to every header member of a chord. Immutable signatures, maps and chunks take none.
+    /// Binds the arguments of a call where Celery puts them: prepended to the first leaf of a chain, to every
+    /// member of a group and to every header member of a chord. Immutable signatures, maps and chunks take
+    /// none.
     pub fn bind(&mut self, args: &[Json], kwargs: &Kwargs) {
         let mut todo = vec![self];
         while let Some(canvas) = todo.pop() {

@@ -1,8 +1,8 @@
 //! Celery's JSON form of a canvas.
 //!
-//! A signature is a dictionary with six keys (Celery's `canvas.py`, class `Signature`); chains, groups and chords keep
-//! their parts in `kwargs`. Every part is read from its own slice of the text, so numbers and unknown options come
-//! through as they were written.
+//! A signature is a dictionary with six keys (Celery's `canvas.py`, class `Signature`); chains, groups and
+//! chords keep their parts in `kwargs`. Every part is read from its own slice of the text, so numbers and
+//! unknown options come through as they were written.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -104,8 +104,8 @@ struct Raw<'a> {
 impl Canvas {
     /// Reads Celery's JSON form: what `json.dumps(signature)` or kombu's serialiser writes.
     ///
-    /// Frozen ids and other unknown options are kept as options; partial arguments of a chain, group or chord are
-    /// bound to the leaves that would get them.
+    /// Frozen ids and other unknown options are kept as options; partial arguments of a chain, group or chord
+    /// are bound to the leaves that would get them.
     ///
     /// # Errors
     /// [`CeleryError`], with the path of the part that is wrong.

@@ -32,7 +32,8 @@ impl Completion {
     }
 }
 
-/// How an attempt ended. All but [`Outcome::Retry`], [`Outcome::Replace`], [`Outcome::Add`] and [`Outcome::Asked`] end the leaf.
+/// How an attempt ended. All but [`Outcome::Retry`], [`Outcome::Replace`], [`Outcome::Add`] and
+/// [`Outcome::Asked`] end the leaf.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -64,11 +65,13 @@ pub enum Outcome {
     UnknownTask,
     /// The message could not be read.
     Undecodable(String),
-    /// The task returned a canvas, in Celery's JSON, which runs in its place: how that ends is how the leaf ends.
+    /// The task returned a canvas, in Celery's JSON, which runs in its place: how that ends is how the leaf
+    /// ends.
     Replace(Json),
     /// The canvas that ran in the leaf's place failed, or one that it had added, at this leaf of its own.
     ReplacementFailed(Box<Failure>),
-    /// The task returned, and added canvases to the list that its value goes into: when they have ended, the leaf has.
+    /// The task returned, and added canvases to the list that its value goes into: when they have ended, the
+    /// leaf has.
     Add(Box<Addition>),
     /// A success of which the list that takes the value gets more than the value: what the task had added.
     Members(Box<Members>),
@@ -87,7 +90,8 @@ pub struct Retry {
     pub start: Option<When>,
     /// Other arguments than before, positional (a JSON list) and by name (a JSON object).
     pub arguments: Option<(Json, Json)>,
-    /// After which moment the leaf does not start any more, in milliseconds since 1970, when that was decided.
+    /// After which moment the leaf does not start any more, in milliseconds since 1970, when that was
+    /// decided.
     pub expires_ms: Option<u64>,
     /// How many attempts besides the first the task allows, when it says so itself. For its worker alone.
     pub max_retries: Option<u32>,

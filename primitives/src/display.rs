@@ -133,8 +133,8 @@ fn write_options(f: &mut Formatter<'_>, canvas: &Canvas) -> fmt::Result {
         write_keywords(f, "", options.values())?;
         f.write_str(")")?;
     }
-    // `.link(…)` hands the callback on to the first member of a group and to the body of a chord: what such a canvas
-    // itself has is printed as an option.
+    // `.link(…)` hands the callback on to the first member of a group and to the body of a chord: what such a
+    // canvas itself has is printed as an option.
     let hands_on = matches!(canvas, Canvas::Group(_) | Canvas::Chord(Chord { body: Some(_), .. }));
     if hands_on && !options.link().is_empty() {
         f.write_str(".set(link=[")?;

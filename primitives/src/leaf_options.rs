@@ -19,7 +19,8 @@ pub enum When {
     At(u64),
 }
 
-/// The options of one leaf on which the engine acts, with those it inherits. See [`Options`] for what each is called.
+/// The options of one leaf on which the engine acts, with those it inherits. See [`Options`] for what each is
+/// called.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LeafOptions {
     /// `countdown` and `eta`: the leaf does not start before.
@@ -34,7 +35,8 @@ pub struct LeafOptions {
     pub time_limit_ms: Option<u64>,
     /// `soft_time_limit` in milliseconds: what runs longer is told so by its cancellation token.
     pub soft_time_limit_ms: Option<u64>,
-    /// `heartbeat` in milliseconds: what is not heard of for so long has failed. Ours; Celery has no such option.
+    /// `heartbeat` in milliseconds: what is not heard of for so long has failed. Ours; Celery has no such
+    /// option.
     pub heartbeat_ms: Option<u64>,
     /// `acks_late`: false for at most once.
     pub acks_late: Option<bool>,
@@ -268,8 +270,8 @@ impl RetryPolicy {
         Self { backoff_max_ms: ms(backoff_max.as_secs_f64()), ..self }
     }
 
-    /// Whether to wait only a part of the backoff, by chance, so that what failed together does not come again
-    /// together; as Celery, on unless turned off.
+    /// Whether to wait only a part of the backoff, by chance, so that what failed together does not come
+    /// again together; as Celery, on unless turned off.
     #[must_use]
     pub fn jitter(self, jitter: bool) -> Self {
         Self { jitter, ..self }
@@ -325,7 +327,8 @@ impl RetryPolicy {
         Json::object(fields.iter().map(|(name, value)| (*name, value)))
     }
 
-    /// Reads an option's value. Celery's own `retry`, true or false, is about sending a message: it says nothing here.
+    /// Reads an option's value. Celery's own `retry`, true or false, is about sending a message: it says
+    /// nothing here.
     pub(crate) fn read(value: &Json) -> Result<Option<Self>, ()> {
         if value.to::<bool>().is_ok() {
             return Ok(None);

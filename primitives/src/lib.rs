@@ -1,9 +1,9 @@
 //! Canvas as data.
 //!
-//! This crate holds the nouns of celeriac: a [`Canvas`] with its [`Signature`]s and [`Options`], the ids, the task
-//! states, the [`TaskMessage`] a worker receives and the [`Completion`] it reports. It reads and writes Celery's own
-//! JSON form and the operator text that Celery users write. It does no I/O, reads no clock and draws no random
-//! number: ids and time are handed in.
+//! This crate holds the nouns of celeriac: a [`Canvas`] with its [`Signature`]s and [`Options`], the ids, the
+//! task states, the [`TaskMessage`] a worker receives and the [`Completion`] it reports. It reads and writes
+//! Celery's own JSON form and the operator text that Celery users write. It does no I/O, reads no clock and
+//! draws no random number: ids and time are handed in.
 //!
 //! ```
 //! use celeriac_primitives::{Canvas, Signature};
@@ -17,8 +17,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What it leaves to others: what a canvas *means* is the engine's (`celeriac-engine`), how it is written in typed
-//! Rust is the DSL's (`celeriac-dsl`).
+//! What it leaves to others: what a canvas *means* is the engine's (`celeriac-engine`), how it is written in
+//! typed Rust is the DSL's (`celeriac-dsl`).
 
 mod apart;
 mod canvas;

@@ -5,7 +5,8 @@ use crate::{Canvas, Json, OptionError, Options, Path, Segment};
 /// The longest task name, in characters.
 pub(crate) const NAME_CHARS_MAX: usize = 255;
 
-/// Bounds on a canvas, checked before it is compiled. Name those that differ: `Limits { depth_max: 9, ..Limits::default() }`.
+/// Bounds on a canvas, checked before it is compiled. Name those that differ: `Limits { depth_max: 9,
+/// ..Limits::default() }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// How deep canvases may be nested.
@@ -18,20 +19,21 @@ pub struct Limits {
     pub argument_bytes_max: usize,
     /// How many bytes the result of one leaf may have, as JSON.
     pub result_bytes_max: usize,
-    /// How many bytes the options of one leaf may have that travel with it, as JSON: headers, stamps, `shadow` and `retry`,
-    /// with those it inherits.
+    /// How many bytes the options of one leaf may have that travel with it, as JSON: headers, stamps,
+    /// `shadow` and `retry`, with those it inherits.
     pub options_bytes_max: usize,
     /// How many bytes an error's texts may have; what is longer is cut. Of no error is more kept than 1 MiB.
     pub error_bytes_max: usize,
     /// How many bytes may describe how far a leaf is; of what is longer only the size is kept. And how many
     /// the name of its state may have; a longer one is cut.
     pub progress_bytes_max: usize,
-    /// How many bytes a canvas may have, as JSON, that runs in the place of a leaf, with all that the leaf adds.
+    /// How many bytes a canvas may have, as JSON, that runs in the place of a leaf, with all that the leaf
+    /// adds.
     pub replacement_bytes_max: usize,
     /// How many bytes all arguments of a canvas may have together, as JSON, and the options that differ.
     pub plan_bytes_max: usize,
-    /// How many times in a row leaves may be replaced, or add to their list: by or with a canvas of which a leaf does so,
-    /// and so on.
+    /// How many times in a row leaves may be replaced, or add to their list: by or with a canvas of which a
+    /// leaf does so, and so on.
     pub replacements_max: usize,
     /// How many nodes a run may have together with all canvases that run in the place of its leaves.
     pub run_nodes_max: usize,
@@ -40,9 +42,10 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 64 levels, a million nodes; 64 MiB each for the arguments and for the result of one leaf, 1 MiB for its options,
-    /// 64 KiB for an error and for how far a leaf is, 16 MiB for what runs in its place, 256 MiB for all arguments of a
-    /// canvas; 100 replacements in a row, two million nodes with all replacements; 1,000 queues.
+    /// 64 levels, a million nodes; 64 MiB each for the arguments and for the result of one leaf, 1 MiB for
+    /// its options, 64 KiB for an error and for how far a leaf is, 16 MiB for what runs in its place, 256 MiB
+    /// for all arguments of a canvas; 100 replacements in a row, two million nodes with all replacements;
+    /// 1,000 queues.
     fn default() -> Self {
         Self {
             depth_max: 64,

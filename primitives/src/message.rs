@@ -25,8 +25,8 @@ pub struct TaskMessage {
     pub args: Json,
     /// The keyword arguments, a JSON object.
     pub kwargs: Json,
-    /// What comes before `args`, when it is too large to travel with the message: one more argument, or several with
-    /// commas between them, as text in pieces, some of which the worker fetches. Empty for most.
+    /// What comes before `args`, when it is too large to travel with the message: one more argument, or
+    /// several with commas between them, as text in pieces, some of which the worker fetches. Empty for most.
     #[serde(default)]
     pub input: Vec<Piece>,
     /// How it is to be run, when something about that was said.
@@ -92,7 +92,8 @@ impl TaskMessage {
         !self.input.is_empty() || self.named.is_some()
     }
 
-    /// The text of all positional arguments in parts, what is to be fetched among them; `None` when a result is not there.
+    /// The text of all positional arguments in parts, what is to be fetched among them; `None` when a result
+    /// is not there.
     pub fn arguments<'r>(
         &'r self,
         result: &impl Fn(RunRef, NodeNo) -> Option<&'r Outcome>,

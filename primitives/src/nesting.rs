@@ -172,8 +172,9 @@ impl PartialEq for Canvas {
 }
 
 impl Canvas {
-    /// Drops a canvas however deep it is nested: from the top, so that no part that has parts is dropped inside
-    /// another, as Rust would do it by itself. Whoever takes a canvas from others does this when it is too deep.
+    /// Drops a canvas however deep it is nested: from the top, so that no part that has parts is dropped
+    /// inside another, as Rust would do it by itself. Whoever takes a canvas from others does this when it is
+    /// too deep.
     pub fn take_apart(mut self) {
         let mut todo = Vec::new();
         self.take_nested(&mut todo);

@@ -10,9 +10,9 @@ use crate::{Canvas, Json, JsonError, OnFailure, RetryPolicy, When};
 
 /// What `apply_async` takes besides arguments: queue, priority, countdown, callbacks, …
 ///
-/// Kept as Celery keeps them, a dictionary by option name, so that options of which celeriac knows nothing survive a
-/// round trip unchanged. Callbacks (`link`), error callbacks (`link_error`) and what runs in either case (`finally`) are
-/// canvases and stand apart. Empty options take one word of memory.
+/// Kept as Celery keeps them, a dictionary by option name, so that options of which celeriac knows nothing
+/// survive a round trip unchanged. Callbacks (`link`), error callbacks (`link_error`) and what runs in either
+/// case (`finally`) are canvases and stand apart. Empty options take one word of memory.
 #[derive(Clone, Debug, Default)]
 pub struct Options(Option<Box<Fields>>);
 
@@ -247,7 +247,8 @@ impl Options {
         self.with("eta", time(eta))
     }
 
-    /// These options with a time, counted from when the task is queued, after which it does not start any more.
+    /// These options with a time, counted from when the task is queued, after which it does not start any
+    /// more.
     #[must_use]
     pub fn with_expires(self, expires: Duration) -> Self {
         self.with("expires", seconds(expires))
@@ -277,7 +278,8 @@ impl Options {
         self.with("soft_time_limit", seconds(limit))
     }
 
-    /// These options with a time after which a task that has not been heard of (`TaskContext::heartbeat`) has failed.
+    /// These options with a time after which a task that has not been heard of (`TaskContext::heartbeat`) has
+    /// failed.
     #[must_use]
     pub fn with_heartbeat(self, heartbeat: Duration) -> Self {
         self.with("heartbeat", seconds(heartbeat))
@@ -295,8 +297,8 @@ impl Options {
         self.with("ignore_result", Json::new(&ignore_result).expect("a flag has a JSON form"))
     }
 
-    /// These options with a compression of the task's message on its way to the worker, where the backend keeps it as
-    /// bytes. Worth it for arguments of many kilobytes.
+    /// These options with a compression of the task's message on its way to the worker, where the backend
+    /// keeps it as bytes. Worth it for arguments of many kilobytes.
     #[must_use]
     pub fn with_compression(self, compression: Compression) -> Self {
         self.with("compression", Json::new(&compression).expect("a name has a JSON form"))
@@ -330,7 +332,8 @@ impl Options {
         Ok(self.with("headers", headers))
     }
 
-    /// These options with one more stamp: a value that the task and those who look at it see (Celery's `stamp`).
+    /// These options with one more stamp: a value that the task and those who look at it see (Celery's
+    /// `stamp`).
     ///
     /// # Errors
     /// When the value has no JSON form.

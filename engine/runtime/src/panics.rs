@@ -1,7 +1,8 @@
 //! Panics, as far as they get: what a task or a backend does must not take the crew along.
 //!
-//! A value that panics when it is dropped can do so once more for every panic it brings along, and once more when the
-//! panic itself is dropped. Only what panics while a panic unwinds is out of reach: the process aborts then.
+//! A value that panics when it is dropped can do so once more for every panic it brings along, and once more
+//! when the panic itself is dropped. Only what panics while a panic unwinds is out of reach: the process
+//! aborts then.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

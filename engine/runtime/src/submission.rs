@@ -15,9 +15,9 @@ use crate::{App, Handle, SubmitError};
 
 /// A canvas on its way, with options of its run: see [`App::apply_async`]. Await it to submit.
 ///
-/// Queue, priority, expiry, retry policy, limits and headers hold for all leaves that do not set their own; countdown
-/// and eta delay the leaves that start the run. (Celery gives what `apply_async` takes to the first task of a chain
-/// alone.)
+/// Queue, priority, expiry, retry policy, limits and headers hold for all leaves that do not set their own;
+/// countdown and eta delay the leaves that start the run. (Celery gives what `apply_async` takes to the first
+/// task of a chain alone.)
 #[must_use = "a submission does nothing until it is awaited"]
 #[derive(Debug)]
 pub struct Submission<C> {

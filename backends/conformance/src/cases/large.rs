@@ -1,4 +1,5 @@
-//! Values and arguments that are large: they reach whoever takes them, and what is over a limit fails its leaf at once.
+//! Values and arguments that are large: they reach whoever takes them, and what is over a limit fails its
+//! leaf at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
