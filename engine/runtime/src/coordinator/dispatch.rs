@@ -209,19 +209,17 @@ impl Driver {
 
     /// Queues leaves; returns how those end that the backend will never take.
     async fn queue(&self, run: RunRef, leaves: &[Dispatch]) -> Result<Vec<Completion>, BackendError> {
-        let all = insist!(self.stop, self.backend.dispatch(run, leaves));
-        let Some(mut error) = all.map(drop).err() else { return Ok(Vec::new()) };
+        match insist!(self.stop, self.backend.dispatch(run, leaves)) {
+            // One of them is; what was queued already is not queued again.
+            Err(error) if error.kind == ErrorKind::TooLarge => {}
+            answer => return answer.map(|_| Vec::new()),
+        }
         let mut refused = Vec::new();
         for leaf in leaves {
-            if error.kind != ErrorKind::TooLarge {
-                return Err(error);
-            }
-            // One of them is too large. What was queued already is not queued again.
             match insist!(self.stop, self.backend.dispatch(run, std::slice::from_ref(leaf))) {
-                Err(again) if again.kind == ErrorKind::TooLarge => {
-                    let reason = again.context.clone().unwrap_or_else(|| again.to_string());
+                Err(error) if error.kind == ErrorKind::TooLarge => {
+                    let reason = error.context.clone().unwrap_or_else(|| error.to_string());
                     refused.push(failed_at_once(run, leaf.release, over(&LimitError::Message { reason })));
-                    error = again;
                 }
                 answer => drop(answer?),
             }
