@@ -238,6 +238,9 @@ macro_rules! suite {
                 a_large_value_beside_large_members_goes_to_whom_it_should
                 a_large_canvas_runs_in_the_place_of_its_leaf
                 a_leaf_runs_again_with_large_arguments
+                leaves_that_hold_many_bytes_take_turns
+            }
+            limits {
                 a_result_over_the_limit_fails_its_leaf_at_once
                 arguments_over_the_limit_fail_their_leaf_at_once
                 arguments_at_the_limit_run_and_those_above_are_refused
@@ -246,7 +249,6 @@ macro_rules! suite {
                 leaves_with_long_options_are_queued_in_parts
                 what_replaces_a_leaf_has_a_limit
                 errors_and_progress_are_cut_to_their_limits
-                leaves_that_hold_many_bytes_take_turns
             }
             incarnations {
                 a_late_report_changes_nothing_in_the_run_that_has_the_id_now

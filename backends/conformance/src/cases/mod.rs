@@ -11,6 +11,7 @@ pub mod incarnations;
 pub mod keys;
 pub mod large;
 pub mod life;
+pub mod limits;
 pub mod policies;
 pub mod queue;
 pub mod replaced;
