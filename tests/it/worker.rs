@@ -2,17 +2,20 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use celeriac::memory::Memory;
 use celeriac::prelude::*;
+use futures::FutureExt as _;
 
 #[derive(Default)]
 struct Seen {
     running: AtomicUsize,
     most: AtomicUsize,
     threads: Mutex<HashSet<std::thread::ThreadId>>,
+    /// The run that [`looks`] looks at.
+    before: OnceLock<Handle<u64>>,
 }
 
 #[task(name = "worker.nap")]
@@ -47,6 +50,13 @@ async fn waits(ctx: TaskContext, seen: State<Arc<Seen>>) -> bool {
     true
 }
 
+/// Whether another run has ended, asked by a task that leaves its thread to nobody.
+#[task(name = "worker.looks")]
+async fn looks(seen: State<Arc<Seen>>) -> bool {
+    let before = seen.before.get().expect("the other was submitted");
+    before.ready().now_or_never().expect("the memory answers at once").unwrap()
+}
+
 #[task(name = "worker.add")]
 async fn add(x: i64, y: i64) -> i64 {
     x + y
@@ -54,7 +64,7 @@ async fn add(x: i64, y: i64) -> i64 {
 
 fn builder() -> celeriac::runtime::AppBuilder {
     App::builder("worker")
-        .tasks(tasks![nap, blocks, panics, panics_blocking, waits, add])
+        .tasks(tasks![nap, blocks, panics, panics_blocking, waits, looks, add])
         .state(Arc::new(Seen::default()))
 }
 
@@ -267,4 +277,18 @@ async fn what_one_worker_cannot_begin_another_has_within_twenty_milliseconds() {
     let start = tokio::time::Instant::now();
     long.get().await.unwrap();
     assert!(start.elapsed() <= Duration::from_millis(10_020), "{:?}", start.elapsed());
+}
+
+/// On the only thread there is nobody else who could report it.
+#[tokio::test]
+async fn on_a_single_thread_a_leaf_is_reported_before_the_next_of_its_lane_begins() {
+    let seen = Arc::new(Seen::default());
+    let app = App::builder("worker").tasks(tasks![nap, looks]).state(seen.clone()).build().unwrap();
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    let first = app.submit(nap.s(3)).await.unwrap();
+    let run = app.submit(looks.s(())).await.unwrap();
+    seen.before.set(first).expect("it is set once");
+    // It has both in hand.
+    let _worker = app.worker(WorkerOptions::default().concurrency(1).prefetch(4));
+    assert!(run.get_timeout(Duration::from_secs(10)).await.unwrap(), "the next had begun before");
 }

@@ -51,9 +51,29 @@ pub trait Subject: Send + Sync {
 }
 
 /// One test per case. What stands before the semicolon is handed to `tokio::test`; what stands after it makes
-/// a fresh [`Subject`](crate::Subject), and may await.
+/// a fresh [`Subject`](crate::Subject), and may await. With `threads` before the semicolon: the cases that
+/// need several.
 #[macro_export]
 macro_rules! suite {
+    // Where leaves keep threads to themselves: in real time, on several threads.
+    (threads; $subject:expr) => {
+        $crate::suite!(@threads $subject;
+            a_quick_leaf_is_reported_while_the_next_keeps_its_thread
+            a_leaf_that_has_waited_is_reported_while_the_next_keeps_its_thread
+            a_failure_is_reported_while_the_next_leaf_keeps_its_thread
+            a_retry_is_reported_while_the_next_leaf_keeps_its_thread
+            a_leaf_that_runs_at_most_once_is_reported_while_the_next_keeps_its_thread
+            leaves_of_two_lanes_are_reported_while_the_next_keep_their_threads
+            a_free_lane_is_given_leaves_while_another_keeps_its_thread
+            progress_is_told_while_its_leaf_keeps_its_thread
+        );
+    };
+    (@threads $subject:expr; $($case:ident)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+        async fn $case() {
+            $crate::cases::hands::$case(&$subject).await;
+        })*
+    };
     ($($argument:ident = $value:expr),*; $subject:expr) => {
         $crate::suite!(@module [$($argument = $value),*] $subject;
             store {

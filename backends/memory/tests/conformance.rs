@@ -29,6 +29,11 @@ impl Subject for InMemory {
 
 celeriac_conformance::suite!(start_paused = true; InMemory(Memory::new()));
 
+mod threads {
+    use super::*;
+    celeriac_conformance::suite!(threads; InMemory(Memory::new()));
+}
+
 /// As many as `CELERIAC_DUPLICATES_COUNT` chords.
 #[tokio::test]
 async fn completions_that_come_three_times_count_once_in_every_chord() {

@@ -1,11 +1,11 @@
 //! A worker uses all its lanes: whatever runs beside it, a free lane takes what is there.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use celeriac_dsl::{State, group, task, tasks};
-use celeriac_primitives::Options;
+use celeriac_dsl::{Retry, State, TaskContext, group, task, tasks};
+use celeriac_primitives::{Canvas, Options, Signature, TaskError};
 use celeriac_runtime::{App, Coordinator, CoordinatorOptions, Handle, Worker, WorkerOptions};
 use tokio::time::{Instant, sleep};
 
@@ -36,19 +36,76 @@ async fn hold(held: State<Arc<Held>>) -> u64 {
     std::future::pending().await
 }
 
+/// What the test lets go: leaves that wait, and leaves that keep their thread.
+#[derive(Debug, Default)]
+struct Reins {
+    first: AtomicBool,
+    second: AtomicBool,
+    hogs: AtomicBool,
+}
+
+/// A leaf that keeps its thread does so for at most so long.
+const HOG: Duration = Duration::from_secs(10);
+
+/// Waits until it is let go, and leaves its thread to others.
+#[task(crate = celeriac_dsl, name = "hands.plug")]
+async fn plug(is_first: bool, reins: State<Arc<Reins>>) {
+    while !if is_first { &reins.first } else { &reins.second }.load(Ordering::SeqCst) {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Keeps its thread until it is let go; whether it was.
+#[task(crate = celeriac_dsl, name = "hands.hog")]
+async fn hog(reins: State<Arc<Reins>>, held: State<Arc<Held>>) -> bool {
+    held.0.fetch_add(1, Ordering::SeqCst);
+    keep_thread(&reins)
+}
+
+/// The same, and says so before.
+#[task(crate = celeriac_dsl, name = "hands.tell")]
+async fn tell(reins: State<Arc<Reins>>, ctx: TaskContext) -> Result<bool, TaskError> {
+    ctx.update_state("HOLDS", &1)?;
+    Ok(keep_thread(&reins))
+}
+
+fn keep_thread(reins: &Reins) -> bool {
+    let until = std::time::Instant::now() + HOG;
+    while !reins.hogs.load(Ordering::SeqCst) {
+        if std::time::Instant::now() > until {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    true
+}
+
+#[task(crate = celeriac_dsl, name = "hands.fails")]
+async fn fails() -> Result<u64, TaskError> {
+    Err(TaskError::new("ValueError", "no"))
+}
+
+#[task(crate = celeriac_dsl, name = "hands.again")]
+async fn again(ctx: TaskContext) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+    if ctx.attempt() == 1 { Err(Retry::now().into()) } else { Ok(2) }
+}
+
 struct Hands {
     app: App,
     held: Arc<Held>,
+    reins: Arc<Reins>,
     _coordinator: Coordinator,
 }
 
 impl Hands {
     fn start(subject: &dyn Subject) -> Self {
         let held = Arc::new(Held::default());
-        let app = App::builder("hands").tasks(tasks![quick, nap, hold]).state(held.clone()).build();
+        let reins = Arc::new(Reins::default());
+        let tasks = tasks![quick, nap, hold, plug, hog, tell, fails, again];
+        let app = App::builder("hands").tasks(tasks).state(held.clone()).state(reins.clone()).build();
         let app = app.expect("the tasks fit together").on(subject.shared());
         let _coordinator = app.coordinator(CoordinatorOptions::default());
-        Self { app, held, _coordinator }
+        Self { app, held, reins, _coordinator }
     }
 
     fn worker(&self, concurrency: usize) -> Worker {
@@ -189,4 +246,115 @@ async fn check_that_it_holds(prefetch: usize, subject: &dyn Subject) {
     for run in &runs {
         run.as_ref().unwrap().get_timeout(Duration::from_secs(10)).await.unwrap();
     }
+}
+
+/// What a leaf does that ends before another begins that keeps its thread.
+fn call(task: &str, argument: Option<u64>) -> Canvas {
+    let signature = Signature::new(task).expect("a good name");
+    argument.into_iter().fold(signature, |leaf, argument| leaf.arg(argument).expect("a number")).into()
+}
+
+/// Its end is known while the next leaf of its lane keeps the thread.
+async fn check_that_it_is_reported(subject: &dyn Subject, first: Canvas, lanes: usize) {
+    let hands = Hands::start(subject);
+    let _worker = hands.app.worker(WorkerOptions::default().concurrency(lanes).prefetch(4 * lanes));
+    // As many lanes, each of which finds the leaf and then the other at hand.
+    let mut plugs = Vec::new();
+    for _ in 0..lanes {
+        plugs.push(hands.app.submit(plug.s((true,))).await.unwrap());
+    }
+    sleep(Duration::from_millis(50)).await;
+    let (mut firsts, mut hogs) = (Vec::new(), Vec::new());
+    for _ in 0..lanes {
+        firsts.push(hands.app.submit(first.clone()).await.unwrap());
+    }
+    // Runs may reach a queue in another order than they were submitted.
+    sleep(Duration::from_millis(200)).await;
+    for _ in 0..lanes {
+        hogs.push(hands.app.submit(hog.s(())).await.unwrap());
+    }
+    sleep(Duration::from_millis(200)).await;
+    // More than it holds: what runs again is for another worker.
+    hands.quick_ones(16).await;
+    sleep(Duration::from_millis(100)).await;
+    hands.reins.first.store(true, Ordering::SeqCst);
+    let until = Instant::now() + HOG;
+    while hands.held.0.load(Ordering::SeqCst) == 0 {
+        assert!(Instant::now() < until, "it does not begin");
+        sleep(Duration::from_millis(1)).await;
+    }
+    // For what runs again.
+    let _second = hands.worker(1);
+    for first in &firsts {
+        let _ = first.get_json(Some(Duration::from_secs(30))).await;
+    }
+    hands.reins.hogs.store(true, Ordering::SeqCst);
+    for run in hogs {
+        let is_let_go = run.get_timeout(Duration::from_secs(30)).await.unwrap();
+        assert!(is_let_go, "the end of a leaf was known when the next had ended");
+    }
+}
+
+pub async fn a_quick_leaf_is_reported_while_the_next_keeps_its_thread(subject: &dyn Subject) {
+    check_that_it_is_reported(subject, call("hands.quick", Some(1)), 1).await;
+}
+
+pub async fn a_leaf_that_has_waited_is_reported_while_the_next_keeps_its_thread(subject: &dyn Subject) {
+    check_that_it_is_reported(subject, call("hands.nap", Some(3)), 1).await;
+}
+
+pub async fn a_failure_is_reported_while_the_next_leaf_keeps_its_thread(subject: &dyn Subject) {
+    check_that_it_is_reported(subject, call("hands.fails", None), 1).await;
+}
+
+pub async fn a_retry_is_reported_while_the_next_leaf_keeps_its_thread(subject: &dyn Subject) {
+    check_that_it_is_reported(subject, call("hands.again", None), 1).await;
+}
+
+pub async fn a_leaf_that_runs_at_most_once_is_reported_while_the_next_keeps_its_thread(
+    subject: &dyn Subject,
+) {
+    let once = Signature::new("hands.quick").expect("a good name").arg(1).expect("a number");
+    let once = once.set(&Options::new().with_acks_late(false));
+    check_that_it_is_reported(subject, once.into(), 1).await;
+}
+
+pub async fn leaves_of_two_lanes_are_reported_while_the_next_keep_their_threads(subject: &dyn Subject) {
+    check_that_it_is_reported(subject, call("hands.nap", Some(3)), 2).await;
+}
+
+pub async fn a_free_lane_is_given_leaves_while_another_keeps_its_thread(subject: &dyn Subject) {
+    let hands = Hands::start(subject);
+    let _worker = hands.app.worker(WorkerOptions::default().concurrency(2).prefetch(1));
+    hands.app.submit(plug.s((true,))).await.unwrap();
+    let other = hands.app.submit(plug.s((false,))).await.unwrap();
+    sleep(Duration::from_millis(50)).await;
+    let holds = hands.app.submit(hog.s(())).await.unwrap();
+    sleep(Duration::from_millis(50)).await;
+    hands.reins.first.store(true, Ordering::SeqCst);
+    let until = Instant::now() + HOG;
+    while hands.held.0.load(Ordering::SeqCst) == 0 {
+        assert!(Instant::now() < until, "it does not begin");
+        sleep(Duration::from_millis(1)).await;
+    }
+    hands.reins.second.store(true, Ordering::SeqCst);
+    other.get_timeout(Duration::from_secs(30)).await.unwrap();
+    for number in 0..4 {
+        let run = hands.app.submit(quick.s(number)).await.unwrap();
+        assert_eq!(run.get_timeout(Duration::from_secs(30)).await.unwrap(), number);
+    }
+    hands.reins.hogs.store(true, Ordering::SeqCst);
+    assert!(holds.get_timeout(Duration::from_secs(30)).await.unwrap(), "the free lane had no leaf meanwhile");
+}
+
+pub async fn progress_is_told_while_its_leaf_keeps_its_thread(subject: &dyn Subject) {
+    let hands = Hands::start(subject);
+    let _worker = hands.worker(1);
+    let run = hands.app.submit(tell.s(())).await.unwrap();
+    let until = Instant::now() + HOG * 2;
+    while run.progress().await.unwrap().is_empty() && Instant::now() < until {
+        sleep(Duration::from_millis(5)).await;
+    }
+    hands.reins.hogs.store(true, Ordering::SeqCst);
+    assert!(run.get_timeout(Duration::from_secs(30)).await.unwrap(), "it was told when its leaf had ended");
 }

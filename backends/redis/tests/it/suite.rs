@@ -32,10 +32,20 @@ impl Subject for InRedis {
 mod one {
     use super::*;
     celeriac_conformance::suite!(flavor = "multi_thread"; InRedis(Server::shared().backend().await));
+
+    mod threads {
+        use super::*;
+        celeriac_conformance::suite!(threads; InRedis(Server::shared().backend().await));
+    }
 }
 
 /// Three masters: runs and queues are on different servers.
 mod cluster {
     use super::*;
     celeriac_conformance::suite!(flavor = "multi_thread"; InRedis(Cluster::shared().backend().await));
+
+    mod threads {
+        use super::*;
+        celeriac_conformance::suite!(threads; InRedis(Cluster::shared().backend().await));
+    }
 }

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::pace::Pace;
 use super::threads::{Lent, Threads};
+use super::turn::Turns;
 use crate::Vitals;
 
 /// How many reports go to the backend in one step.
@@ -58,6 +59,7 @@ struct Hands {
     /// What has lost several workers, until it is reported: there is one at most.
     suspect: Option<DeliveryId>,
     threads: Threads,
+    turns: Turns,
     /// One for each lane that there ever was at the same time, and what it runs.
     seats: Vec<Option<Running>>,
     /// Seats without a lane.
@@ -96,6 +98,15 @@ pub(super) struct Ended {
     pub(super) took: Option<Duration>,
 }
 
+/// What a lane does next.
+pub(super) struct Next {
+    pub(super) delivery: Delivery,
+    /// Whether to time it.
+    pub(super) is_timed: bool,
+    /// How often to step back before, for those who were called and would wait for it.
+    pub(super) steps: usize,
+}
+
 /// What a worker held when it stopped.
 #[derive(Default)]
 pub(super) struct Left {
@@ -123,6 +134,7 @@ impl Bench {
             apart: None,
             suspect: None,
             threads: Threads::new(threads),
+            turns: Turns::new(),
             seats: Vec::new(),
             empty: Vec::new(),
             busy: 0,
@@ -239,11 +251,11 @@ impl Bench {
 
     /// What a lane has done with the leaf it had, and the next one for it. `None` ends the lane: its seat is
     /// empty under the same lock, so that a leaf put in hand right afterwards finds a place for a new lane.
-    ///
-    /// Also whether to time it.
-    pub(super) fn next(&self, seat: Seat, ended: Option<Ended>) -> Option<(Delivery, bool)> {
+    pub(super) fn next(&self, seat: Seat, ended: Option<Ended>) -> Option<Next> {
         let mut hands = self.hands();
         let had_suspect = hands.suspect.is_some();
+        // Who gave a leaf away has called the fetcher, or the keeper.
+        let mut has_called = ended.as_ref().is_some_and(|ended| ended.report.is_none());
         if let Some(ended) = ended {
             hands.put_down(seat, ended);
         }
@@ -254,15 +266,19 @@ impl Bench {
         if hands.fetcher_waits && hands.room() > 0 {
             hands.fetcher_waits = false;
             self.room.notify_one();
+            has_called = true;
         }
         if hands.reporter_waits && !hands.done.is_empty() {
             hands.reporter_waits = false;
             self.ended.notify_one();
+            has_called = true;
         }
         if hands.busy == 0 {
             self.idle.notify_waiters();
         }
-        next
+        let (delivery, is_timed) = next?;
+        let steps = if has_called { hands.turns.steps(Instant::now()) } else { 0 };
+        Some(Next { delivery, is_timed, steps })
     }
 
     /// Notes that the leaf at this seat begins and must not begin again. `false`: it must not begin here

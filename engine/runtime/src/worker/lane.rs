@@ -14,11 +14,12 @@ use celeriac_primitives::{Completion, Outcome, TaskMessage, TaskState};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::bench::{Bench, Ended, Seat};
+use super::bench::{Bench, Ended, Next, Seat};
 use super::call::failed;
 use super::execute::Executor;
 use super::large::Gate;
 use super::threads::Lent;
+use super::turn::step_back;
 use super::{helpers, start};
 use crate::panics::caught;
 
@@ -37,7 +38,9 @@ pub(super) struct Workshop {
 /// Works at a seat.
 pub(super) async fn work(shop: Arc<Workshop>, seat: Seat) {
     let mut next = shop.bench.next(seat, None);
-    while let Some((delivery, is_timed)) = next {
+    while let Some(Next { delivery, is_timed, steps }) = next {
+        // The leaf may keep this thread for long.
+        step_back(steps).await;
         let start = is_timed.then(Instant::now);
         // A task's own panics are caught where it is called; this is for all others.
         let completion = {

@@ -2,7 +2,8 @@
 //!
 //! One fetcher takes deliveries, lanes run them, one reporter finishes them in batches, and a renewer keeps their
 //! leases. A lane is a tokio task that runs one leaf after the other as long as there are any; up to `concurrency`
-//! of them exist. What is held lies on the bench, where all of them meet.
+//! of them exist. What is held lies on the bench, where all of them meet. A stand-in goes on with the work of those
+//! who are kept from it by a leaf that computes.
 //!
 //! ```text
 //!  backend ──receive──► fetcher ──► bench ──► lanes ──► bench ──► reporter ──finish──► backend
@@ -19,8 +20,10 @@ mod options;
 mod pace;
 mod progress;
 mod queues;
+mod standin;
 mod start;
 mod threads;
+mod turn;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,7 +85,8 @@ impl Worker {
         let executor = (executor, gate);
         let crew = Crew::new(backend, id.clone(), executor, queues.clone(), options, desk, vitals.clone());
         let (stop, bench) = (Stopper(Arc::new(stop)), crew.bench());
-        Self { id, queues, stop, vitals, bench, task: tokio::spawn(crew.run(told)) }
+        let task = tokio::spawn(crew.stand_in().beside(crew.run(told)));
+        Self { id, queues, stop, vitals, bench, task }
     }
 
     /// Takes leaves from this queue, too, from now on (Celery's `add_consumer`).
