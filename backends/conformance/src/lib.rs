@@ -65,6 +65,7 @@ macro_rules! suite {
             a_leaf_that_runs_at_most_once_is_reported_while_the_next_keeps_its_thread
             leaves_of_two_lanes_are_reported_while_the_next_keep_their_threads
             a_free_lane_is_given_leaves_while_another_keeps_its_thread
+            leaves_go_on_beside_one_that_has_waited_and_keeps_its_thread
             progress_is_told_while_its_leaf_keeps_its_thread
         );
     };

@@ -55,6 +55,14 @@ async fn plug(is_first: bool, reins: State<Arc<Reins>>) {
     }
 }
 
+/// Keeps its thread after it has waited.
+#[task(crate = celeriac_dsl, name = "hands.late_hog")]
+async fn late_hog(reins: State<Arc<Reins>>, held: State<Arc<Held>>) -> bool {
+    sleep(Duration::from_millis(5)).await;
+    held.0.fetch_add(1, Ordering::SeqCst);
+    keep_thread(&reins)
+}
+
 /// Keeps its thread until it is let go; whether it was.
 #[task(crate = celeriac_dsl, name = "hands.hog")]
 async fn hog(reins: State<Arc<Reins>>, held: State<Arc<Held>>) -> bool {
@@ -101,7 +109,7 @@ impl Hands {
     fn start(subject: &dyn Subject) -> Self {
         let held = Arc::new(Held::default());
         let reins = Arc::new(Reins::default());
-        let tasks = tasks![quick, nap, hold, plug, hog, tell, fails, again];
+        let tasks = tasks![quick, nap, hold, plug, hog, late_hog, tell, fails, again];
         let app = App::builder("hands").tasks(tasks).state(held.clone()).state(reins.clone()).build();
         let app = app.expect("the tasks fit together").on(subject.shared());
         let _coordinator = app.coordinator(CoordinatorOptions::default());
@@ -345,6 +353,26 @@ pub async fn a_free_lane_is_given_leaves_while_another_keeps_its_thread(subject:
     }
     hands.reins.hogs.store(true, Ordering::SeqCst);
     assert!(holds.get_timeout(Duration::from_secs(30)).await.unwrap(), "the free lane had no leaf meanwhile");
+}
+
+pub async fn leaves_go_on_beside_one_that_has_waited_and_keeps_its_thread(subject: &dyn Subject) {
+    let hands = Hands::start(subject);
+    let _worker = hands.app.worker(WorkerOptions::default().concurrency(4));
+    for round in 1..=5 {
+        let holds = hands.app.submit(late_hog.s(())).await.unwrap();
+        let naps = hands.app.submit(nap.s(20)).await.unwrap();
+        let until = Instant::now() + HOG;
+        while hands.held.0.load(Ordering::SeqCst) < round {
+            assert!(Instant::now() < until, "it does not begin");
+            sleep(Duration::from_millis(1)).await;
+        }
+        naps.get_timeout(Duration::from_secs(30)).await.unwrap();
+        ends(&hands.quick_ones(4).await).await;
+        hands.reins.hogs.store(true, Ordering::SeqCst);
+        let is_let_go = holds.get_timeout(Duration::from_secs(30)).await.unwrap();
+        assert!(is_let_go, "round {round}: all stood still meanwhile");
+        hands.reins.hogs.store(false, Ordering::SeqCst);
+    }
 }
 
 pub async fn progress_is_told_while_its_leaf_keeps_its_thread(subject: &dyn Subject) {

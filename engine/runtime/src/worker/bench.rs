@@ -461,6 +461,11 @@ impl Bench {
         waiting.chain(running).chain(ended).cloned().collect()
     }
 
+    /// Whether something is held.
+    pub(super) fn is_in_use(&self) -> bool {
+        !self.hands().is_idle()
+    }
+
     /// Waits until nothing is held.
     pub(super) async fn idle(&self) {
         loop {

@@ -86,8 +86,9 @@ impl Crew {
         let (own, said) = (shop.clone(), vitals.clone());
         let sender = async move { kept!(said, "sender of progress", progress::send(&*own.backend, &desk)) };
         helpers.spawn(stand_in.beside(sender));
-        let (own, said) = (stand_in.clone(), vitals.clone());
-        helpers.spawn(async move { kept!(said, "stand-in", own.clone().look()) });
+        let (own, looks, said) = (shop.clone(), stand_in.clone(), vitals.clone());
+        let has_leaves = move || own.bench.is_in_use();
+        helpers.spawn(async move { kept!(said, "stand-in", looks.look(&has_leaves)) });
         // Not among the helpers: it outlives the lanes, to report what they have finished.
         let (own, said) = (shop.clone(), vitals.clone());
         let reporter = async move { kept!(said, "reporter", helpers::report(&own)) };

@@ -1,18 +1,24 @@
 //! A stand-in goes on with a worker's parts when their own tasks cannot.
 //!
-//! Whoever is called by a task runs next on the thread of that task, and no other thread takes that over. A lane
-//! calls the reporter and begins the next leaf: when that computes for a second before it waits for anything,
-//! the reporter comes a second later, although other threads have nothing to do. Calling it on another
-//! thread costs more than a quick leaf. So it is called as usual, and a stand-in, which nobody calls and
-//! a timer wakes, looks every few milliseconds whether somebody who was called has not come, and does that work
-//! itself.
+//! A leaf that computes for a second before it waits for anything keeps its thread of the runtime, and more
+//! than that, although other threads have nothing to do:
+//!
+//! - whomever its lane called before: a thread runs next what a task has called, and no other takes that
+//!   over. So the end of the leaf before is reported a second later, or a free lane is given nothing;
+//! - all that waits for sockets and timers, if this was the thread that looked at them: no other is told to.
+//!
+//! To prevent it each time costs more than a quick leaf. So a thread of our own, which is beside the runtime,
+//! calls the stand-in every few milliseconds as long as leaves are in hand. That wakes a thread of the runtime
+//! that has time, which looks at sockets and timers from then on; and the stand-in does the work of who was
+//! called and has not come.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
@@ -23,10 +29,10 @@ use tokio::sync::Notify;
 const LOOK: Duration = Duration::from_millis(3);
 const LOOK_AT_WORK: Duration = Duration::from_millis(1);
 
-/// When nobody was called in so many looks, it rests until somebody is.
+/// When nothing is in hand, and nobody was called in so many looks, it rests until somebody is.
 const LOOKS: u32 = 20;
 
-/// Looks after the parts of one worker. Cheap to clone.
+/// Looks after the parts of one worker. Cheap to clone; gone with the last clone and the last part.
 #[derive(Clone, Default)]
 pub(super) struct StandIn(Arc<Desk>);
 
@@ -35,8 +41,13 @@ struct Desk {
     parts: Mutex<Vec<Weak<dyn Look>>>,
     /// Somebody was called since it looked last.
     has_called: AtomicBool,
+    /// It does somebody's work.
+    is_at_work: AtomicBool,
     rests: AtomicBool,
-    called: Notify,
+    /// It is time to look.
+    look: Notify,
+    /// Says when it is.
+    clock: OnceLock<Thread>,
 }
 
 impl StandIn {
@@ -62,21 +73,22 @@ impl StandIn {
     }
 
     /// Looks after them, for ever. With a single thread there is nothing to do: it is kept from its work as all are.
-    pub(super) async fn look(self) {
+    pub(super) async fn look(&self, has_leaves: impl Fn() -> bool) {
         let Self(desk) = self;
-        if !has_threads() {
+        if !has_threads() || !desk.start_clock() {
             return std::future::pending().await;
         }
         let mut quiet = 0;
         loop {
+            desk.look.notified().await;
             let is_at_work = desk.look();
-            let was_called = desk.has_called.swap(false, SeqCst);
-            quiet = if is_at_work || was_called { 0 } else { quiet + 1 };
+            desk.is_at_work.store(is_at_work, SeqCst);
+            let has_called = desk.has_called.swap(false, SeqCst);
+            quiet = if is_at_work || has_called || has_leaves() { 0 } else { quiet + 1 };
             if quiet > LOOKS {
                 quiet = 0;
-                desk.rest().await;
+                desk.rest();
             }
-            tokio::time::sleep(if is_at_work { LOOK_AT_WORK } else { LOOK }).await;
         }
     }
 }
@@ -93,14 +105,27 @@ impl Desk {
         parts.iter().fold(false, |is_at_work, part| part.look() | is_at_work)
     }
 
-    /// Waits until somebody is called.
-    async fn rest(&self) {
+    /// Whether there is a clock.
+    fn start_clock(self: &Arc<Self>) -> bool {
+        if self.clock.get().is_some() {
+            return true;
+        }
+        let desk = Arc::downgrade(self);
+        match thread::Builder::new().name("celeriac-clock".to_owned()).spawn(|| clock(desk)) {
+            Ok(clock) => self.clock.set(clock.thread().clone()).is_ok(),
+            Err(error) => {
+                tracing::warn!(%error, "no thread beside the runtime: a leaf that computes may hold up others");
+                false
+            }
+        }
+    }
+
+    /// It is not called any more until somebody else is.
+    fn rest(&self) {
         self.rests.store(true, SeqCst);
-        // Who was called before does not wake it.
+        // Who was called just before that has not ended it.
         if self.has_called.load(SeqCst) {
-            self.rests.store(false, SeqCst);
-        } else {
-            self.called.notified().await;
+            self.go_on();
         }
     }
 
@@ -109,18 +134,42 @@ impl Desk {
         if !self.has_called.load(SeqCst) {
             self.has_called.store(true, SeqCst);
         }
-        if self.rests.load(SeqCst) && self.rests.swap(false, SeqCst) {
-            self.called.notify_one();
-            hand_over();
+        if self.rests.load(SeqCst) {
+            self.go_on();
+        }
+    }
+
+    fn go_on(&self) {
+        if self.rests.swap(false, SeqCst)
+            && let Some(clock) = self.clock.get()
+        {
+            clock.unpark();
         }
     }
 }
 
-/// Whoever was called last by what runs on this thread may run on any.
-fn hand_over() {
-    if Handle::try_current().is_ok() {
-        // An empty task takes the place of whoever was to run next here, who goes where other threads find him.
-        tokio::spawn(std::future::ready(()));
+impl Drop for Desk {
+    fn drop(&mut self) {
+        // It may be resting.
+        if let Some(clock) = self.clock.get() {
+            clock.unpark();
+        }
+    }
+}
+
+/// Says when to look; on a thread of its own, which no leaf keeps, and where no call waits for others.
+fn clock(desk: Weak<Desk>) {
+    loop {
+        let Some(now) = desk.upgrade() else { return };
+        now.look.notify_one();
+        let pause = if now.is_at_work.load(SeqCst) { LOOK_AT_WORK } else { LOOK };
+        let rests = now.rests.load(SeqCst);
+        drop(now);
+        if rests {
+            thread::park();
+        } else {
+            thread::park_timeout(pause);
+        }
     }
 }
 
@@ -283,7 +332,8 @@ mod tests {
         let (stand_in, counter) = (StandIn::default(), Arc::new(Counter::default()));
         let work = counter.clone();
         let part = tokio::spawn(stand_in.beside(async move { work.work(until).await }));
-        tokio::spawn(stand_in.clone().look());
+        let looks = stand_in.clone();
+        tokio::spawn(async move { looks.look(|| false).await });
         (stand_in, counter, part)
     }
 
@@ -312,6 +362,30 @@ mod tests {
             tokio::spawn(async move { counter.call_and_keep_the_thread() }).await.unwrap();
         }
         assert_eq!(part.await.unwrap(), 5);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn timers_go_on_while_a_task_that_has_waited_for_one_keeps_its_thread() {
+        let stand_in = StandIn::default();
+        tokio::spawn(async move { stand_in.look(|| true).await });
+        for _ in 0..20 {
+            let is_over = Arc::new(AtomicBool::new(false));
+            let sets = is_over.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                sets.store(true, SeqCst);
+            });
+            let keeps = async move {
+                // Until the other threads have found nothing to do.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                let start = Instant::now();
+                while !is_over.load(SeqCst) {
+                    assert!(start.elapsed() < Duration::from_secs(10), "no timer came");
+                    std::hint::spin_loop();
+                }
+            };
+            tokio::spawn(keeps).await.unwrap();
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -347,7 +421,7 @@ mod tests {
             waits.notified().await;
             panic!("told");
         }));
-        tokio::spawn(stand_in.look());
+        tokio::spawn(async move { stand_in.look(|| false).await });
         let computes = tokio::spawn(async move {
             called.notify_one();
             std::thread::sleep(LOOK * 10);
