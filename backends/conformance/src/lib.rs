@@ -63,6 +63,7 @@ macro_rules! suite {
             a_failure_is_reported_while_the_next_leaf_keeps_its_thread
             a_retry_is_reported_while_the_next_leaf_keeps_its_thread
             a_leaf_that_runs_at_most_once_is_reported_while_the_next_keeps_its_thread
+            the_last_of_many_quick_leaves_is_reported_while_the_next_keeps_its_thread
             leaves_of_two_lanes_are_reported_while_the_next_keep_their_threads
             a_free_lane_is_given_leaves_while_another_keeps_its_thread
             leaves_go_on_beside_one_that_has_waited_and_keeps_its_thread

@@ -265,7 +265,7 @@ fn call(task: &str, argument: Option<u64>) -> Canvas {
 /// Its end is known while the next leaf of its lane keeps the thread.
 async fn check_that_it_is_reported(subject: &dyn Subject, first: Canvas, lanes: usize) {
     let hands = Hands::start(subject);
-    let _worker = hands.app.worker(WorkerOptions::default().concurrency(lanes).prefetch(4 * lanes));
+    let _worker = hands.app.worker(WorkerOptions::default().concurrency(lanes).prefetch(16 * lanes));
     // As many lanes, each of which finds the leaf and then the other at hand.
     let mut plugs = Vec::new();
     for _ in 0..lanes {
@@ -282,8 +282,8 @@ async fn check_that_it_is_reported(subject: &dyn Subject, first: Canvas, lanes: 
         hogs.push(hands.app.submit(hog.s(())).await.unwrap());
     }
     sleep(Duration::from_millis(200)).await;
-    // More than it holds: what runs again is for another worker.
-    hands.quick_ones(16).await;
+    // More than it holds, and than it begins before: what runs again is for another worker.
+    hands.quick_ones(64).await;
     sleep(Duration::from_millis(100)).await;
     hands.reins.first.store(true, Ordering::SeqCst);
     let until = Instant::now() + HOG;
@@ -325,6 +325,28 @@ pub async fn a_leaf_that_runs_at_most_once_is_reported_while_the_next_keeps_its_
     let once = Signature::new("hands.quick").expect("a good name").arg(1).expect("a number");
     let once = once.set(&Options::new().with_acks_late(false));
     check_that_it_is_reported(subject, once.into(), 1).await;
+}
+
+pub async fn the_last_of_many_quick_leaves_is_reported_while_the_next_keeps_its_thread(
+    subject: &dyn Subject,
+) {
+    let hands = Hands::start(subject);
+    hands.app.submit(plug.s((true,))).await.unwrap();
+    let _worker = hands.app.worker(WorkerOptions::default().concurrency(1).prefetch(1000));
+    let mut many = Vec::new();
+    for number in 0..200 {
+        many.push(hands.app.submit(quick.s(number)).await.unwrap());
+    }
+    // Runs may reach a queue in another order than they were submitted.
+    sleep(Duration::from_millis(200)).await;
+    let holds = hands.app.submit(hog.s(())).await.unwrap();
+    sleep(Duration::from_millis(200)).await;
+    hands.reins.first.store(true, Ordering::SeqCst);
+    for run in many {
+        run.get_timeout(Duration::from_secs(30)).await.unwrap();
+    }
+    hands.reins.hogs.store(true, Ordering::SeqCst);
+    assert!(holds.get_timeout(Duration::from_secs(30)).await.unwrap(), "they were known when it had ended");
 }
 
 pub async fn leaves_of_two_lanes_are_reported_while_the_next_keep_their_threads(subject: &dyn Subject) {

@@ -11,7 +11,8 @@
 //! Lanes are admitted by their number alone: what has run and waits to be reported takes no place.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
 use std::time::Duration;
 
 use celeriac_backends::{Delivery, DeliveryId};
@@ -19,9 +20,9 @@ use celeriac_primitives::{Completion, Outcome, TaskMessage, TaskName};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::lookout::{Turn, Turns};
 use super::pace::Pace;
 use super::threads::{Lent, Threads};
-use super::turn::Turns;
 use crate::Vitals;
 
 /// How many reports go to the backend in one step.
@@ -38,11 +39,14 @@ pub(super) type Report = (DeliveryId, Completion);
 pub(super) struct Bench {
     hands: Mutex<Hands>,
     vitals: Vitals,
+    /// The thread of the lookout, where there is one.
+    lookout: OnceLock<Thread>,
     /// There is something for: the fetcher, which has room, or has lanes to start or to ask anew; the
-    /// reporter; the keeper; who waits for the end.
+    /// reporter, and who reports when that one is kept from it; the keeper; who waits for the end.
     room: Notify,
     called: Notify,
     ended: Notify,
+    late: Notify,
     reserved: Notify,
     idle: Notify,
 }
@@ -69,8 +73,9 @@ struct Hands {
     /// Ended.
     done: Vec<Report>,
     done_bytes: usize,
-    /// Those that the reporter is at.
+    /// Those that the reporter is at, or the late reporter.
     on_its_way: Arc<Vec<Report>>,
+    is_late: bool,
     /// No leaf begins any more.
     is_stopping: bool,
     /// Nothing comes any more.
@@ -78,6 +83,7 @@ struct Hands {
     fetcher_waits: bool,
     reporter_waits: bool,
     keeper_waits: bool,
+    lookout_rests: bool,
 }
 
 struct Running {
@@ -103,8 +109,8 @@ pub(super) struct Next {
     pub(super) delivery: Delivery,
     /// Whether to time it.
     pub(super) is_timed: bool,
-    /// How often to step back before, for those who were called and would wait for it.
-    pub(super) steps: usize,
+    /// To be taken before.
+    pub(super) turn: Turn,
 }
 
 /// What a worker held when it stopped.
@@ -141,14 +147,17 @@ impl Bench {
             done: Vec::new(),
             done_bytes: 0,
             on_its_way: Arc::default(),
+            is_late: false,
             is_stopping: false,
             is_closed: false,
             fetcher_waits: false,
             reporter_waits: false,
             keeper_waits: true,
+            lookout_rests: false,
         };
-        let [room, called, ended, reserved, idle] = [(); 5].map(|()| Notify::new());
-        Self { hands: Mutex::new(hands), vitals, room, called, ended, reserved, idle }
+        let [room, called, ended, late, reserved, idle] = [(); 6].map(|()| Notify::new());
+        let (hands, lookout) = (Mutex::new(hands), OnceLock::new());
+        Self { hands, vitals, lookout, room, called, ended, late, reserved, idle }
     }
 
     fn hands(&self) -> MutexGuard<'_, Hands> {
@@ -196,7 +205,29 @@ impl Bench {
         if hands.pace.is_free() && hands.waiting.len() > hands.free() {
             self.call_keeper(&mut hands);
         }
+        self.wake_lookout(&mut hands);
         seats
+    }
+
+    /// There is a lookout now.
+    pub(super) fn has_lookout(&self, lookout: Thread) {
+        let _ = self.lookout.set(lookout);
+    }
+
+    /// Whether nothing is held, so that the lookout may rest until something is.
+    pub(super) fn lets_lookout_rest(&self) -> bool {
+        let mut hands = self.hands();
+        hands.lookout_rests = hands.is_idle();
+        hands.lookout_rests
+    }
+
+    fn wake_lookout(&self, hands: &mut Hands) {
+        if hands.lookout_rests {
+            hands.lookout_rests = false;
+            if let Some(lookout) = self.lookout.get() {
+                lookout.unpark();
+            }
+        }
     }
 
     fn call_keeper(&self, hands: &mut Hands) {
@@ -226,6 +257,7 @@ impl Bench {
         let mut hands = self.hands();
         let apart = hands.apart.take();
         hands.waiting.extend(apart);
+        self.wake_lookout(&mut hands);
         hands.take_seats()
     }
 
@@ -255,30 +287,36 @@ impl Bench {
         let mut hands = self.hands();
         let had_suspect = hands.suspect.is_some();
         // Who gave a leaf away has called the fetcher, or the keeper.
-        let mut has_called = ended.as_ref().is_some_and(|ended| ended.report.is_none());
+        let mut has_called_others = ended.as_ref().is_some_and(|ended| ended.report.is_none());
+        let mut has_called_reporter = false;
         if let Some(ended) = ended {
             hands.put_down(seat, ended);
         }
         if had_suspect && hands.suspect.is_none() {
             self.called.notify_one();
+            has_called_others = true;
         }
         let next = hands.pick_up(seat);
-        if hands.fetcher_waits && hands.room() > 0 {
+        // When the next leaf is to begin here, the fetcher would wait for it: the reporter calls it then, if that
+        // one is about to come.
+        let is_called_later = next.is_some() && !hands.reporter_waits;
+        if !is_called_later && hands.fetcher_waits && hands.room() > 0 {
             hands.fetcher_waits = false;
             self.room.notify_one();
-            has_called = true;
+            has_called_others = true;
         }
+        // Last, which hands over the others.
         if hands.reporter_waits && !hands.done.is_empty() {
             hands.reporter_waits = false;
             self.ended.notify_one();
-            has_called = true;
+            has_called_reporter = true;
         }
         if hands.busy == 0 {
             self.idle.notify_waiters();
         }
         let (delivery, is_timed) = next?;
-        let steps = if has_called { hands.turns.steps(Instant::now()) } else { 0 };
-        Some(Next { delivery, is_timed, steps })
+        let turn = hands.turns.next(has_called_reporter, has_called_others);
+        Some(Next { delivery, is_timed, turn })
     }
 
     /// Notes that the leaf at this seat begins and must not begin again. `false`: it must not begin here
@@ -365,19 +403,14 @@ impl Bench {
         loop {
             {
                 let mut hands = self.hands();
-                if hands.on_its_way.is_empty() {
-                    let count = hands.done.len().min(REPORTS_MAX);
-                    let batch = match count == hands.done.len() {
-                        true => std::mem::take(&mut hands.done),
-                        false => hands.done.drain(..count).collect(),
-                    };
-                    hands.on_its_way = Arc::new(batch);
-                }
-                if !hands.on_its_way.is_empty() {
-                    return Some(hands.on_its_way.clone());
-                }
-                if hands.is_closed {
-                    return None;
+                if !hands.is_late {
+                    hands.take_batch();
+                    if !hands.on_its_way.is_empty() {
+                        return Some(hands.on_its_way.clone());
+                    }
+                    if hands.is_closed {
+                        return None;
+                    }
                 }
                 hands.reporter_waits = true;
             }
@@ -385,11 +418,42 @@ impl Bench {
         }
     }
 
+    /// Calls who reports when the reporter is kept from it.
+    pub(super) fn call_late_reporter(&self) {
+        self.late.notify_one();
+    }
+
+    /// What has ended, when the reporter was called and has not come; waits for it.
+    pub(super) async fn late_batch(&self) -> Arc<Vec<Report>> {
+        loop {
+            {
+                let mut hands = self.hands();
+                let has_not_come = !hands.reporter_waits && hands.on_its_way.is_empty();
+                if has_not_come && !hands.is_closed {
+                    hands.take_batch();
+                    hands.is_late = !hands.on_its_way.is_empty();
+                }
+                if hands.is_late {
+                    return hands.on_its_way.clone();
+                }
+            }
+            self.late.notified().await;
+        }
+    }
+
     /// The batch has reached the backend, or never will.
-    pub(super) fn reported(&self) {
+    pub(super) fn reported(&self, batch: &Arc<Vec<Report>>) {
         let mut hands = self.hands();
-        let batch = std::mem::take(&mut hands.on_its_way);
+        // When the worker stops, the reporter takes over what the late one was at.
+        if !Arc::ptr_eq(batch, &hands.on_its_way) {
+            return;
+        }
+        hands.on_its_way = Arc::default();
         hands.done_bytes -= batch.iter().map(bytes_of).sum::<usize>();
+        if std::mem::take(&mut hands.is_late) && hands.reporter_waits && !hands.done.is_empty() {
+            hands.reporter_waits = false;
+            self.ended.notify_one();
+        }
         if hands.suspect.is_some() {
             let gone: Vec<DeliveryId> = batch.iter().map(|(id, _)| id.clone()).collect();
             self.clear_suspect(&mut hands, &gone);
@@ -482,7 +546,7 @@ impl Bench {
     /// Ends everything: nothing begins any more, and the reporter ends when it has reported what there is.
     pub(super) fn close(&self) {
         let mut hands = self.hands();
-        (hands.is_stopping, hands.is_closed) = (true, true);
+        (hands.is_stopping, hands.is_closed, hands.is_late) = (true, true, false);
         self.ended.notify_one();
     }
 
@@ -551,6 +615,18 @@ impl Hands {
         self.seats[seat.0] = Some(Running { id: next.id.clone(), lost: None });
         self.busy += 1;
         Some((next, self.pace.begin()))
+    }
+
+    /// What has ended is on its way, as much as goes in one step; unless something is already.
+    fn take_batch(&mut self) {
+        if self.on_its_way.is_empty() && !self.done.is_empty() {
+            let count = self.done.len().min(REPORTS_MAX);
+            let batch = match count == self.done.len() {
+                true => std::mem::take(&mut self.done),
+                false => self.done.drain(..count).collect(),
+            };
+            self.on_its_way = Arc::new(batch);
+        }
     }
 
     fn put_down(&mut self, seat: Seat, ended: Ended) {

@@ -14,9 +14,9 @@ use super::execute::Executor;
 use super::helpers::{self, give_back};
 use super::lane::{self, Workshop};
 use super::large::Gate;
+use super::lookout;
 use super::progress::{self, Desk};
 use super::queues::Queues;
-use super::standin::StandIn;
 use crate::Vitals;
 use crate::panics::Panicked;
 use crate::patience::pause;
@@ -58,7 +58,6 @@ pub(super) struct Crew {
     vitals: Vitals,
     lanes: JoinSet<()>,
     helpers: JoinSet<()>,
-    stand_in: StandIn,
     reporter: JoinHandle<()>,
 }
 
@@ -77,28 +76,20 @@ impl Crew {
         let bench = Arc::new(Bench::new(concurrency.max(1), prefetch, threads, vitals.clone()));
         let stopping = CancellationToken::new();
         let shop = Arc::new(Workshop { backend, worker, unknown_wait, executor, gate, bench, stopping });
-        let (mut helpers, stand_in) = (JoinSet::new(), StandIn::default());
+        let mut helpers = JoinSet::new();
         let (own, said) = (shop.clone(), vitals.clone());
         helpers.spawn(async move { kept!(said, "renewer", helpers::renew(&own, lease)) });
         let (own, said) = (shop.clone(), vitals.clone());
-        let keeper = async move { kept!(said, "keeper of the reserve", helpers::keep(&own)) };
-        helpers.spawn(stand_in.beside(keeper));
+        helpers.spawn(async move { kept!(said, "keeper of the reserve", helpers::keep(&own)) });
         let (own, said) = (shop.clone(), vitals.clone());
-        let sender = async move { kept!(said, "sender of progress", progress::send(&*own.backend, &desk)) };
-        helpers.spawn(stand_in.beside(sender));
-        let (own, looks, said) = (shop.clone(), stand_in.clone(), vitals.clone());
-        let has_leaves = move || own.bench.is_in_use();
-        helpers.spawn(async move { kept!(said, "stand-in", looks.look(&has_leaves)) });
+        helpers.spawn(async move { kept!(said, "sender of progress", progress::send(&*own.backend, &desk)) });
+        let (own, said) = (shop.clone(), vitals.clone());
+        helpers.spawn(async move { kept!(said, "late reporter", helpers::report_late(&own)) });
+        lookout::start(&shop.bench);
         // Not among the helpers: it outlives the lanes, to report what they have finished.
         let (own, said) = (shop.clone(), vitals.clone());
-        let reporter = async move { kept!(said, "reporter", helpers::report(&own)) };
-        let reporter = tokio::spawn(stand_in.beside(reporter));
-        Self { shop, queues, lease, vitals, lanes: JoinSet::new(), helpers, stand_in, reporter }
-    }
-
-    /// Who goes on when the crew cannot.
-    pub(super) fn stand_in(&self) -> StandIn {
-        self.stand_in.clone()
+        let reporter = tokio::spawn(async move { kept!(said, "reporter", helpers::report(&own)) });
+        Self { shop, queues, lease, vitals, lanes: JoinSet::new(), helpers, reporter }
     }
 
     /// The bench, for those who look at it.

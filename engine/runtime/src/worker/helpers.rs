@@ -22,16 +22,27 @@ const RENEW_AGAIN: Duration = Duration::from_millis(250);
 /// any more.
 pub(super) async fn report(shop: &Workshop) {
     while let Some(batch) = shop.bench.batch().await {
-        match insist!(shop.stopping, shop.backend.finish(&batch)) {
-            Ok(()) => {}
-            // What cannot be reported does not take the others with it.
-            Err(error) if !error.may_retry() => report_each(shop, &batch).await,
-            // Nobody will hear of these; they are not renewed any more and run again when their leases have
-            // passed.
-            Err(error) => pause(&error).await,
-        }
-        shop.bench.reported();
+        report_batch(shop, &batch).await;
     }
+}
+
+/// Reports what the reporter does not, since a leaf keeps the thread that it was to come on.
+pub(super) async fn report_late(shop: &Workshop) {
+    loop {
+        let batch = shop.bench.late_batch().await;
+        report_batch(shop, &batch).await;
+    }
+}
+
+async fn report_batch(shop: &Workshop, batch: &Arc<Vec<Report>>) {
+    match insist!(shop.stopping, shop.backend.finish(batch)) {
+        Ok(()) => {}
+        // What cannot be reported does not take the others with it.
+        Err(error) if !error.may_retry() => report_each(shop, batch).await,
+        // Nobody will hear of these; they are not renewed any more and run again when their leases have passed.
+        Err(error) => pause(&error).await,
+    }
+    shop.bench.reported(batch);
 }
 
 /// Reports one after the other. A leaf whose report the backend refuses fails instead.

@@ -18,8 +18,8 @@ use super::bench::{Bench, Ended, Next, Seat};
 use super::call::failed;
 use super::execute::Executor;
 use super::large::Gate;
+use super::lookout::running;
 use super::threads::Lent;
-use super::turn::step_back;
 use super::{helpers, start};
 use crate::panics::caught;
 
@@ -38,14 +38,14 @@ pub(super) struct Workshop {
 /// Works at a seat.
 pub(super) async fn work(shop: Arc<Workshop>, seat: Seat) {
     let mut next = shop.bench.next(seat, None);
-    while let Some(Next { delivery, is_timed, steps }) = next {
+    while let Some(Next { delivery, is_timed, turn }) = next {
         // The leaf may keep this thread for long.
-        step_back(steps).await;
+        turn.take().await;
         let start = is_timed.then(Instant::now);
         // A task's own panics are caught where it is called; this is for all others.
         let completion = {
             let mut run = pin!(shop.run(seat, &delivery));
-            let run = poll_fn(|cx| match caught(|| run.as_mut().poll(cx)) {
+            let run = poll_fn(|cx| match running(|| caught(|| run.as_mut().poll(cx))) {
                 Ok(poll) => poll,
                 Err(panicked) => Poll::Ready(Some(delivery.message.completion(failed(panicked)))),
             });

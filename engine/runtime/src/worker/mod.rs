@@ -2,8 +2,8 @@
 //!
 //! One fetcher takes deliveries, lanes run them, one reporter finishes them in batches, and a renewer keeps their
 //! leases. A lane is a tokio task that runs one leaf after the other as long as there are any; up to `concurrency`
-//! of them exist. What is held lies on the bench, where all of them meet. A stand-in goes on with the work of those
-//! who are kept from it by a leaf that computes.
+//! of them exist. What is held lies on the bench, where all of them meet. A lookout sees to it that a leaf which computes
+//! keeps nobody else from their work.
 //!
 //! ```text
 //!  backend ──receive──► fetcher ──► bench ──► lanes ──► bench ──► reporter ──finish──► backend
@@ -16,14 +16,13 @@ mod execute;
 mod helpers;
 mod lane;
 mod large;
+mod lookout;
 mod options;
 mod pace;
 mod progress;
 mod queues;
-mod standin;
 mod start;
 mod threads;
-mod turn;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,8 +84,7 @@ impl Worker {
         let executor = (executor, gate);
         let crew = Crew::new(backend, id.clone(), executor, queues.clone(), options, desk, vitals.clone());
         let (stop, bench) = (Stopper(Arc::new(stop)), crew.bench());
-        let task = tokio::spawn(crew.stand_in().beside(crew.run(told)));
-        Self { id, queues, stop, vitals, bench, task }
+        Self { id, queues, stop, vitals, bench, task: tokio::spawn(crew.run(told)) }
     }
 
     /// Takes leaves from this queue, too, from now on (Celery's `add_consumer`).

@@ -9,6 +9,8 @@ use celeriac_dsl::Reporter;
 use celeriac_primitives::{Incarnation, Json, NodeNo, RunRef, TaskError, TaskId};
 use tokio::sync::Notify;
 
+use super::lookout::hand_over;
+
 /// What is reported meanwhile goes together.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -41,8 +43,17 @@ impl Reporter for Desk {
         };
         let state = TaskError::cut_of(state, self.bytes_max);
         let report = Progress { task_id, attempt, state, meta, incarnation };
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).insert((task_id, incarnation), report);
+        let is_first = {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_first = last.is_empty();
+            last.insert((task_id, incarnation), report);
+            is_first
+        };
         self.came.notify_one();
+        if is_first {
+            // The task that says so goes on.
+            hand_over();
+        }
     }
 }
 

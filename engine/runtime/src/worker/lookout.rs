@@ -1,0 +1,251 @@
+//! A leaf that computes keeps its thread, and nothing else.
+//!
+//! A leaf that computes for a second before it waits for anything keeps a thread of the runtime, and more than
+//! that, although other threads have nothing to do:
+//!
+//! - whomever its lane called before: a thread runs next what a task has called, and no other takes that over.
+//!   So the end of the leaf before is reported a second later, or a free lane is given nothing;
+//! - all that waits for sockets and timers, if this was the thread that looked at them: it tells no other to.
+//!
+//! Whoever is called seldom is [handed over](Turn::HandOver) to other threads, and the fetcher is called by the
+//! reporter. With the reporter itself, which each leaf may call, that costs more than a quick leaf; so a lookout,
+//! on a thread of its own beside the runtime, looks every few milliseconds whether a leaf keeps a thread, and only
+//! then wakes another: this one looks at sockets and timers from then on, and what has ended is
+//! [reported there](super::helpers::report_late). On a runtime of a single thread there is no other, and lanes
+//! [step back](Turn::StepBack) for those they have called.
+
+use std::future::{poll_fn, ready};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::bench::Bench;
+
+/// It looks so often: a thread that is in the same leaf at two looks is kept by it.
+const LOOK: Duration = Duration::from_millis(3);
+
+/// And less often, down to this, while leaves are begun faster than one in a millisecond: nothing is kept then,
+/// and each time that a thread wakes, quick ones take longer for a while.
+const LOOK_QUICK: Duration = Duration::from_millis(48);
+
+/// When nothing is in hand at so many looks, it rests until something is.
+const LOOKS: u32 = 20;
+
+/// On a single thread lanes let others come so often. More often costs quick leaves more than it brings: each
+/// time what has ended is reported.
+const PAUSE_ALONE: Duration = Duration::from_micros(200);
+
+/// On a single thread all who are called stand in one row: so often until the reporter has gone on, and who
+/// sends its bytes.
+const STEPS_ALONE: usize = 4;
+
+/// How often each thread has begun or ended to run a leaf: odd while it runs one.
+static THREADS: Mutex<Vec<Weak<AtomicU64>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static HERE: Arc<AtomicU64> = {
+        let here = Arc::default();
+        let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|thread| thread.strong_count() > 0);
+        threads.push(Arc::downgrade(&here));
+        here
+    };
+}
+
+/// Runs a leaf for as long as it does not wait.
+pub(super) fn running<T>(run: impl FnOnce() -> T) -> T {
+    HERE.with(|here| {
+        // Nobody else writes it.
+        let before = here.load(Relaxed);
+        here.store(before + 1, Relaxed);
+        let done = run();
+        here.store(before + 2, Relaxed);
+        done
+    })
+}
+
+/// Starts the lookout of a worker, which ends when the bench is gone.
+pub(super) fn start(bench: &Arc<Bench>) {
+    if is_alone() {
+        return;
+    }
+    let (runtime, looked_at) = (Handle::current(), Arc::downgrade(bench));
+    let lookout = thread::Builder::new().name("celeriac-lookout".to_owned());
+    match lookout.spawn(move || look_out(&looked_at, &runtime)) {
+        Ok(lookout) => bench.has_lookout(lookout.thread().clone()),
+        Err(error) => {
+            tracing::warn!(%error, "no thread beside the runtime: a leaf that computes may hold up others");
+        }
+    }
+}
+
+fn look_out(bench: &Weak<Bench>, runtime: &Handle) {
+    let (mut threads, mut begun, mut idle) = (Vec::new(), 0, 0);
+    let (mut usual, mut pause, mut woken) = (LOOK, LOOK, None);
+    loop {
+        let Some(bench) = bench.upgrade() else { return };
+        let before = std::mem::replace(&mut threads, look());
+        // Should a thread have gone meanwhile, the next look tells.
+        let is_kept = threads.iter().zip(&before).any(|(now, before)| now == before && is_in_leaf(now));
+        if is_kept {
+            bench.call_late_reporter();
+            if woken.as_ref().is_none_or(JoinHandle::is_finished) {
+                // Who was called may be at work: then nobody is woken by that.
+                woken = Some(runtime.spawn(ready(())));
+            }
+        }
+        let before = std::mem::replace(&mut begun, bench.begun());
+        let is_quick = u128::from(begun - before) >= pause.as_millis();
+        usual = if is_quick && !is_kept { (usual * 2).min(LOOK_QUICK) } else { LOOK };
+        // What is in a leaf after a long pause may have begun it just now, and may be kept by it.
+        pause = if pause > LOOK && threads.iter().any(is_in_leaf) { LOOK } else { usual };
+        idle = if bench.is_in_use() { 0 } else { idle + 1 };
+        let rests = idle > LOOKS && bench.lets_lookout_rest();
+        drop(bench);
+        if rests {
+            idle = 0;
+            thread::park();
+        } else {
+            thread::park_timeout(pause);
+        }
+    }
+}
+
+/// What each thread does.
+fn look() -> Vec<u64> {
+    let threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    threads.iter().map(|thread| thread.upgrade().map_or(0, |thread| thread.load(Relaxed))).collect()
+}
+
+fn is_in_leaf(thread: &u64) -> bool {
+    !thread.is_multiple_of(2)
+}
+
+/// Whoever was called last by what runs on this thread may run on any.
+pub(super) fn hand_over() {
+    if !is_alone() {
+        // An empty task takes the place of whoever was to run next here, who goes where other threads find him.
+        tokio::spawn(ready(()));
+    }
+}
+
+/// Whether no other thread of the runtime could do anything.
+fn is_alone() -> bool {
+    Handle::try_current().map_or(true, |runtime| {
+        runtime.runtime_flavor() == RuntimeFlavor::CurrentThread || runtime.metrics().num_workers() == 1
+    })
+}
+
+/// When lanes have let others come.
+pub(super) struct Turns {
+    is_alone: bool,
+    last: Option<Instant>,
+}
+
+/// What a lane does before its next leaf.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Turn {
+    /// It has called nobody who would wait for it.
+    GoOn,
+    HandOver,
+    StepBack,
+}
+
+impl Turns {
+    pub(super) fn new() -> Self {
+        Self { is_alone: is_alone(), last: None }
+    }
+
+    /// A lane has called the reporter, or others, and is to begin a leaf.
+    pub(super) fn next(&mut self, has_called_reporter: bool, has_called_others: bool) -> Turn {
+        match (self.is_alone, has_called_reporter, has_called_others) {
+            (_, false, false) => Turn::GoOn,
+            // The lookout sees to the reporter; it was called last, which has handed over the others.
+            (false, true, _) => Turn::GoOn,
+            (false, false, true) => Turn::HandOver,
+            (true, ..) => {
+                let now = Instant::now();
+                if self.last.is_some_and(|last| now < last + PAUSE_ALONE) {
+                    return Turn::GoOn;
+                }
+                self.last = Some(now);
+                Turn::StepBack
+            }
+        }
+    }
+}
+
+impl Turn {
+    pub(super) async fn take(self) {
+        match self {
+            Self::GoOn => {}
+            Self::HandOver => hand_over(),
+            Self::StepBack => step_back().await,
+        }
+    }
+}
+
+/// Goes to the end of the row of its thread, and again.
+async fn step_back() {
+    for _ in 0..STEPS_ALONE {
+        // Not `yield_now`, which lets the runtime look at its sockets first.
+        let mut is_back = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut is_back, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_is_called_seldom_is_handed_over_to_other_threads() {
+        let mut turns = Turns::new();
+        assert!(matches!(turns.next(false, false), Turn::GoOn));
+        assert!(matches!(turns.next(true, false), Turn::GoOn));
+        assert!(matches!(turns.next(true, true), Turn::GoOn));
+        assert!(matches!(turns.next(false, true), Turn::HandOver));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_on_a_single_thread_steps_back_for_whomever_it_has_called_but_not_each_time() {
+        let mut turns = Turns::new();
+        assert!(matches!(turns.next(false, false), Turn::GoOn));
+        assert!(matches!(turns.next(true, false), Turn::StepBack));
+        assert!(matches!(turns.next(true, true), Turn::GoOn));
+        tokio::time::advance(PAUSE_ALONE).await;
+        assert!(matches!(turns.next(false, true), Turn::StepBack));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn one_thread_of_a_runtime_for_many_is_alone() {
+        let is_alone = tokio::spawn(async { is_alone() }).await.unwrap();
+        assert!(is_alone);
+    }
+
+    #[test]
+    fn a_thread_is_in_a_leaf_while_it_runs_one() {
+        let here = || HERE.with(|here| here.load(Relaxed));
+        let before = here();
+        assert!(!is_in_leaf(&before));
+        let within = running(|| {
+            assert!(look().contains(&here()), "everybody sees it");
+            here()
+        });
+        assert!(is_in_leaf(&within));
+        assert_eq!(here(), before + 2);
+    }
+}
