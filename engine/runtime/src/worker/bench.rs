@@ -221,6 +221,11 @@ impl Bench {
         hands.lookout_rests
     }
 
+    #[cfg(test)]
+    pub(super) fn lookout_rests(&self) -> bool {
+        self.hands().lookout_rests
+    }
+
     fn wake_lookout(&self, hands: &mut Hands) {
         if hands.lookout_rests {
             hands.lookout_rests = false;
@@ -567,6 +572,15 @@ impl Bench {
         left.reports.extend(hands.on_its_way.iter().cloned());
         left.reports.append(&mut hands.done);
         left
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // It may be resting, and is to end.
+        if let Some(lookout) = self.lookout.get() {
+            lookout.unpark();
+        }
     }
 }
 

@@ -210,6 +210,7 @@ async fn step_back() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Vitals;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn who_is_called_seldom_is_handed_over_to_other_threads() {
@@ -234,6 +235,23 @@ mod tests {
     async fn one_thread_of_a_runtime_for_many_is_alone() {
         let is_alone = tokio::spawn(async { is_alone() }).await.unwrap();
         assert!(is_alone);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_lookout_that_rests_ends_with_its_bench() {
+        let bench = Arc::new(Bench::new(1, None, 1, Vitals::default()));
+        let (looked_at, runtime) = (Arc::downgrade(&bench), Handle::current());
+        let lookout = thread::spawn(move || look_out(&looked_at, &runtime));
+        bench.has_lookout(lookout.thread().clone());
+        for _ in 0..1000 {
+            if bench.lookout_rests() {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        assert!(bench.lookout_rests() && !lookout.is_finished());
+        drop(bench);
+        tokio::task::spawn_blocking(|| lookout.join().unwrap()).await.unwrap();
     }
 
     #[test]
