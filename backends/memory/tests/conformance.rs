@@ -52,7 +52,8 @@ async fn of_the_canvases_that_a_leaf_returned_in_several_deliveries_the_first_co
     celeriac_conformance::growth::check_that_the_first_counts(Memory::new()).await;
 }
 
-/// The differential test finds nothing between the reference and itself: what it finds elsewhere is a difference.
+/// The differential test finds nothing between the reference and itself: what it finds elsewhere is a
+/// difference.
 #[tokio::test(start_paused = true)]
 async fn any_operations_have_the_same_effect_on_two_memories() {
     let (reference, subject) = (Memory::new(), Memory::new());

@@ -147,6 +147,15 @@ impl Hands {
         assert!(times[times.len() / 2] < PROMPT, "{times:?}");
     }
 
+    /// Waits until so many leaves have begun that keep their threads.
+    async fn hog_begins(&self, count: usize) {
+        let until = Instant::now() + HOG;
+        while self.held.0.load(Ordering::SeqCst) < count {
+            assert!(Instant::now() < until, "it does not begin");
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     async fn quick_ones(&self, count: u64) -> Handle<Vec<u64>> {
         self.app.submit(group((0..count).map(|number| quick.s(number)))).await.unwrap()
     }
@@ -286,11 +295,7 @@ async fn check_that_it_is_reported(subject: &dyn Subject, first: Canvas, lanes: 
     hands.quick_ones(64).await;
     sleep(Duration::from_millis(100)).await;
     hands.reins.first.store(true, Ordering::SeqCst);
-    let until = Instant::now() + HOG;
-    while hands.held.0.load(Ordering::SeqCst) == 0 {
-        assert!(Instant::now() < until, "it does not begin");
-        sleep(Duration::from_millis(1)).await;
-    }
+    hands.hog_begins(1).await;
     // For what runs again.
     let _second = hands.worker(1);
     for first in &firsts {
@@ -362,11 +367,7 @@ pub async fn a_free_lane_is_given_leaves_while_another_keeps_its_thread(subject:
     let holds = hands.app.submit(hog.s(())).await.unwrap();
     sleep(Duration::from_millis(50)).await;
     hands.reins.first.store(true, Ordering::SeqCst);
-    let until = Instant::now() + HOG;
-    while hands.held.0.load(Ordering::SeqCst) == 0 {
-        assert!(Instant::now() < until, "it does not begin");
-        sleep(Duration::from_millis(1)).await;
-    }
+    hands.hog_begins(1).await;
     hands.reins.second.store(true, Ordering::SeqCst);
     other.get_timeout(Duration::from_secs(30)).await.unwrap();
     for number in 0..4 {
@@ -383,11 +384,7 @@ pub async fn leaves_go_on_beside_one_that_has_waited_and_keeps_its_thread(subjec
     for round in 1..=5 {
         let holds = hands.app.submit(late_hog.s(())).await.unwrap();
         let naps = hands.app.submit(nap.s(20)).await.unwrap();
-        let until = Instant::now() + HOG;
-        while hands.held.0.load(Ordering::SeqCst) < round {
-            assert!(Instant::now() < until, "it does not begin");
-            sleep(Duration::from_millis(1)).await;
-        }
+        hands.hog_begins(round).await;
         naps.get_timeout(Duration::from_secs(30)).await.unwrap();
         ends(&hands.quick_ones(4).await).await;
         hands.reins.hogs.store(true, Ordering::SeqCst);

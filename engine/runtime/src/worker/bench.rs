@@ -20,9 +20,9 @@ use celeriac_primitives::{Completion, Outcome, TaskMessage, TaskName};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::lookout::{Turn, Turns};
 use super::pace::Pace;
 use super::threads::{Lent, Threads};
+use super::turn::{Turn, Turns};
 use crate::Vitals;
 
 /// How many reports go to the backend in one step.
@@ -302,8 +302,8 @@ impl Bench {
             has_called_others = true;
         }
         let next = hands.pick_up(seat);
-        // When the next leaf is to begin here, the fetcher would wait for it: the reporter calls it then, if that
-        // one is about to come.
+        // When the next leaf is to begin here, the fetcher would wait for it: the reporter calls it then, if
+        // that one is about to come.
         let is_called_later = next.is_some() && !hands.reporter_waits;
         if !is_called_later && hands.fetcher_waits && hands.room() > 0 {
             hands.fetcher_waits = false;

@@ -39,7 +39,8 @@ async fn report_batch(shop: &Workshop, batch: &Arc<Vec<Report>>) {
         Ok(()) => {}
         // What cannot be reported does not take the others with it.
         Err(error) if !error.may_retry() => report_each(shop, batch).await,
-        // Nobody will hear of these; they are not renewed any more and run again when their leases have passed.
+        // Nobody will hear of these; they are not renewed any more and run again when their leases have
+        // passed.
         Err(error) => pause(&error).await,
     }
     shop.bench.reported(batch);

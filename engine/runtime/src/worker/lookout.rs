@@ -1,49 +1,40 @@
 //! A leaf that computes keeps its thread, and nothing else.
 //!
-//! A leaf that computes for a second before it waits for anything keeps a thread of the runtime, and more than
-//! that, although other threads have nothing to do:
+//! A leaf that computes for a second before it waits for anything keeps a thread of the runtime, and more
+//! than that, although other threads have nothing to do:
 //!
-//! - whomever its lane called before: a thread runs next what a task has called, and no other takes that over.
-//!   So the end of the leaf before is reported a second later, or a free lane is given nothing;
+//! - whomever its lane called before: a thread runs next what a task has called, and no other takes that
+//!   over. So the end of the leaf before is reported a second later, or a free lane is given nothing;
 //! - all that waits for sockets and timers, if this was the thread that looked at them: it tells no other to.
 //!
-//! Whoever is called seldom is [handed over](Turn::HandOver) to other threads, and the fetcher is called by the
-//! reporter. With the reporter itself, which each leaf may call, that costs more than a quick leaf; so a lookout,
-//! on a thread of its own beside the runtime, looks every few milliseconds whether a leaf keeps a thread, and only
-//! then wakes another: this one looks at sockets and timers from then on, and what has ended is
-//! [reported there](super::helpers::report_late). On a runtime of a single thread there is no other, and lanes
-//! [step back](Turn::StepBack) for those they have called.
+//! Whoever is called seldom is [handed over](super::turn) to other threads, and the fetcher is called by the
+//! reporter. With the reporter itself, which each leaf may call, that costs more than a quick leaf; so a
+//! lookout, on a thread of its own beside the runtime, looks every few milliseconds whether a leaf keeps a
+//! thread, and only then wakes another: this one looks at sockets and timers from then on, and what has ended
+//! is [reported there](super::helpers::report_late). On a runtime of a single thread there is no other, and
+//! lanes [step back](super::turn) for those they have called.
 
-use std::future::{poll_fn, ready};
+use std::future::ready;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use super::bench::Bench;
+use super::turn::is_alone;
 
 /// It looks so often: a thread that is in the same leaf at two looks is kept by it.
 const LOOK: Duration = Duration::from_millis(3);
 
-/// And less often, down to this, while leaves are begun faster than one in a millisecond: nothing is kept then,
-/// and each time that a thread wakes, quick ones take longer for a while.
+/// And less often, down to this, while leaves are begun faster than one in a millisecond: nothing is kept
+/// then, and each time that a thread wakes, quick ones take longer for a while.
 const LOOK_QUICK: Duration = Duration::from_millis(48);
 
 /// When nothing is in hand at so many looks, it rests until something is.
 const LOOKS: u32 = 20;
-
-/// On a single thread lanes let others come so often. More often costs quick leaves more than it brings: each
-/// time what has ended is reported.
-const PAUSE_ALONE: Duration = Duration::from_micros(200);
-
-/// On a single thread all who are called stand in one row: so often until the reporter has gone on, and who
-/// sends its bytes.
-const STEPS_ALONE: usize = 4;
 
 /// How often each thread has begun or ended to run a leaf: odd while it runs one.
 static THREADS: Mutex<Vec<Weak<AtomicU64>>> = Mutex::new(Vec::new());
@@ -127,115 +118,10 @@ fn is_in_leaf(thread: &u64) -> bool {
     !thread.is_multiple_of(2)
 }
 
-/// Whoever was called last by what runs on this thread may run on any.
-pub(super) fn hand_over() {
-    if !is_alone() {
-        // An empty task takes the place of whoever was to run next here, who goes where other threads find him.
-        tokio::spawn(ready(()));
-    }
-}
-
-/// Whether no other thread of the runtime could do anything.
-fn is_alone() -> bool {
-    Handle::try_current().map_or(true, |runtime| {
-        runtime.runtime_flavor() == RuntimeFlavor::CurrentThread || runtime.metrics().num_workers() == 1
-    })
-}
-
-/// When lanes have let others come.
-pub(super) struct Turns {
-    is_alone: bool,
-    last: Option<Instant>,
-}
-
-/// What a lane does before its next leaf.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Turn {
-    /// It has called nobody who would wait for it.
-    GoOn,
-    HandOver,
-    StepBack,
-}
-
-impl Turns {
-    pub(super) fn new() -> Self {
-        Self { is_alone: is_alone(), last: None }
-    }
-
-    /// A lane has called the reporter, or others, and is to begin a leaf.
-    pub(super) fn next(&mut self, has_called_reporter: bool, has_called_others: bool) -> Turn {
-        match (self.is_alone, has_called_reporter, has_called_others) {
-            (_, false, false) => Turn::GoOn,
-            // The lookout sees to the reporter; it was called last, which has handed over the others.
-            (false, true, _) => Turn::GoOn,
-            (false, false, true) => Turn::HandOver,
-            (true, ..) => {
-                let now = Instant::now();
-                if self.last.is_some_and(|last| now < last + PAUSE_ALONE) {
-                    return Turn::GoOn;
-                }
-                self.last = Some(now);
-                Turn::StepBack
-            }
-        }
-    }
-}
-
-impl Turn {
-    pub(super) async fn take(self) {
-        match self {
-            Self::GoOn => {}
-            Self::HandOver => hand_over(),
-            Self::StepBack => step_back().await,
-        }
-    }
-}
-
-/// Goes to the end of the row of its thread, and again.
-async fn step_back() {
-    for _ in 0..STEPS_ALONE {
-        // Not `yield_now`, which lets the runtime look at its sockets first.
-        let mut is_back = false;
-        poll_fn(|cx| {
-            if std::mem::replace(&mut is_back, true) {
-                return Poll::Ready(());
-            }
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Vitals;
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn who_is_called_seldom_is_handed_over_to_other_threads() {
-        let mut turns = Turns::new();
-        assert!(matches!(turns.next(false, false), Turn::GoOn));
-        assert!(matches!(turns.next(true, false), Turn::GoOn));
-        assert!(matches!(turns.next(true, true), Turn::GoOn));
-        assert!(matches!(turns.next(false, true), Turn::HandOver));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lane_on_a_single_thread_steps_back_for_whomever_it_has_called_but_not_each_time() {
-        let mut turns = Turns::new();
-        assert!(matches!(turns.next(false, false), Turn::GoOn));
-        assert!(matches!(turns.next(true, false), Turn::StepBack));
-        assert!(matches!(turns.next(true, true), Turn::GoOn));
-        tokio::time::advance(PAUSE_ALONE).await;
-        assert!(matches!(turns.next(false, true), Turn::StepBack));
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn one_thread_of_a_runtime_for_many_is_alone() {
-        let is_alone = tokio::spawn(async { is_alone() }).await.unwrap();
-        assert!(is_alone);
-    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_lookout_that_rests_ends_with_its_bench() {

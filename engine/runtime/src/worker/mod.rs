@@ -1,9 +1,9 @@
 //! The worker: takes leaves, runs them, reports how they ended.
 //!
-//! One fetcher takes deliveries, lanes run them, one reporter finishes them in batches, and a renewer keeps their
-//! leases. A lane is a tokio task that runs one leaf after the other as long as there are any; up to `concurrency`
-//! of them exist. What is held lies on the bench, where all of them meet. A lookout sees to it that a leaf which computes
-//! keeps nobody else from their work.
+//! One fetcher takes deliveries, lanes run them, one reporter finishes them in batches, and a renewer keeps
+//! their leases. A lane is a tokio task that runs one leaf after the other as long as there are any; up to
+//! `concurrency` of them exist. What is held lies on the bench, where all of them meet. A lookout sees to it
+//! that a leaf which computes keeps nobody else from their work.
 //!
 //! ```text
 //!  backend ──receive──► fetcher ──► bench ──► lanes ──► bench ──► reporter ──finish──► backend
@@ -23,6 +23,7 @@ mod progress;
 mod queues;
 mod start;
 mod threads;
+mod turn;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,8 +43,8 @@ use large::Gate;
 pub use options::WorkerOptions;
 pub(crate) use queues::Queues;
 
-/// A worker that runs in the background. Dropping it stops it where it is: what it had not finished goes to another
-/// worker when its lease has passed. [`Worker::shutdown`] stops it in order.
+/// A worker that runs in the background. Dropping it stops it where it is: what it had not finished goes to
+/// another worker when its lease has passed. [`Worker::shutdown`] stops it in order.
 #[derive(Debug)]
 pub struct Worker {
     id: WorkerId,
@@ -59,8 +60,9 @@ pub struct Worker {
 pub struct Stopper(Arc<watch::Sender<Stop>>);
 
 impl Stopper {
-    /// Stops the worker at once: what runs is cut off and given back, or lost when it was to run at most once.
-    /// [`Worker::shutdown`] tells when that is done; it waits little for a backend that does not answer.
+    /// Stops the worker at once: what runs is cut off and given back, or lost when it was to run at most
+    /// once. [`Worker::shutdown`] tells when that is done; it waits little for a backend that does not
+    /// answer.
     pub fn stop_at_once(&self) {
         self.0.send_replace(Stop::AtOnce);
     }
@@ -122,12 +124,14 @@ impl Worker {
         &self.id
     }
 
-    /// Stops in order: takes no more leaves, gives back those it has not begun, and lets the others finish. When
-    /// `deadline` has passed, the tasks that still run are told by their cancellation token; those that have not ended
-    /// a second later are cut off and given back at once, without waiting for their leases. Returns how many.
+    /// Stops in order: takes no more leaves, gives back those it has not begun, and lets the others finish.
+    /// When `deadline` has passed, the tasks that still run are told by their cancellation token; those that
+    /// have not ended a second later are cut off and given back at once, without waiting for their leases.
+    /// Returns how many.
     ///
-    /// A blocking task cannot be cut off: it goes on in its thread, its result is dropped, and its leaf is given back
-    /// all the same. A backend that does not answer is waited for a few seconds; then leases do what is left.
+    /// A blocking task cannot be cut off: it goes on in its thread, its result is dropped, and its leaf is
+    /// given back all the same. A backend that does not answer is waited for a few seconds; then leases do
+    /// what is left.
     pub async fn shutdown(mut self, deadline: Duration) -> usize {
         self.stop.0.send_if_modified(|stop| {
             let is_news = *stop == Stop::No;

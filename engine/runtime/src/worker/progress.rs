@@ -9,7 +9,7 @@ use celeriac_dsl::Reporter;
 use celeriac_primitives::{Incarnation, Json, NodeNo, RunRef, TaskError, TaskId};
 use tokio::sync::Notify;
 
-use super::lookout::hand_over;
+use super::turn::hand_over;
 
 /// What is reported meanwhile goes together.
 const PAUSE: Duration = Duration::from_millis(100);
