@@ -1,6 +1,6 @@
 //! How large a canvas may be.
 
-use crate::{Canvas, Json, OptionError, Options, Path, Segment};
+use crate::{Canvas, Json, OptionError, Path, Segment};
 
 /// The longest task name, in characters.
 pub(crate) const NAME_CHARS_MAX: usize = 255;
@@ -213,7 +213,10 @@ impl Limits {
         let mut nodes = 0usize;
         let mut walk = Walk::of(canvas);
         while let Some(canvas) = walk.next(self.depth_max)? {
-            canvas.options().check().map_err(|source| LimitError::Option { path: walk.path(), source })?;
+            let options = canvas.options();
+            if !options.is_empty() {
+                options.check().map_err(|source| LimitError::Option { path: walk.path(), source })?;
+            }
             let (count, bytes) = match canvas {
                 Canvas::Signature(signature) => {
                     let named = signature.kwargs.iter();
@@ -264,53 +267,70 @@ fn name_bytes(name: &str) -> usize {
     if is_plain { name.len() + 2 } else { Json::string(name).as_str().len() }
 }
 
-/// A walk over a canvas from the top down, with the path to where it is.
+/// A walk over a canvas from the top down. A leaf costs one look: nothing is noted for it.
 struct Walk<'a> {
-    todo: Vec<(usize, Option<Segment>, &'a Canvas)>,
-    path: Vec<Segment>,
+    lists: Vec<List<'a>>,
+}
+
+/// Canvases that stand beside each other, and how many of them were visited. Of those above where the walk is,
+/// the last visited is the one that it is in; those that come later are not begun.
+struct List<'a> {
+    canvases: &'a [Canvas],
+    visited: usize,
+    depth: usize,
+    segment: fn(usize) -> Segment,
 }
 
 impl<'a> Walk<'a> {
     fn of(canvas: &'a Canvas) -> Self {
-        Self { todo: vec![(0, None, canvas)], path: Vec::new() }
+        let mut walk = Self { lists: Vec::new() };
+        walk.push(0, std::slice::from_ref(canvas), |_| Segment::Body);
+        walk
     }
 
     /// The next canvas; those in it follow.
     fn next(&mut self, depth_max: usize) -> Result<Option<&'a Canvas>, LimitError> {
-        let Some((depth, segment, canvas)) = self.todo.pop() else { return Ok(None) };
-        self.path.truncate(depth.saturating_sub(1));
-        self.path.extend(segment);
+        let (canvas, depth) = loop {
+            let Some(list) = self.lists.last_mut() else { return Ok(None) };
+            if let Some(canvas) = list.canvases.get(list.visited) {
+                list.visited += 1;
+                break (canvas, list.depth);
+            }
+            self.lists.pop();
+        };
         if depth > depth_max {
             return Err(LimitError::Depth { path: self.path(), max: depth_max });
         }
+        // What is pushed last comes first.
         match canvas {
             Canvas::Signature(_) | Canvas::Map(_) | Canvas::Chunks(_) => {}
-            Canvas::Chain(chain) => self.push_all(depth, &chain.steps, Segment::Chain),
-            Canvas::Group(group) => self.push_all(depth, &group.members, Segment::Group),
+            Canvas::Chain(chain) => self.push(depth + 1, &chain.steps, |i| Segment::Chain(i as u32)),
+            Canvas::Group(group) => self.push(depth + 1, &group.members, |i| Segment::Group(i as u32)),
             Canvas::Chord(chord) => {
-                self.push_all(depth, &chord.header, Segment::Header);
-                let body = chord.body.as_deref();
-                self.todo.extend(body.map(|body| (depth + 1, Some(Segment::Body), body)));
+                self.push(depth + 1, &chord.header, |i| Segment::Header(i as u32));
+                let body = chord.body.as_deref().map_or(&[][..], std::slice::from_ref);
+                self.push(depth + 1, body, |_| Segment::Body);
             }
         }
-        self.push_callbacks(depth, canvas.options());
+        let options = canvas.options();
+        if !options.is_empty() {
+            self.push(depth + 1, options.link(), |i| Segment::Link(i as u32));
+            self.push(depth + 1, options.link_error(), |i| Segment::LinkError(i as u32));
+            self.push(depth + 1, options.finally(), |i| Segment::Finally(i as u32));
+        }
         Ok(Some(canvas))
     }
 
-    fn push_all(&mut self, depth: usize, canvases: &'a [Canvas], segment: fn(u32) -> Segment) {
-        // Backwards, so that the first comes off the stack first.
-        let numbered = canvases.iter().enumerate().rev();
-        self.todo.extend(numbered.map(|(i, canvas)| (depth + 1, Some(segment(i as u32)), canvas)));
+    fn push(&mut self, depth: usize, canvases: &'a [Canvas], segment: fn(usize) -> Segment) {
+        if !canvases.is_empty() {
+            self.lists.push(List { canvases, visited: 0, depth, segment });
+        }
     }
 
-    fn push_callbacks(&mut self, depth: usize, options: &'a Options) {
-        self.push_all(depth, options.link(), Segment::Link);
-        self.push_all(depth, options.link_error(), Segment::LinkError);
-        self.push_all(depth, options.finally(), Segment::Finally);
-    }
-
+    /// The way to the canvas that was visited last.
     fn path(&self) -> Path {
-        self.path.iter().copied().collect()
+        let above = self.lists.iter().filter(|list| list.depth > 0 && list.visited > 0);
+        above.map(|list| (list.segment)(list.visited - 1)).collect()
     }
 }
 
@@ -334,6 +354,35 @@ mod tests {
             error.to_string().starts_with("header[1].chain[1].group[0]: canvases are nested more than 2"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_place_is_named_wherever_a_canvas_stands() {
+        let long = || Canvas::from(Signature::new("a").unwrap().arg("0123456789").unwrap());
+        let with = |add: fn(&mut Canvas, Canvas)| {
+            let mut canvas = leaf();
+            add(&mut canvas, leaf());
+            add(&mut canvas, long());
+            Canvas::chord([leaf(), Canvas::chain([leaf(), canvas])], leaf())
+        };
+        let body = Canvas::chord([leaf()], Canvas::group([leaf(), long()]));
+        let mut callback = leaf();
+        callback.link(Canvas::group([leaf()]));
+        let after = Canvas::chain([callback, long()]);
+        for (canvas, place) in [
+            (long(), ""),
+            (with(Canvas::link), "header[1].chain[1].link[1]"),
+            (with(Canvas::link_error), "header[1].chain[1].link_error[1]"),
+            (body, "body.group[1]"),
+            (after, "chain[1]"),
+        ] {
+            let limits = Limits { argument_bytes_max: 10, ..Limits::default() };
+            let Err(LimitError::ArgumentBytes { path, .. }) = limits.check(&canvas) else {
+                panic!("{place}: it is too long");
+            };
+            let known = if place.is_empty() { Path::default().to_string() } else { place.to_owned() };
+            assert_eq!(path.to_string(), known);
+        }
     }
 
     #[test]
