@@ -106,6 +106,9 @@ pub enum SubmitError {
     Backend(#[from] BackendError),
 }
 
+/// A canvas of more nodes is dropped on a thread of its own.
+const DROPPED_HERE: usize = 10_000;
+
 impl App {
     /// Starts an app of this name. Without a backend it uses the memory of this process.
     pub fn builder(name: impl Into<String>) -> AppBuilder {
@@ -224,7 +227,21 @@ impl App {
 
     /// The same of a canvas that nobody needs afterwards, and that may be nested too deep to be dropped.
     pub(crate) fn compile_whole(&self, canvas: Canvas, run: &RunOptions) -> Result<Plan, CompileError> {
-        self.compile(&canvas, run).inspect_err(|_| canvas.take_apart())
+        match self.compile(&canvas, run) {
+            Ok(plan) => {
+                // To drop a large one takes as long as a third of compiling it; the run need not wait for that.
+                if plan.len() > DROPPED_HERE
+                    && let Ok(runtime) = tokio::runtime::Handle::try_current()
+                {
+                    runtime.spawn_blocking(move || drop(canvas));
+                }
+                Ok(plan)
+            }
+            Err(error) => {
+                canvas.take_apart();
+                Err(error)
+            }
+        }
     }
 
     /// The same under a key of the caller's choice, such as `order-4711`: the same canvas under the same key
