@@ -284,6 +284,7 @@ struct List<'a> {
 impl<'a> Walk<'a> {
     fn of(canvas: &'a Canvas) -> Self {
         let mut walk = Self { lists: Vec::new() };
+        // It is on no way: of what has depth 0 no segment is asked for.
         walk.push(0, std::slice::from_ref(canvas), |_| Segment::Body);
         walk
     }
@@ -370,9 +371,10 @@ mod tests {
         callback.link(Canvas::group([leaf()]));
         let after = Canvas::chain([callback, long()]);
         for (canvas, place) in [
-            (long(), ""),
+            (long(), "canvas"),
             (with(Canvas::link), "header[1].chain[1].link[1]"),
             (with(Canvas::link_error), "header[1].chain[1].link_error[1]"),
+            (with(Canvas::finally), "header[1].chain[1].finally[1]"),
             (body, "body.group[1]"),
             (after, "chain[1]"),
         ] {
@@ -380,8 +382,7 @@ mod tests {
             let Err(LimitError::ArgumentBytes { path, .. }) = limits.check(&canvas) else {
                 panic!("{place}: it is too long");
             };
-            let known = if place.is_empty() { Path::default().to_string() } else { place.to_owned() };
-            assert_eq!(path.to_string(), known);
+            assert_eq!(path.to_string(), place);
         }
     }
 
