@@ -68,6 +68,8 @@ macro_rules! suite {
             a_free_lane_is_given_leaves_while_another_keeps_its_thread
             leaves_go_on_beside_one_that_has_waited_and_keeps_its_thread
             progress_is_told_while_its_leaf_keeps_its_thread
+            leaves_that_wait_for_each_other_meet_after_quick_ones
+            leaves_that_keep_their_threads_meet_after_quick_ones
         );
     };
     (@threads $subject:expr; $($case:ident)*) => {
@@ -232,6 +234,7 @@ macro_rules! suite {
                 a_worker_whose_leaves_were_quick_begins_a_leaf_beside_those_that_never_end
                 a_free_lane_takes_leaves_of_every_queue_and_priority
                 a_worker_without_a_free_lane_leaves_to_others_what_they_can_begin
+                leaves_that_wait_for_each_other_meet_after_quick_ones
                 a_worker_that_holds_nothing_besides_leaves_all_that_waits_to_others
                 a_worker_holds_at_most_as_many_leaves_besides_as_it_was_told
             }

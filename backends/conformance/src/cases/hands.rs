@@ -77,6 +77,30 @@ async fn tell(reins: State<Arc<Reins>>, ctx: TaskContext) -> Result<bool, TaskEr
     Ok(keep_thread(&reins))
 }
 
+/// Waits until so many of its kind have begun; whether they have.
+#[task(crate = celeriac_dsl, name = "hands.meet")]
+async fn meet(others: usize, held: State<Arc<Held>>) -> bool {
+    held.0.fetch_add(1, Ordering::SeqCst);
+    let until = Instant::now() + HOG;
+    while held.0.load(Ordering::SeqCst) < others && Instant::now() < until {
+        sleep(Duration::from_millis(1)).await;
+    }
+    held.0.load(Ordering::SeqCst) >= others
+}
+
+/// The same on its own thread, which it tells the runtime to replace.
+#[task(crate = celeriac_dsl, name = "hands.meet_in_place")]
+async fn meet_in_place(others: usize, held: State<Arc<Held>>) -> bool {
+    tokio::task::block_in_place(|| {
+        held.0.fetch_add(1, Ordering::SeqCst);
+        let until = std::time::Instant::now() + HOG;
+        while held.0.load(Ordering::SeqCst) < others && std::time::Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        held.0.load(Ordering::SeqCst) >= others
+    })
+}
+
 fn keep_thread(reins: &Reins) -> bool {
     let until = std::time::Instant::now() + HOG;
     while !reins.hogs.load(Ordering::SeqCst) {
@@ -109,7 +133,7 @@ impl Hands {
     fn start(subject: &dyn Subject) -> Self {
         let held = Arc::new(Held::default());
         let reins = Arc::new(Reins::default());
-        let tasks = tasks![quick, nap, hold, plug, hog, late_hog, tell, fails, again];
+        let tasks = tasks![quick, nap, hold, plug, hog, late_hog, tell, meet, meet_in_place, fails, again];
         let app = App::builder("hands").tasks(tasks).state(held.clone()).state(reins.clone()).build();
         let app = app.expect("the tasks fit together").on(subject.shared());
         let _coordinator = app.coordinator(CoordinatorOptions::default());
@@ -198,6 +222,29 @@ pub async fn a_worker_whose_leaves_were_quick_begins_a_leaf_beside_those_that_ne
     ends(&hands.quick_ones(200).await).await;
     hands.hold(3, Options::new()).await;
     hands.is_prompt(Options::new()).await;
+}
+
+/// Quick leaves have few lanes. So many begin at the same time as there may be, whatever ran before.
+async fn check_that_they_meet(subject: &dyn Subject, leaf: fn(usize) -> Canvas) {
+    const LANES: usize = 12;
+    let hands = Hands::start(subject);
+    let _worker = hands.worker(LANES);
+    for round in 1..=3 {
+        ends(&hands.quick_ones(500).await).await;
+        hands.held.0.store(0, Ordering::SeqCst);
+        let run = hands.app.submit(Canvas::group((0..LANES).map(|_| leaf(LANES)))).await.unwrap();
+        let met = run.get_timeout(Duration::from_secs(30)).await.unwrap();
+        let all = vec![true; LANES];
+        assert_eq!(met, serde_json::json!(all), "round {round}: some waited for the end of others");
+    }
+}
+
+pub async fn leaves_that_wait_for_each_other_meet_after_quick_ones(subject: &dyn Subject) {
+    check_that_they_meet(subject, |others| meet.s(others).untyped().expect("a number")).await;
+}
+
+pub async fn leaves_that_keep_their_threads_meet_after_quick_ones(subject: &dyn Subject) {
+    check_that_they_meet(subject, |others| meet_in_place.s(others).untyped().expect("a number")).await;
 }
 
 pub async fn a_free_lane_takes_leaves_of_every_queue_and_priority(subject: &dyn Subject) {

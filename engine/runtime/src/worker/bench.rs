@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::pace::Pace;
 use super::threads::{Lent, Threads};
-use super::turn::{Turn, Turns};
+use super::turn::{Turn, Turns, threads_here};
 use crate::Vitals;
 
 /// How many reports go to the backend in one step.
@@ -42,17 +42,19 @@ pub(super) struct Bench {
     /// The thread of the lookout, where there is one.
     lookout: OnceLock<Thread>,
     /// There is something for: the fetcher, which has room, or has lanes to start or to ask anew; the
-    /// reporter, and who reports when that one is kept from it; the keeper; who waits for the end.
+    /// reporter, and who stands in for a thread that is kept; the keeper; who waits for the end.
     room: Notify,
     called: Notify,
     ended: Notify,
-    late: Notify,
+    kept: Notify,
     reserved: Notify,
     idle: Notify,
 }
 
 struct Hands {
     concurrency: usize,
+    /// How many threads the runtime has for lanes and all else.
+    threads_of_runtime: usize,
     pace: Pace,
     /// The reserve when it was computed last.
     reserve: usize,
@@ -73,7 +75,7 @@ struct Hands {
     /// Ended.
     done: Vec<Report>,
     done_bytes: usize,
-    /// Those that the reporter is at, or the late reporter.
+    /// Those that the reporter is at, or who stands in for it.
     on_its_way: Arc<Vec<Report>>,
     is_late: bool,
     /// No leaf begins any more.
@@ -134,6 +136,7 @@ impl Bench {
     pub(super) fn new(concurrency: usize, prefetch: Option<usize>, threads: usize, vitals: Vitals) -> Self {
         let hands = Hands {
             concurrency,
+            threads_of_runtime: threads_here(),
             pace: Pace::new(concurrency, prefetch),
             reserve: 0,
             waiting: VecDeque::new(),
@@ -155,9 +158,9 @@ impl Bench {
             keeper_waits: true,
             lookout_rests: false,
         };
-        let [room, called, ended, late, reserved, idle] = [(); 6].map(|()| Notify::new());
+        let [room, called, ended, kept, reserved, idle] = [(); 6].map(|()| Notify::new());
         let (hands, lookout) = (Mutex::new(hands), OnceLock::new());
-        Self { hands, vitals, lookout, room, called, ended, late, reserved, idle }
+        Self { hands, vitals, lookout, room, called, ended, kept, reserved, idle }
     }
 
     fn hands(&self) -> MutexGuard<'_, Hands> {
@@ -190,6 +193,18 @@ impl Bench {
     /// Waits until there are lanes to start, or it is time to ask anew: for others, or for the next suspect.
     pub(super) async fn called(&self) {
         self.called.notified().await;
+    }
+
+    /// The seats of the lanes to start when a leaf has begun to wait, which leaves its thread to others.
+    pub(super) fn seats(&self) -> Vec<Seat> {
+        self.hands().take_seats()
+    }
+
+    /// The seats of all the lanes that there may be for what waits: a thread that a leaf keeps begins none.
+    pub(super) fn all_seats(&self) -> Vec<Seat> {
+        let mut hands = self.hands();
+        let most = hands.concurrency;
+        hands.take_seats_for(most)
     }
 
     /// Takes deliveries in hand and returns the seats of the lanes to start.
@@ -423,33 +438,31 @@ impl Bench {
         }
     }
 
-    /// Calls who reports when the reporter is kept from it.
-    pub(super) fn call_late_reporter(&self) {
-        self.late.notify_one();
+    /// A leaf keeps its thread.
+    pub(super) fn thread_is_kept(&self) {
+        self.kept.notify_one();
     }
 
-    /// What has ended, when the reporter was called and has not come; waits for it.
-    pub(super) async fn late_batch(&self) -> Arc<Vec<Report>> {
-        loop {
-            {
-                let mut hands = self.hands();
-                let has_not_come = !hands.reporter_waits && hands.on_its_way.is_empty();
-                if has_not_come && !hands.is_closed {
-                    hands.take_batch();
-                    hands.is_late = !hands.on_its_way.is_empty();
-                }
-                if hands.is_late {
-                    return hands.on_its_way.clone();
-                }
-            }
-            self.late.notified().await;
+    /// Waits until a leaf keeps its thread.
+    pub(super) async fn kept(&self) {
+        self.kept.notified().await;
+    }
+
+    /// What has ended, when the reporter was called and has not come.
+    pub(super) fn late_batch(&self) -> Option<Arc<Vec<Report>>> {
+        let mut hands = self.hands();
+        let has_not_come = !hands.reporter_waits && hands.on_its_way.is_empty();
+        if has_not_come && !hands.is_closed {
+            hands.take_batch();
+            hands.is_late = !hands.on_its_way.is_empty();
         }
+        hands.is_late.then(|| hands.on_its_way.clone())
     }
 
     /// The batch has reached the backend, or never will.
     pub(super) fn reported(&self, batch: &Arc<Vec<Report>>) {
         let mut hands = self.hands();
-        // When the worker stops, the reporter takes over what the late one was at.
+        // When the worker stops, the reporter takes over what its stand-in was at.
         if !Arc::ptr_eq(batch, &hands.on_its_way) {
             return;
         }
@@ -604,11 +617,19 @@ impl Hands {
         }
     }
 
-    /// Seats for the lanes that are to run what waits.
+    /// Seats for the lanes that are to run what waits. Quick leaves have one for each thread: when one waits,
+    /// its lane [asks for more](Bench::seats).
     fn take_seats(&mut self) -> Vec<Seat> {
+        let most = if self.pace.is_quick() { self.threads_of_runtime } else { self.concurrency };
+        self.take_seats_for(most)
+    }
+
+    /// The same, when so many lanes are to come at most.
+    fn take_seats_for(&mut self, most: usize) -> Vec<Seat> {
         let lanes = self.seats.len() - self.empty.len();
-        // Lanes that have just started or ended a leaf take one themselves.
-        let start = (self.concurrency - lanes).min(self.waiting.len().saturating_sub(lanes - self.busy));
+        // Lanes that have not begun a leaf yet take one themselves.
+        let coming = lanes - self.busy;
+        let start = self.waiting.len().min(most).saturating_sub(coming).min(self.concurrency - lanes);
         let mut seats = Vec::with_capacity(start);
         for _ in 0..start {
             seats.push(Seat(self.empty.pop().unwrap_or_else(|| {

@@ -9,16 +9,16 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::WorkerOptions;
-use super::bench::{Bench, Left, Seat};
+use super::bench::{Bench, Left};
 use super::execute::Executor;
 use super::helpers::{self, give_back};
-use super::lane::{self, Workshop};
+use super::lane::Workshop;
+use super::lanes::Lanes;
 use super::large::Gate;
 use super::lookout;
 use super::progress::{self, Desk};
 use super::queues::Queues;
 use crate::Vitals;
-use crate::panics::Panicked;
 use crate::patience::pause;
 use crate::vitals::kept;
 
@@ -50,13 +50,12 @@ pub(super) enum Stop {
     Dropped,
 }
 
-/// A worker's parts. The task that runs the crew owns the lanes: when it goes, they go.
+/// A worker's parts. When the task that runs the crew goes, the lanes go.
 pub(super) struct Crew {
     shop: Arc<Workshop>,
     queues: Arc<Queues>,
     lease: Duration,
     vitals: Vitals,
-    lanes: JoinSet<()>,
     helpers: JoinSet<()>,
     reporter: JoinHandle<()>,
 }
@@ -75,7 +74,9 @@ impl Crew {
         let WorkerOptions { concurrency, prefetch, lease, unknown_wait, .. } = options;
         let bench = Arc::new(Bench::new(concurrency.max(1), prefetch, threads, vitals.clone()));
         let stopping = CancellationToken::new();
-        let shop = Arc::new(Workshop { backend, worker, unknown_wait, executor, gate, bench, stopping });
+        let lanes = Lanes::new(vitals.clone());
+        let shop =
+            Arc::new(Workshop { backend, worker, unknown_wait, executor, gate, bench, lanes, stopping });
         let mut helpers = JoinSet::new();
         let (own, said) = (shop.clone(), vitals.clone());
         helpers.spawn(async move { kept!(said, "renewer", helpers::renew(&own, lease)) });
@@ -84,12 +85,12 @@ impl Crew {
         let (own, said) = (shop.clone(), vitals.clone());
         helpers.spawn(async move { kept!(said, "sender of progress", progress::send(&*own.backend, &desk)) });
         let (own, said) = (shop.clone(), vitals.clone());
-        helpers.spawn(async move { kept!(said, "late reporter", helpers::report_late(&own)) });
+        helpers.spawn(async move { kept!(said, "stand-in", helpers::stand_in(&own)) });
         lookout::start(&shop.bench);
         // Not among the helpers: it outlives the lanes, to report what they have finished.
         let (own, said) = (shop.clone(), vitals.clone());
         let reporter = tokio::spawn(async move { kept!(said, "reporter", helpers::report(&own)) });
-        Self { shop, queues, lease, vitals, lanes: JoinSet::new(), helpers, reporter }
+        Self { shop, queues, lease, vitals, helpers, reporter }
     }
 
     /// The bench, for those who look at it.
@@ -121,7 +122,7 @@ impl Crew {
             let room = tokio::select! {
                 room = bench.room() => room,
                 () = bench.called() => {
-                    self.start_lanes(bench.put(Vec::new()));
+                    shop.start(bench.put(Vec::new()));
                     continue;
                 }
             };
@@ -140,7 +141,7 @@ impl Crew {
                         let alone = deliveries.swap_remove(place);
                         self.run_alone(alone, deliveries).await;
                     }
-                    None => self.start_lanes(bench.put(deliveries)),
+                    None => shop.start(bench.put(deliveries)),
                 },
                 Err(error) => {
                     pause(&error).await;
@@ -163,7 +164,7 @@ impl Crew {
         // What runs has its time to end, and so has the suspect.
         let _ = tokio::time::timeout(ALONE_WITHIN, shop.bench.still()).await;
         let seats = shop.bench.let_begin();
-        self.start_lanes(seats);
+        shop.start(seats);
         let ended = async {
             while shop.bench.has_suspect() {
                 shop.bench.called().await;
@@ -171,21 +172,7 @@ impl Crew {
         };
         let _ = tokio::time::timeout(ALONE_FOR, ended).await;
         // It may have been called for these.
-        self.start_lanes(shop.bench.put(Vec::new()));
-    }
-
-    fn start_lanes(&mut self, seats: Vec<Seat>) {
-        while let Some(ended) = self.lanes.try_join_next() {
-            if let Err(error) = ended
-                && error.is_panic()
-            {
-                let Panicked(text) = Panicked::of(error.into_panic());
-                self.vitals.fail(format!("a lane has panicked: {text}"));
-            }
-        }
-        for seat in seats {
-            self.lanes.spawn(lane::work(self.shop.clone(), seat));
-        }
+        shop.start(shop.bench.put(Vec::new()));
     }
 
     /// Stops within the deadline, or at once.
@@ -213,11 +200,11 @@ impl Crew {
         };
         let grace = if is_warm { BACKEND_GRACE } else { COLD_GRACE };
         shop.executor.cancel();
-        self.lanes.abort_all();
+        let mut lanes = shop.lanes.cut_off();
         self.helpers.abort_all();
         bench.close();
         let reported = async {
-            while self.lanes.join_next().await.is_some() {}
+            while lanes.join_next().await.is_some() {}
             // Nothing comes any more: the reporter ends when it has reported everything.
             let _ = (&mut self.reporter).await;
         };
@@ -247,6 +234,8 @@ impl Crew {
 
 impl Drop for Crew {
     fn drop(&mut self) {
+        // Also those that this one has started by now start no other.
+        self.shop.lanes.cut_off();
         // The reporter still reports what has ended.
         self.shop.bench.close();
     }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::bench::{Bench, Ended, Next, Seat};
 use super::call::failed;
 use super::execute::Executor;
+use super::lanes::Lanes;
 use super::large::Gate;
 use super::lookout::running;
 use super::threads::Lent;
@@ -31,6 +32,7 @@ pub(super) struct Workshop {
     pub(super) executor: Executor,
     pub(super) gate: Gate,
     pub(super) bench: Arc<Bench>,
+    pub(super) lanes: Lanes,
     /// Fires when the backend is not waited for any more.
     pub(super) stopping: CancellationToken,
 }
@@ -45,8 +47,14 @@ pub(super) async fn work(shop: Arc<Workshop>, seat: Seat) {
         // A task's own panics are caught where it is called; this is for all others.
         let completion = {
             let mut run = pin!(shop.run(seat, &delivery));
+            let mut has_waited = false;
             let run = poll_fn(|cx| match running(|| caught(|| run.as_mut().poll(cx))) {
-                Ok(poll) => poll,
+                Ok(poll) => {
+                    if poll.is_pending() && !std::mem::replace(&mut has_waited, true) {
+                        shop.lanes.start_more(&shop);
+                    }
+                    poll
+                }
                 Err(panicked) => Poll::Ready(Some(delivery.message.completion(failed(panicked)))),
             });
             run.await
@@ -59,6 +67,11 @@ pub(super) async fn work(shop: Arc<Workshop>, seat: Seat) {
 }
 
 impl Workshop {
+    /// Starts a lane at each of these seats.
+    pub(super) fn start(self: &Arc<Self>, seats: Vec<Seat>) {
+        self.lanes.start(self, seats);
+    }
+
     /// Runs a leaf; `None` when it comes again: when its lease has passed, or later when it waits for another
     /// worker.
     async fn run(&self, seat: Seat, delivery: &Delivery) -> Option<Completion> {

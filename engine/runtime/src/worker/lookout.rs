@@ -11,7 +11,7 @@
 //! reporter. With the reporter itself, which each leaf may call, that costs more than a quick leaf; so a
 //! lookout, on a thread of its own beside the runtime, looks every few milliseconds whether a leaf keeps a
 //! thread, and only then wakes another: this one looks at sockets and timers from then on, and what has ended
-//! is [reported there](super::helpers::report_late). On a runtime of a single thread there is no other, and
+//! is [reported there](super::helpers::stand_in). On a runtime of a single thread there is no other, and
 //! lanes [step back](super::turn) for those they have called.
 
 use std::future::ready;
@@ -85,7 +85,7 @@ fn look_out(bench: &Weak<Bench>, runtime: &Handle) {
         // Should a thread have gone meanwhile, the next look tells.
         let is_kept = threads.iter().zip(&before).any(|(now, before)| now == before && is_in_leaf(now));
         if is_kept {
-            bench.call_late_reporter();
+            bench.thread_is_kept();
             if woken.as_ref().is_none_or(JoinHandle::is_finished) {
                 // Who was called may be at work: then nobody is woken by that.
                 woken = Some(runtime.spawn(ready(())));

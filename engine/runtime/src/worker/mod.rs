@@ -15,6 +15,7 @@ mod crew;
 mod execute;
 mod helpers;
 mod lane;
+mod lanes;
 mod large;
 mod lookout;
 mod options;

@@ -12,6 +12,9 @@ use tokio::time::Instant;
 /// A worker holds what it is likely to begin within this time.
 pub(super) const RESERVE: Duration = Duration::from_millis(10);
 
+/// Of leaves that take no longer, a lane does many while another one starts.
+const QUICK: Duration = Duration::from_micros(100);
+
 /// One leaf in so many is timed, and the first few.
 const TIMED: u64 = 8;
 
@@ -77,6 +80,11 @@ impl Pace {
         self.took = Some(self.took.map_or(slow, |took| took.max(slow)));
     }
 
+    /// Whether leaves were so quick lately that a lane for each costs more than it brings.
+    pub(super) fn is_quick(&self) -> bool {
+        self.took.is_some_and(|took| took < QUICK)
+    }
+
     /// Whether what lies in reserve is the worker's own choice.
     pub(super) fn is_free(&self) -> bool {
         self.fixed.is_none()
@@ -123,6 +131,15 @@ mod tests {
     #[test]
     fn a_worker_that_knows_nothing_holds_nothing_besides() {
         assert_eq!(Pace::new(64, None).reserve(Instant::now()), 0);
+    }
+
+    #[test]
+    fn one_slow_leaf_among_quick_ones_is_enough_to_count_on_more() {
+        let (mut pace, _) = worked(Duration::from_micros(10), 100_000);
+        assert!(pace.is_quick());
+        pace.note(ms(5));
+        assert!(!pace.is_quick());
+        assert!(!Pace::new(64, None).is_quick(), "nobody knows yet");
     }
 
     #[test]

@@ -34,6 +34,11 @@ pub(super) fn is_alone() -> bool {
     })
 }
 
+/// How many threads of the runtime run tasks.
+pub(super) fn threads_here() -> usize {
+    Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers())
+}
+
 /// When lanes have let others come.
 pub(super) struct Turns {
     is_alone: bool,
