@@ -16,7 +16,7 @@ use celeriac::engine::plan::ScopeNo;
 use celeriac::engine::{Plan, Release};
 use celeriac::memory::Memory;
 use celeriac::prelude::*;
-use celeriac::primitives::{Completion, NodeNo, RunId, RunRef, Stored, TaskId, TaskMessage};
+use celeriac::primitives::{Completion, Json, NodeNo, Outcome, RunId, RunRef, Stored, TaskId, TaskMessage};
 
 /// What happens at the call that is meant.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +40,25 @@ pub(crate) struct Flaky {
     refuses: Option<Refusal>,
     panics: Panics,
     poison: Poison,
+    link: Link,
+}
+
+/// What has gone on the way to the backend, in this order.
+#[derive(Clone, Debug, Default)]
+struct Link(Arc<Mutex<Vec<&'static str>>>);
+
+impl Link {
+    /// Passes through so many tasks first.
+    async fn pass(&self, operation: &'static str, tasks: usize) {
+        for _ in 0..tasks {
+            tokio::spawn(std::future::ready(())).await.expect("it does not panic");
+        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(operation);
+    }
+
+    fn take(&self) -> Vec<&'static str> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Reports and leaves that are refused for good, with whatever comes with them; and how often they were.
@@ -95,6 +114,7 @@ impl Flaky {
             refuses: None,
             panics: Panics::default(),
             poison: Poison::default(),
+            link: Link::default(),
         }
     }
 
@@ -165,6 +185,7 @@ impl Store for Flaky {
         for advance in batch {
             self.poison.taste(advance.run, "settle").await;
         }
+        self.link.pass("settle", 1).await;
         self.call(self.inner.settle(batch)).await
     }
     async fn outbox(&self, run: RunRef) -> Result<Vec<Release>, BackendError> {
@@ -351,6 +372,7 @@ impl Events for Flaky {
         wait: Duration,
     ) -> Result<Vec<EventDelivery>, BackendError> {
         self.enter("events");
+        self.link.pass("events", 2).await;
         let taken = self.inner.events(max, lease, wait).await?;
         for delivery in &taken {
             self.poison.taste(delivery.event.run(), "events").await;
@@ -498,4 +520,33 @@ async fn a_worker_stops_in_time_although_its_backend_does_not_answer() {
     let before = tokio::time::Instant::now();
     worker.shutdown(Duration::from_secs(2)).await;
     assert!(before.elapsed() < Duration::from_secs(15), "{:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_events_are_asked_for_before_a_large_batch_is_written() {
+    const BATCH: usize = 100;
+    let flaky = Flaky::new(Memory::new(), Fault::Refused, usize::MAX);
+    let link = flaky.link.clone();
+    let app = app(flaky.clone(), &Arc::new(Calls(AtomicUsize::new(0))));
+    let options = CoordinatorOptions { batch_max: BATCH, ..CoordinatorOptions::default() };
+    let _coordinator = app.coordinator(options);
+    app.submit(group((0..3 * BATCH as i64).map(|n| add.s((n, n))))).await.unwrap();
+    let (worker, queues) = (WorkerId::new("test"), [Arc::from("celery")]);
+    let mut done = Vec::new();
+    while done.len() < 3 * BATCH {
+        let take = Take::new(3 * BATCH, Duration::from_secs(60)).wait(Duration::from_secs(1));
+        for delivery in flaky.receive(&worker, &queues, take).await.unwrap() {
+            let large = Outcome::Success(Json::string(&"x".repeat(4000)));
+            done.push((delivery.id, delivery.message.completion(large)));
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    link.take();
+    flaky.finish(&done).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        link.take()[..4],
+        ["events", "settle", "events", "settle"],
+        "the answers wait behind what is written"
+    );
 }

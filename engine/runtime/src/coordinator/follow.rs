@@ -21,6 +21,10 @@ const WAIT: Duration = Duration::from_secs(60);
 /// A batch whose values have so many bytes is large.
 const LARGE_BYTES: usize = 256 * 1024;
 
+/// How often the others in the runtime have their turn before a large batch is handled: what is asked for has to
+/// pass a few tasks before it is on the link.
+const START: usize = 8;
+
 type Taken = Result<Vec<EventDelivery>, BackendError>;
 
 type Asked<'d> = BoxFuture<'d, Option<Taken>>;
@@ -92,11 +96,17 @@ impl Driver {
     /// Handles a batch, and takes the next one when it comes in the meantime.
     async fn handle_and_take(
         &self,
-        mut handling: BoxFuture<'_, Result<(), BackendError>>,
+        handling: BoxFuture<'_, Result<(), BackendError>>,
         asked: &mut Option<Asked<'_>>,
         early: &mut Option<Early>,
     ) -> Result<(), BackendError> {
-        // What is asked for is little, and goes before what is written.
+        // What is asked for is little, and goes before what is written: it has a start.
+        let mut handling = Box::pin(async move {
+            for _ in 0..START {
+                tokio::task::yield_now().await;
+            }
+            handling.await
+        });
         let taken = tokio::select! {
             biased;
             Some(taken) = OptionFuture::from(asked.as_mut()) => taken,
