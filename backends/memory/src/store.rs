@@ -28,7 +28,7 @@ use crate::{Memory, after, lock};
 /// it is less.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(60);
 
-/// One run: its plan, its state, and a version that wakes those who wait for a change.
+/// One run: its plan, its state, and what wakes those who wait for it.
 #[derive(Debug)]
 pub(crate) struct Run {
     incarnation: Incarnation,
@@ -40,7 +40,10 @@ pub(crate) struct Run {
     /// When it is to be forgotten, once it has ended.
     until: OnceLock<Instant>,
     state: Mutex<RunState>,
+    /// Counts changes.
     version: watch::Sender<u64>,
+    /// Whether it is decided, or was forgotten: who waits for its value is not woken by each step.
+    decided: watch::Sender<bool>,
     progress: Mutex<HashMap<NodeNo, Progress>>,
     /// Which deliveries have begun leaves that run once at most.
     marks: Mutex<HashMap<NodeNo, Mark>>,
@@ -84,10 +87,22 @@ impl Run {
         (!self.gone.load(Ordering::Relaxed)).then_some(state)
     }
 
-    /// Counts a change, while the state is still locked.
+    /// Counts a change.
     fn touch(&self) {
         self.version.send_modify(|version| *version += 1);
     }
+
+    /// Counts a change of the state, while that is still locked.
+    fn touch_state(&self, state: &RunState) {
+        self.touch();
+        if is_decided(state) || self.gone.load(Ordering::Relaxed) {
+            self.decided.send_if_modified(|decided| !std::mem::replace(decided, true));
+        }
+    }
+}
+
+fn is_decided(state: &RunState) -> bool {
+    state.outcome() != RunOutcome::Undecided
 }
 
 impl Memory {
@@ -105,7 +120,7 @@ impl Memory {
             self.enqueue(prepared.into_iter().filter(|leaf| state.dispatch(leaf.release)));
         }
         if settled.changes() {
-            run.touch();
+            run.touch_state(&state);
         }
         if open > 0 && state.ended() {
             self.keep(advance.run.id, &run);
@@ -158,6 +173,8 @@ impl Memory {
             let state = lock(&known.state);
             known.gone.store(true, Ordering::Relaxed);
             let may_be_queued = !state.ended();
+            // Whoever waits for a change looks again, and finds nothing.
+            known.touch_state(&state);
             drop(state);
             // Whoever notes or stores a segment from now on is told that the run is gone.
             let segments = std::mem::take(&mut *lock(&known.segments)).ids;
@@ -168,8 +185,6 @@ impl Memory {
                 self.take_out(run);
             }
         }
-        // Whoever waits for a change looks again, and finds nothing.
-        forgotten.iter().for_each(|(_, run)| run.touch());
         forgotten.is_some()
     }
 
@@ -231,7 +246,7 @@ impl Store for Memory {
                     self.announce(Event::Submitted(new));
                 }
                 let (expected, version, ended) = (plan.expected(), watch::Sender::new(1), state.ended());
-                let (until, state) = (OnceLock::new(), Mutex::new(state));
+                let (until, decided) = (OnceLock::new(), watch::Sender::new(is_decided(&state)));
                 let run = Arc::new(Run {
                     incarnation: new.incarnation,
                     plan,
@@ -239,8 +254,9 @@ impl Store for Memory {
                     expected,
                     retention,
                     until,
-                    state,
+                    state: Mutex::new(state),
                     version,
+                    decided,
                     progress: Mutex::default(),
                     marks: Mutex::default(),
                     origin,
@@ -355,14 +371,9 @@ impl Store for Memory {
         timeout: Duration,
     ) -> Result<Option<(RunStatus, Known)>, BackendError> {
         let Some(known) = self.run(run) else { return Ok(None) };
-        let is_decided = |run: &Run| run.status().outcome != RunOutcome::Undecided;
-        let mut version = known.version.subscribe();
-        let deadline = after(timeout);
-        while !is_decided(&known) && self.run(run).is_some() {
-            if tokio::time::timeout_at(deadline, version.changed()).await.is_err() {
-                break;
-            }
-        }
+        let mut decided = known.decided.subscribe();
+        // Out of time or not, the status is the answer.
+        let _ = tokio::time::timeout_at(after(timeout), decided.wait_for(|decided| *decided)).await;
         let Some(status) = self.run(run).map(|run| run.status()) else { return Ok(None) };
         let outcomes = if status.outcome == RunOutcome::Succeeded { nodes } else { &[] };
         Ok(self.known(run, outcomes, &[]).await?.map(|known| (status, known)))

@@ -1,14 +1,19 @@
 //! The memory backend passes the suite, under virtual time.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use celeriac_backends::Backend;
+use celeriac_backends::{Backend, Store};
 use celeriac_conformance::Subject;
+use celeriac_conformance::bench::{Bench, sigs};
 use celeriac_conformance::differential::Differential;
 use celeriac_conformance::whole::Runs;
 use celeriac_memory::Memory;
+use celeriac_primitives::Canvas;
 
 struct InMemory(Memory);
 
@@ -59,4 +64,30 @@ async fn any_operations_have_the_same_effect_on_two_memories() {
     let (reference, subject) = (Memory::new(), Memory::new());
     let clients: [&dyn Backend; 2] = [&subject, &subject];
     Differential::new(1, 2_500).check(&reference, &clients).await;
+}
+
+/// How often somebody was woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_value_is_woken_by_the_last_step_alone() {
+    let subject = InMemory(Memory::new());
+    let bench = Bench::submit(&subject, Canvas::chain(sigs(&["a", "b", "c"]))).await;
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    let mut value = pin!(subject.0.decided(bench.run, &[], Duration::from_secs(60)));
+    assert!(value.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    for (step, times) in [(0, 0), (1, 0), (2, 1)] {
+        bench.dispatch_outbox().await;
+        bench.settle([bench.success(step, 1)]).await;
+        assert_eq!(woken.0.load(Ordering::SeqCst), times, "after step {step}");
+    }
+    assert!(value.await.unwrap().is_some());
 }
