@@ -118,7 +118,7 @@ impl RedisBackend {
                 .run("forget", &FORGET, |script| {
                     script.key(keys.hash()).key(keys.states()).key(keys.plan()).key(keys.segments());
                     script.key(keys.literals()).key(keys.texts()).arg(which);
-                    script.arg(format!("{}{}", link.keys.changes(), Keys::change_channel(run.id)));
+                    script.arg(format!("{}{}", link.keys.changes(), Keys::decision_channel(run.id)));
                     // As the settle script hints at a run that is decided.
                     script.arg(&(run.id.uuid().as_u128() | 1).to_be_bytes()[..]);
                     script.arg(&write_incarnation(run.incarnation)[..]);

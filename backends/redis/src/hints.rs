@@ -10,6 +10,7 @@
 //! whether the run is decided: who waits for its value need not be woken by every step.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -172,20 +173,27 @@ impl Hints {
         })
     }
 
-    /// Listens to changes of a run as long as the listener lives.
+    /// Hears of any change of a run as long as the listener lives.
+    pub(crate) fn listen_to_changes(&self, run: RunId) -> Listener {
+        self.keep(&self.channel_of(&Keys::change_channel(run)));
+        self.listen(run)
+    }
+
+    /// Hears of a run's decision as long as the listener lives.
     pub(crate) fn listen(&self, run: RunId) -> Listener {
         let mut entry = self.known.runs.entry(run).or_default();
         entry.listeners += 1;
         let (changed, decided) = (entry.changed.clone(), entry.decided.clone());
         drop(entry);
-        self.keep(&self.channel_of(run));
+        self.keep(&self.channel_of(&Keys::decision_channel(run)));
         Listener { changed, decided, run, known: self.known.clone() }
     }
 
-    /// The same for a run that is about to be submitted, when hints come now: all that becomes of it is
-    /// hinted at.
+    /// The same for a run that is about to be submitted, when hints come now: nothing that becomes of it is
+    /// missed.
     pub(crate) fn listen_from_the_start(&self, run: RunId) -> Option<Listener> {
-        let is_live = self.known.channels.get(&self.channel_of(run)).is_some_and(|channel| channel.is_live);
+        let channel = self.channel_of(&Keys::decision_channel(run));
+        let is_live = self.known.channels.get(&channel).is_some_and(|channel| channel.is_live);
         is_live.then(|| self.listen(run))
     }
 
@@ -204,8 +212,8 @@ impl Hints {
         self.known.has_lanes.load(Ordering::Relaxed) && self.known.has_lanes.swap(false, Ordering::Relaxed)
     }
 
-    fn channel_of(&self, run: RunId) -> String {
-        format!("{}{}", self.known.changes, Keys::change_channel(run))
+    fn channel_of(&self, channel: &impl Display) -> String {
+        format!("{}{channel}", self.known.changes)
     }
 }
 
@@ -297,6 +305,7 @@ impl Known {
         match channel.strip_prefix(&self.changes) {
             None => self.tell(channel, &[]),
             Some(channel) => {
+                let channel = channel.strip_prefix('d').unwrap_or(channel);
                 let here = |run: RunId| Keys::change_channel(run).to_string() == channel;
                 self.runs
                     .iter_mut()

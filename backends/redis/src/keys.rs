@@ -280,9 +280,15 @@ impl Keys {
         format!("{}:changed:", self.0)
     }
 
-    /// The channel on which changes of a run are hinted at, without its start.
+    /// The channel on which changes of a run are hinted at that do not decide it, without its start.
     pub(crate) fn change_channel(run: RunId) -> u128 {
         (run.uuid().as_u128() >> 32) % CHANGE_CHANNELS
+    }
+
+    /// The one on which it is hinted at that the run is decided, has ended or was forgotten, without its start:
+    /// who waits for a value hears of no step before.
+    pub(crate) fn decision_channel(run: RunId) -> String {
+        format!("d{}", Self::change_channel(run))
     }
 
     fn line(&self, place: &str) -> Line {

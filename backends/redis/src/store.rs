@@ -247,7 +247,7 @@ impl Store for RedisBackend {
         since: u64,
         timeout: Duration,
     ) -> Result<Option<RunStatus>, BackendError> {
-        let listener = self.link().hints.listen(run.id);
+        let listener = self.link().hints.listen_to_changes(run.id);
         let wait = Wait::new(vec![listener.changed().clone()], timeout);
         loop {
             let hint = wait.hint();

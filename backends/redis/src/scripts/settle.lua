@@ -350,9 +350,11 @@ local function settle(run, channel, at, arg)
     end
   end
   if changes then
-    -- The last byte of an id is zero. Here it tells whether who waits for the run's value should look.
-    local hint = flags > 0 and string.sub(run, 1, 15) .. '\1' or string.sub(run, 1, 16)
-    changed[channel] = changed[channel] and changed[channel] .. hint or hint
+    -- The last byte of an id is zero. Here it tells whether who waits for the run's value should look, who
+    -- hears of nothing else.
+    local hint, where = string.sub(run, 1, 16), channel
+    if flags > 0 then hint, where = string.sub(run, 1, 15) .. '\1', 'd' .. channel end
+    changed[where] = changed[where] and changed[where] .. hint or hint
   end
   local is_done = not ranges[1] and not list[1]
   if ended_key and events > 0 and is_done and not (again and owed > 0) then

@@ -200,6 +200,39 @@ async fn an_idle_coordinator_asks_little() {
     assert!(each < 25, "{with:?}");
 }
 
+/// The channels of changes on which somebody listens, without their start.
+fn listened(server: &Server) -> BTreeSet<String> {
+    let mut channels = redis::cmd("PUBSUB");
+    channels.arg("CHANNELS").arg("waking:changed:*");
+    let channels: Vec<String> = channels.query(&mut server.connection()).unwrap();
+    channels.iter().map(|channel| channel["waking:changed:".len()..].to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_value_hears_of_no_step_before_and_who_waits_for_a_change_of_each() {
+    let (server, ran) = (Server::start(), Ran::default());
+    let client = app(backend(server.url()).await, &ran);
+    let run = client.submit(group([nap.s(200), nap.s(300)])).await.unwrap();
+    let other = app(backend(server.url()).await, &ran);
+    let _coordinator = other.coordinator(CoordinatorOptions::default());
+    let _worker = other.worker(WorkerOptions::default());
+    let (value, channels) = tokio::join!(run.get_timeout(PATIENCE), async {
+        ran.reach(2).await;
+        let start = Instant::now();
+        while listened(&server).is_empty() {
+            assert!(start.elapsed() < PATIENCE, "nobody listens");
+            sleep(SOON).await;
+        }
+        listened(&server)
+    });
+    assert_eq!(value.unwrap(), [200, 300]);
+    assert!(channels.iter().all(|channel| channel.starts_with('d')), "{channels:?}");
+    let version = run.status().await.unwrap().version;
+    run.changed(version, AT_ONCE).await.unwrap();
+    let channels = listened(&server);
+    assert!(channels.iter().any(|channel| !channel.starts_with('d')), "{channels:?}");
+}
+
 /// There hints may pass by another node than the queue's.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_cluster_nobody_is_noted() {
