@@ -285,8 +285,8 @@ impl Keys {
         (run.uuid().as_u128() >> 32) % CHANGE_CHANNELS
     }
 
-    /// The one on which it is hinted at that the run is decided, has ended or was forgotten, without its start:
-    /// who waits for a value hears of no step before.
+    /// The one on which it is hinted at that the run is decided, has ended or was forgotten, without its
+    /// start: who waits for a value hears of no step before.
     pub(crate) fn decision_channel(run: RunId) -> String {
         format!("d{}", Self::change_channel(run))
     }

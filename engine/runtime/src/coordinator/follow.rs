@@ -21,8 +21,8 @@ const WAIT: Duration = Duration::from_secs(60);
 /// A batch whose values have so many bytes is large.
 const LARGE_BYTES: usize = 256 * 1024;
 
-/// How often the others in the runtime have their turn before a large batch is handled: what is asked for has to
-/// pass a few tasks before it is on the link.
+/// How often the others in the runtime have their turn before a large batch is handled: what is asked for
+/// has to pass a few tasks before it is on the link.
 const START: usize = 8;
 
 type Taken = Result<Vec<EventDelivery>, BackendError>;

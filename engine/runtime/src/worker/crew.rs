@@ -234,7 +234,7 @@ impl Crew {
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        // Also those that this one has started by now start no other.
+        // They go, and start no others meanwhile.
         self.shop.lanes.cut_off();
         // The reporter still reports what has ended.
         self.shop.bench.close();

@@ -26,8 +26,8 @@ pub(super) async fn report(shop: &Workshop) {
     }
 }
 
-/// Does what waits for a thread that a leaf keeps: begins what its lanes would have begun, and reports what the
-/// reporter was called for that was to come on it.
+/// Does what waits for a thread that a leaf keeps: begins what its lanes would have begun, and reports what
+/// the reporter was called for that was to come on it.
 pub(super) async fn stand_in(shop: &Arc<Workshop>) {
     loop {
         shop.bench.kept().await;
