@@ -272,8 +272,8 @@ struct Walk<'a> {
     lists: Vec<List<'a>>,
 }
 
-/// Canvases that stand beside each other, and how many of them were visited. Of those above where the walk is,
-/// the last visited is the one that it is in; those that come later are not begun.
+/// Canvases that stand beside each other, and how many of them were visited. Of those above where the walk
+/// is, the last visited is the one that it is in; those that come later are not begun.
 struct List<'a> {
     canvases: &'a [Canvas],
     visited: usize,

@@ -4,26 +4,32 @@
 //! celeriac:{<run>}:run       hash    all of one run: see below
 //! celeriac:{<run>}:states    string  one byte per node, W R D S F, when there are many nodes
 //! celeriac:{<run>}:plan      string  the plan as bytes, when it is large
-//! celeriac:{<run>}:segments  hash    of an outermost run: segment's id in bytes → how many nodes it has; n → nodes in all
+//! celeriac:{<run>}:segments  hash    of an outermost run: segment's id in bytes → how many nodes it has;
+//!                                   n → nodes in all
 //! celeriac:{<run>}:literals  hash    large arguments of the canvas: name, colon, place of the piece → piece
 //! celeriac:{<run>}:texts     set     the names of the large values that were kept for its leaves
 //! celeriac:{<run>}:text:<name> hash  one of them: place of the piece → piece; until it is whole it expires
 //! celeriac:{<run>}:…:stage:…         parts of a large run before it is visible; they expire
 //! celeriac:{q:<name>}:stream stream  leaves (m: head, message)
 //! celeriac:{q:<name>}:again  list    entries that were handed back and are to be taken before new ones
-//! celeriac:{q:<name>}:apart  list    entries that have lost their owners: suspects, taken one at a time, before all others
+//! celeriac:{q:<name>}:apart  list    entries that have lost their owners: suspects, taken one at a time,
+//!                                   before all others
 //! celeriac:{q:<name>}:delayed  zset  leaves, as in the stream → when they are to be queued, in ms
 //! celeriac:{q:<name>}:expiring zset  the heads of leaves that have not begun → when they expire, in ms
-//! celeriac:{q:<name>}:l<place>:… the same for its other lanes: of another priority, and for what comes in bulk
-//! celeriac:{q:<name>}:gone   zset    incarnations of runs that were forgotten while leaves may be queued → since when, in ms
-//! celeriac:{q:<name>}:idle   zset    on one server, the channels of those who wait for leaves, when many do → since when, in ms
+//! celeriac:{q:<name>}:l<place>:…     the same for its other lanes: of another priority, and for what comes
+//!                                   in bulk
+//! celeriac:{q:<name>}:gone   zset    incarnations of runs that were forgotten while leaves may be queued
+//!                                   → since when, in ms
+//! celeriac:{q:<name>}:idle   zset    on one server, the channels of those who wait for leaves, when many do
+//!                                   → since when, in ms
 //! celeriac:{q:<name>}:done:…         stream, again and apart of the reports (c: head, outcome)
 //! celeriac:{q:<name>}:done:bulk:…    the same of those on leaves of bulk lanes
 //! celeriac:{events}:…                stream, again and apart of the submissions (s: run)
 //! celeriac:{events}:names    zset    the names of the queues → when they were noted last, in ms
 //! celeriac:{events}:lanes    set     their lanes besides the first: name, ^A, place
 //! celeriac:{events}:reports  zset    on one server, the streams of reports that may have something
-//! celeriac:{events}:timers   zset    on one server, the streams of lanes that have timers → when the next is due, in ms
+//! celeriac:{events}:timers   zset    on one server, the streams of lanes that have timers → when the next
+//!                                   is due, in ms
 //! celeriac:{events}:runs     zset    all runs but segments, in the order of their ids
 //! celeriac:{events}:ended    zset    runs that have ended → when they are to be forgotten, in ms
 //! celeriac:{events}:gone     set     the names of the queues that were told of runs that are gone
@@ -34,8 +40,8 @@
 //!
 //! ```text
 //! m          what changes with every step, packed (`meta.rs`)
-//! s          one byte per node, when there are few: W waits, R released, D dispatched, P replaced, S succeeded, F
-//!            failed; what is R is the outbox
+//! s          one byte per node, when there are few: W waits, R released, D dispatched, P replaced,
+//!            S succeeded, F failed; what is R is the outbox
 //! p          the plan as bytes, when it is small
 //! w          whom each leaf counts down, when there are very few: settling such a run takes no plan
 //! o<node>    the outcome of a leaf, or, until it has one, of the attempt that asked for another

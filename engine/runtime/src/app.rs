@@ -229,7 +229,7 @@ impl App {
     pub(crate) fn compile_whole(&self, canvas: Canvas, run: &RunOptions) -> Result<Plan, CompileError> {
         match self.compile(&canvas, run) {
             Ok(plan) => {
-                // To drop a large one takes a fifth of the time of compiling it; its run need not wait for that.
+                // To drop a large one takes a fifth of the time of compiling it; its run need not wait.
                 if plan.len() > DROPPED_HERE
                     && let Ok(runtime) = tokio::runtime::Handle::try_current()
                 {

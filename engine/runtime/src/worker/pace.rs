@@ -1,9 +1,10 @@
 //! How many leaves a worker holds besides those it runs.
 //!
-//! A lane that ends has the next leaf at once when some lie in reserve. But what lies there, no other worker can run:
-//! so it is no more than what the lanes begin within [`RESERVE`]. Two things say how many that are, and the smaller
-//! counts: how long leaves took lately, and how many were begun lately (of leaves that do not end, nobody knows yet how
-//! long they take). Both look back; [`Pace::slow_down`] is for what has turned out otherwise.
+//! A lane that ends has the next leaf at once when some lie in reserve. But what lies there, no other worker
+//! can run: so it is no more than what the lanes begin within [`RESERVE`]. Two things say how many that are,
+//! and the smaller counts: how long leaves took lately, and how many were begun lately (of leaves that do not
+//! end, nobody knows yet how long they take). Both look back; [`Pace::slow_down`] is for what has turned out
+//! otherwise.
 
 use std::time::Duration;
 
