@@ -1,7 +1,7 @@
 //! Runs that this process has just submitted, and to which it has listened from the start.
 //!
-//! Whoever waits for such a run need not look before the first hint. Few are remembered, and only until somebody waits:
-//! who was forgotten here looks first, and nothing else is different.
+//! Whoever waits for such a run need not look before the first hint. Few are remembered, and only until
+//! somebody waits: who was forgotten here looks first, and nothing else is different.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};

@@ -24,6 +24,7 @@ use celeriac_primitives::{Incarnation, RunRef};
 
 use crate::RedisBackend;
 use crate::keys::{Keys, write_incarnation};
+use crate::news;
 use crate::scripts::{BURY, FORGET, LIFT, SLICE, UNSET};
 
 /// On a Cluster leaves are queued so long after they were looked up, or not at all; queues remember runs
@@ -119,8 +120,7 @@ impl RedisBackend {
                     script.key(keys.hash()).key(keys.states()).key(keys.plan()).key(keys.segments());
                     script.key(keys.literals()).key(keys.texts()).arg(which);
                     script.arg(format!("{}{}", link.keys.changes(), Keys::decision_channel(run.id)));
-                    // As the settle script hints at a run that is decided.
-                    script.arg(&(run.id.uuid().as_u128() | 1).to_be_bytes()[..]);
+                    script.arg(&news::nothing(run.id)[..]);
                     script.arg(&write_incarnation(run.incarnation)[..]);
                     script.arg(keys.text()).arg(SLICE).arg(u8::from(link.is_cluster()));
                 })

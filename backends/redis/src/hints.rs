@@ -6,8 +6,8 @@
 //!
 //! Queues and events have a channel each, and so have those who wait for leaves (`waking.rs`); a hint at
 //! events may name where they are. Runs share a few: a hint there is the ids of the runs that have changed,
-//! 16 bytes each, and wakes those who wait for one of them. The last byte, which is zero in a run's id, tells
-//! whether the run is decided: who waits for its value need not be woken by every step.
+//! 16 bytes each, and wakes those who wait for one of them. Who waits for a value need not be woken by every
+//! step: the runs that are decided are hinted at on other channels, each with what it brings (`news.rs`).
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use celeriac_primitives::RunId;
 use dashmap::DashMap;
+use dashmap::mapref::one::RefMut;
 use futures::{FutureExt, StreamExt};
 use redis::Client;
 use tokio::sync::futures::OwnedNotified;
@@ -26,7 +27,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
 use crate::connection::CONNECTION_TIMEOUT;
-use crate::keys::Keys;
+use crate::keys::{DECISIONS, Keys};
+use crate::news;
+use crate::store::id_of;
 use crate::waking::Sleeper;
 use crate::wire::SILENCE;
 
@@ -114,6 +117,8 @@ struct Interest {
     listeners: usize,
     /// Whether there was a hint that the run is decided since somebody is interested.
     is_decided: bool,
+    /// What the last such hint brought.
+    news: Arc<[u8]>,
 }
 
 /// Interest in a run, until it is dropped.
@@ -232,6 +237,11 @@ impl Listener {
     pub(crate) fn is_decided(&self) -> bool {
         self.known.runs.get(&self.run).is_none_or(|interest| interest.is_decided)
     }
+
+    /// What the last such hint brought; empty when there was none, or the store is to be asked.
+    pub(crate) fn news(&self) -> Arc<[u8]> {
+        self.known.runs.get(&self.run).map(|interest| interest.news.clone()).unwrap_or_default()
+    }
 }
 
 impl Drop for Listener {
@@ -244,12 +254,11 @@ impl Drop for Listener {
 }
 
 impl Interest {
-    fn tell(&mut self, is_decided: bool) {
+    fn is_decided(&mut self, news: &[u8]) {
+        self.is_decided = true;
+        self.news = news.into();
         self.changed.notify_waiters();
-        if is_decided {
-            self.is_decided = true;
-            self.decided.notify_waiters();
-        }
+        self.decided.notify_waiters();
     }
 }
 
@@ -284,13 +293,21 @@ impl Known {
             known.notify.notify_waiters();
             return;
         }
-        for hint in hints.chunks_exact(16) {
-            let hint = uuid::Uuid::from_slice(hint).expect("sixteen bytes are a UUID").as_u128();
-            let run = RunId::from_uuid(uuid::Uuid::from_u128(hint & !0xff)).ok();
-            if let Some(mut interest) = run.and_then(|run| self.runs.get_mut(&run)) {
-                interest.tell(hint & 0xff != 0);
+        if channel[self.changes.len()..].starts_with(DECISIONS) {
+            for (id, news) in news::split(hints) {
+                if let Some(mut interest) = self.interest(id) {
+                    interest.is_decided(news);
+                }
+            }
+        } else {
+            for interest in hints.chunks_exact(16).filter_map(|id| self.interest(id)) {
+                interest.changed.notify_waiters();
             }
         }
+    }
+
+    fn interest(&self, id: &[u8]) -> Option<RefMut<'_, RunId, Interest>> {
+        self.runs.get_mut(&id_of(id)?)
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -305,18 +322,20 @@ impl Known {
         match channel.strip_prefix(&self.changes) {
             None => self.tell(channel, &[]),
             Some(channel) => {
-                let channel = channel.strip_prefix('d').unwrap_or(channel);
+                let channel = channel.strip_prefix(DECISIONS).unwrap_or(channel);
                 let here = |run: RunId| Keys::change_channel(run).to_string() == channel;
                 self.runs
                     .iter_mut()
                     .filter(|entry| here(*entry.key()))
-                    .for_each(|mut entry| entry.tell(true));
+                    .for_each(|mut entry| entry.is_decided(&[]));
             }
         }
     }
 
     /// No hints come until it is listened to again: whoever waits for one looks, and more often from now on.
+    /// What hints brought may not be so any more: another server may take over.
     fn are_dead(&self) {
+        self.runs.iter_mut().for_each(|mut interest| interest.news = Arc::default());
         for mut channel in self.channels.iter_mut() {
             channel.is_live = false;
             channel.notify.notify_waiters();

@@ -73,6 +73,10 @@ use celeriac_primitives::{Incarnation, RunId, RunRef, Stored};
 /// others.
 const CHANGE_CHANNELS: u128 = 16;
 
+/// What the numbers of those channels start with on which it is hinted at that runs are decided; also in
+/// `scripts/settle.lua`.
+pub(crate) const DECISIONS: char = 'd';
+
 /// Makes keys.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys(Arc<str>);
@@ -294,7 +298,7 @@ impl Keys {
     /// The one on which it is hinted at that the run is decided, has ended or was forgotten, without its
     /// start: who waits for a value hears of no step before.
     pub(crate) fn decision_channel(run: RunId) -> String {
-        format!("d{}", Self::change_channel(run))
+        format!("{DECISIONS}{}", Self::change_channel(run))
     }
 
     fn line(&self, place: &str) -> Line {

@@ -41,6 +41,7 @@ mod hints;
 mod keys;
 mod lines;
 mod meta;
+mod news;
 mod plans;
 mod queue;
 mod queues;

@@ -9,7 +9,7 @@ use crate::error::corrupt;
 /// The format of what is stored; the scripts check it.
 pub(crate) const FORMAT: u8 = 2;
 
-const SIZE: usize = 1 + 8 * 4 + 2 * 8 + 16 + 8;
+pub(crate) const SIZE: usize = 1 + 8 * 4 + 2 * 8 + 16 + 8;
 
 /// `>B I4×8 I8×2 c16 c8` in the words of Lua's `struct`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

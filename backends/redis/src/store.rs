@@ -21,6 +21,7 @@ use crate::gone::Forgotten;
 use crate::hints::{POLL, Wait};
 use crate::keys::{Keys, read_run, write_run};
 use crate::meta::{Digest, Meta};
+use crate::news;
 use crate::plans::Need;
 use crate::scripts::{PLAN, PROGRESS, READ_SLICE, SLICE, STATES, slices};
 use crate::settle::{node_no, scope_field};
@@ -268,13 +269,19 @@ impl Store for RedisBackend {
     ) -> Result<Option<(RunStatus, Known)>, BackendError> {
         // This process has just submitted it, and nothing was heard since: there is nothing to be seen yet.
         let fresh = self.0.fresh.take(run);
-        let mut is_fresh = fresh.is_some();
+        let (mut is_fresh, mut has_listened) = (fresh.is_some(), fresh.is_some());
         let listener = fresh.unwrap_or_else(|| self.link().hints.listen(run.id));
         let wait = Wait::new(vec![listener.decided().clone()], timeout);
         // A few outcomes are read along with the status: mostly that is the only look.
         let (few, many) = if nodes.len() <= READ_ALONG { (nodes, &[][..]) } else { (&[][..], nodes) };
         loop {
             let hint = wait.hint();
+            let news = if has_listened { news::read(run, nodes, &listener.news()) } else { None };
+            if let Some((status, known)) = news {
+                self.has_seen(run, Some(&status));
+                return Ok(Some((status, known)));
+            }
+            has_listened = true;
             if std::mem::take(&mut is_fresh) && !listener.is_decided() && !wait.is_over() {
                 wait.next(hint, POLL).await;
                 continue;

@@ -17,6 +17,7 @@
 -- together. When the caller does not know the plan nobody waits: then that is read from the run.
 -- Returns for each run what became of it: see `settle.rs`.
 local WINDOW = 16384
+local NEWS_BYTES_MAX = 1024
 local DECIDED, ENDED, CLOSED, ACKNOWLEDGED = 1, 2, 4, 8
 
 local runs, lines, group, channels = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
@@ -204,6 +205,7 @@ local function settle(run, channel, at, arg)
 
   -- Nothing is written before everything is known: a script is not rolled back.
   at = at + 5
+  local first = at
   chunk, base = inline, 1
   if not inline then
     local low, high, next_at = math.huge, 0, at
@@ -350,10 +352,15 @@ local function settle(run, channel, at, arg)
     end
   end
   if changes then
-    -- The last byte of an id is zero. Here it tells whether who waits for the run's value should look, who
-    -- hears of nothing else.
     local hint, where = string.sub(run, 1, 16), channel
-    if flags > 0 then hint, where = string.sub(run, 1, 15) .. '\1', 'd' .. channel end
+    -- Who waits for the run's value hears of nothing else, and mostly of the value: see `news.rs`.
+    if flags > 0 then
+      local news = ''
+      if undecided and left == 0 and completions == 1 and #fields[6] <= NEWS_BYTES_MAX then
+        news = fields[2] .. struct.pack('>I4', numbers[first]) .. fields[6]
+      end
+      hint, where = hint .. struct.pack('>I2', #news) .. news, 'd' .. channel
+    end
     changed[where] = changed[where] and changed[where] .. hint or hint
   end
   local is_done = not ranges[1] and not list[1]

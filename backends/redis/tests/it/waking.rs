@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use celeriac_backends::{Queue, Take, WorkerId};
 use celeriac_dsl::{State, group, task, tasks};
-use celeriac_primitives::Options;
+use celeriac_primitives::{Json, Options, Outcome};
 use celeriac_redis::RedisBackend;
 use celeriac_runtime::{App, CoordinatorOptions, Worker, WorkerOptions};
 use celeriac_testkit::{Cluster, Server};
@@ -231,6 +231,40 @@ async fn who_waits_for_a_value_hears_of_no_step_before_and_who_waits_for_a_chang
     run.changed(version, AT_ONCE).await.unwrap();
     let channels = listened(&server);
     assert!(channels.iter().any(|channel| !channel.starts_with('d')), "{channels:?}");
+}
+
+/// A long value would pass once more for nothing where many wait for others.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_value_is_told_it_when_it_is_short_and_looks_for_it_when_it_is_long() {
+    let (server, ran) = (Server::start(), Ran::default());
+    let client = app(backend(server.url()).await, &ran);
+    let _coordinator = client.coordinator(CoordinatorOptions::default());
+    let other = backend(server.url()).await;
+    let short = looks(&server, &client, &other, 900).await;
+    let long = looks(&server, &client, &other, 1_100).await;
+    assert_eq!((short, long), (1, 2), "who settles looks");
+}
+
+/// How often a run was looked at whose value has so many bytes; the least of many runs, since who has waited
+/// for long looks, too, and who is the first to listen on one of the sixteen channels.
+async fn looks(server: &Server, client: &App, other: &RedisBackend, bytes: usize) -> u64 {
+    let (worker, value) = (WorkerId::new("w"), Json::string(&"v".repeat(bytes)));
+    let take = Take::new(1, PATIENCE).wait(PATIENCE);
+    let mut least = u64::MAX;
+    for _ in 0..40 {
+        let run = client.submit(nap.s(0)).await.unwrap();
+        let delivery = other.receive(&worker, &["celery".into()], take).await.unwrap().remove(0);
+        server.reset_counts();
+        let (got, ()) = tokio::join!(run.get_json(Some(PATIENCE)), async {
+            // By then it is waited for.
+            sleep(SOON * 10).await;
+            let done = delivery.message.completion(Outcome::Success(value.clone()));
+            other.finish(&[(delivery.id, done)]).await.unwrap();
+        });
+        assert_eq!(got.unwrap(), value);
+        least = least.min(server.command_counts()["hmget"]);
+    }
+    least
 }
 
 /// There hints may pass by another node than the queue's.
