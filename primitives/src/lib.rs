@@ -21,6 +21,7 @@
 //! typed Rust is the DSL's (`celeriac-dsl`).
 
 mod apart;
+mod callbacks;
 mod canvas;
 mod celery;
 mod completion;

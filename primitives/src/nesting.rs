@@ -4,6 +4,7 @@
 //! Until then it is cloned, compared, printed and dropped like any other, so none of that may end the stack.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use crate::{Canvas, Chain, Chord, Chunks, Group, Map, Signature};
 
@@ -126,6 +127,22 @@ impl Canvas {
             _ => false,
         };
         alike && self.options().is_alike(other.options())
+    }
+
+    /// Adds to a hash what two that are [alike](Self::is_alike) have in common.
+    pub(crate) fn hash_own(&self, hasher: &mut impl Hasher) {
+        std::mem::discriminant(self).hash(hasher);
+        match self {
+            Canvas::Signature(own) => (&own.task, &own.args, &own.kwargs, own.immutable).hash(hasher),
+            Canvas::Chain(own) => (own.steps.len(), own.immutable).hash(hasher),
+            Canvas::Group(own) => own.members.len().hash(hasher),
+            Canvas::Chord(own) => (own.header.len(), own.body.is_some()).hash(hasher),
+            Canvas::Map(own) => (&own.task, &own.items).hash(hasher),
+            Canvas::Chunks(own) => (&own.task, &own.items, own.size).hash(hasher),
+        }
+        let options = self.options();
+        (options.link().len(), options.link_error().len(), options.finally().len()).hash(hasher);
+        options.values().for_each(|value| value.hash(hasher));
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use crate::callbacks::Callbacks;
 use crate::leaf_options::Compression;
 use crate::{Canvas, Json, JsonError, OnFailure, RetryPolicy, When};
 
@@ -18,9 +19,9 @@ pub struct Options(Option<Box<Fields>>);
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Fields {
-    link: Vec<Canvas>,
-    link_error: Vec<Canvas>,
-    finally: Vec<Canvas>,
+    link: Callbacks,
+    link_error: Callbacks,
+    finally: Callbacks,
     values: BTreeMap<String, Json>,
 }
 
@@ -82,54 +83,43 @@ impl Options {
 
     /// The callbacks, in the order in which they were added.
     pub fn link(&self) -> &[Canvas] {
-        self.0.as_deref().map_or(&[], |fields| &fields.link)
+        self.0.as_deref().map_or(&[], |fields| fields.link.as_slice())
     }
 
     /// The error callbacks, in the order in which they were added.
     pub fn link_error(&self) -> &[Canvas] {
-        self.0.as_deref().map_or(&[], |fields| &fields.link_error)
+        self.0.as_deref().map_or(&[], |fields| fields.link_error.as_slice())
     }
 
     /// What runs when the canvas has ended, either way, in the order in which it was added.
     pub fn finally(&self) -> &[Canvas] {
-        self.0.as_deref().map_or(&[], |fields| &fields.finally)
+        self.0.as_deref().map_or(&[], |fields| fields.finally.as_slice())
     }
 
     /// Adds a callback, unless an equal one is there (Celery's `append_to_list_option`).
     pub fn add_link(&mut self, callback: Canvas) {
-        let link = &mut self.fields().link;
-        if !link.contains(&callback) {
-            link.push(callback);
-        }
+        self.fields().link.add(callback);
     }
 
     /// Adds an error callback, unless an equal one is there.
     pub fn add_link_error(&mut self, errback: Canvas) {
-        let link_error = &mut self.fields().link_error;
-        if !link_error.contains(&errback) {
-            link_error.push(errback);
-        }
+        self.fields().link_error.add(errback);
     }
 
     /// Adds what runs when the canvas has ended, unless an equal one is there.
     pub fn add_finally(&mut self, last: Canvas) {
-        let finally = &mut self.fields().finally;
-        if !finally.contains(&last) {
-            finally.push(last);
-        }
+        self.fields().finally.add(last);
     }
 
     /// The canvases among the options.
     pub(crate) fn callbacks(&self) -> impl Iterator<Item = &Canvas> {
-        self.0
-            .as_deref()
-            .into_iter()
-            .flat_map(|Fields { link, link_error, finally, .. }| link.iter().chain(link_error).chain(finally))
+        self.link().iter().chain(self.link_error()).chain(self.finally())
     }
 
     /// A clone with other callbacks.
     pub(crate) fn map_callbacks(&self, map: fn(&[Canvas]) -> Vec<Canvas>) -> Options {
         Options(self.0.as_deref().map(|Fields { link, link_error, finally, values }| {
+            let map = |callbacks: &Callbacks| map(callbacks.as_slice()).into();
             let (link, link_error, finally) = (map(link), map(link_error), map(finally));
             Box::new(Fields { link, link_error, finally, values: values.clone() })
         }))
@@ -146,7 +136,7 @@ impl Options {
     /// The canvases among the options, to change them.
     pub(crate) fn callbacks_mut(&mut self) -> impl Iterator<Item = &mut Canvas> {
         self.0.as_deref_mut().into_iter().flat_map(|Fields { link, link_error, finally, .. }| {
-            link.iter_mut().chain(link_error).chain(finally)
+            link.iter_mut().chain(link_error.iter_mut()).chain(finally.iter_mut())
         })
     }
 
