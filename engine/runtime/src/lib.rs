@@ -46,6 +46,7 @@ pub use app::{App, AppBuilder, BuildError, SubmitError};
 pub use coordinator::{Coordinator, CoordinatorOptions};
 pub use handle::{GetError, Handle, NodeReport};
 pub use listing::RunReport;
+pub use panics::hush_panics_of_tasks;
 pub use registry::Registry;
 pub use submission::{Apply, Submission};
 pub use vitals::Vitals;

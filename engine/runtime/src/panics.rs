@@ -5,7 +5,9 @@
 //! aborts then.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 
 use celeriac_primitives::TaskError;
 
@@ -18,9 +20,35 @@ const TEXT_BYTES_MAX: usize = 1 << 20;
 /// What was thrown, as text.
 pub(crate) struct Panicked(pub(crate) String);
 
+thread_local! {
+    /// Whether this thread is in something of which a panic is caught here.
+    static IS_CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
 /// The answer, or what was thrown.
 pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(Panicked::of)
+    let before = IS_CAUGHT.replace(true);
+    let answer = catch_unwind(AssertUnwindSafe(call));
+    IS_CAUGHT.set(before);
+    answer.map_err(Panicked::of)
+}
+
+/// From now on nothing is printed when a task panics, and the log says where it did: its text may be
+/// somebody's data, and control a terminal. It is in the leaf's failure. Other panics are printed as before.
+///
+/// For the `main` of a program, which has one panic hook for all.
+pub fn hush_panics_of_tasks() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !IS_CAUGHT.get() {
+                return before(panic);
+            }
+            let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            tracing::error!(place, "a task has panicked; the failure of its leaf says with what");
+        }));
+    });
 }
 
 impl Panicked {
