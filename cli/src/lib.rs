@@ -87,6 +87,7 @@ const THREADS_MAX: usize = 4096;
 
 /// The `main` of an app: does what the program's arguments say.
 pub fn main(app: App) -> ExitCode {
+    celeriac_runtime::hush_panics_of_tasks();
     let (mut stdin, mut stdout, mut stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(THREADS_MAX)
@@ -127,7 +128,8 @@ pub async fn run(app: &App, args: impl IntoIterator<Item = OsString>, mut io: Io
     })
 }
 
-async fn obey(app: &App, Cli { global, command }: Cli, io: &mut Io<'_>) -> Result<Exit, Stop> {
+async fn obey(app: &App, Cli { mut global, command }: Cli, io: &mut Io<'_>) -> Result<Exit, Stop> {
+    global.read_url()?;
     let global = &global;
     // Tests bring their own streams, and share the process.
     if io.is_process() {

@@ -17,6 +17,9 @@ pub(crate) enum Address {
     Cluster { nodes: Vec<Client>, builder: Box<ClusterClientBuilder> },
 }
 
+/// What the client library reads from the query of a URL of a socket; of others the first alone.
+const OPTIONS: [&str; 4] = ["protocol", "db", "user", "pass"];
+
 /// Certificates in PEM form.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tls {
@@ -25,6 +28,27 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
+    /// Whether each is what it should be: an empty file would be found out only when somebody connects.
+    fn check(&self) -> Result<(), BackendError> {
+        let (cert, key) = self.client.as_ref().map(|(cert, key)| (cert, key)).unzip();
+        let parts = [
+            ("ca", self.ca.as_ref(), "CERTIFICATE-----"),
+            ("cert", cert, "CERTIFICATE-----"),
+            ("key", key, "PRIVATE KEY-----"),
+        ];
+        for (name, pem, end) in parts {
+            let is_there = |pem: &Vec<u8>| {
+                let text = String::from_utf8_lossy(pem);
+                text.lines().any(|line| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(end))
+            };
+            if !pem.is_none_or(is_there) {
+                let what = if name == "key" { "private key" } else { "certificate" };
+                return Err(wrong(&format!("what is given as {name} has no {what} in PEM form")));
+            }
+        }
+        Ok(())
+    }
+
     fn certificates(self) -> TlsCertificates {
         TlsCertificates {
             client_tls: self
@@ -36,9 +60,20 @@ impl Tls {
 }
 
 impl Address {
-    /// Reads a URL; see [`crate::RedisBackend::connect`].
+    /// Reads a URL; see [`crate::RedisBackend::connect`]. What would be passed over is refused: who names a
+    /// certificate does not want to speak in the clear.
     pub(crate) fn parse(url: &str, tls: Tls) -> Result<Self, BackendError> {
         let (url, tls) = certificates_of(url, tls)?;
+        if url.contains('#') {
+            return Err(wrong("the URL has a #: write %23 in a password; certificates are always checked"));
+        }
+        if !url.starts_with("rediss") && (tls.ca.is_some() || tls.client.is_some()) {
+            return Err(wrong(
+                "there is a certificate, and the URL is of a connection without TLS: write rediss:// or \
+                 rediss-cluster://",
+            ));
+        }
+        tls.check()?;
         let nodes = match url.split_once("-cluster://") {
             Some((scheme @ ("redis" | "rediss"), rest)) => cluster_nodes(scheme, rest),
             _ => {
@@ -80,12 +115,21 @@ fn cluster_nodes(scheme: &str, rest: &str) -> Vec<String> {
 fn certificates_of(url: &str, mut tls: Tls) -> Result<(String, Tls), BackendError> {
     let Some((base, query)) = url.split_once('?') else { return Ok((url.to_owned(), tls)) };
     let (mut rest, mut cert, mut key) = (Vec::new(), None, None);
+    let is_socket = url.starts_with("unix:") || url.starts_with("redis+unix:");
+    let options = if is_socket { &OPTIONS[..] } else { &OPTIONS[..1] };
     for pair in query.split('&') {
         match pair.split_once('=') {
-            Some(("ca", path)) => tls.ca = Some(read(path)?),
-            Some(("cert", path)) => cert = Some(read(path)?),
-            Some(("key", path)) => key = Some(read(path)?),
-            _ => rest.push(pair),
+            Some(("ca", path)) => tls.ca = Some(read("ca", path)?),
+            Some(("cert", path)) => cert = Some(read("cert", path)?),
+            Some(("key", path)) => key = Some(read("key", path)?),
+            Some((name, _)) if options.contains(&name) => rest.push(pair),
+            // Perhaps a part of a password: it is not repeated.
+            _ => {
+                return Err(wrong(
+                    "the URL has an option that is none: there are ca, cert, key and protocol, and for unix:// db, \
+                     user and pass; write %3F for a ? in a password",
+                ));
+            }
         }
     }
     match (cert, key) {
@@ -97,8 +141,12 @@ fn certificates_of(url: &str, mut tls: Tls) -> Result<(String, Tls), BackendErro
     Ok((format!("{base}{query}"), tls))
 }
 
-fn read(path: &str) -> Result<Vec<u8>, BackendError> {
-    std::fs::read(Path::new(path)).map_err(|error| wrong(&format!("{path} cannot be read")).source(error))
+fn read(name: &str, path: &str) -> Result<Vec<u8>, BackendError> {
+    if path.is_empty() {
+        return Err(wrong(&format!("the URL names no file for {name}")));
+    }
+    let unread = |error| wrong(&format!("{path}, the file of {name}, cannot be read")).source(error);
+    std::fs::read(Path::new(path)).map_err(unread)
 }
 
 fn wrong(context: &str) -> BackendError {
@@ -119,15 +167,57 @@ mod tests {
     #[test]
     fn certificates_are_read_from_the_files_that_the_url_names() {
         let path = std::env::temp_dir().join(format!("celeriac-address-{}", std::process::id()));
-        std::fs::write(&path, "PEM").unwrap();
+        std::fs::write(&path, "-----BEGIN CERTIFICATE-----\n").unwrap();
         let url = format!("rediss://h:1/0?ca={0}&protocol=resp3&cert={0}&key={0}", path.display());
         let (url, tls) = certificates_of(&url, Tls::default()).unwrap();
         assert_eq!(url, "rediss://h:1/0?protocol=resp3");
-        assert_eq!((tls.ca.as_deref(), tls.client.is_some()), (Some(&b"PEM"[..]), true));
+        assert_eq!(
+            (tls.ca.as_deref(), tls.client.is_some()),
+            (Some(&b"-----BEGIN CERTIFICATE-----\n"[..]), true)
+        );
         std::fs::remove_file(&path).unwrap();
         let missing = certificates_of("rediss://h?ca=/no/such/file", Tls::default()).unwrap_err();
-        assert!(missing.to_string().contains("/no/such/file cannot be read"), "{missing}");
+        let says = "/no/such/file, the file of ca, cannot be read";
+        assert!(missing.to_string().contains(says), "{missing}");
         let half = certificates_of("rediss://h?key=/dev/null", Tls::default()).unwrap_err();
         assert!(half.to_string().contains("takes both"), "{half}");
+    }
+
+    #[track_caller]
+    fn refuses(url: &str, tls: Tls, words: &str) {
+        let error = Address::parse(url, tls).err().expect(words);
+        assert_eq!(error.kind, ErrorKind::Denied);
+        assert!(error.to_string().contains(words), "{url}: {error}");
+        assert!(!error.to_string().contains("s3cret"), "{url}: {error}");
+    }
+
+    #[test]
+    fn what_would_be_passed_over_is_refused() {
+        let (ca, none) =
+            (|| Tls { ca: Some(b"-----BEGIN CERTIFICATE-----".to_vec()), client: None }, Tls::default);
+        for url in ["redis://h", "redis-cluster://h:1", "unix:///run/redis.sock"] {
+            refuses(url, ca(), "write rediss://");
+        }
+        refuses("redis://h?cert=/dev/null&key=/dev/null", none(), "write rediss://");
+        for url in ["rediss://h?ca=/dev/null", "rediss-cluster://h:1?ca=/dev/null"] {
+            refuses(url, none(), "given as ca has no certificate");
+        }
+        refuses("rediss://h?cert=/dev/null&key=/dev/null", none(), "given as cert has no certificate");
+        let half = Tls { client: Some((ca().ca.unwrap(), ca().ca.unwrap())), ..none() };
+        refuses("rediss://h", half, "given as key has no private key");
+        refuses("rediss://h?ca=", none(), "names no file for ca");
+        for url in ["redis://h?db=5", "redis://h?user=me&pass=s3cret", "redis-cluster://h:1?db=1"] {
+            refuses(url, none(), "an option that is none");
+        }
+        assert!(Address::parse("unix:///run/s.sock?db=5&user=me&pass=s3cret", none()).is_ok());
+        for url in
+            ["rediss://h?cA=/dev/null", "redis://h?sslmode=require", "redis://me:s3cret?x@h", "redis://h?"]
+        {
+            refuses(url, none(), "an option that is none");
+        }
+        refuses("rediss://h/#insecure", none(), "certificates are always checked");
+        refuses("redis://me:#s3cret@h", none(), "write %23");
+        assert!(Address::parse("redis://h/2?protocol=resp3", none()).is_ok());
+        assert!(Address::parse("rediss://h", none()).is_ok());
     }
 }

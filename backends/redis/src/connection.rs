@@ -12,6 +12,7 @@ use redis::cluster_async::ClusterConnection;
 use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, Script, ToRedisArgs, Value};
 
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::address::Address;
@@ -29,6 +30,10 @@ use crate::wire::{TooLarge, Wire, bytes_of};
 /// silence is noticed sooner ([`crate::wire`]).
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Who connects for the first time is told so soon that nobody answers there.
+const FIRST_WITHIN: Duration = Duration::from_secs(3);
+const SILENT_AT_FIRST: &str = "nobody has answered within 3 s; with rediss:// a server must speak TLS";
 
 /// Commands wait for a lost connection this often, 0.1 s, 0.2 s, 0.4 s, …; then they fail, and the next one
 /// tries on.
@@ -205,8 +210,17 @@ impl Link {
     async fn look_at_settings(&self) -> Result<(), BackendError> {
         // On a Cluster any one of the masters answers for all: they are configured alike.
         let mut info = redis::cmd("INFO");
-        let info: Infos = self.ask("connect", info.arg("everything")).await?;
-        let info = info.0;
+        let info = match info.arg("everything").query_async::<Infos>(&mut self.connection()).await {
+            Ok(info) => info.0,
+            // All works without.
+            Err(error) if error.code() == Some("NOPERM") => {
+                tracing::warn!(
+                    "this Redis user may not ask INFO: how safe the data is, and when it is full, is unknown"
+                );
+                return Ok(());
+            }
+            Err(error) => return Err(refused("connect")(error)),
+        };
         let field = |name: &str| {
             let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.unwrap_or("unknown").trim().to_owned()
@@ -260,7 +274,9 @@ async fn one(client: Box<Client>, watch: Watch) -> RedisResult<Way> {
         .set_max_delay(RECONNECT_DELAY_MAX)
         // In a short row one would wait for a place that somebody has whom nobody polls.
         .set_pipeline_buffer_size(Semaphore::MAX_PERMITS);
-    Wire::connect(*client, config, watch).await.map(Way::One)
+    let connecting = Wire::connect(*client, config, watch);
+    let silent = |_| std::io::Error::new(std::io::ErrorKind::TimedOut, SILENT_AT_FIRST);
+    timeout(FIRST_WITHIN, connecting).await.map_err(silent)?.map(Way::One)
 }
 
 async fn cluster(builder: redis::cluster::ClusterClientBuilder) -> RedisResult<Way> {

@@ -16,6 +16,14 @@ pub(crate) fn corrupt(operation: &'static str, what: impl ToString) -> BackendEr
     BackendError::new(ErrorKind::Corrupt, operation).context(what)
 }
 
+/// Whether Redis refuses a command within a script: then it is no code of an error.
+fn is_denied(text: &str) -> bool {
+    ["ACL failure in script", "can't run this command", "NOPERM"].iter().any(|words| text.contains(words))
+}
+
+/// What Redis says of a database that its configuration does not have.
+const NO_DATABASE: &str = "DB index is out of range";
+
 fn kind(operation: &str, error: &RedisError) -> ErrorKind {
     match error.code() {
         // New runs are refused; what belongs to those that are there may pass.
@@ -24,7 +32,8 @@ fn kind(operation: &str, error: &RedisError) -> ErrorKind {
         Some("WRONGTYPE" | "CORRUPT") => return ErrorKind::Corrupt,
         Some(_) | None => {}
     }
-    if tls_error(error).is_some() {
+    let is_none = error.detail().is_some_and(|detail| detail.contains(NO_DATABASE));
+    if tls_error(error).is_some() || is_none || error.detail().is_some_and(is_denied) {
         return ErrorKind::Denied;
     }
     if is_too_large(error) {
@@ -76,6 +85,10 @@ fn advice(error: &RedisError) -> String {
         Some("BUSY") => "Redis is busy with a script",
         Some("NOAUTH" | "WRONGPASS") => "check user and password in the URL",
         Some("NOPERM") => "this Redis user lacks a permission",
+        _ if error.detail().is_some_and(is_denied) => "this Redis user lacks a permission",
+        _ if error.detail().is_some_and(|detail| detail.contains(NO_DATABASE)) => {
+            "Redis has no database of this number: write another one in the URL"
+        }
         // Of the handshake of a new connection, in the client library's words.
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => "check user and password in the URL",
         _ => match inner::<TooLarge>(error) {
@@ -126,6 +139,10 @@ mod tests {
         check("NOAUTH Authentication required.", Denied);
         check("WRONGPASS invalid username-password pair", Denied);
         check("NOPERM this user has no permissions", Denied);
+        check("ERR DB index is out of range", Denied);
+        let in_a_script =
+            "ERR ACL failure in script: User limited has no permissions to run the 'xadd' command";
+        check(in_a_script, Denied);
     }
 
     #[test]

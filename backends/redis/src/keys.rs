@@ -66,7 +66,7 @@
 
 use std::sync::Arc;
 
-use celeriac_backends::Lane;
+use celeriac_backends::{BackendError, ErrorKind, Lane};
 use celeriac_primitives::{Incarnation, RunId, RunRef, Stored};
 
 /// Changes are hinted at on so many channels: a process that waits for some runs hears of a part of the
@@ -76,6 +76,21 @@ const CHANGE_CHANNELS: u128 = 16;
 /// What the numbers of those channels start with on which it is hinted at that runs are decided; also in
 /// `scripts/settle.lua`.
 pub(crate) const DECISIONS: char = 'd';
+
+/// So many characters a prefix may have.
+const PREFIX_MAX: usize = 64;
+
+/// Whether keys may begin so: with braces they would move to other slots of a Cluster, and with stars an ACL
+/// would mean others, too.
+pub(crate) fn check_prefix(prefix: &str) -> Result<(), BackendError> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
+    if (1..=PREFIX_MAX).contains(&prefix.len()) && prefix.chars().all(fits) {
+        return Ok(());
+    }
+    let context =
+        format!("the prefix {prefix:?}: write 1 to {PREFIX_MAX} ASCII letters, digits, and any of - _ . : /");
+    Err(BackendError::new(ErrorKind::Denied, "connect").context(context))
+}
 
 /// Makes keys.
 #[derive(Clone, Debug)]

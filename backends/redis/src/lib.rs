@@ -20,9 +20,10 @@
 //! tenth of `maxmemory` is left to the runs that are there ([`RedisBuilder::headroom_percent`]); what brings
 //! them to their end may pass it.
 //!
-//! A Redis user needs the commands of the scripts, `EVALSHA`, `SCRIPT LOAD`, `INFO`, `PING`, and the reading
-//! ones, for the keys of the prefix; the channels (`&prefix:*`) and `CONFIG GET` make it quicker to react and
-//! to warn, and with `ZPOPMIN` and `PUBSUB NUMSUB` a leaf wakes one worker, not all.
+//! A Redis user needs the commands of the scripts, `EVALSHA`, `SCRIPT LOAD`, `PING`, and the reading ones, for
+//! the keys of the prefix. The channels (`&prefix:*`) make it quicker to react, `INFO` and `CONFIG GET` make
+//! it possible to warn and to refuse runs before Redis is full, and with `ZPOPMIN` and `PUBSUB NUMSUB` a leaf
+//! wakes one worker, not all.
 //!
 //! Leases run by the clock of Redis, to the millisecond. No command blocks the connection: waiting is done
 //! with hints over pub/sub and a poll behind them, so everything works, more slowly, when all hints are lost.
@@ -64,7 +65,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use celeriac_backends::{BackendError, ErrorKind};
+use celeriac_backends::BackendError;
 use celeriac_primitives::RunId;
 
 use address::{Address, Tls};
@@ -247,7 +248,8 @@ impl RedisBuilder {
     /// Connects.
     ///
     /// # Errors
-    /// As [`RedisBackend::connect`]; `Denied` also when the prefix is empty or has a brace.
+    /// As [`RedisBackend::connect`]; `Denied` also when the prefix is none: it has up to 64 letters, digits
+    /// and `-`, `_`, `.`, `:`, `/`.
     pub async fn connect(self) -> Result<RedisBackend, BackendError> {
         let Self {
             url,
@@ -260,10 +262,7 @@ impl RedisBuilder {
             queues_kept,
             lanes_looked,
         } = self;
-        if prefix.is_empty() || prefix.contains(['{', '}']) {
-            let context = format!("the prefix {prefix:?} is empty or has a brace: choose letters and digits");
-            return Err(BackendError::new(ErrorKind::Denied, "connect").context(context));
-        }
+        keys::check_prefix(&prefix)?;
         let (room, first) = (Room::new(headroom_percent), lines::first(inline_bytes_max));
         let link = Link::connect(Address::parse(&url, tls)?, &prefix, room, first).await?;
         let (plans, queues) = (Plans::default(), Queues::new(queues_max, queues_kept, lanes_looked));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::backend::Url;
+use crate::exit::Stop;
 use crate::{exit, timeout};
 
 pub(crate) use process::{
@@ -92,6 +93,9 @@ pub(crate) struct GlobalArgs {
     // The environment and its password are not shown.
     #[arg(long, global = true, value_name = "URL", env = "CELERIAC_URL", hide_env_values = true)]
     url: Option<Url>,
+    /// A file with the URL in it, as secrets are mounted. An error when there is a URL besides.
+    #[arg(long, global = true, value_name = "FILE", env = "CELERIAC_URL_FILE", hide_env_values = true)]
+    url_file: Option<PathBuf>,
     /// What all keys of the backend begin with [default: celeriac].
     #[arg(long, global = true, value_name = "PREFIX", env = "CELERIAC_PREFIX", hide_env_values = true)]
     prefix: Option<String>,
@@ -105,6 +109,25 @@ pub(crate) struct GlobalArgs {
 }
 
 impl GlobalArgs {
+    /// Reads the URL from the file that has it.
+    pub(crate) fn read_url(&mut self) -> Result<(), Stop> {
+        let file = self.url_file.as_ref().filter(|file| !file.as_os_str().is_empty());
+        let Some(file) = file else { return Ok(()) };
+        let wrong = |what: &str| Stop::usage(format!("--url-file (CELERIAC_URL_FILE): {what}"));
+        if self.url().is_some() {
+            return Err(wrong("there is a URL besides, from --url or CELERIAC_URL; give one of the two"));
+        }
+        let text = std::fs::read_to_string(file);
+        let file = file.display();
+        let text = text.map_err(|error| wrong(&format!("{file}: {error}")))?;
+        let url: Url = text.parse().unwrap_or_else(|never| match never {});
+        if url.is_empty() {
+            return Err(wrong(&format!("{file} is empty; it has to hold a URL")));
+        }
+        self.url = Some(url);
+        Ok(())
+    }
+
     /// The URL; an empty one is none, as in an environment that has emptied the variable.
     pub(crate) fn url(&self) -> Option<&Url> {
         self.url.as_ref().filter(|url| !url.is_empty())

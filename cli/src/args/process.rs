@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use celeriac_primitives::{OptionError, Options};
 use clap::Args;
-use clap::builder::NonEmptyStringValueParser;
 
 use crate::timeout;
 
@@ -60,7 +60,7 @@ pub(crate) struct WorkArgs {
     pub(crate) concurrency: u32,
     /// The queues it takes leaves from, with commas; the first has precedence.
     #[arg(short = 'Q', long, value_name = "NAMES", value_delimiter = ',', default_value = celeriac_backends::DEFAULT_QUEUE)]
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_parser = queue)]
     pub(crate) queues: Vec<String>,
     /// How many leaves it holds besides those it runs; by default what it is likely to begin within 10 ms.
     #[arg(long, value_name = "N")]
@@ -138,6 +138,11 @@ fn name(text: &str) -> Result<String, &'static str> {
         true => Ok(text.to_owned()),
         false => Err("write up to 64 letters, digits and ._-@"),
     }
+}
+
+/// A name that a leaf can name.
+fn queue(name: &str) -> Result<String, OptionError> {
+    Options::new().with_queue(name).map(|_| name.to_owned())
 }
 
 #[cfg(test)]

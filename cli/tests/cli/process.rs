@@ -120,6 +120,47 @@ fn what_other_processes_have_to_see_is_not_kept_in_memory() {
 }
 
 #[test]
+fn a_url_is_read_from_a_file() {
+    let (good, empty) = (file("url", "memory:\n"), file("no-url", " \n"));
+    check(&["run", "add.s(2, 2)", "--url-file", &good], "4");
+    let ran = celeriac(&["ls", "--url-file", &good]).error();
+    assert!(ran.contains("memory: ends with the process"), "{ran}");
+    let told = |args: &[&str], words: &str| {
+        let ran = celeriac(&[&["ls", "--url-file"], args].concat()).error();
+        assert!(ran.starts_with("2 error: --url-file (CELERIAC_URL_FILE): ") && ran.contains(words), "{ran}");
+    };
+    told(&[&good, "--url", "redis://127.0.0.1:1"], "give one of the two");
+    told(&[&empty], "is empty");
+    told(&["/no/such/file"], "/no/such/file: ");
+}
+
+#[test]
+fn a_queue_that_no_leaf_can_name_is_refused() {
+    for name in ["a}b", "{a", "", "a,,b", "a\u{1b}b"] {
+        let ran = celeriac(&["worker", "-Q", name, "--url", "redis://127.0.0.1:1"]).error();
+        assert!(ran.starts_with("2 error: ") && ran.contains("the name of a queue"), "{name:?}: {ran}");
+    }
+}
+
+/// What would be passed over is refused before anybody connects.
+#[test]
+fn a_url_or_a_prefix_of_which_something_would_be_passed_over_is_refused() {
+    let url = "redis://:s3cret@127.0.0.1:1";
+    let check = |url: &str, prefix: &str, words: &str| {
+        let ran = celeriac(&["ls", "--url", url, "--prefix", prefix]).error();
+        assert!(ran.contains(words) && !ran.contains("s3cret"), "{url} {prefix}: {ran}");
+    };
+    check(&format!("{url}?ca=/etc/hostname"), "p", "write rediss://");
+    check(&format!("{url}?sslmode=require"), "p", "an option that is none");
+    check(&format!("{url}?db=5"), "p", "an option that is none");
+    check(&format!("{url}#insecure"), "p", "the URL has a #");
+    check("rediss://127.0.0.1:1?ca=/dev/null", "p", "no certificate in PEM form");
+    for prefix in ["a b", "{a}", "a*", "[ab]", "ä", &"a".repeat(65)] {
+        check(url, prefix, "ASCII letters, digits");
+    }
+}
+
+#[test]
 fn a_url_that_is_none_is_refused_and_no_password_is_shown() {
     for url in ["http://me:s3cret@host", "s3cret", "redis//:s3cret@host"] {
         allow_duplicates! {

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         ("a_closed_pipe_is_no_panic", a_closed_pipe_is_no_panic),
         ("a_task_that_blocks_does_not_hold_up_the_end", a_task_that_blocks_does_not_hold_up_the_end),
         ("ctrl_c_ends_with_130", ctrl_c_ends_with_130),
+        ("the_panic_of_a_task_is_said_once", the_panic_of_a_task_is_said_once),
     ];
     let cases = cases.iter().chain(workers::CASES);
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
@@ -89,6 +90,19 @@ fn a_task_that_blocks_does_not_hold_up_the_end() {
     let (exit, ..) = finish(start(&["run", "block.s()", "--timeout", "50ms"]));
     assert_eq!(exit, Some(6));
     assert!(started.elapsed() < Duration::from_secs(60), "the task blocks for ten minutes");
+}
+
+/// As the failure, where hidden characters are escaped; the log names the place.
+fn the_panic_of_a_task_is_said_once() {
+    let (exit, _, stderr) = finish(start(&["run", "panics.s()"]));
+    assert_eq!((exit, stderr.lines().count()), (Some(4), 1), "{stderr}");
+    assert!(stderr.ends_with("failed: Panic: out of luck\n"), "{stderr}");
+    let (_, _, stderr) = finish(start(&["run", "panics.s()", "--log", "error"]));
+    assert!(
+        stderr.contains("cli/tests/process/../cli/app.rs:") && !stderr.contains("panicked at"),
+        "{stderr}"
+    );
+    assert_eq!(stderr.matches("out of luck").count(), 1, "{stderr}");
 }
 
 #[cfg(unix)]
