@@ -65,8 +65,8 @@ pub(crate) struct WorkArgs {
     /// How many leaves it holds besides those it runs; by default what it is likely to begin within 10 ms.
     #[arg(long, value_name = "N")]
     pub(crate) prefetch: Option<u32>,
-    /// How many threads it has for blocking tasks, those that hang past their time limit included [default: one for
-    /// each leaf it runs, as many to spare, 448 at most].
+    /// How many threads it has for blocking tasks, those that hang past their time limit included [default:
+    /// one for each leaf it runs, as many to spare, 448 at most].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4000))]
     pub(crate) threads: Option<u32>,
 }

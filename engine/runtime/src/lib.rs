@@ -1,8 +1,8 @@
 //! Apps, clients, coordinators and workers.
 //!
-//! An [`App`] is a name, a list of tasks and a backend. It submits canvases and hands out a [`Handle`] for each run.
-//! Coordinators and workers take their duty from the backend, any number of each, in this process or in others; they
-//! keep nothing that another could not take over.
+//! An [`App`] is a name, a list of tasks and a backend. It submits canvases and hands out a [`Handle`] for
+//! each run. Coordinators and workers take their duty from the backend, any number of each, in this process
+//! or in others; they keep nothing that another could not take over.
 //!
 //! ```
 //! use celeriac_dsl::{task, tasks};
