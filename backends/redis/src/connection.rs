@@ -117,6 +117,8 @@ impl Prepared {
 pub(crate) struct Link {
     connection: Connection,
     pub(crate) hints: Hints,
+    /// The number of the database: hints pass from one to the other.
+    pub(crate) database: String,
     pub(crate) keys: Keys,
     /// Steps that take something, and steps that give it back because nobody waits for it any more.
     pub(crate) takes: TaskTracker,
@@ -142,11 +144,12 @@ impl Link {
         };
         let way = way.map_err(refused("connect"))?;
         let connection = Connection { way, watch: watch.clone() };
-        let hints = Hints::start(clients, keys.changes());
+        let database = connection.get_db().to_string();
+        let hints = Hints::start(clients, keys.changes(), database.clone());
         let (takes, emptied) = (TaskTracker::new(), Emptied::default());
         // Whoever waits does so until there are none for a moment, and not until there will be none.
         takes.close();
-        let link = Self { connection, hints, keys, takes, emptied, room, watch, first };
+        let link = Self { connection, hints, database, keys, takes, emptied, room, watch, first };
         link.look_at_settings().await?;
         Ok(link)
     }

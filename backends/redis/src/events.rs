@@ -7,13 +7,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use celeriac_backends::{BackendError, Event, EventDelivery, EventId, Events};
 use celeriac_primitives::RunRef;
+use tokio::time::Instant;
 
 use crate::RedisBackend;
+use crate::early::News;
 use crate::hints::{POLL, POLL_LIVE, Wait};
 use crate::keys::{Line, read_run};
-use crate::lines::{self, Entry, Suspects};
+use crate::lines::{self, Entry, Suspects, Taken};
 use crate::queue::read_report;
 use crate::queues::Named;
+use crate::reports::Sources;
 
 /// So many events of so many queues are looked through for those of a run, so many at once.
 const EVENTS_MAX: usize = 2000;
@@ -41,14 +44,28 @@ impl Events for RedisBackend {
         loop {
             let hint = wait.hint();
             let count = || link.hints.count([channel.as_str()]);
-            if !link.emptied.is_still_empty(&owner, count(), Suspects::Batch) || wait.is_over() {
-                let before = count();
+            let is_still_empty = || link.emptied.is_still_empty(&owner, count(), Suspects::Batch);
+            // What was told before it is held has to be taken, and now and then all is.
+            let looks = !is_still_empty() || self.early().is_any() || link.emptied.age(&owner) >= POLL;
+            if !looks {
+                let told = self.told(max, &owner);
+                if !told.is_empty() {
+                    return Ok(told);
+                }
+            }
+            // So it is with what was told too long ago.
+            if looks || wait.is_over() || !is_still_empty() {
+                let (before, since) = (count(), Instant::now());
                 let sources = self.sources_now().await?;
                 let what = (max, Suspects::Batch);
-                let taken =
+                let mut taken =
                     lines::take_now(link, "events", &sources.lines, owner.clone(), what, lease, &nobody)
                         .await?;
+                self.note_taken(&mut taken, &sources);
                 let is_all = !taken.more;
+                if is_all {
+                    self.early().all_taken(&sources.numbers, since);
+                }
                 link.emptied.note(&owner, before.filter(|_| is_all), Suspects::Batch);
                 let is_idle = taken.entries.is_empty() && max > 0;
                 let is_more = is_all && {
@@ -64,8 +81,8 @@ impl Events for RedisBackend {
                     let event = |entry: &Entry| delivery(entry, number(entry), sources.are_bulk[entry.line]);
                     return Ok(taken.keep().iter().filter_map(event).collect());
                 }
-                // Nothing here; perhaps at a queue of which nothing was heard.
-                if is_more {
+                // Nothing here; perhaps at a queue of which nothing was heard. Or all was given already.
+                if is_more || !is_all {
                     continue;
                 }
                 if wait.is_over() {
@@ -77,8 +94,10 @@ impl Events for RedisBackend {
                 _ => POLL,
             };
             wait.next(hint, poll).await;
-            // With a hint or without one: look.
-            link.emptied.forget(&owner);
+            // With a hint or without one: look, unless all that has come came with its hint.
+            if !link.hints.has_early() {
+                link.emptied.forget(&owner);
+            }
         }
     }
 
@@ -93,6 +112,7 @@ impl Events for RedisBackend {
         for (line, ids) in self.by_line(events) {
             lines::acknowledge(self.link(), &line, &ids).await?;
         }
+        self.early().done(events);
         Ok(())
     }
 
@@ -136,6 +156,40 @@ impl RedisBackend {
             }
         }
         Ok(Some(known))
+    }
+
+    /// The events that came with their hints. What has to be taken after all is looked for.
+    fn told(&self, max: usize, owner: &Arc<str>) -> Vec<EventDelivery> {
+        let (link, mut told) = (self.link(), Vec::new());
+        while told.len() < max
+            && let Some(news) = link.hints.next_early()
+        {
+            let event = news.ok().and_then(|News { stream, entry, report }| {
+                let (reports, completion) = (link.keys.reports_of(&stream)?, read_report(&report)?);
+                let id = EventId { source: self.reports().number(&reports), entry };
+                let event = Event::Completed(completion);
+                let event = EventDelivery { id, event, is_bulk: reports.is_bulk, deliveries: 1 };
+                Some(self.early().begin(id).then_some(event))
+            });
+            match event {
+                Some(event) => told.extend(event),
+                None => link.emptied.forget(owner),
+            }
+        }
+        told
+    }
+
+    /// What was given before it was taken is held from now on, and not given again.
+    fn note_taken(&self, taken: &mut Taken, sources: &Sources) {
+        if self.link().hints.has_early() {
+            let is_taken = |news: &News| {
+                let is_it =
+                    |entry: &Entry| entry.id == news.entry && sources.lines[entry.line].stream == news.stream;
+                taken.entries.iter().any(is_it)
+            };
+            self.link().hints.forget_early(is_taken);
+        }
+        self.early().leave_new(&mut taken.entries, |entry| sources.numbers[entry.line]);
     }
 
     /// Events by the lines they came from. The line of a queue that is gone has none of them any more.

@@ -27,6 +27,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
 use crate::connection::CONNECTION_TIMEOUT;
+use crate::early;
 use crate::keys::{DECISIONS, Keys};
 use crate::news;
 use crate::store::id_of;
@@ -76,6 +77,8 @@ enum Ask {
 struct Known {
     /// What the channels of changes start with.
     changes: String,
+    /// Whose reports come along: hints of other databases are heard, too.
+    database: String,
     channels: DashMap<String, Channel>,
     runs: DashMap<RunId, Interest>,
     told: Mutex<Told>,
@@ -87,6 +90,8 @@ struct Known {
 struct Told {
     reports: HashSet<String>,
     timers: HashSet<String>,
+    /// Reports that came along.
+    early: early::Told,
 }
 
 #[derive(Debug)]
@@ -132,10 +137,11 @@ pub(crate) struct Listener {
 
 impl Hints {
     /// Starts to listen, in a task that ends when the last clone is dropped, at any of these servers.
-    pub(crate) fn start(clients: Vec<Client>, changes: String) -> Self {
+    pub(crate) fn start(clients: Vec<Client>, changes: String, database: String) -> Self {
         let (asks, asked) = mpsc::unbounded_channel();
         let known = Arc::new(Known {
             changes,
+            database,
             channels: DashMap::new(),
             runs: DashMap::new(),
             told: Mutex::default(),
@@ -212,6 +218,21 @@ impl Hints {
         std::mem::take(&mut self.known.told().timers)
     }
 
+    /// The next report that came with its hint; `Err` when it has to be taken after all.
+    pub(crate) fn next_early(&self) -> Option<Result<early::News, ()>> {
+        self.known.told().early.next()
+    }
+
+    /// Whether there is one.
+    pub(crate) fn has_early(&self) -> bool {
+        !self.known.told().early.is_empty()
+    }
+
+    /// These are taken.
+    pub(crate) fn forget_early(&self, which: impl Fn(&early::News) -> bool) {
+        self.known.told().early.forget(which);
+    }
+
     /// Whether somebody has begun to use a lane since the last time.
     pub(crate) fn take_lanes(&self) -> bool {
         self.known.has_lanes.load(Ordering::Relaxed) && self.known.has_lanes.swap(false, Ordering::Relaxed)
@@ -263,8 +284,10 @@ impl Interest {
 }
 
 impl Told {
-    /// What nobody asks for does not pile up: those behind find it without hints.
-    fn add(&mut self, hints: &[u8]) {
+    /// What nobody asks for does not pile up: those behind find it without hints. Returns whether one has to
+    /// look: not when all there is came along.
+    fn add(&mut self, hints: &[u8], database: &str) -> bool {
+        let (hints, news) = early::split(hints, database);
         for hint in String::from_utf8_lossy(hints).lines() {
             let (which, stream) = match hint.as_bytes().first() {
                 Some(b'r') => (&mut self.reports, &hint[1..]),
@@ -275,6 +298,7 @@ impl Told {
                 which.insert(stream.to_owned());
             }
         }
+        !news.is_some_and(|news| self.early.add(news))
     }
 }
 
@@ -283,13 +307,14 @@ impl Known {
     fn tell(&self, channel: &str, hints: &[u8]) {
         if !channel.starts_with(&self.changes) {
             let Some(mut known) = self.channels.get_mut(channel) else { return };
-            known.hints += 1;
+            let mut has_to_look = true;
             match &known.sleeper {
                 Some(sleeper) => sleeper.woken(hints),
                 None if hints.is_empty() => {}
                 None if hints == LANES => self.has_lanes.store(true, Ordering::Relaxed),
-                None => self.told().add(hints),
+                None => has_to_look = self.told().add(hints, &self.database),
             }
+            known.hints += u64::from(has_to_look);
             known.notify.notify_waiters();
             return;
         }
@@ -336,6 +361,7 @@ impl Known {
     /// What hints brought may not be so any more: another server may take over.
     fn are_dead(&self) {
         self.runs.iter_mut().for_each(|mut interest| interest.news = Arc::default());
+        self.told().early.clear();
         for mut channel in self.channels.iter_mut() {
             channel.is_live = false;
             channel.notify.notify_waiters();

@@ -23,7 +23,7 @@
 //! A Redis user needs the commands of the scripts, `EVALSHA`, `SCRIPT LOAD`, `PING`, and the reading ones,
 //! for the keys of the prefix. The channels (`&prefix:*`) make it quicker to react, `INFO` and `CONFIG GET`
 //! make it possible to warn and to refuse runs before Redis is full, and with `ZPOPMIN` and `PUBSUB NUMSUB` a
-//! leaf wakes one worker, not all.
+//! leaf wakes one worker, not all; with the latter a short report comes with its hint.
 //!
 //! Leases run by the clock of Redis, to the millisecond. No command blocks the connection: waiting is done
 //! with hints over pub/sub and a poll behind them, so everything works, more slowly, when all hints are lost.
@@ -32,6 +32,7 @@ mod address;
 mod by_itself;
 mod connection;
 mod dispatch;
+mod early;
 mod envelope;
 mod error;
 mod events;
@@ -70,6 +71,7 @@ use celeriac_primitives::RunId;
 
 use address::{Address, Tls};
 use connection::Link;
+use early::Early;
 use envelope::MESSAGE_BYTES_MAX;
 use fresh::Fresh;
 use plans::Plans;
@@ -95,6 +97,7 @@ struct Shared {
     timers: Timers,
     quiet: Quiet,
     desk: Desk,
+    early: Early,
     fresh: Fresh,
     tidied: Tidied,
     sleepers: Sleepers,
@@ -165,6 +168,10 @@ impl RedisBackend {
 
     fn queues(&self) -> &Queues {
         &self.0.queues
+    }
+
+    fn early(&self) -> &Early {
+        &self.0.early
     }
 
     fn reports(&self) -> &Reports {
@@ -275,6 +282,7 @@ impl RedisBuilder {
             timers: Timers::default(),
             quiet: Quiet::default(),
             desk,
+            early: Early::default(),
             fresh: Fresh::default(),
             tidied: Tidied::default(),
             sleepers: Sleepers::default(),

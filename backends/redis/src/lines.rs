@@ -362,7 +362,8 @@ pub(crate) fn print_id((ms, sequence): (u64, u64)) -> String {
     format!("{ms}-{sequence}")
 }
 
-fn parse_id(id: &str) -> Option<(u64, u64)> {
+/// Reads it.
+pub(crate) fn parse_id(id: &str) -> Option<(u64, u64)> {
     let (ms, sequence) = id.split_once('-')?;
     Some((ms.parse().ok()?, sequence.parse().ok()?))
 }

@@ -15,6 +15,7 @@ use celeriac_primitives::{Completion, Incarnation, Outcome, TaskId, TaskMessage,
 
 use crate::RedisBackend;
 use crate::connection::GROUP;
+use crate::early;
 use crate::envelope;
 use crate::error::corrupt;
 use crate::hints::{POLL, POLL_LIVE, POLL_LIVE_CLUSTER, Wait};
@@ -139,13 +140,20 @@ impl Queue for RedisBackend {
                         if !self.link().is_cluster() {
                             script.key(self.link().keys.report_index());
                         }
-                        script.arg(GROUP).arg(&hints);
+                        let report = |at: &usize| (print_id(slice[*at].0.entry), write_report(&slice[*at].1));
+                        let reports: Vec<_> = by_place.iter().flatten().map(report).collect();
+                        let is_success = |at: usize| matches!(slice[at].1.outcome, Outcome::Success(_));
+                        let goes_along = match (&group.deliveries[..], &reports[..]) {
+                            ([(at, _)], [(_, report)]) => is_success(*at) && report.len() <= early::BYTES_MAX,
+                            _ => false,
+                        };
+                        let database = if goes_along { self.link().database.as_str() } else { "" };
+                        script.arg(GROUP).arg(&hints).arg(database);
                         for same in &by_place {
                             script.arg(same.len());
                         }
-                        for at in by_place.iter().flatten() {
-                            let (id, completion) = &slice[*at];
-                            script.arg(print_id(id.entry)).arg(write_report(completion));
+                        for (id, report) in reports {
+                            script.arg(id).arg(report);
                         }
                     })
                     .await?;

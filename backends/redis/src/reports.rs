@@ -131,6 +131,11 @@ impl Reports {
         Sources { numbers, are_bulk, lines: names.iter().map(line).collect() }
     }
 
+    /// The number of a line; there may be something.
+    pub(crate) fn number(&self, name: &ReportsOf) -> u32 {
+        self.state().number(name)
+    }
+
     /// What has a number; `None` for the submissions, and for a queue that is gone with all its reports.
     fn name(&self, number: u32) -> Option<ReportsOf> {
         self.state().names.get(&number).cloned()

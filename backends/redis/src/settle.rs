@@ -84,7 +84,12 @@ impl RedisBackend {
                 Err(error) => Err(error),
                 Ok(None) => Ok(Advanced::Unknown),
                 Ok(Some(slice)) if slice.flags & UNPLANNED != 0 => Ok(Advanced::Unplanned),
-                Ok(Some(slice)) => self.advanced(advance.run, slice).await,
+                Ok(Some(slice)) => {
+                    if slice.flags & ACKNOWLEDGED != 0 {
+                        self.early().done(&advance.events);
+                    }
+                    self.advanced(advance.run, slice).await
+                }
             });
         }
         Ok(advanced)

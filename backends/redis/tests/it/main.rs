@@ -7,6 +7,7 @@ mod connect;
 mod crash_points;
 mod differential;
 mod duplicates;
+mod early;
 mod faults;
 mod full;
 mod gone;
