@@ -11,6 +11,10 @@
 //! gets twice the time when it comes again, and so on; and where a reply was long in coming, and came, all
 //! that follow have more time, which they lose slowly.
 //!
+//! A server that refuses all that comes on a connection, since the password is another one now or since it is
+//! a replica now, may refuse nothing on the next: the password may be back, and behind the name may be another
+//! server. So that connection is replaced as well.
+//!
 //! A command that is larger than what Redis takes is not sent.
 
 use std::collections::HashMap;
@@ -40,6 +44,9 @@ const FORGET_HALF: Duration = Duration::from_secs(60);
 /// Larger commands are refused here: Redis closes the connection at half a gigabyte, and with it the way of
 /// all others.
 pub(crate) const COMMAND_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// A connection on which all is refused is replaced no more often than this.
+const REPLACED_EVERY: Duration = Duration::from_millis(500);
 
 /// So many commands that got no reply are remembered.
 const SLOW_MAX: usize = 1000;
@@ -87,6 +94,17 @@ fn is_from_redis<T>(reply: &RedisResult<T>) -> bool {
     reply.as_ref().err().is_none_or(|error| error.kind() != ErrorKind::Io && !error.is_connection_dropped())
 }
 
+/// Whether the server refuses whatever comes on this connection.
+fn refuses_all(reply: &RedisResult<Value>) -> bool {
+    let is_such = |code: Option<&str>| matches!(code, Some("NOAUTH" | "WRONGPASS" | "READONLY"));
+    match reply {
+        // A reply that is an error is no error yet.
+        Ok(Value::ServerError(error)) => is_such(Some(error.code())),
+        Ok(_) => false,
+        Err(error) => error.kind() == ErrorKind::AuthenticationFailed || is_such(error.code()),
+    }
+}
+
 /// A command that is not sent.
 #[derive(Debug, thiserror::Error)]
 #[error("the command has {0} bytes, and {COMMAND_BYTES_MAX} at most are sent")]
@@ -105,6 +123,7 @@ impl TooLarge {
 /// What is replaced as a whole.
 struct Line {
     connection: ConnectionManager,
+    since: Instant,
     heard: Mutex<Instant>,
     /// Bytes of commands that wait for their replies.
     waiting: AtomicUsize,
@@ -187,7 +206,7 @@ impl Wire {
             }
         }
         self.0.note_silence(&packed, silence);
-        self.0.replace(&line);
+        self.0.replace(&line, "Redis does not answer");
         Err(io::Error::new(io::ErrorKind::TimedOut, format!("no reply within {silence:?}")).into())
     }
 
@@ -204,6 +223,9 @@ impl ConnectionLike for Wire {
             let reply = connection.req_packed_command(cmd);
             let about = (Some(cmd), bytes_of(cmd));
             let reply = self.ask(line.clone(), about, || cmd.get_packed_command(), reply).await;
+            if refuses_all(&reply) && line.since.elapsed() >= REPLACED_EVERY {
+                self.0.replace(&line, "Redis refuses all that comes on this connection");
+            }
             reply.inspect_err(|error| self.0.watch.note(Some(cmd), error))
         })
     }
@@ -254,19 +276,19 @@ impl Shared {
         slow.insert(digest(&packed()), (silence * 2).min(SILENCE_MAX));
     }
 
-    /// Puts a new connection in the place of a silent one, unless another command has done so.
-    fn replace(&self, silent: &Arc<Line>) {
+    /// Puts a new connection in the place of one that is of no use, unless another command has done so.
+    fn replace(&self, before: &Arc<Line>, why: &str) {
         let mut line = self.line();
-        if !Arc::ptr_eq(&line, silent) {
+        if !Arc::ptr_eq(&line, before) {
             return;
         }
         // It connects when it is used.
         match ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone()) {
             Ok(connection) => {
-                tracing::warn!("Redis does not answer; connecting anew");
+                tracing::warn!("{why}; connecting anew");
                 *line = Arc::new(Line::new(connection));
             }
-            Err(error) => tracing::error!(%error, "Redis does not answer, and there is no new connection"),
+            Err(error) => tracing::error!(%error, "{why}, and there is no new connection"),
         }
     }
 
@@ -285,7 +307,8 @@ impl Shared {
 
 impl Line {
     fn new(connection: ConnectionManager) -> Self {
-        Self { connection, heard: Mutex::new(Instant::now()), waiting: AtomicUsize::new(0) }
+        let now = Instant::now();
+        Self { connection, since: now, heard: Mutex::new(now), waiting: AtomicUsize::new(0) }
     }
 
     /// When the last reply came.

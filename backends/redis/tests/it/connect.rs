@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use celeriac_backends::{ErrorKind, Store};
+use celeriac_backends::{ErrorKind, NewRun, Store};
+use celeriac_conformance::bench::{run_id, sigs};
+use celeriac_engine::Plan;
+use celeriac_primitives::Canvas;
 use celeriac_redis::{RedisBackend, RedisBuilder};
 use celeriac_testkit::Server;
 
@@ -82,4 +85,73 @@ async fn whoever_cannot_connect_is_told_why_within_three_seconds() {
         assert!(told.to_string().contains(words), "{url}: {told}");
         assert!(!told.to_string().contains("wrong"), "{url}: {told}");
     }
+}
+
+/// Until it answers again: for so long at most.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
+
+async fn until_it_answers(backend: &RedisBackend) {
+    let start = Instant::now();
+    while let Err(error) = backend.submit(run(2)).await {
+        assert!(start.elapsed() < BACK_WITHIN, "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn run(number: u64) -> NewRun {
+    let plan = Plan::compile(&Canvas::group(sigs(&["a"]))).unwrap();
+    NewRun::new(run_id(number), std::sync::Arc::new(plan))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_was_changed_and_is_back_is_used_again() {
+    let server = Server::builder().acl("me on >secret ~* &* +@all").start();
+    let backend = RedisBackend::connect(server.url_as("me", "secret")).await.unwrap();
+    backend.submit(run(1)).await.unwrap();
+    let admin = |words: &[&str]| {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]).exec(&mut server.connection()).unwrap();
+    };
+    admin(&["ACL", "SETUSER", "me", "resetpass", ">other"]);
+    admin(&["CLIENT", "KILL", "USER", "me"]);
+    let start = Instant::now();
+    // Some commands are lost with the connection; then it is refused.
+    while !matches!(backend.list(None, 1).await, Err(error) if error.kind == ErrorKind::Denied) {
+        assert!(start.elapsed() < BACK_WITHIN, "it is not told");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    admin(&["ACL", "SETUSER", "me", "resetpass", ">secret"]);
+    until_it_answers(&backend).await;
+}
+
+/// A name behind which another server may be with each connection.
+async fn name(target: std::sync::Arc<std::sync::Mutex<std::net::SocketAddr>>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let target = *target.lock().unwrap();
+            tokio::spawn(async move {
+                let mut server = tokio::net::TcpStream::connect(target).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    format!("redis://{address}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_is_a_replica_now_is_left_for_the_one_behind_its_name() {
+    let (before, after) = (Server::start(), Server::start());
+    let target = std::sync::Arc::new(std::sync::Mutex::new(before.address()));
+    let backend = RedisBackend::connect(name(target.clone()).await).await.unwrap();
+    backend.submit(run(1)).await.unwrap();
+    let (host, port) = ("127.0.0.1", after.port());
+    redis::cmd("REPLICAOF").arg(host).arg(port).exec(&mut before.connection()).unwrap();
+    let error = backend.submit(run(2)).await.unwrap_err();
+    assert!(error.to_string().contains("name the primary"), "{error}");
+    *target.lock().unwrap() = after.address();
+    until_it_answers(&backend).await;
+    assert!(after.dbsize() > 0);
 }
