@@ -293,7 +293,7 @@ impl<T> Handle<T> {
     /// # Errors
     /// When the backend does not answer.
     pub async fn forget(self) -> Result<(), BackendError> {
-        self.backend().forget(self.run).await.map(|_| ())
+        outlast!(OUTAGE_MAX, self.backend().forget(self.run)).map(|_| ())
     }
 
     /// How the run stands: decided or not, and how many of its leaves have ended.
