@@ -42,6 +42,9 @@ pub enum ErrorKind {
     /// What is stored is broken.
     #[error("stored data is broken")]
     Corrupt,
+    /// What is stored has the format of a later version.
+    #[error("it was stored by a later version; update this program")]
+    Later,
 }
 
 impl BackendError {

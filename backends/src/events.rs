@@ -33,6 +33,13 @@ pub trait Events {
     /// Notes that all that follows from these events is done.
     async fn acknowledge(&self, events: &[EventId]) -> Result<(), BackendError>;
 
+    /// Gives events back to be taken again, not counted: their coordinator is not the one to handle them.
+    async fn hand_back_events(&self, events: &[EventId]) -> Result<(), BackendError>;
+
+    /// Sets an event aside as a [dead letter](crate::DeadLetters), for this reason: nobody takes it again until
+    /// somebody requeues it.
+    async fn set_aside(&self, event: &EventDelivery, reason: &str) -> Result<(), BackendError>;
+
     /// Adds that they were submitted for those of these runs of which no event is there, neither waiting nor
     /// with a coordinator; returns how many. Adds none when there are too many events to look through.
     async fn announce_again(&self, runs: &[RunRef]) -> Result<usize, BackendError>;

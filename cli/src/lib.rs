@@ -33,6 +33,7 @@
 //! proj submit --key order-4711 'add.s(4, 4) | mul.s(8)'     prints the run's id
 //! proj wait ID, result ID, show ID --follow, graph ID -o dot, forget ID
 //! proj ls --state failure -o json
+//! proj dead                                what nobody could read or handle
 //! proj health --health 8080                asks a process that was started with --health 8080
 //! ```
 //!
@@ -51,6 +52,7 @@
 mod args;
 mod backend;
 mod canvas;
+mod dead;
 mod exit;
 mod find;
 mod forget;
@@ -151,6 +153,7 @@ async fn obey(app: &App, Cli { mut global, command }: Cli, io: &mut Io<'_>) -> R
         Command::Show(args) => show::show(app, global, args, io).await,
         Command::Graph(args) => show::graph(app, global, args, io).await,
         Command::Forget(args) => forget::forget(app, global, args, io).await,
+        Command::Dead(args) => dead::dead(app, global, args, io).await,
         Command::Health(args) => health::health(args, io).await,
     }
 }

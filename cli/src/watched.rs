@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backends::{
-    Advance, Advanced, Backend, BackendError, Begin, Delivery, DeliveryId, Dispatch, ErrorKind,
-    EventDelivery, EventId, Events, Grown, Known, NewRun, Origin, Progress, Queue, RunStatus, Store,
-    Submitted, Swept, Take, WorkerId,
+    Advance, Advanced, Backend, BackendError, Begin, DeadLetter, DeadLetters, Delivery, DeliveryId, Dispatch,
+    ErrorKind, EventDelivery, EventId, Events, Grown, Known, LetterId, NewRun, Origin, Progress, Queue,
+    Requeued, RunStatus, Store, Submitted, Swept, Take, WorkerId,
 };
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::ScopeNo;
@@ -147,7 +147,15 @@ watched!(Events {} and {
     events(max: usize, lease: Duration, wait: Duration) -> Vec<EventDelivery>;
     renew_events(events: &[EventId], lease: Duration) -> ();
     acknowledge(events: &[EventId]) -> ();
+    hand_back_events(events: &[EventId]) -> ();
+    set_aside(event: &EventDelivery, reason: &str) -> ();
     announce_again(runs: &[RunRef]) -> usize;
+});
+
+watched!(DeadLetters {} and {
+    dead_letters(after: Option<LetterId>, max: usize) -> Vec<DeadLetter>;
+    requeue(letter: LetterId) -> Requeued;
+    drop_letter(letter: LetterId) -> bool;
 });
 
 watched!(Queue {

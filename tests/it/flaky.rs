@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac::backends::{
-    Advance, Advanced, BackendError, Begin, Delivery, DeliveryId, Dispatch, ErrorKind, EventDelivery,
-    EventId, Events, Grown, Known, NewRun, Origin, Progress, Queue, RunStatus, Store, Submitted, Swept, Take,
-    WorkerId,
+    Advance, Advanced, BackendError, Begin, DeadLetter, DeadLetters, Delivery, DeliveryId, Dispatch,
+    ErrorKind, EventDelivery, EventId, Events, Grown, Known, LetterId, NewRun, Origin, Progress, Queue,
+    Requeued, RunStatus, Store, Submitted, Swept, Take, WorkerId,
 };
 use celeriac::engine::advance::Phase;
 use celeriac::engine::plan::ScopeNo;
@@ -387,9 +387,34 @@ impl Events for Flaky {
         self.enter("acknowledge");
         self.call(self.inner.acknowledge(events)).await
     }
+    async fn hand_back_events(&self, events: &[EventId]) -> Result<(), BackendError> {
+        self.enter("hand_back_events");
+        self.inner.hand_back_events(events).await
+    }
+    async fn set_aside(&self, event: &EventDelivery, reason: &str) -> Result<(), BackendError> {
+        self.enter("set_aside");
+        self.call(self.inner.set_aside(event, reason)).await
+    }
     async fn announce_again(&self, runs: &[RunRef]) -> Result<usize, BackendError> {
         self.enter("announce_again");
         self.inner.announce_again(runs).await
+    }
+}
+
+#[async_trait]
+impl DeadLetters for Flaky {
+    async fn dead_letters(
+        &self,
+        after: Option<LetterId>,
+        max: usize,
+    ) -> Result<Vec<DeadLetter>, BackendError> {
+        self.inner.dead_letters(after, max).await
+    }
+    async fn requeue(&self, letter: LetterId) -> Result<Requeued, BackendError> {
+        self.inner.requeue(letter).await
+    }
+    async fn drop_letter(&self, letter: LetterId) -> Result<bool, BackendError> {
+        self.inner.drop_letter(letter).await
     }
 }
 

@@ -52,7 +52,7 @@ async fn a_run_whose_body_takes_the_coordinator_along_ends_and_others_go_on() {
             assert_eq!(run.unwrap().get_timeout(LONG).await.unwrap(), 6);
         }
         let error = error(&bad).await;
-        assert!(error.contains("has taken 5 coordinators along"), "{harm:?}: {error}");
+        assert!(error.contains("could not be advanced in 5 deliveries"), "{harm:?}: {error}");
         let good = app.submit(sum()).await.unwrap();
         assert_eq!(good.get_timeout(Duration::from_secs(10)).await.unwrap(), 6);
     }

@@ -313,6 +313,9 @@ macro_rules! suite {
                 an_event_is_with_one_coordinator_at_a_time
                 an_event_that_is_not_acknowledged_comes_again
                 an_acknowledged_event_never_comes_again
+                an_event_that_is_set_aside_comes_again_when_it_is_requeued
+                dead_letters_come_in_order_and_are_dropped_one_by_one
+                an_event_that_is_handed_back_comes_at_once_and_is_not_counted
                 events_that_come_again_come_by_themselves_and_in_small_numbers
                 a_renewed_event_is_with_nobody_else
                 a_coordinator_that_waits_is_woken_by_an_event

@@ -131,6 +131,16 @@ impl Events for Memory {
         Ok(())
     }
 
+    async fn hand_back_events(&self, events: &[EventId]) -> Result<(), BackendError> {
+        self.hand_back_now(events);
+        Ok(())
+    }
+
+    async fn set_aside(&self, event: &EventDelivery, reason: &str) -> Result<(), BackendError> {
+        self.set_aside_now(event.id, reason);
+        Ok(())
+    }
+
     async fn announce_again(&self, runs: &[RunRef]) -> Result<usize, BackendError> {
         let known: HashSet<RunRef> = {
             let log = lock(&self.0.events);

@@ -7,6 +7,7 @@
 //!
 //! Leases run by tokio's clock, so tests may pause it.
 
+mod dead;
 mod events;
 mod queue;
 mod store;
@@ -22,6 +23,7 @@ use foldhash::HashMap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use dead::Letter;
 use queue::Leaves;
 use store::Run;
 
@@ -77,6 +79,8 @@ struct Log {
     /// Those whose coordinators went away, with how often they were delivered.
     apart: VecDeque<(u64, u32, Sent)>,
     held: Held,
+    /// Those that were set aside, the oldest first.
+    dead: VecDeque<Letter>,
 }
 
 /// Events that somebody holds: until when, and how often they were delivered.
@@ -115,6 +119,7 @@ impl Memory {
             ("queues", queues),
             ("events waiting", events.waiting.len() + events.bulk.len() + events.apart.len()),
             ("events held", events.held.len()),
+            ("dead letters", events.dead.len()),
         ])
     }
 }

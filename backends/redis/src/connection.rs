@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::address::Address;
+use crate::broken::Broken;
 use crate::by_itself::by_itself;
 use crate::error::refused;
 use crate::hints::Hints;
@@ -124,6 +125,7 @@ pub(crate) struct Link {
     pub(crate) takes: TaskTracker,
     pub(crate) emptied: Emptied,
     pub(crate) room: Room,
+    pub(crate) broken: Broken,
     pub(crate) watch: Watch,
     /// How many entries a take reads at first.
     pub(crate) first: usize,
@@ -146,10 +148,10 @@ impl Link {
         let connection = Connection { way, watch: watch.clone() };
         let database = connection.get_db().to_string();
         let hints = Hints::start(clients, keys.changes(), database.clone());
-        let (takes, emptied) = (TaskTracker::new(), Emptied::default());
+        let (takes, emptied, broken) = (TaskTracker::new(), Emptied::default(), Broken::default());
         // Whoever waits does so until there are none for a moment, and not until there will be none.
         takes.close();
-        let link = Self { connection, hints, database, keys, takes, emptied, room, watch, first };
+        let link = Self { connection, hints, database, keys, takes, emptied, room, broken, watch, first };
         link.look_at_settings().await?;
         Ok(link)
     }

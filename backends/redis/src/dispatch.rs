@@ -47,13 +47,15 @@ impl RedisBackend {
             let now: usize = if self.link().is_cluster() {
                 let mut found: Vec<u64> = self.call(run, "look", slice).await?;
                 let Some(looked_ms) = found.pop() else { return Ok(queued) };
-                let found: Vec<Dispatch> =
+                let mut found: Vec<Dispatch> =
                     found.into_iter().map(|place| slice[place as usize - 1].clone()).collect();
-                self.enqueue(&found, looked_ms + QUEUED_WITHIN_MS).await?;
+                let broken = self.enqueue(&mut found, looked_ms + QUEUED_WITHIN_MS).await;
                 // Its own timers it need not be told of.
                 let timed = found.iter().filter(|leaf| leaf.is_timed());
                 self.timers().look_at(timed.map(|leaf| (leaf.queue.clone(), leaf.lane)));
-                self.call(run, "mark", &found).await?
+                let marked = self.call(run, "mark", &found).await?;
+                broken?;
+                marked
             } else {
                 self.call(run, "queue", slice).await?
             };
@@ -122,24 +124,33 @@ impl RedisBackend {
         .await
     }
 
-    /// Adds leaves to their queues, each of which is in a slot of its own.
-    async fn enqueue(&self, leaves: &[Dispatch], latest_ms: u64) -> Result<(), BackendError> {
-        let mut places: Vec<(&Arc<str>, Lane)> = leaves.iter().map(|leaf| (&leaf.queue, leaf.lane)).collect();
+    /// Adds leaves to their queues, each of which is in a slot of its own. Leaves those out whose queue cannot
+    /// be written; one that is broken or away holds up no other.
+    async fn enqueue(&self, leaves: &mut Vec<Dispatch>, latest_ms: u64) -> Result<(), BackendError> {
+        let mut places: Vec<(Arc<str>, Lane)> =
+            leaves.iter().map(|leaf| (leaf.queue.clone(), leaf.lane)).collect();
         places.sort_unstable();
         places.dedup();
-        for place @ (queue, lane) in places {
-            let stream = self.link().keys.stream(queue, lane);
-            self.link()
+        let mut failed = Ok(());
+        for (queue, lane) in &places {
+            let (place, stream) = ((queue, *lane), self.link().keys.stream(queue, *lane));
+            let added = self
+                .link()
                 .run::<()>("dispatch", &ENQUEUE, |script| {
-                    script.key(&stream).key(&self.link().keys.timers(queue, lane)[..]);
+                    script.key(&stream).key(&self.link().keys.timers(queue, *lane)[..]);
                     script.key(self.link().keys.gone(queue));
                     script.arg(self.link().keys.submission_stream()).arg(latest_ms);
                     for leaf in leaves.iter().filter(|leaf| (&leaf.queue, leaf.lane) == place) {
                         script.arg(write_message(&leaf.message)).arg(&timers(leaf)[..]);
                     }
                 })
-                .await?;
+                .await;
+            if let Err(error) = added {
+                leaves.retain(|leaf| (&leaf.queue, leaf.lane) != place);
+                let what = error.context.clone().unwrap_or_default();
+                failed = Err(error.context(format!("the queue {queue:?}: {what}")));
+            }
         }
-        Ok(())
+        failed
     }
 }

@@ -190,7 +190,7 @@ mod tests {
         let event = |source, entry| EventId { source, entry: (entry, 0) };
         let take = |source: u32, entry, deliveries| {
             let value = Vec::new();
-            let mut taken = vec![Entry { line: 0, id: (entry, 0), deliveries, field: "c".to_owned(), value }];
+            let mut taken = vec![Entry { line: 0, id: (entry, 0), deliveries, field: b"c".to_vec(), value }];
             early.leave_new(&mut taken, |_| source);
             !taken.is_empty()
         };

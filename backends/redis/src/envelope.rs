@@ -1,13 +1,19 @@
 //! A message as bytes: MessagePack, or, when its options ask for it, that compressed.
+//!
+//! A later format starts with a byte that no MessagePack starts with and a number from 128 on: whoever does
+//! not know it leaves the message to a program that does.
 
 use std::io::{Read, Write};
 
-use celeriac_primitives::{Compression, TaskMessage};
+use celeriac_primitives::{Compression, Outcome, TaskMessage};
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
 /// No MessagePack starts with this byte. After it comes the compression, then the compressed bytes.
 const COMPRESSED: u8 = 0xc1;
+
+/// A number from here on says that the rest has a later format. So does the byte alone in a report.
+const LATER: u8 = 0x80;
 
 /// Bytes that are no longer than this are not made shorter.
 const SMALL_BYTES: usize = 512;
@@ -32,19 +38,52 @@ pub(crate) fn write(bytes: &mut Vec<u8>, message: &TaskMessage) {
     }
 }
 
+/// Why bytes are not what they should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// They have a later format.
+    Later,
+    /// They are broken; what is wrong with them, in words that quote nothing of them.
+    Broken(String),
+}
+
 /// Reads a message that has no more bytes than this.
 ///
 /// # Errors
 /// What is wrong with the bytes.
-pub(crate) fn read(bytes: &[u8], bytes_max: usize) -> Result<TaskMessage, String> {
-    let parse = |bytes: &[u8]| rmp_serde::from_slice(bytes).map_err(|error| error.to_string());
+pub(crate) fn read(bytes: &[u8], bytes_max: usize) -> Result<TaskMessage, Unreadable> {
+    let parse = |bytes: &[u8]| rmp_serde::from_slice(bytes).map_err(|error| Unreadable::Broken(why(&error)));
     match bytes {
+        [COMPRESSED, LATER..=u8::MAX, ..] => Err(Unreadable::Later),
         [COMPRESSED, code, rest @ ..] => {
-            let whole = expand(*code, rest, bytes_max).map_err(|error| format!("compressed: {error}"))?;
-            parse(&whole)
+            let whole = expand(*code, rest, bytes_max);
+            parse(&whole.map_err(|error| Unreadable::Broken(format!("compressed: {error}")))?)
         }
-        plain if plain.len() > bytes_max => Err(too_long(plain.len(), bytes_max)),
+        plain if plain.len() > bytes_max => Err(Unreadable::Broken(too_long(plain.len(), bytes_max))),
         plain => parse(plain),
+    }
+}
+
+/// Reads an outcome, as reports carry it and runs keep it.
+///
+/// # Errors
+/// What is wrong with the bytes.
+pub(crate) fn read_outcome(bytes: &[u8]) -> Result<Outcome, Unreadable> {
+    if bytes.first() == Some(&COMPRESSED) {
+        return Err(Unreadable::Later);
+    }
+    rmp_serde::from_slice(bytes).map_err(|error| Unreadable::Broken(why(&error)))
+}
+
+/// What is wrong, without what stands there: it may be an argument.
+fn why(error: &rmp_serde::decode::Error) -> String {
+    use rmp_serde::decode::Error;
+    match error {
+        Error::InvalidMarkerRead(_) | Error::InvalidDataRead(_) => "it ends too early".to_owned(),
+        Error::LengthMismatch(count) => format!("a list of {count} stands where another number is expected"),
+        Error::Utf8Error(_) => "a text is not UTF-8".to_owned(),
+        Error::DepthLimitExceeded => "it is nested too deeply".to_owned(),
+        _ => "it has not the form that it should have".to_owned(),
     }
 }
 
@@ -122,6 +161,27 @@ mod tests {
         }
     }
 
+    fn broken(unreadable: Unreadable) -> String {
+        match unreadable {
+            Unreadable::Broken(why) => why,
+            Unreadable::Later => panic!("it has the format of this version"),
+        }
+    }
+
+    #[test]
+    fn a_later_format_is_told_from_what_is_broken() {
+        for later in [&[COMPRESSED, LATER][..], &[COMPRESSED, 0xff, 1, 2]] {
+            assert_eq!(read(later, MESSAGE_BYTES_MAX), Err(Unreadable::Later));
+            assert_eq!(read_outcome(later), Err(Unreadable::Later));
+        }
+        assert!(matches!(read(&[COMPRESSED, LATER - 1, 0], MESSAGE_BYTES_MAX), Err(Unreadable::Broken(_))));
+        let secret = rmp_serde::to_vec("my password").unwrap();
+        for read in [read(&secret, MESSAGE_BYTES_MAX).map(drop), read_outcome(&secret).map(drop)] {
+            let why = broken(read.unwrap_err());
+            assert!(!why.is_empty() && !why.contains("password"), "{why}");
+        }
+    }
+
     /// A message that would take gigabytes to read is refused after as many bytes as a message may have.
     #[test]
     fn what_expands_beyond_a_message_is_not_read() {
@@ -132,6 +192,7 @@ mod tests {
                 match read(&written, 100_000) {
                     Ok(read) => assert!(is_read && read == message, "{bytes} bytes, {compression:?}"),
                     Err(error) => {
+                        let error = broken(error);
                         assert!(!is_read && error.contains("100000 at most are read"), "{bytes}: {error}");
                     }
                 }
@@ -171,7 +232,7 @@ mod tests {
             most();
             let before = most();
             let errors: Vec<String> =
-                (0..6).map(|_| read(&message, MESSAGE_BYTES_MAX).unwrap_err()).collect();
+                (0..6).map(|_| broken(read(&message, MESSAGE_BYTES_MAX).unwrap_err())).collect();
             let taken = most().saturating_sub(before);
             assert!(errors.iter().all(|error| error.contains("at most are read")), "{code}: {errors:?}");
             assert!(taken < 64, "{code}: {taken} MB for {} bytes", bomb.len());

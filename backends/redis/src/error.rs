@@ -16,8 +16,32 @@ pub(crate) fn corrupt(operation: &'static str, what: impl ToString) -> BackendEr
     BackendError::new(ErrorKind::Corrupt, operation).context(what)
 }
 
+/// Something stored that a later version has written.
+pub(crate) fn later(operation: &'static str, what: impl ToString) -> BackendError {
+    BackendError::new(ErrorKind::Later, operation).context(what)
+}
+
+/// Of several things that are done one after the other, whatever becomes of the others, the first that was
+/// not.
+#[derive(Debug, Default)]
+pub(crate) struct First(Option<BackendError>);
+
+impl First {
+    /// What was done, or nothing.
+    pub(crate) fn of<T: Default>(&mut self, done: Result<T, BackendError>) -> T {
+        done.unwrap_or_else(|error| {
+            self.0.get_or_insert(error);
+            T::default()
+        })
+    }
+
+    pub(crate) fn into_result(self) -> Result<(), BackendError> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
 /// Whether Redis refuses a command within a script: then it is no code of an error.
-fn is_denied(text: &str) -> bool {
+pub(crate) fn is_denied(text: &str) -> bool {
     ["ACL failure in script", "can't run this command", "NOPERM"].iter().any(|words| text.contains(words))
 }
 
@@ -30,6 +54,7 @@ fn kind(operation: &str, error: &RedisError) -> ErrorKind {
         Some("OOM") if operation == "submit" => return ErrorKind::Full,
         Some("NOAUTH" | "WRONGPASS" | "NOPERM") => return ErrorKind::Denied,
         Some("WRONGTYPE" | "CORRUPT") => return ErrorKind::Corrupt,
+        Some("LATER") => return ErrorKind::Later,
         Some(_) | None => {}
     }
     let is_none = error.detail().is_some_and(|detail| detail.contains(NO_DATABASE));
@@ -102,7 +127,7 @@ fn advice(error: &RedisError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use celeriac_backends::ErrorKind::{Corrupt, Denied, TooLarge, Unavailable};
+    use celeriac_backends::ErrorKind::{Corrupt, Denied, Later, TooLarge, Unavailable};
 
     #[track_caller]
     fn check(reply: &str, expect: ErrorKind) {
@@ -132,7 +157,8 @@ mod tests {
             redis::parse_redis_value(b"-OOM command not allowed\r\n").and_then(|value| value.extract_error());
         assert_eq!(refused("submit")(error.expect_err("it is an error")).kind, ErrorKind::Full);
         check("WRONGTYPE Operation against a key holding the wrong kind of value", Corrupt);
-        check("CORRUPT the run has format 9 script: 1234", Corrupt);
+        check("CORRUPT the run has format 1 script: 1234", Corrupt);
+        check("LATER the run has format 9 script: 1234", Later);
         check("ERR user_script:7: attempt to index a nil value", Corrupt);
         check("ERR string exceeds maximum allowed size (proto-max-bulk-len)", TooLarge);
         check("ERR Protocol error: invalid bulk length", TooLarge);

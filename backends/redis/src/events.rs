@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::RedisBackend;
 use crate::early::News;
+use crate::envelope::Unreadable;
 use crate::hints::{POLL, POLL_LIVE, Wait};
 use crate::keys::{Line, read_run};
 use crate::lines::{self, Entry, Suspects, Taken};
@@ -24,7 +25,7 @@ const LINES_MAX: usize = 1000;
 const EVENTS_AT_ONCE: usize = 100;
 
 /// Of an entry of a stream.
-type Fields = Vec<(String, Vec<u8>)>;
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// All coordinators are one owner: whoever settles an event may acknowledge it.
 const COORDINATORS: &str = "coordinators";
@@ -77,9 +78,8 @@ impl Events for RedisBackend {
                     link.emptied.forget(&owner);
                 }
                 if !is_idle {
-                    let number = |entry: &Entry| sources.numbers[entry.line];
-                    let event = |entry: &Entry| delivery(entry, number(entry), sources.are_bulk[entry.line]);
-                    return Ok(taken.keep().iter().filter_map(event).collect());
+                    let taken = taken.keep();
+                    return Ok(taken.iter().filter_map(|entry| self.read_event(entry, &sources)).collect());
                 }
                 // Nothing here; perhaps at a queue of which nothing was heard. Or all was given already.
                 if is_more || !is_all {
@@ -116,6 +116,31 @@ impl Events for RedisBackend {
         Ok(())
     }
 
+    async fn hand_back_events(&self, events: &[EventId]) -> Result<(), BackendError> {
+        // What was not taken is there for the next one.
+        self.early().done(events);
+        for (line, ids) in self.by_line(events) {
+            let ids: Vec<_> = ids.into_iter().map(|id| (0, id)).collect();
+            lines::hand_back(
+                self.link(),
+                "hand_back_events",
+                std::slice::from_ref(&line),
+                COORDINATORS,
+                &ids,
+            )
+            .await?;
+            lines::note_reports(self.link(), std::iter::once(&line)).await;
+        }
+        Ok(())
+    }
+
+    async fn set_aside(&self, event: &EventDelivery, reason: &str) -> Result<(), BackendError> {
+        let Some(line) = self.line_of(event.id.source) else { return Ok(()) };
+        self.set_entry_aside(&line, event.id.entry, event.deliveries, reason).await?;
+        self.early().done([&event.id]);
+        Ok(())
+    }
+
     async fn announce_again(&self, runs: &[RunRef]) -> Result<usize, BackendError> {
         let Some(known) = self.runs_with_events().await? else { return Ok(0) };
         let unheard = runs.iter().filter(|run| !known.contains(run));
@@ -125,8 +150,8 @@ impl Events for RedisBackend {
 }
 
 impl RedisBackend {
-    /// The runs of all events that are there, waiting or taken; `None` when these are too many, or cannot be
-    /// read.
+    /// The runs of all events that are there, waiting or taken; `None` when these are too many, or one has a
+    /// later format.
     async fn runs_with_events(&self) -> Result<Option<HashSet<RunRef>>, BackendError> {
         let (link, mut known) = (self.link(), HashSet::new());
         let queues = self.queues().all(link, "announce_again").await?;
@@ -145,9 +170,13 @@ impl RedisBackend {
                 let is_last = page.len() < EVENTS_AT_ONCE;
                 from = page.last().map(|(id, _)| format!("({id}")).unwrap_or_default();
                 for (_, fields) in page {
-                    let event = fields.first().and_then(|(field, value)| read(field, value));
-                    let (Some(event), Some(fewer)) = (event, left.checked_sub(1)) else { return Ok(None) };
-                    known.insert(event.run());
+                    let Some(fewer) = left.checked_sub(1) else { return Ok(None) };
+                    // What cannot be read is nobody's event; of a later format it may be anybody's.
+                    match fields.first().map(|(field, value)| read(field, value)) {
+                        Some(Ok(event)) => drop(known.insert(event.run())),
+                        Some(Err(Unreadable::Later)) => return Ok(None),
+                        Some(Err(Unreadable::Broken(_))) | None => {}
+                    }
                     left = fewer;
                 }
                 if is_last {
@@ -165,7 +194,7 @@ impl RedisBackend {
             && let Some(news) = link.hints.next_early()
         {
             let event = news.ok().and_then(|News { stream, entry, report }| {
-                let (reports, completion) = (link.keys.reports_of(&stream)?, read_report(&report)?);
+                let (reports, completion) = (link.keys.reports_of(&stream)?, read_report(&report).ok()?);
                 let id = EventId { source: self.reports().number(&reports), entry };
                 let event = Event::Completed(completion);
                 let event = EventDelivery { id, event, is_bulk: reports.is_bulk, deliveries: 1 };
@@ -192,6 +221,27 @@ impl RedisBackend {
         self.early().leave_new(&mut taken.entries, |entry| sources.numbers[entry.line]);
     }
 
+    /// The event of an entry. What is none is set aside, and what has a later format is left to others.
+    fn read_event(&self, entry: &Entry, sources: &Sources) -> Option<EventDelivery> {
+        let source = sources.numbers[entry.line];
+        let line = || sources.lines[entry.line].clone();
+        match read(&entry.field, &entry.value) {
+            Ok(event) => {
+                let id = EventId { source, entry: entry.id };
+                let is_bulk = sources.are_bulk[entry.line];
+                Some(EventDelivery { id, event, is_bulk, deliveries: entry.deliveries })
+            }
+            Err(Unreadable::Later) => {
+                self.leave_to_later(line(), COORDINATORS.into(), entry.id);
+                None
+            }
+            Err(Unreadable::Broken(reason)) => {
+                self.set_aside_beside(line(), entry.id, entry.deliveries, reason);
+                None
+            }
+        }
+    }
+
     /// Events by the lines they came from. The line of a queue that is gone has none of them any more.
     fn by_line(&self, events: &[EventId]) -> Vec<(Line, Vec<(u64, u64)>)> {
         let mut sources: BTreeMap<u32, Vec<(u64, u64)>> = BTreeMap::new();
@@ -202,19 +252,13 @@ impl RedisBackend {
     }
 }
 
-/// An event that cannot be read stays where it is: a program that can read it may come.
-fn delivery(entry: &Entry, source: u32, is_bulk: bool) -> Option<EventDelivery> {
-    let event = read(&entry.field, &entry.value);
-    if event.is_none() {
-        tracing::error!(id = lines::print_id(entry.id), "an event cannot be read; it comes again");
+fn read(field: &[u8], value: &[u8]) -> Result<Event, Unreadable> {
+    let broken = |reason: &str| Unreadable::Broken(reason.to_owned());
+    match field {
+        b"s" => read_run(value)
+            .map(Event::Submitted)
+            .ok_or_else(|| broken("it is no submission: it names no run")),
+        b"c" => read_report(value).map(Event::Completed),
+        _ => Err(broken("it is no event: its field is neither s nor c")),
     }
-    let id = EventId { source, entry: entry.id };
-    Some(EventDelivery { id, event: event?, is_bulk, deliveries: entry.deliveries })
-}
-
-fn read(field: &str, value: &[u8]) -> Option<Event> {
-    if field == "s" {
-        return read_run(value).map(Event::Submitted);
-    }
-    read_report(value).map(Event::Completed)
 }

@@ -23,6 +23,7 @@ use celeriac_backends::{BackendError, DEFAULT_QUEUE};
 use celeriac_primitives::{Incarnation, RunRef};
 
 use crate::RedisBackend;
+use crate::error::First;
 use crate::keys::{Keys, write_incarnation};
 use crate::news;
 use crate::scripts::{BURY, FORGET, LIFT, SLICE, UNSET};
@@ -186,23 +187,35 @@ impl RedisBackend {
     /// Takes back what queues were told of runs of which they hold nothing any more.
     pub(crate) async fn lift(&self) -> Result<(), BackendError> {
         let link = self.link();
-        let told: Vec<String> = link.ask("sweep", redis::cmd("SMEMBERS").arg(link.keys.gone_index())).await?;
+        let told: Vec<Vec<u8>> =
+            link.ask("sweep", redis::cmd("SMEMBERS").arg(link.keys.gone_index())).await?;
+        let mut first = First::default();
         for queue in told {
-            // First off the list, and on it again when something is left: else what is told meanwhile would
-            // get lost.
-            link.ask::<()>("sweep", redis::cmd("SREM").arg(link.keys.gone_index()).arg(&queue)).await?;
-            let lanes = self.queues().lanes_there(link, "sweep", &queue).await?;
-            let is_left: u8 = link
-                .run("sweep", &LIFT, |script| {
-                    script.key(link.keys.gone(&queue));
-                    for lane in &lanes {
-                        script.key(link.keys.stream(&queue, *lane));
-                    }
-                })
-                .await?;
-            if is_left == 1 {
-                link.write::<()>("sweep", "SADD", link.keys.gone_index(), &queue).await?;
-            }
+            first.of(self.lift_one(&queue).await);
+        }
+        first.into_result()
+    }
+
+    async fn lift_one(&self, queue: &[u8]) -> Result<(), BackendError> {
+        let link = self.link();
+        let Ok(queue) = std::str::from_utf8(queue) else {
+            // Nothing of this program's.
+            return link.ask("sweep", redis::cmd("SREM").arg(link.keys.gone_index()).arg(queue)).await;
+        };
+        // First off the list, and on it again when something is left: else what is told meanwhile would
+        // get lost.
+        link.ask::<()>("sweep", redis::cmd("SREM").arg(link.keys.gone_index()).arg(queue)).await?;
+        let lanes = self.queues().lanes_there(link, "sweep", queue).await?;
+        let is_left: u8 = link
+            .run("sweep", &LIFT, |script| {
+                script.key(link.keys.gone(queue));
+                for lane in &lanes {
+                    script.key(link.keys.stream(queue, *lane));
+                }
+            })
+            .await?;
+        if is_left == 1 {
+            link.write::<()>("sweep", "SADD", link.keys.gone_index(), queue).await?;
         }
         Ok(())
     }

@@ -33,6 +33,7 @@
 //! celeriac:{events}:runs     zset    all runs but segments, in the order of their ids
 //! celeriac:{events}:ended    zset    runs that have ended → when they are to be forgotten, in ms
 //! celeriac:{events}:gone     set     the names of the queues that were told of runs that are gone
+//! celeriac:{events}:dead     stream  dead letters: six fields of ours (`dead.rs`), then those of the entry
 //! celeriac:{events}:intents  zset    on a Cluster, runs about to be stored → since when, in ms
 //! ```
 //!
@@ -284,6 +285,11 @@ impl Keys {
 
     pub(crate) fn gone_index(&self) -> String {
         format!("{}:{{events}}:gone", self.0)
+    }
+
+    /// The dead letters.
+    pub(crate) fn dead(&self) -> String {
+        format!("{}:{{events}}:dead", self.0)
     }
 
     pub(crate) fn intents(&self) -> String {

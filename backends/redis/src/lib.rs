@@ -29,8 +29,10 @@
 //! with hints over pub/sub and a poll behind them, so everything works, more slowly, when all hints are lost.
 
 mod address;
+mod broken;
 mod by_itself;
 mod connection;
+mod dead;
 mod dispatch;
 mod early;
 mod envelope;
@@ -41,6 +43,7 @@ mod gone;
 mod growth;
 mod hints;
 mod keys;
+mod later;
 mod lines;
 mod meta;
 mod news;
@@ -74,6 +77,7 @@ use connection::Link;
 use early::Early;
 use envelope::MESSAGE_BYTES_MAX;
 use fresh::Fresh;
+use later::Said;
 use plans::Plans;
 use queues::{KEPT_FOR, QUEUES_MAX, Queues};
 use reports::Reports;
@@ -101,6 +105,7 @@ struct Shared {
     fresh: Fresh,
     tidied: Tidied,
     sleepers: Sleepers,
+    said_later: Said,
     /// Down to which run the last sweep looked for what is owed.
     page: Mutex<Option<RunId>>,
     prefix: String,
@@ -286,6 +291,7 @@ impl RedisBuilder {
             fresh: Fresh::default(),
             tidied: Tidied::default(),
             sleepers: Sleepers::default(),
+            said_later: Said::default(),
             page: Mutex::default(),
             prefix,
             turns: Turns::default(),

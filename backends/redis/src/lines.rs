@@ -56,7 +56,7 @@ pub(crate) struct Entry {
     pub(crate) line: usize,
     pub(crate) id: (u64, u64),
     pub(crate) deliveries: u32,
-    pub(crate) field: String,
+    pub(crate) field: Vec<u8>,
     pub(crate) value: Vec<u8>,
 }
 
@@ -110,7 +110,7 @@ impl Drop for Taken {
 }
 
 /// Notes those of these lines that are lines of reports in their index: there is something again.
-async fn note_reports<'l>(link: &Link, lines: impl Iterator<Item = &'l Line>) {
+pub(crate) async fn note_reports<'l>(link: &Link, lines: impl Iterator<Item = &'l Line>) {
     let reports = lines.filter(|line| link.keys.reports_of(&line.stream).is_some());
     let mut streams: Vec<&String> = reports.map(|line| &line.stream).collect();
     streams.dedup();
@@ -265,6 +265,7 @@ async fn take_some(
         _ => (false, Noted::No),
     };
     let mut entries = Vec::with_capacity(values.len() / 3);
+    let here = |line: usize| lines.get(line.saturating_sub(1)).map_or("", |line| line.stream.as_str());
     while let Some(line) = values.next() {
         let number = |value: Option<redis::Value>| match value {
             Some(redis::Value::Int(number @ 0..)) => Ok(number as usize),
@@ -272,17 +273,27 @@ async fn take_some(
         };
         let line = number(Some(line))?;
         let (deliveries, count) = (number(values.next())?, number(values.next())?);
+        if (deliveries, count) == (0, 0) {
+            taken.link.broken.note(here(line), "it, or a list that belongs to it, holds something else");
+        }
         for _ in 0..count {
             let [id, field, value] = [(); 3].map(|()| values.next().unwrap_or(redis::Value::Nil));
-            let text =
-                |value| redis::from_redis_value::<String>(value).map_err(|error| corrupt(operation, error));
-            let (id, field) = (text(id)?, text(field)?);
-            let value = redis::from_redis_value(value).map_err(|error| corrupt(operation, error))?;
+            let id: String = redis::from_redis_value(id).map_err(|error| corrupt(operation, error))?;
             let id = parse_id(&id).ok_or_else(|| corrupt(operation, format!("stream id {id:?}")))?;
+            let (field, value) = (bytes_of(field), bytes_of(value));
             entries.push(Entry { line: line - 1, id, deliveries: deliveries as u32, field, value });
         }
     }
     Ok((entries, more, noted))
+}
+
+/// What stands in an entry, whatever it is: anybody may write there.
+fn bytes_of(value: redis::Value) -> Vec<u8> {
+    match value {
+        redis::Value::BulkString(bytes) => bytes,
+        redis::Value::SimpleString(text) => text.into_bytes(),
+        _ => Vec::new(),
+    }
 }
 
 /// Gives entries back to the head of their lines, in the order given.

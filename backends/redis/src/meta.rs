@@ -4,7 +4,7 @@ use celeriac_backends::{BackendError, RunStatus};
 use celeriac_engine::RunOutcome;
 use celeriac_primitives::{Incarnation, NodeNo};
 
-use crate::error::corrupt;
+use crate::error::{corrupt, later};
 
 /// The format of what is stored; the scripts check it.
 pub(crate) const FORMAT: u8 = 2;
@@ -75,10 +75,9 @@ impl Meta {
             Ok(bytes) if bytes[0] == FORMAT => bytes,
             _ => {
                 let format = bytes.first().map_or_else(|| "none".to_owned(), u8::to_string);
-                return Err(corrupt(
-                    operation,
-                    format!("the run has format {format}, this program knows format {FORMAT}"),
-                ));
+                let is_later = bytes.first().is_some_and(|format| *format > FORMAT);
+                let what = format!("the run has format {format}, this program knows format {FORMAT}");
+                return Err(if is_later { later(operation, what) } else { corrupt(operation, what) });
             }
         };
         let mut numbers = bytes[1..33]

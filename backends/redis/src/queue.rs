@@ -16,8 +16,8 @@ use celeriac_primitives::{Completion, Incarnation, Outcome, TaskId, TaskMessage,
 use crate::RedisBackend;
 use crate::connection::GROUP;
 use crate::early;
-use crate::envelope;
-use crate::error::corrupt;
+use crate::envelope::{self, Unreadable};
+use crate::error::{First, corrupt};
 use crate::hints::{POLL, POLL_LIVE, POLL_LIVE_CLUSTER, Wait};
 use crate::keys::Line;
 use crate::lines::{self, Entry, Suspects, print_id};
@@ -113,13 +113,28 @@ impl Queue for RedisBackend {
         for entry in taken {
             let (queue, lane) = places[entry.line].clone();
             let id = DeliveryId { queue, lane, entry: entry.id };
+            if entry.field != b"m" {
+                let line = link.keys.queue(&id.queue, lane);
+                self.set_aside_beside(
+                    line,
+                    entry.id,
+                    entry.deliveries,
+                    "it is no leaf: its field is not m".to_owned(),
+                );
+                continue;
+            }
             match envelope::read(entry.value.get(HEAD..).unwrap_or_default(), self.0.message_bytes_max) {
                 Ok(message) => {
                     let message = Arc::new(message);
                     deliveries.push(Delivery { id, message, deliveries: entry.deliveries });
                 }
+                Err(Unreadable::Later) => {
+                    self.leave_to_later(link.keys.queue(&id.queue, lane), owner.clone(), entry.id);
+                }
                 // Not awaited: when this future is dropped here, it must not take the others with it.
-                Err(reason) => drop(tokio::spawn(self.clone().give_up(entry, id, reason))),
+                Err(Unreadable::Broken(reason)) => {
+                    drop(tokio::spawn(self.clone().give_up(entry, id, reason)))
+                }
             }
         }
         Ok(deliveries)
@@ -271,12 +286,14 @@ impl Queue for RedisBackend {
         // Said once by whoever sweeps, also when nobody submits.
         link.room.look(link).await;
         let all = self.queues().all(link, "sweep").await?;
+        // What cannot be done holds up nothing else.
+        let mut first = First::default();
         let unused_ms = self.now_ms().await?.saturating_sub(self.queues().kept_for().as_millis() as u64);
         let chosen = self.quiet().choose(&all, unused_ms);
         // The script writes the number in place of the last four bytes.
         let mut lost = encode(&Outcome::WorkerLost { deliveries: u32::MAX });
         lost.truncate(lost.len() - size_of::<u32>());
-        let mut swept = Swept { forgotten: self.forget_ended().await?, ..Swept::default() };
+        let mut swept = Swept { forgotten: first.of(self.forget_ended().await), ..Swept::default() };
         let tidy = self.0.tidied.now(4 * self.queues().kept_for());
         let reports = chosen.iter().flat_map(Named::reports).map(|reports| link.keys.reports(&reports));
         let events = std::iter::once(link.keys.submissions()).chain(reports);
@@ -292,21 +309,19 @@ impl Queue for RedisBackend {
         let lanes: Vec<_> = chosen.iter().flat_map(Named::places).map(lane).collect();
         let (counts, lanes_failed) = sweep::sweep(link, &lanes, &lost, tidy).await;
         (swept.redelivered, swept.lost) = counts;
-        if let Some(error) = events_failed.or(lanes_failed) {
-            return Err(error);
-        }
+        first.of(events_failed.or(lanes_failed).map_or(Ok(()), Err));
         // What nobody has told of.
         self.reports().hear(chosen.iter().flat_map(Named::reports));
         let lanes: Vec<_> = chosen.iter().flat_map(Named::places).collect();
         if link.is_cluster() {
             self.timers().look_at(lanes);
         } else {
-            self.fire_lanes(&lanes).await?;
+            first.of(self.fire_lanes(&lanes).await);
         }
-        self.drop_unused(&chosen, self.now_ms().await?).await?;
-        self.lift().await?;
-        self.announce_overdue().await?;
-        Ok(swept)
+        first.of(self.drop_unused(&chosen).await);
+        first.of(self.lift().await);
+        first.of(self.announce_overdue().await);
+        first.into_result().map(|()| swept)
     }
 }
 
@@ -398,15 +413,15 @@ impl RedisBackend {
         places.into_iter().enumerate().map(group).collect()
     }
 
-    /// Ends a leaf whose message cannot be read. What does not even name its leaf is taken out of the queue.
+    /// Ends a leaf whose message cannot be read. What does not even name its leaf is set aside.
     async fn give_up(self, entry: Entry, id: DeliveryId, reason: String) {
         let done = if let Some((task_id, attempt, incarnation, _)) = split_head(&entry.value) {
             let outcome = Outcome::Undecodable(reason);
             let completion = Completion { task_id, attempt, outcome, incarnation };
             self.finish(&[(id, completion)]).await
         } else {
-            tracing::error!(queue = &*id.queue, reason, "an entry that is no leaf is removed from the queue");
-            lines::acknowledge(self.link(), &self.link().keys.queue(&id.queue, id.lane), &[id.entry]).await
+            let line = self.link().keys.queue(&id.queue, id.lane);
+            self.set_entry_aside(&line, id.entry, entry.deliveries, "it is no leaf: it names none").await
         };
         if let Err(error) = done {
             tracing::warn!(%error, "a leaf that cannot be read comes again when its lease passes");
@@ -440,9 +455,18 @@ fn write_report(completion: &Completion) -> Vec<u8> {
     bytes
 }
 
-pub(crate) fn read_report(bytes: &[u8]) -> Option<Completion> {
-    let (task_id, attempt, incarnation, outcome) = split_head(bytes)?;
-    Some(Completion { task_id, attempt, outcome: rmp_serde::from_slice(outcome).ok()?, incarnation })
+/// Reads a report. One that names its leaf ends it, whatever else is wrong with it.
+pub(crate) fn read_report(bytes: &[u8]) -> Result<Completion, Unreadable> {
+    let Some((task_id, attempt, incarnation, outcome)) = split_head(bytes) else {
+        return Err(Unreadable::Broken("it is no report: it names no leaf".to_owned()));
+    };
+    let outcome = match envelope::read_outcome(outcome) {
+        Err(Unreadable::Broken(why)) => {
+            Outcome::Undecodable(format!("the report on it cannot be read: {why}"))
+        }
+        outcome => outcome?,
+    };
+    Ok(Completion { task_id, attempt, outcome, incarnation })
 }
 
 fn head(task_id: TaskId, attempt: u32, incarnation: Incarnation) -> Vec<u8> {

@@ -298,9 +298,11 @@ impl Queues {
         for from in (0..).step_by(2 * SLICE) {
             let mut cmd = redis::cmd("ZRANGE");
             cmd.arg(link.keys.names()).arg(from).arg(from + 2 * SLICE - 1).arg("WITHSCORES");
-            let slice: Vec<(String, f64)> = link.ask(operation, &cmd).await?;
+            let slice: Vec<(Vec<u8>, f64)> = link.ask(operation, &cmd).await?;
             let is_last = slice.len() < 2 * SLICE;
             for (name, used_ms) in slice {
+                // Nothing of this program's.
+                let Ok(name) = std::str::from_utf8(&name) else { continue };
                 let name: Arc<str> = name.into();
                 let named =
                     Named { name: name.clone(), used_ms: used_ms as u64, lanes: vec![Lane::default()] };
@@ -315,8 +317,8 @@ impl Queues {
         loop {
             let mut cmd = redis::cmd("SSCAN");
             cmd.arg(link.keys.lanes()).arg(&cursor).arg("COUNT").arg(2 * SLICE);
-            let (next, lanes): (String, Vec<String>) = link.ask(operation, &cmd).await?;
-            there.extend(lanes.iter().filter_map(|name| read(name)));
+            let (next, lanes): (String, Vec<Vec<u8>>) = link.ask(operation, &cmd).await?;
+            there.extend(lanes.iter().filter_map(|name| read(std::str::from_utf8(name).ok()?)));
             if next == "0" {
                 break;
             }

@@ -209,7 +209,7 @@ impl RedisBackend {
     /// Asks the index which lines may have something, and takes off it those that have nothing.
     async fn look_at_index(&self, nothing: &[(u32, &Line)]) -> Result<bool, BackendError> {
         let (link, width) = (self.link(), Line::WIDTH);
-        let there: Vec<String> = link
+        let there: Vec<Vec<u8>> = link
             .run("events", &QUIET, |script| {
                 script.key(link.keys.report_index());
                 line_keys(script, nothing.iter().map(|(_, line)| *line));
@@ -226,7 +226,8 @@ impl RedisBackend {
                 }
             }
         }
-        Ok(self.reports().hear_new(there.iter().filter_map(|stream| link.keys.reports_of(stream))))
+        let streams = there.iter().filter_map(|stream| std::str::from_utf8(stream).ok());
+        Ok(self.reports().hear_new(streams.filter_map(|stream| link.keys.reports_of(stream))))
     }
 
     /// On a Cluster: looks at some queues of which nothing was heard.

@@ -73,6 +73,7 @@ scripts! {
     SEGMENTS "segments.lua"
     STAGE "stage.lua"
     WRITE "write.lua"
+    LETTER "letter.lua"
     ANNOUNCE "announce.lua"
     OVERDUE "overdue.lua"
     SETTLE "settle.lua" + "meta.lua" + "remove.lua" + "wake.lua"

@@ -14,7 +14,7 @@ use celeriac_primitives::{Completion, NodeNo, RunRef};
 
 use crate::RedisBackend;
 use crate::connection::GROUP;
-use crate::error::corrupt;
+use crate::error::{corrupt, is_denied};
 use crate::keys::Line;
 use crate::keys::{Keys, write_run};
 use crate::lines::print_id;
@@ -47,7 +47,8 @@ enum Answer {
     Unknown,
     /// The plan is needed.
     Plan,
-    Broken(String),
+    /// Why the run cannot be settled.
+    Broken(ErrorKind, String),
     Settled(Slice),
 }
 
@@ -115,7 +116,9 @@ impl RedisBackend {
                         self.plans().remove(run);
                         Some(Ok(None))
                     }
-                    Answer::Broken(what) => Some(Err(corrupt("settle", format!("{run}: {what}")))),
+                    Answer::Broken(kind, what) => {
+                        Some(Err(BackendError::new(kind, "settle").context(format!("{run}: {what}"))))
+                    }
                     Answer::Plan => {
                         without_plan.push(place);
                         None
@@ -338,10 +341,14 @@ fn read(reply: &[u8], completions: usize) -> Result<Answer, BackendError> {
     match reply {
         b"UNKNOWN" => return Ok(Answer::Unknown),
         b"PLAN" => return Ok(Answer::Plan),
-        reply if reply.starts_with(b"CORRUPT ") => {
-            return Ok(Answer::Broken(String::from_utf8_lossy(&reply[8..]).into_owned()));
-        }
         _ => {}
+    }
+    for (code, kind) in [(&b"CORRUPT "[..], ErrorKind::Corrupt), (b"LATER ", ErrorKind::Later)] {
+        if let Some(what) = reply.strip_prefix(code) {
+            let what = String::from_utf8_lossy(what).into_owned();
+            let kind = if is_denied(&what) { ErrorKind::Denied } else { kind };
+            return Ok(Answer::Broken(kind, what));
+        }
     }
     let short = || corrupt("settle", "the script's answer is too short");
     let (head, rest) = reply.split_first_chunk::<13>().ok_or_else(short)?;

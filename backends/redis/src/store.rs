@@ -12,11 +12,12 @@ use celeriac_backends::{
 use celeriac_engine::advance::Phase;
 use celeriac_engine::plan::{PlanError, ScopeNo};
 use celeriac_engine::{Plan, Release, RunOutcome};
-use celeriac_primitives::{NodeNo, Outcome, RunId, RunRef, Stored, TaskId};
+use celeriac_primitives::{NodeNo, RunId, RunRef, Stored, TaskId};
 
 use crate::RedisBackend;
 use crate::by_itself::by_itself;
-use crate::error::corrupt;
+use crate::envelope::{self, Unreadable};
+use crate::error::{corrupt, later};
 use crate::gone::Forgotten;
 use crate::hints::{POLL, Wait};
 use crate::keys::{Keys, read_run, write_run};
@@ -121,7 +122,7 @@ impl Store for RedisBackend {
         *self.0.page.lock().unwrap_or_else(PoisonError::into_inner) = page.last().map(|run| run.id);
         page.sort_unstable();
         page.dedup();
-        let mut owing = Vec::new();
+        let (link, mut owing) = (self.link(), Vec::new());
         for slice in page.chunks(SLICE) {
             let metas = slice.iter().map(|run| self.meta_of(*run, "owing"));
             for (run, meta) in slice.iter().zip(futures::future::join_all(metas).await) {
@@ -134,7 +135,9 @@ impl Store for RedisBackend {
                         self.drop_from_list(*run).await?;
                     }
                     Err(error) if error.may_retry() => return Err(error),
-                    Err(error) => tracing::error!(%run, %error, "a run cannot be read"),
+                    Err(error) => link
+                        .broken
+                        .note(&link.keys.run(run.id).hash(), format!("{run} cannot be read: {error}")),
                 }
             }
         }
@@ -231,7 +234,8 @@ impl Store for RedisBackend {
     async fn strain(&self) -> Result<Option<String>, BackendError> {
         let link = self.link();
         link.room.look(link).await;
-        Ok(link.room.strain())
+        let told: Vec<String> = [link.room.strain(), link.broken.strain()].into_iter().flatten().collect();
+        Ok((!told.is_empty()).then(|| told.join("; ")))
     }
 
     async fn status(&self, id: RunId) -> Result<Option<RunStatus>, BackendError> {
@@ -479,12 +483,23 @@ impl RedisBackend {
 
     /// The list of runs, as [`Store::list`] has it.
     async fn listed(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunRef>, BackendError> {
-        let from =
+        let mut from =
             before.map_or_else(|| b"+".to_vec(), |run| [&b"("[..], &run.uuid().as_bytes()[..]].concat());
-        let mut cmd = redis::cmd("ZREVRANGEBYLEX");
-        cmd.arg(self.link().keys.runs()).arg(from).arg("-").arg("LIMIT").arg(0).arg(max);
-        let runs: Vec<Vec<u8>> = self.link().ask("list", &cmd).await?;
-        Ok(runs.iter().filter_map(|run| read_run(run)).collect())
+        let mut runs = Vec::new();
+        loop {
+            let wanted = max - runs.len();
+            let mut cmd = redis::cmd("ZREVRANGEBYLEX");
+            cmd.arg(self.link().keys.runs()).arg(&from).arg("-").arg("LIMIT").arg(0).arg(wanted);
+            let page: Vec<Vec<u8>> = self.link().ask("list", &cmd).await?;
+            runs.extend(page.iter().filter_map(|run| read_run(run)));
+            // What somebody else has put there is passed over.
+            match page.last() {
+                Some(last) if page.len() == wanted && runs.len() < max => {
+                    from = [&b"("[..], last].concat();
+                }
+                _ => return Ok(runs),
+            }
+        }
     }
 
     /// A run's meta and the state of each node.
@@ -541,15 +556,28 @@ impl RedisBackend {
             let mut due: Vec<Vec<u8>> = link.ask("sweep", &cmd).await?;
             let is_last = due.len() < SLICE;
             let runs: Vec<RunRef> = due.iter().filter_map(|run| read_run(run)).collect();
-            let gone = futures::future::try_join_all(runs.iter().map(|run| self.forget_run(*run, "ended")));
-            let gone = gone.await?;
+            let gone = futures::future::join_all(runs.iter().map(|run| self.forget_run(*run, "ended")));
+            // One that is broken is looked at again like one that is kept, and holds up no other.
+            let gone = runs.iter().zip(gone.await).map(|(run, gone)| match gone {
+                Err(error) if !error.may_retry() => {
+                    link.broken
+                        .note(&link.keys.run(run.id).hash(), format!("{run} cannot be forgotten: {error}"));
+                    Ok(Forgotten::Kept)
+                }
+                gone => gone,
+            });
+            let gone: Vec<Forgotten> = gone.collect::<Result<_, _>>()?;
             forgotten += gone.iter().filter(|gone| **gone == Forgotten::Gone).count();
             let kept = runs.iter().zip(&gone).filter(|(_, gone)| **gone == Forgotten::Kept);
             let kept: Vec<(RunRef, Vec<u8>)> =
                 kept.map(|(run, _)| (*run, write_run(*run).to_vec())).collect();
             due.retain(|run| !kept.iter().any(|(_, kept)| kept == run));
             for (run, id) in kept {
-                let time_ms = self.meta_of(run, "sweep").await?.map_or(0, |meta| meta.retention_ms);
+                let meta = match self.meta_of(run, "sweep").await {
+                    Err(error) if error.may_retry() => return Err(error),
+                    meta => meta.ok().flatten(),
+                };
+                let time_ms = meta.map_or(LOOK_AGAIN_MAX_MS, |meta| meta.retention_ms);
                 let again = now + time_ms.clamp(1, LOOK_AGAIN_MAX_MS);
                 link.write::<()>("sweep", "ZADD", link.keys.ended(), (again, id)).await?;
             }
@@ -610,8 +638,12 @@ fn add_outcomes(
 ) -> Result<(), BackendError> {
     for (node, outcome) in nodes.iter().zip(outcomes) {
         if let Some(outcome) = outcome {
-            let outcome: Outcome =
-                rmp_serde::from_slice(&outcome).map_err(|error| corrupt("known", run).source(error))?;
+            let outcome = envelope::read_outcome(&outcome).map_err(|unreadable| match unreadable {
+                Unreadable::Later => later("known", format!("the outcome of node {node} of {run}")),
+                Unreadable::Broken(why) => {
+                    corrupt("known", format!("the outcome of node {node} of {run}: {why}"))
+                }
+            })?;
             known.outcomes.insert(*node, outcome);
         }
     }

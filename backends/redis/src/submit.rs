@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::RedisBackend;
 use crate::connection::Link;
-use crate::error::corrupt;
+use crate::error::{corrupt, is_denied};
 use crate::gone::write_queues;
 use crate::keys::write_run;
 use crate::meta::{Digest, Meta};
@@ -281,6 +281,11 @@ async fn submit_small(
     let answer = |(reply, parts): (redis::Value, &Parts)| match reply {
         redis::Value::Int(2) => Err(gone(parts.run)),
         redis::Value::Int(new) => Ok(new == 1),
+        redis::Value::BulkString(why) => {
+            let why = String::from_utf8_lossy(&why);
+            let kind = if is_denied(&why) { ErrorKind::Denied } else { ErrorKind::Corrupt };
+            Err(BackendError::new(kind, "submit").context(format!("{}: {why}", parts.run)))
+        }
         other => Err(corrupt("submit", format!("{}: {other:?}", parts.run))),
     };
     Ok(reply.into_iter().zip(runs).map(answer).collect())

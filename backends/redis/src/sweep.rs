@@ -118,34 +118,59 @@ async fn sweep_some(
     tidy: Tidy,
 ) -> Result<(usize, usize), BackendError> {
     let (asked, mut swept) = (Instant::now(), (0, 0));
-    let found: Vec<u64> = link
+    let found: Vec<i64> = link
         .run("sweep", &LOOK, |script| {
             line_keys(script, lines.iter().map(|swept| &swept.line));
             script.arg(GROUP);
         })
         .await?;
     let Some((now_ms, found)) = found.split_first() else { return Ok(swept) };
-    let watched = link.watch.watched(&lines[0].line.stream, asked, *now_ms);
+    let now_ms = u64::try_from(*now_ms).unwrap_or(0);
+    let watched = link.watch.watched(&lines[0].line.stream, asked, now_ms);
     for (line, found) in lines.iter().zip(found.chunks_exact(4)) {
-        let [held, consumers, again, apart] = [0, 1, 2, 3].map(|place| found[place] as usize);
+        let [held, consumers, again, apart] = [0, 1, 2, 3].map(|place| usize::try_from(found[place]));
+        let (Ok(held), Ok(consumers), Ok(again), Ok(apart)) = (held, consumers, again, apart) else {
+            link.broken.note(&line.line.stream, "a list that belongs to it holds something else");
+            continue;
+        };
         if held == 0 && (consumers == 0 || !tidy.all) {
             continue;
         }
-        let consumers = consumers_of(link, &line.line).await?;
-        tidy_up(link, &line.line, &consumers, tidy.idle).await?;
-        swept.0 += gather(link, &line.line, &consumers, [again, apart]).await?;
         let silent_for = |consumer: &Consumer| match consumer.lease() {
             Some(lease) => link.watch.silent_for(&lines[0].line.stream, watched, lease),
             None => Some(IDLE),
         };
-        let owners = consumers.iter().filter(|consumer| consumer.held > 0 && consumer.is_owner());
-        let owners: Vec<(&Consumer, Duration)> =
-            owners.filter_map(|consumer| Some((consumer, silent_for(consumer)?))).collect();
-        let now_ms = *now_ms + asked.elapsed().as_millis() as u64;
-        let Some((again, lost)) = take_up(link, line, &owners, lost, now_ms).await? else { break };
-        swept = (swept.0 + again, swept.1 + lost);
+        let one = sweep_one(link, line, [again, apart], silent_for, lost, (asked, now_ms), tidy.idle);
+        match one.await {
+            Ok(Some((again, lost))) => swept = (swept.0 + again, swept.1 + lost),
+            Ok(None) => break,
+            Err(error) if error.may_retry() => return Err(error),
+            // It holds up no other.
+            Err(error) => link.broken.note(&line.line.stream, error),
+        }
     }
     Ok(swept)
+}
+
+/// Sweeps a line of which something is held, or on which there are consumers to be removed.
+async fn sweep_one(
+    link: &Link,
+    line: &Swept,
+    waiting: [usize; 2],
+    silent_for: impl Fn(&Consumer) -> Option<Duration>,
+    lost: &[u8],
+    (asked, now_ms): (Instant, u64),
+    idle: Duration,
+) -> Result<Option<(usize, usize)>, BackendError> {
+    let consumers = consumers_of(link, &line.line).await?;
+    tidy_up(link, &line.line, &consumers, idle).await?;
+    let found = gather(link, &line.line, &consumers, waiting).await?;
+    let owners = consumers.iter().filter(|consumer| consumer.held > 0 && consumer.is_owner());
+    let owners: Vec<(&Consumer, Duration)> =
+        owners.filter_map(|consumer| Some((consumer, silent_for(consumer)?))).collect();
+    let now_ms = now_ms + asked.elapsed().as_millis() as u64;
+    let taken_up = take_up(link, line, &owners, lost, now_ms).await?;
+    Ok(taken_up.map(|(again, lost)| (found + again, lost)))
 }
 
 /// Takes up what these owners have held for so long; nothing when the store was away meanwhile.

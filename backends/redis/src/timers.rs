@@ -14,6 +14,7 @@ use celeriac_primitives::Outcome;
 use tokio::time::Instant;
 
 use crate::RedisBackend;
+use crate::error::corrupt;
 use crate::queue::encode;
 use crate::queues::Place;
 use crate::scripts::{DUE, FIRE, SLICE};
@@ -74,7 +75,7 @@ impl RedisBackend {
     async fn fire_indexed(&self) -> Result<Option<Duration>, BackendError> {
         let link = self.link();
         for _ in 0..STEPS_MAX {
-            let (now, next, due): (i64, i64, Vec<String>) = link
+            let (now, next, due): (i64, i64, Vec<Vec<u8>>) = link
                 .run("fire", &DUE, |script| {
                     script.key(link.keys.timer_index()).arg(LANES_AT_ONCE);
                 })
@@ -85,11 +86,13 @@ impl RedisBackend {
             }
             let (places, strange): (Vec<_>, Vec<_>) = due
                 .iter()
-                .map(|stream| (stream, link.keys.place_of(stream)))
+                .map(|stream| {
+                    (stream, std::str::from_utf8(stream).ok().and_then(|name| link.keys.place_of(name)))
+                })
                 .partition(|(_, place)| place.is_some());
             if !strange.is_empty() {
                 // Nothing of this program's.
-                let strange: Vec<&String> = strange.into_iter().map(|(stream, _)| stream).collect();
+                let strange: Vec<&Vec<u8>> = strange.into_iter().map(|(stream, _)| stream).collect();
                 link.ask::<()>("fire", redis::cmd("ZREM").arg(link.keys.timer_index()).arg(strange)).await?;
             }
             let places: Vec<Place> = places.into_iter().filter_map(|(_, place)| place).collect();
@@ -118,7 +121,7 @@ impl RedisBackend {
             (if link.is_cluster() { 1 } else { LANES_AT_ONCE }, link.keys.submission_stream());
         let mut next: Option<u64> = None;
         for places in lanes.chunks(at_once) {
-            let due: i64 = link
+            let fired: Vec<redis::Value> = link
                 .run("fire", &FIRE, |script| {
                     for (queue, lane) in places {
                         script.key(link.keys.stream(queue, *lane));
@@ -132,8 +135,20 @@ impl RedisBackend {
                     script.arg(SLICE).arg(&hints).arg(encode(&Outcome::Expired));
                 })
                 .await?;
+            let mut fired = fired.into_iter();
+            let due: i64 = read(fired.next())?;
+            while let Some(place) = fired.next() {
+                let (place, why): (usize, String) = (read(Some(place))?, read(fired.next())?);
+                if let Some((queue, lane)) = places.get(place.saturating_sub(1)) {
+                    link.broken.note(&link.keys.stream(queue, *lane), format!("its timers: {why}"));
+                }
+            }
             next = next.into_iter().chain(u64::try_from(due)).min();
         }
         Ok(next.map(Duration::from_millis))
     }
+}
+
+fn read<T: redis::FromRedisValue>(value: Option<redis::Value>) -> Result<T, BackendError> {
+    redis::from_redis_value(value.unwrap_or(redis::Value::Nil)).map_err(|error| corrupt("fire", error))
 }

@@ -12,6 +12,7 @@ use celeriac_backends::BackendError;
 
 use crate::RedisBackend;
 use crate::connection::{GROUP, line_keys};
+use crate::error::First;
 use crate::keys::{Line, ReportsOf};
 
 use crate::queues::{Named, write};
@@ -75,15 +76,20 @@ impl Quiet {
 
 impl RedisBackend {
     /// Removes those of these queues that hold nothing and were not used for a while.
-    pub(crate) async fn drop_unused(&self, queues: &[Named], now_ms: u64) -> Result<(), BackendError> {
+    pub(crate) async fn drop_unused(&self, queues: &[Named]) -> Result<(), BackendError> {
+        let (now_ms, mut first) = (self.now_ms().await?, First::default());
         // Whoever uses it after that has noted it again.
         let noted_ms = self.queues().noted_for().as_millis() as u64;
         let is_old = |named: &&Named| named.used_ms + noted_ms < now_ms;
         let old: Vec<Named> = queues.iter().filter(is_old).cloned().collect();
         for some in old.chunks(AT_ONCE) {
-            futures::future::try_join_all(some.iter().map(|named| self.drop_one(named, now_ms))).await?;
+            for dropped in
+                futures::future::join_all(some.iter().map(|named| self.drop_one(named, now_ms))).await
+            {
+                first.of(dropped);
+            }
         }
-        Ok(())
+        first.into_result()
     }
 
     async fn drop_one(&self, named: &Named, now_ms: u64) -> Result<(), BackendError> {

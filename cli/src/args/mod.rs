@@ -16,7 +16,8 @@ pub(crate) use process::{
     CoordinateArgs, CoordinatorArgs, HealthArgs, HealthPlaces, ProcessArgs, UpArgs, WorkArgs, WorkerArgs,
 };
 pub(crate) use runs::{
-    ForgetArgs, GraphArgs, Id, ListForm, LsArgs, ResultArgs, ShowArgs, SubmitArgs, WaitArgs,
+    DeadArgs, DeadCommand, ForgetArgs, GraphArgs, Id, LettersArgs, ListForm, LsArgs, ResultArgs, ShowArgs,
+    SubmitArgs, WaitArgs,
 };
 
 const EXAMPLES: &str = "\
@@ -74,6 +75,8 @@ pub(crate) enum Command {
     Graph(GraphArgs),
     /// Remove a run and all that belongs to it.
     Forget(ForgetArgs),
+    /// List what nobody could read or handle, requeue it or drop it.
+    Dead(DeadArgs),
     /// Ask whether a process is healthy.
     Health(HealthArgs),
 }

@@ -1,9 +1,10 @@
-//! The options of commands about runs that were submitted: `wait`, `result`, `ls`, `show`, `graph`, `forget`.
+//! The options of commands about what is stored: `wait`, `result`, `ls`, `show`, `graph`, `forget`, `dead`.
 
 use std::time::Duration;
 
+use celeriac_backends::LetterId;
 use celeriac_primitives::{RunId, TaskState};
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::{CanvasArgs, Form};
 use crate::timeout;
@@ -171,4 +172,43 @@ pub(crate) struct ForgetArgs {
     /// Also a run that has not ended.
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "\
+Examples:
+  dead                                             what was set aside, and why
+  dead -o json | jq -r .reason
+  dead requeue 1764500000000-0                     back where it came from
+  dead drop --all
+
+Entries that are no leaf, report or submission, and events of runs that cannot be advanced. There is room for the last 1,000.")]
+pub(crate) struct DeadArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<DeadCommand>,
+    /// How many dead letters, the oldest first.
+    #[arg(short = 'n', long = "max", value_name = "MAX", default_value_t = 100)]
+    pub(crate) max: usize,
+    /// How to print them.
+    #[arg(short, long, value_name = "FORM", value_enum, default_value_t = ListForm::Table)]
+    pub(crate) output: ListForm,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadCommand {
+    /// Put dead letters back where they came from.
+    Requeue(LettersArgs),
+    /// Remove dead letters.
+    Drop(LettersArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LettersArgs {
+    /// The dead letters: their ids.
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) ids: Vec<LetterId>,
+    /// All that are there.
+    #[arg(long)]
+    pub(crate) all: bool,
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod compose;
 pub(crate) mod dispatch;
+mod elsewhere;
 mod follow;
 mod growth;
 mod held;
@@ -37,6 +38,7 @@ use crate::vitals::Vitals;
 use crate::worker::Queues;
 use compose::prepared;
 use dispatch::Repair;
+use elsewhere::{Said, is_elsewhere};
 use growth::Step;
 use held::{Held, Holding, Outboxes};
 use poison::Shunned;
@@ -104,6 +106,7 @@ impl Coordinator {
             timer_set: Arc::default(),
             held: Arc::default(),
             shunned: Shunned::default(),
+            said: Said::default(),
             outboxes: Arc::default(),
             beside: beside.clone(),
             beside_room: Arc::new(Semaphore::new(BESIDE_MAX)),
@@ -193,6 +196,7 @@ struct Driver {
     held: Arc<Held>,
     /// What is not repaired, since that panics.
     shunned: Shunned,
+    said: Said,
     outboxes: Arc<Outboxes>,
     /// What goes on beside the events.
     beside: TaskTracker,
@@ -220,7 +224,12 @@ impl Driver {
         let (poison, rest): (Vec<_>, Vec<_>) = events.into_iter().partition(is_poison);
         for delivery in poison {
             let holding = self.hold(std::slice::from_ref(&delivery));
-            holding.watch(Box::pin(self.give_up(delivery))).await.unwrap_or(Ok(()))?;
+            let run = delivery.event.run();
+            let given_up = holding.watch(Box::pin(self.give_up(delivery))).await.unwrap_or(Ok(()));
+            // The others of the batch have nothing to do with it.
+            if let Err(error) = given_up {
+                tracing::error!(%run, %error, source = ?error.source, "an event is not given up; it comes again");
+            }
         }
         self.handle(rest).await
     }
@@ -359,6 +368,7 @@ impl Driver {
                     tracing::debug!(%run, "an event of an unknown run");
                     done.extend(events);
                 }
+                Err(error) if is_elsewhere(&error) => self.wait_for_others(run, &error, events),
                 Err(error) => {
                     tracing::error!(%run, %error, source = ?error.source, "a run cannot be settled");
                 }
@@ -387,6 +397,10 @@ impl Driver {
                 let run = step.run();
                 match driver.follow(step).await {
                     Ok(()) => events,
+                    Err(error) if is_elsewhere(&error) => {
+                        driver.wait_for_others(run, &error, events);
+                        Vec::new()
+                    }
                     Err(error) => {
                         tracing::error!(%run, %error, source = ?error.source, "a run cannot be advanced");
                         Vec::new()

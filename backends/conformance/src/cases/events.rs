@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use celeriac_backends::{Event, EventId};
+use celeriac_backends::{DeadLetter, Event, EventId, LetterFrom, Requeued};
 use celeriac_primitives::RunRef;
 
 use crate::Subject;
@@ -129,4 +129,68 @@ pub async fn a_run_of_which_a_report_is_there_is_not_announced_again(subject: &d
     bench.backend().finish(&[report]).await.unwrap();
     assert_eq!(bench.backend().announce_again(&[bench.run]).await.unwrap(), 0);
     assert_eq!(bench.backend().announce_again(&[run_id(9)]).await.unwrap(), 1, "another");
+}
+
+pub async fn an_event_that_is_set_aside_comes_again_when_it_is_requeued(subject: &dyn Subject) {
+    let backend = subject.backend();
+    Bench::submit(subject, sig("a")).await;
+    let event = events(subject).await.remove(0);
+    backend.set_aside(&event, "its run is broken").await.unwrap();
+    backend.set_aside(&event, "said again, since nobody knows whether it was done").await.unwrap();
+    subject.pass(LEASE * 2).await;
+    backend.sweep(5).await.unwrap();
+    assert_eq!(events(subject).await.len(), 0);
+    let letters = backend.dead_letters(None, 9).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    let letter = &letters[0];
+    assert_eq!((letter.from.clone(), letter.deliveries), (Some(LetterFrom::Submissions), 1));
+    assert_eq!(letter.reason, "its run is broken");
+    assert!(letter.is_whole && letter.bytes > 0 && !letter.fields.is_empty(), "{letter:?}");
+    assert!(backend.dead_letters(Some(letter.id), 9).await.unwrap().is_empty(), "there is none after it");
+    assert_eq!(backend.requeue(letter.id).await.unwrap(), Requeued::Yes);
+    assert_eq!(backend.requeue(letter.id).await.unwrap(), Requeued::Unknown);
+    let again = events(subject).await;
+    assert_eq!(
+        again.iter().map(|again| (&again.event, again.deliveries)).collect::<Vec<_>>(),
+        [(&event.event, 1)]
+    );
+    assert!(backend.dead_letters(None, 9).await.unwrap().is_empty());
+}
+
+pub async fn dead_letters_come_in_order_and_are_dropped_one_by_one(subject: &dyn Subject) {
+    let backend = subject.backend();
+    for number in 0..5 {
+        Bench::submit_as(subject, number, sig("a")).await;
+    }
+    for event in events(subject).await {
+        backend.set_aside(&event, &event.event.run().to_string()).await.unwrap();
+    }
+    let first = backend.dead_letters(None, 2).await.unwrap();
+    let rest = backend.dead_letters(Some(first[1].id), 9).await.unwrap();
+    let all: Vec<&DeadLetter> = first.iter().chain(&rest).collect();
+    let reasons: Vec<String> = all.iter().map(|letter| letter.reason.clone()).collect();
+    assert_eq!(reasons, [0, 1, 2, 3, 4].map(|number| run_id(number).to_string()));
+    assert!(backend.drop_letter(first[1].id).await.unwrap());
+    assert!(!backend.drop_letter(first[1].id).await.unwrap());
+    assert_eq!(backend.requeue(first[1].id).await.unwrap(), Requeued::Unknown);
+    assert_eq!(backend.dead_letters(None, 9).await.unwrap().len(), 4);
+}
+
+pub async fn an_event_that_is_handed_back_comes_at_once_and_is_not_counted(subject: &dyn Subject) {
+    let backend = subject.backend();
+    Bench::submit(subject, sig("a")).await;
+    for _ in 0..3 {
+        let event = events(subject).await.remove(0);
+        assert_eq!(event.deliveries, 1);
+        backend.hand_back_events(&[event.id]).await.unwrap();
+        backend.hand_back_events(&[event.id]).await.unwrap();
+    }
+    let lost = events(subject).await.remove(0);
+    subject.pass(LEASE * 2).await;
+    backend.sweep(5).await.unwrap();
+    for _ in 0..3 {
+        let event = events(subject).await.remove(0);
+        assert_eq!((event.id, event.deliveries), (lost.id, 2), "its coordinator was lost once");
+        backend.hand_back_events(&[event.id]).await.unwrap();
+    }
 }

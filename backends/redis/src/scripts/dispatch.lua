@@ -5,7 +5,7 @@
 -- ARGV: 'queue', or 'look' (which are in the outbox) and 'mark' (note only) where the queues are kept
 --       elsewhere; the run's incarnation; leaves as node, attempt, place of its queue, time as 0 1 2, ms,
 --       when it expires in ms, one after the other; their messages
--- Returns how many leaves were in the outbox; to look, their places, and the time in ms after them.
+-- Returns how many leaves were in the outbox, or what is wrong with a queue when all else is done; to look, their places, and the time in ms after them.
 local WINDOW = 16384
 local hash, states, mode, leaves = KEYS[1], KEYS[2], ARGV[1], cmsgpack.unpack(ARGV[3])
 local stored = redis.call('HMGET', hash, 'm', 's')
@@ -21,10 +21,16 @@ if (inline and #inline or redis.call('STRLEN', states)) ~= nodes then
   return redis.error_reply('CORRUPT the node states of the run are not whole')
 end
 local timers = mode == 'queue' and KEYS[#KEYS]
+-- What goes to a queue that is broken stays in the outbox, and holds up no other.
+local broken, why
 for i = 3, #KEYS - 1, 3 do
-  redis.call('XLEN', KEYS[i])
-  redis.call('ZCARD', KEYS[i + 1])
-  redis.call('ZCARD', KEYS[i + 2])
+  for place, look in ipairs({ 'XLEN', 'ZCARD', 'ZCARD' }) do
+    local size = redis.pcall(look, KEYS[i + place - 1])
+    if type(size) == 'table' then
+      broken = broken or {}
+      broken[i], why = true, size.err .. ' (' .. KEYS[i + place - 1] .. ')'
+    end
+  end
 end
 
 local chunk, base = inline, 1
@@ -53,7 +59,7 @@ local function is_new(node)
 end
 for i = 1, #leaves, 6 do
   local node, attempt = leaves[i], leaves[i + 1]
-  if is_released(node) and (node > last or is_new(node))
+  if not (broken and broken[3 * leaves[i + 2]]) and is_released(node) and (node > last or is_new(node))
     and attempt == (retried > 0 and tonumber(redis.call('HGET', hash, 'a' .. node) or 1) or 1) then
     local place, n = (i + 5) / 6, #nodes_now + 1
     nodes_now[n], last = node, math.max(node, last)
@@ -77,7 +83,8 @@ if mode == 'look' then
   return places
 end
 local found = #nodes_now
-if found == 0 then return 0 end
+local answer = why and redis.error_reply(why) or found
+if found == 0 then return answer end
 
 table.sort(nodes_now)
 local i, text, from = 1, {}, 1
@@ -103,4 +110,4 @@ end
 redis.call('HSET', hash, unpack(fields))
 for stream, at in pairs(first_timers) do redis.call('ZADD', timers, 'LT', at, stream) end
 for queue, count in pairs(used) do wake(KEYS[queue], count) end
-return found
+return answer

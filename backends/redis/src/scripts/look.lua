@@ -4,6 +4,10 @@
 -- Returns the time in ms, then for each line how many entries are held by anybody, how many consumers there are, and how
 -- many entries wait in again and apart.
 local time = redis.call('TIME')
+local function length(key)
+  local length = redis.pcall('LLEN', key)
+  return type(length) == 'number' and length or -1
+end
 local found = { time[1] * 1000 + math.floor(time[2] / 1000) }
 for i = 1, #KEYS, 3 do
   local pending, consumers = 0, 0
@@ -16,6 +20,6 @@ for i = 1, #KEYS, 3 do
   end
   local n = #found
   found[n + 1], found[n + 2] = pending, consumers
-  found[n + 3], found[n + 4] = redis.call('LLEN', KEYS[i + 1]), redis.call('LLEN', KEYS[i + 2])
+  found[n + 3], found[n + 4] = length(KEYS[i + 1]), length(KEYS[i + 2])
 end
 return found

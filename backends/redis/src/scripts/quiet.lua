@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
 -- Takes lines of reports that have nothing to give off the index of those that may have.
 -- KEYS: the index, then the keys of each line, its stream first    ARGV: group, how many keys a line has, slice
--- Returns which lines are left there, at most a slice of them.
+-- Returns which lines are left there, at most a slice of them. One that is broken is left to the sweep.
 local width = tonumber(ARGV[2])
 local function number(id)
   local ms, seq = string.match(id, '^(%d+)-(%d+)$')
   return tonumber(ms), tonumber(seq)
 end
-for i = 2, #KEYS, width do
+local function is_quiet_now(i)
   local stream, is_quiet = KEYS[i], true
   for list = i + 1, i + width - 1 do
     if redis.call('LLEN', KEYS[list]) > 0 then is_quiet = false end
@@ -25,6 +25,10 @@ for i = 2, #KEYS, width do
       end
     end
   end
-  if is_quiet then redis.call('ZREM', KEYS[1], stream) end
+  return is_quiet
+end
+for i = 2, #KEYS, width do
+  local ok, is_quiet = pcall(is_quiet_now, i)
+  if not ok or is_quiet then redis.call('ZREM', KEYS[1], KEYS[i]) end
 end
 return redis.call('ZRANGE', KEYS[1], 0, ARGV[3] - 1)

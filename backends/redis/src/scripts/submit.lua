@@ -17,6 +17,7 @@ if ARGV[2] ~= '' and now > tonumber(ARGV[2]) then return redis.error_reply('TRYA
 if runs then
   redis.call('ZCARD', runs)
   redis.call('ZCARD', ended)
+  redis.call('XLEN', submissions)
 end
 
 -- Nearly always none of them is there, and one look tells so; else each is looked at.
@@ -29,17 +30,37 @@ for i = 1, count do
   local key, known, is_gone = KEYS[i], 0, false
   if is_any or written[key] then known = redis.pcall('HLEN', key) end
   if root ~= '0' then
-    local m = redis.call('HGET', KEYS[tonumber(root)], 'm')
-    if not m or incarnation_of(m) ~= string.sub(id, 17) then is_gone = true end
+    local m = redis.pcall('HGET', KEYS[tonumber(root)], 'm')
+    if type(m) == 'table' then
+      known = m
+    elseif not m or incarnation_of(m) ~= string.sub(id, 17) then
+      is_gone = true
+    end
   end
   if known == 0 and not is_gone then
     written[key] = true
     redis.call('HSET', key, unpack(ARGV, at + 6, after - 1))
+    local queued = {}
     for leaf = after + 1, after + 2 * leaves, 2 do
       local queue = tonumber(ARGV[leaf])
-      redis.call('XADD', KEYS[count + 3 + queue], '*', 'm', ARGV[leaf + 1])
+      local entry = redis.pcall('XADD', KEYS[count + 3 + queue], '*', 'm', ARGV[leaf + 1])
+      if type(entry) == 'table' then
+        -- The run stands or falls alone, and whole.
+        known = { err = entry.err .. ' (' .. KEYS[count + 3 + queue] .. ')' }
+        break
+      end
+      queued[#queued + 1], queued[#queued + 2] = KEYS[count + 3 + queue], entry
+    end
+    if known ~= 0 then
+      redis.call('UNLINK', key)
+      for n = 1, #queued, 2 do redis.call('XDEL', queued[n], queued[n + 1]) end
+    end
+    for leaf = after + 1, known == 0 and after + 2 * leaves or 0, 2 do
+      local queue = tonumber(ARGV[leaf])
       used[queue] = (used[queue] or 0) + 1
     end
+  end
+  if known == 0 and not is_gone then
     if announce == '1' then
       redis.call('XADD', submissions, '*', 's', id)
       announced = true

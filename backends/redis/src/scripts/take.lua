@@ -12,7 +12,8 @@
 --       and to be noted again)
 -- Returns 1 when there may be more, else 0, or 2 when it was noted, 4 when few listen; then one after the
 -- other the place of a line, deliveries, how many entries of it came as often, and id, field and value of
--- each. Flat, since Redis is slow to return tables in tables.
+-- each; of a line whose keys hold something else, 0 and 0. Flat, since Redis is slow to return tables in
+-- tables.
 local group, consumer, max, budget, suspects = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local lines, stays, first = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local taken, count, bytes = { 0 }, 0, 0
@@ -36,6 +37,15 @@ local function add(line, deliveries, entries)
   taken[head + 2], count = there, count + there
 end
 
+-- One line that is broken holds up no other.
+local broken
+local function pass_over(line)
+  broken = broken or {}
+  broken[line] = true
+  local n = #taken
+  taken[n + 1], taken[n + 2], taken[n + 3] = line, 0, 0
+end
+
 -- As a rule nothing was set aside and no run is gone, and one look tells so. Nothing for the other case is
 -- made before.
 local take_aside
@@ -48,7 +58,8 @@ if redis.call('EXISTS', unpack(KEYS, lines + 1)) > 0 then
 
   function is_gone(message)
     for i = first_gone, #KEYS do
-      if redis.call('ZSCORE', KEYS[i], run_of(message)) then return true end
+      local score = redis.pcall('ZSCORE', KEYS[i], run_of(message))
+      if score and not score.err then return true end
     end
     return false
   end
@@ -111,7 +122,7 @@ if redis.call('EXISTS', unpack(KEYS, lines + 1)) > 0 then
 
   if suspects == 'some' then
     for line = 1, lines do
-      take_batch(line, KEYS[line], KEYS[lines + 2 * line])
+      if not pcall(take_batch, line, KEYS[line], KEYS[lines + 2 * line]) then pass_over(line) end
     end
     if count > 0 then
       taken[1] = 1
@@ -124,7 +135,10 @@ local missing
 for line = 1, lines do
   if count >= max or bytes >= budget then break end
   local stream = KEYS[line]
-  if take_aside then take_aside(line, stream, KEYS[lines + 2 * line - 1], KEYS[lines + 2 * line]) end
+  if take_aside and not (broken and broken[line])
+    and not pcall(take_aside, line, stream, KEYS[lines + 2 * line - 1], KEYS[lines + 2 * line]) then
+    pass_over(line)
+  end
   -- How large they are nobody knows before they are read: a few, then more.
   -- Those of runs that are gone take no room, but there is an end to them here.
   local room, step, looks = max - count, first, max + 500
@@ -142,8 +156,13 @@ for line = 1, lines do
         missing[line] = true
         break
       end
-      redis.call('XGROUP', 'CREATE', stream, group, 0, 'MKSTREAM')
-      read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', text, 'STREAMS', stream, '>')
+      redis.pcall('XGROUP', 'CREATE', stream, group, 0, 'MKSTREAM')
+      read = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', text, 'STREAMS', stream, '>')
+      if read and read.err then
+        if not string.find(read.err, 'WRONGTYPE', 1, true) then return redis.error_reply(read.err) end
+        if not (broken and broken[line]) then pass_over(line) end
+        break
+      end
     end
     local entries = read and read[1][2]
     if entries then add(line, 1, entries) end

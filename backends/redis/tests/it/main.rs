@@ -21,6 +21,7 @@ mod queues;
 mod replies;
 mod retention;
 mod silence;
+mod strange;
 mod suite;
 mod suspects;
 mod sweeps;

@@ -13,6 +13,7 @@ use futures::stream::{self, StreamExt};
 use tokio::time::Instant;
 
 use super::compose::{ARGS_MAX, Composed, compose, failed_at_once, leaf, missing, priority, takes_much};
+use super::elsewhere::is_elsewhere;
 use super::growth::Step;
 use super::held::Alone;
 use super::{Driver, RUNS_AT_ONCE};
@@ -279,6 +280,7 @@ impl Driver {
             let holding = self.held.hold(Vec::new());
             match AssertUnwindSafe(holding.watch(self.repair(run, before))).catch_unwind().await {
                 Ok(Some(Ok(()))) => {}
+                Ok(Some(Err(error))) if is_elsewhere(&error) => self.wait_for_others(run, &error, Vec::new()),
                 Ok(Some(Err(error))) => {
                     tracing::error!(%run, %error, source = ?error.source, "a run cannot be advanced");
                 }
@@ -304,8 +306,11 @@ impl Driver {
     ) -> Result<(), BackendError> {
         let mut runs = Vec::with_capacity(owed.len());
         for (run, before) in owed {
-            if before? == self.backend.outbox(run).await? {
-                runs.push(run);
+            // One that cannot be read holds up no other.
+            match (before, self.backend.outbox(run).await) {
+                (Ok(before), Ok(now)) if before == now => runs.push(run),
+                (Err(error), _) | (_, Err(error)) if error.may_retry() => return Err(error),
+                _ => {}
             }
         }
         if runs.is_empty() {

@@ -13,12 +13,13 @@ use celeriac_primitives::{Completion, Outcome, RunRef};
 use super::Driver;
 use super::compose::failed_at_once;
 use super::dispatch::SLICE;
+use super::elsewhere::is_elsewhere;
 use crate::patience::insist;
 
 /// Runs that a repair has panicked at; after so many, those from before are tried again.
 const RUNS_MAX: usize = 1000;
 
-/// Ending it is tried so many times; then the event is dropped, whatever becomes of its run.
+/// Ending it is tried so many times; then the event is set aside, whatever becomes of its run.
 const TRIES: u32 = 3;
 
 /// Runs that this coordinator does not repair.
@@ -45,30 +46,48 @@ impl Driver {
         delivery.deliveries > self.options.deliveries_max.max(1)
     }
 
-    /// Ends what an event is about.
+    /// Ends what an event is about. When that cannot be done either, the event is set aside.
     pub(super) async fn give_up(&self, delivery: EventDelivery) -> Result<(), BackendError> {
-        let EventDelivery { id, event, deliveries, .. } = delivery;
+        let (run, deliveries) = (delivery.event.run(), delivery.deliveries);
+        let node = match &delivery.event {
+            Event::Submitted(_) => None,
+            Event::Completed(completion) => Some(tracing::field::display(completion.task_id.node())),
+        };
+        let times = deliveries - 1;
+        tracing::error!(%run, node, deliveries, "an event has come again and again; what it is about is ended");
+        let reason = if deliveries > self.options.deliveries_max.max(1) + TRIES {
+            format!("{run}: the event has come {times} times, and ending what it is about has not returned")
+        } else {
+            match self.end(&delivery.event, times).await {
+                Ok(()) => return self.acknowledge(&[delivery.id]).await,
+                Err(error) if error.may_retry() => return Err(error),
+                Err(error) if is_elsewhere(&error) => {
+                    self.wait_for_others(run, &error, vec![delivery.id]);
+                    return Ok(());
+                }
+                Err(error) => format!("{run} cannot be advanced: {error}"),
+            }
+        };
+        insist!(self.stop, self.backend.set_aside(&delivery, &reason))
+    }
+
+    async fn end(&self, event: &Event, times: u32) -> Result<(), BackendError> {
         let reason = || {
-            let text = format!("advancing its run has taken {} coordinators along", deliveries - 1);
+            let text = format!(
+                "its run could not be advanced in {times} deliveries of an event: that took its coordinators along, or failed"
+            );
             Outcome::Undecodable(text)
         };
-        let (run, node) = match &event {
-            Event::Submitted(run) => (*run, None),
-            Event::Completed(completion) => (completion.run(), Some(completion.task_id.node())),
-        };
-        let node = node.map(tracing::field::display);
-        tracing::error!(%run, node, deliveries, "an event has taken its coordinators along; what it is about is ended");
-        if deliveries <= self.options.deliveries_max.max(1) + TRIES {
-            if let Event::Completed(completion) = event {
-                self.fail(run, vec![Completion { outcome: reason(), ..completion }]).await?;
-            }
-            // What fails may release others, error callbacks for one.
-            while let released @ [_, ..] = &insist!(self.stop, self.backend.outbox(run))?[..] {
-                let failed = |release: &Release| failed_at_once(run, *release, reason());
-                self.fail(run, released.iter().take(SLICE).map(failed).collect()).await?;
-            }
+        let run = event.run();
+        if let Event::Completed(completion) = event {
+            self.fail(run, vec![Completion { outcome: reason(), ..completion.clone() }]).await?;
         }
-        self.acknowledge(&[id]).await
+        // What fails may release others, error callbacks for one.
+        while let released @ [_, ..] = &insist!(self.stop, self.backend.outbox(run))?[..] {
+            let failed = |release: &Release| failed_at_once(run, *release, reason());
+            self.fail(run, released.iter().take(SLICE).map(failed).collect()).await?;
+        }
+        Ok(())
     }
 
     async fn fail(&self, run: RunRef, completions: Vec<Completion>) -> Result<(), BackendError> {

@@ -1,0 +1,307 @@
+//! Keys and entries that somebody else has written: each stops nothing but what it belongs to, and what nobody
+//! can read is a dead letter.
+
+use std::time::Duration;
+
+use celeriac_backends::{DeadLetter, DeadLetters, LetterFrom, Requeued};
+use celeriac_dsl::{task, tasks};
+use celeriac_primitives::Options;
+use celeriac_redis::RedisBackend;
+use celeriac_runtime::{App, Coordinator, CoordinatorOptions, Worker, WorkerOptions};
+use celeriac_testkit::{Cluster, Server};
+use redis::{Cmd, cmd};
+use tokio::time::{Instant, sleep, timeout};
+
+/// A run beside a fault ends in this time.
+const CANARY: Duration = Duration::from_secs(5);
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_millis(20);
+const LEASE: Duration = Duration::from_secs(1);
+
+#[task(crate = celeriac_dsl, name = "strange.add")]
+async fn add(x: i64, y: i64) -> i64 {
+    x + y
+}
+
+#[task(crate = celeriac_dsl, name = "strange.sum")]
+async fn sum(numbers: Vec<i64>) -> i64 {
+    numbers.iter().sum()
+}
+
+/// Where a live system is, and how commands get there that are nobody's.
+enum At {
+    One(Server),
+    Cluster(Cluster),
+}
+
+impl At {
+    fn url(&self) -> String {
+        match self {
+            Self::One(server) => server.url(),
+            Self::Cluster(cluster) => cluster.url(),
+        }
+    }
+
+    /// Runs a command on the server that has this key.
+    fn run<T: redis::FromRedisValue>(&self, key: &str, command: &Cmd) -> T {
+        let mut connection = match self {
+            Self::One(server) => server.connection(),
+            Self::Cluster(cluster) => cluster.node_of(key).connection(),
+        };
+        command.query(&mut connection).unwrap_or_else(|error| panic!("{key}: {error}"))
+    }
+
+    /// Puts a key of another kind in the place of this one.
+    fn spoil(&self, key: &str) {
+        self.run::<()>(key, cmd("DEL").arg(key));
+        if key.ends_with("names") || key.ends_with("lanes") {
+            return self.run(key, cmd("RPUSH").arg(key).arg("x"));
+        }
+        self.run::<()>(key, cmd("SET").arg(key).arg("not what it should be"));
+    }
+
+    fn mend(&self, key: &str) {
+        self.run(key, cmd("DEL").arg(key))
+    }
+}
+
+/// A coordinator and a worker that serves two queues, each with a connection of its own, and a client.
+struct Live {
+    at: At,
+    client: App,
+    backend: RedisBackend,
+    _coordinator: Coordinator,
+    _worker: Worker,
+}
+
+impl Live {
+    async fn start(at: At) -> Self {
+        let connect = async || {
+            let builder = RedisBackend::builder(at.url()).prefix("strange");
+            builder.connect().await.expect("it answers")
+        };
+        let app = |backend| {
+            App::builder("strange")
+                .tasks(tasks![add, sum])
+                .backend(backend)
+                .build()
+                .expect("it fits together")
+        };
+        let coordinator = CoordinatorOptions {
+            lease: LEASE,
+            sweep_every: Duration::from_millis(200),
+            ..CoordinatorOptions::default()
+        };
+        let mut worker = WorkerOptions::default().queues(["celery", "other"]);
+        worker.lease = LEASE;
+        let (coordinator, worker) =
+            (app(connect().await).coordinator(coordinator), app(connect().await).worker(worker));
+        let backend = connect().await;
+        let live =
+            Self { client: app(backend.clone()), backend, _coordinator: coordinator, _worker: worker, at };
+        // Both queues are used, and all scripts are there.
+        live.canary("at first").await;
+        let run = live.client.submit(add.s((1, 1)).set(Options::new().with_queue("other").unwrap()));
+        assert_eq!(run.await.unwrap().get().await.unwrap(), 2);
+        live
+    }
+
+    /// A run that has nothing to do with what is wrong.
+    async fn canary(&self, beside: &str) {
+        let canvas = add.s((1, 1)) | celeriac_dsl::chord([add.s(1), add.s(2)], sum.s(())) | add.s(3);
+        let run = async { self.client.submit(canvas).await?.get_timeout(CANARY).await.map_err(Into::into) };
+        let value: Result<i64, Box<dyn std::error::Error + Send + Sync>> = run.await;
+        match value {
+            Ok(value) => assert_eq!(value, 10, "beside {beside}"),
+            Err(error) => panic!("beside {beside}: {error}"),
+        }
+    }
+
+    async fn letters(&self) -> Vec<DeadLetter> {
+        self.backend.dead_letters(None, 1000).await.unwrap()
+    }
+
+    /// Waits for one dead letter; it is not there any more afterwards.
+    async fn letter(&self, beside: &str) -> DeadLetter {
+        let start = Instant::now();
+        loop {
+            if let Some(letter) = self.letters().await.into_iter().next() {
+                assert!(self.backend.drop_letter(letter.id).await.unwrap(), "{beside}");
+                return letter;
+            }
+            assert!(start.elapsed() < PATIENCE, "{beside}: it is not set aside");
+            sleep(SOON).await;
+        }
+    }
+}
+
+/// Fields and values of an entry.
+type Parts<'p> = Vec<(&'p [u8], &'p [u8])>;
+
+fn entry(stream: &str, fields: &[(&[u8], &[u8])]) -> Cmd {
+    let mut command = cmd("XADD");
+    command.arg(stream).arg("*");
+    for (field, value) in fields {
+        command.arg(*field).arg(*value);
+    }
+    command
+}
+
+/// What is no leaf, no report and no submission.
+async fn entries_that_nobody_can_read(at: At) {
+    let live = Live::start(at).await;
+    let (leaves, reports) = ("strange:{q:celery}:stream", "strange:{q:celery}:done:stream");
+    let submissions = "strange:{events}:stream";
+    let many: Vec<(Vec<u8>, Vec<u8>)> =
+        (0..5000).map(|n| (format!("f{n}").into_bytes(), b"v".to_vec())).collect();
+    let many: Vec<(&[u8], &[u8])> = many.iter().map(|(field, value)| (&field[..], &value[..])).collect();
+    let large = vec![b'x'; 3 * 1024 * 1024];
+    let cases: Vec<(&str, &str, Parts)> = vec![
+        ("a field that is not UTF-8", leaves, vec![(b"\xff\xfe", b"\x00")]),
+        ("an empty value", leaves, vec![(b"m", b"")]),
+        ("a short value", leaves, vec![(b"m", b"\x01\x02\x03")]),
+        ("many fields", leaves, many.clone()),
+        ("a large value", leaves, vec![(b"x", &large)]),
+        ("a report with another field", reports, vec![(b"\xff", b"\xff")]),
+        ("a report without a leaf", reports, vec![(b"c", b"")]),
+        ("a report of many fields", reports, many),
+        ("a submission without a run", submissions, vec![(b"s", b"?")]),
+        ("an event of no kind", submissions, vec![(b"\xc3\x28", b"x"), (b"y", b"z")]),
+    ];
+    for (what, stream, fields) in cases {
+        live.at.run::<String>(stream, &entry(stream, &fields));
+        if stream == reports {
+            // Nobody has told of it: a sweep does.
+            live.canary(what).await;
+        }
+        live.canary(what).await;
+        let letter = live.letter(what).await;
+        let bytes: usize = fields.iter().map(|(field, value)| field.len() + value.len()).sum();
+        assert_eq!(letter.bytes, bytes as u64, "{what}");
+        assert_eq!(letter.is_whole, bytes < 1024 * 1024 && fields.len() <= 100, "{what}");
+        let from = match stream {
+            _ if stream == leaves => LetterFrom::Leaves("celery".into(), Default::default()),
+            _ if stream == reports => LetterFrom::Reports("celery".into(), false),
+            _ => LetterFrom::Submissions,
+        };
+        assert_eq!(letter.from, Some(from), "{what}");
+        assert!(!letter.reason.is_empty() && letter.deliveries == 1, "{what}: {letter:?}");
+        assert_eq!(
+            live.at.run::<u64>(stream, cmd("XLEN").arg(stream)),
+            0,
+            "{what}: it is in its line no more"
+        );
+        if letter.is_whole {
+            let same: Vec<(&[u8], &[u8])> = letter.fields.iter().map(|(f, v)| (&f[..], &v[..])).collect();
+            assert_eq!(same, fields, "{what}: as it was");
+        }
+    }
+    assert!(live.letters().await.is_empty());
+    // One that names a leaf of no run is ended like any other that cannot be read, for nobody.
+    live.at.run::<String>(leaves, &entry(leaves, &[(b"m", &[0xff; 40])]));
+    live.canary("a leaf of no run").await;
+    let start = Instant::now();
+    while live.at.run::<u64>(leaves, cmd("XLEN").arg(leaves)) > 0 {
+        assert!(start.elapsed() < PATIENCE, "it is still there");
+        sleep(SOON).await;
+    }
+    assert!(live.letters().await.is_empty());
+}
+
+/// Keys of the wrong kind: `live` says which runs still end beside them.
+async fn a_key_of_another_kind(at: At) {
+    let live = Live::start(at).await;
+    for place in [
+        "stream",
+        "again",
+        "apart",
+        "gone",
+        "delayed",
+        "expiring",
+        "idle",
+        "done:stream",
+        "done:again",
+        "done:apart",
+    ] {
+        let key = format!("strange:{{q:other}}:{place}");
+        live.at.spoil(&key);
+        for _ in 0..3 {
+            live.canary(&key).await;
+        }
+        live.at.mend(&key);
+        live.canary(&key).await;
+        let run = live.client.submit(add.s((2, 2)).set(Options::new().with_queue("other").unwrap())).await;
+        let value = timeout(PATIENCE, run.unwrap().get()).await;
+        assert_eq!(value.unwrap_or_else(|_| panic!("{key} is mended")).unwrap(), 4);
+    }
+}
+
+/// Members of the lists of an app that are nobody's.
+async fn a_member_of_another_kind(at: At) {
+    let live = Live::start(at).await;
+    let strange: &[u8] = b"\xff\xfe{q";
+    for (key, command) in
+        [("names", "ZADD"), ("lanes", "SADD"), ("runs", "ZADD"), ("ended", "ZADD"), ("gone", "SADD")]
+    {
+        let key = format!("strange:{{events}}:{key}");
+        let mut put = cmd(command);
+        put.arg(&key);
+        if command == "ZADD" {
+            put.arg(0);
+        }
+        live.at.run::<()>(&key, put.arg(strange));
+        live.canary(&key).await;
+        live.canary(&key).await;
+        let runs = live.client.runs(None, 10).await.unwrap();
+        assert!(!runs.is_empty(), "beside {key}");
+    }
+}
+
+/// A letter goes back where it came from, as if it had just come there.
+async fn a_dead_letter_is_requeued(at: At) {
+    let live = Live::start(at).await;
+    let stream = "strange:{q:celery}:stream";
+    live.at.run::<String>(stream, &entry(stream, &[(b"m", b"no leaf")]));
+    let start = Instant::now();
+    while live.letters().await.is_empty() {
+        assert!(start.elapsed() < PATIENCE);
+        sleep(SOON).await;
+    }
+    let first = live.letters().await.remove(0);
+    assert_eq!(live.backend.requeue(first.id).await.unwrap(), Requeued::Yes);
+    assert_eq!(live.backend.requeue(first.id).await.unwrap(), Requeued::Unknown);
+    // Nobody can read it now either.
+    let again = live.letter("what was requeued").await;
+    assert_eq!((&again.fields, &again.from), (&first.fields, &first.from));
+    assert!(again.id > first.id);
+    assert!(!live.backend.drop_letter(again.id).await.unwrap());
+    live.canary("dead letters").await;
+}
+
+macro_rules! everywhere {
+    ($($case:ident)*) => {
+        mod one {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case(At::One(Server::start())).await;
+            })*
+        }
+
+        mod cluster {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case(At::Cluster(Cluster::start())).await;
+            })*
+        }
+    };
+}
+
+everywhere! {
+    entries_that_nobody_can_read
+    a_key_of_another_kind
+    a_member_of_another_kind
+    a_dead_letter_is_requeued
+}
