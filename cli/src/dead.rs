@@ -14,8 +14,9 @@ use crate::io::{Io, harmless, harmless_json};
 /// How many letters are asked for in one step.
 const PAGE: usize = 100;
 
-/// So many characters of a reason stand in the table.
-const REASON_WIDTH: usize = 60;
+/// So many characters of where a letter came from, and of a reason, stand in the table: a line has 80.
+const FROM_WIDTH: usize = 16;
+const REASON_WIDTH: usize = 37;
 
 pub(crate) async fn dead(
     app: &App,
@@ -34,7 +35,7 @@ pub(crate) async fn dead(
 async fn list(app: &App, args: &DeadArgs, io: &mut Io<'_>) -> Result<Exit, Stop> {
     let (mut after, mut left) = (None, args.max);
     let mut list = match args.output {
-        ListForm::Table => format!("{:18}  {:20}  {:>5}  {:>9}  REASON\n", "ID", "FROM", "TIMES", "BYTES"),
+        ListForm::Table => format!("{:16}  {:FROM_WIDTH$}  {:>5}  REASON\n", "ID", "FROM", "TIMES"),
         ListForm::Json => String::new(),
     };
     while left > 0 {
@@ -120,8 +121,8 @@ fn line(letter: &DeadLetter, form: ListForm) -> String {
     let mut line = match form {
         ListForm::Table => {
             let reason = one_line(&letter.reason, REASON_WIDTH);
-            let (id, from) = (letter.id.to_string(), one_line(&from, 20));
-            format!("{id:18}  {from:20}  {:>5}  {:>9}  {reason}", letter.deliveries, letter.bytes)
+            let (id, from) = (letter.id.to_string(), one_line(&from, FROM_WIDTH));
+            format!("{id:16}  {from:FROM_WIDTH$}  {:>5}  {reason}", letter.deliveries)
         }
         ListForm::Json => {
             let text = |bytes: &[u8]| bytes.escape_ascii().to_string();

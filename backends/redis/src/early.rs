@@ -1,8 +1,8 @@
 //! Reports that come with their hint.
 //!
-//! Who finishes one leaf with a short value, where one coordinator listens and no other report waits, tells
-//! it the report with the hint (`scripts/finish.lua`): the coordinator need not take it first, which is one
-//! of four calls that a leaf of a chain costs. The report is in its line all the same, until it is
+//! Who finishes one leaf with a short value, where one connection listens and nothing else is in the line,
+//! tells it the report with the hint (`scripts/finish.lua`): the coordinator there need not take it first,
+//! which is one of four calls that a leaf of a chain costs. The report is in its line all the same, until it is
 //! acknowledged. Till then it is nobody's: should its coordinator die, the next one takes it as if nothing
 //! had been told.
 //!
@@ -99,7 +99,8 @@ struct State {
 }
 
 impl Early {
-    /// Whether it may be given now: not when it was taken meanwhile.
+    /// Whether it may be given now: not when it was taken meanwhile, and not when its line was made anew,
+    /// with smaller ids. Then one has to look.
     pub(crate) fn begin(&self, event: EventId) -> bool {
         let mut state = self.state();
         let is_new = state.taken.get(&event.source).is_none_or(|last| event.entry > *last);

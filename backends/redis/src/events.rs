@@ -198,10 +198,10 @@ impl RedisBackend {
                 let id = EventId { source: self.reports().number(&reports), entry };
                 let event = Event::Completed(completion);
                 let event = EventDelivery { id, event, is_bulk: reports.is_bulk, deliveries: 1 };
-                Some(self.early().begin(id).then_some(event))
+                self.early().begin(id).then_some(event)
             });
             match event {
-                Some(event) => told.extend(event),
+                Some(event) => told.push(event),
                 None => link.emptied.forget(owner),
             }
         }

@@ -1,6 +1,7 @@
 //! The commands, called in this process: what they print, where, and how they exit.
 
 mod app;
+mod dead;
 mod plan;
 mod process;
 mod run;

@@ -27,6 +27,7 @@ fn help_and_version_go_to_stdout() {
       show         Draw a run with the state of every node
       graph        Draw a run for other programs
       forget       Remove a run and all that belongs to it
+      dead         List what nobody could read or handle, requeue it or drop it
       health       Ask whether a process is healthy
 
     Options:

@@ -10,31 +10,17 @@ use celeriac_backends::{
 };
 use celeriac_conformance::bench::run_id;
 use celeriac_conformance::whole::Crew;
-use celeriac_engine::plan::Results;
 use celeriac_engine::{Plan, Settled};
 use celeriac_primitives::{Canvas, Completion, Outcome, RunRef, Signature};
 use celeriac_redis::RedisBackend;
 use celeriac_testkit::{Cluster, Fsync, Proxy, Server, Ways};
 use tokio::time::Instant;
 
-use crate::backend::Backends;
+use crate::backend::{Backends, NoResults};
 use crate::whole::identities;
 
 const LEASE: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_millis(50);
-
-/// Nothing is known of anything.
-struct Nothing;
-
-impl Results for Nothing {
-    fn outcome(&self, _: celeriac_primitives::NodeNo) -> Option<&Outcome> {
-        None
-    }
-
-    fn closed_by(&self, _: celeriac_engine::plan::ScopeNo) -> Option<celeriac_primitives::NodeNo> {
-        None
-    }
-}
 
 /// Submits a group and queues all its leaves.
 async fn queued(backend: &RedisBackend, run: RunRef, count: usize) -> Arc<Plan> {
@@ -43,7 +29,7 @@ async fn queued(backend: &RedisBackend, run: RunRef, count: usize) -> Arc<Plan> 
     let leaves = backend.outbox(run).await.unwrap().into_iter().map(|release| Dispatch {
         release,
         queue: DEFAULT_QUEUE.into(),
-        message: Arc::new(plan.message(run, release, &Nothing).unwrap()),
+        message: Arc::new(plan.message(run, release, &NoResults).unwrap()),
         start: None,
         lane: Lane::default(),
     });

@@ -6,26 +6,13 @@ use std::time::Duration;
 use celeriac_backends::{DEFAULT_QUEUE, ErrorKind, NewRun, Queue, Store, Submitted, Take, WorkerId};
 use celeriac_conformance::bench::{run_id, sigs};
 use celeriac_engine::Plan;
-use celeriac_engine::plan::{Results, ScopeNo};
-use celeriac_primitives::{Canvas, Incarnation, NodeNo, Outcome, RunRef};
+use celeriac_primitives::{Canvas, Incarnation, Outcome, RunRef};
 use celeriac_redis::RedisBackend;
 use celeriac_testkit::{Cluster, Server};
 
-use crate::backend::Backends;
+use crate::backend::{Backends, NoResults};
 
 const LEASE: Duration = Duration::from_secs(60);
-
-struct Nothing;
-
-impl Results for Nothing {
-    fn outcome(&self, _: NodeNo) -> Option<&Outcome> {
-        None
-    }
-
-    fn closed_by(&self, _: ScopeNo) -> Option<NodeNo> {
-        None
-    }
-}
 
 /// Submits a group of so many leaves, and queues them.
 async fn queued(backend: &RedisBackend, run: RunRef, leaves: usize) {
@@ -34,7 +21,7 @@ async fn queued(backend: &RedisBackend, run: RunRef, leaves: usize) {
     let leaf = |release| celeriac_backends::Dispatch {
         release,
         queue: DEFAULT_QUEUE.into(),
-        message: Arc::new(plan.message(run, release, &Nothing).unwrap()),
+        message: Arc::new(plan.message(run, release, &NoResults).unwrap()),
         start: None,
         lane: celeriac_backends::Lane::default(),
     };
