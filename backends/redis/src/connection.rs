@@ -9,7 +9,7 @@ use celeriac_backends::BackendError;
 use redis::aio::{ConnectionLike, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, Script, ToRedisArgs, Value};
+use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, ToRedisArgs, Value};
 
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -20,21 +20,28 @@ use crate::broken::Broken;
 use crate::by_itself::by_itself;
 use crate::error::refused;
 use crate::hints::Hints;
+use crate::invocation::{Invocation, Script};
 use crate::keys::{Keys, Line};
 use crate::lines::Emptied;
 use crate::room::Room;
 use crate::scripts::WRITE;
-use crate::watch::Watch;
+use crate::shards::{Shards, is_lost};
+use crate::watch::{Watch, key_of};
 use crate::wire::{TooLarge, Wire, bytes_of};
 
 /// On a Cluster, a reply that takes longer is given up; Redis may still do what it was asked to. One server's
 /// silence is noticed sooner ([`crate::wire`]).
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Who connects for the first time is told so soon that nobody answers there.
 const FIRST_WITHIN: Duration = Duration::from_secs(3);
 const SILENT_AT_FIRST: &str = "nobody has answered within 3 s; with rediss:// a server must speak TLS";
+
+/// On a Cluster a command that meets a lost connection, or slots that move, tries again so often and waits so
+/// long in between, in ms; then it fails, and whoever needs it comes again.
+const CLUSTER_RETRIES: u32 = 4;
+const CLUSTER_WAIT_MS: (u64, u64) = (10, 200);
 
 /// Commands wait for a lost connection this often, 0.1 s, 0.2 s, 0.4 s, …; then they fail, and the next one
 /// tries on.
@@ -55,20 +62,47 @@ pub(crate) struct Connection {
 enum Way {
     One(Wire),
     /// Its row is short whatever one says: what waits there moves by itself.
-    Cluster(ClusterConnection),
+    Cluster(ClusterConnection, Shards),
+}
+
+/// Sends something to the shard of a key, unless that is away.
+async fn ask_shard<T: Send + 'static>(
+    connection: ClusterConnection,
+    shards: &Shards,
+    key: &[u8],
+    reply: impl Future<Output = RedisResult<T>> + Send + 'static,
+) -> RedisResult<T> {
+    // What has no key is asked of all of them.
+    if key.is_empty() {
+        return by_itself(reply).await;
+    }
+    let patience = shards.patience(key)?;
+    match timeout(patience, by_itself(reply)).await {
+        Ok(reply) => reply.inspect_err(|error| {
+            if is_lost(error) {
+                shards.note_away(&connection, key, false);
+            }
+        }),
+        Err(_) => {
+            shards.note_away(&connection, key, true);
+            let text = format!("no reply within {patience:?}");
+            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, text).into())
+        }
+    }
 }
 
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         let Self { way, watch } = self;
-        let mut connection = match way {
+        let (connection, shards) = match way {
             Way::One(connection) => return connection.req_packed_command(cmd),
-            Way::Cluster(connection) => connection.clone(),
+            Way::Cluster(connection, shards) => (connection.clone(), shards),
         };
         Box::pin(async move {
             TooLarge::check(bytes_of(cmd))?;
-            let sent = cmd.clone();
-            let reply = by_itself(async move { connection.req_packed_command(&sent).await }).await;
+            let (sent, mut asked) = (cmd.clone(), connection.clone());
+            let reply = async move { asked.req_packed_command(&sent).await };
+            let reply = ask_shard(connection, shards, &key_of(cmd), reply).await;
             reply.inspect_err(|error| watch.note(Some(cmd), error))
         })
     }
@@ -80,22 +114,24 @@ impl ConnectionLike for Connection {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         let Self { way, watch } = self;
-        let mut connection = match way {
+        let (connection, shards) = match way {
             Way::One(connection) => return connection.req_packed_commands(pipeline, offset, count),
-            Way::Cluster(connection) => connection.clone(),
+            Way::Cluster(connection, shards) => (connection.clone(), shards),
         };
         Box::pin(async move {
             TooLarge::check(pipeline.cmd_iter().map(bytes_of).sum())?;
-            let sent = pipeline.clone();
-            let reply = by_itself(async move { connection.req_packed_commands(&sent, offset, count).await });
-            reply.await.inspect_err(|error| watch.note(pipeline.cmd_iter().next(), error))
+            let (sent, mut asked) = (pipeline.clone(), connection.clone());
+            let key = pipeline.cmd_iter().next().map(key_of).unwrap_or_default();
+            let reply = async move { asked.req_packed_commands(&sent, offset, count).await };
+            let reply = ask_shard(connection, shards, &key, reply).await;
+            reply.inspect_err(|error| watch.note(pipeline.cmd_iter().next(), error))
         })
     }
 
     fn get_db(&self) -> i64 {
         match &self.way {
             Way::One(connection) => connection.get_db(),
-            Way::Cluster(connection) => connection.get_db(),
+            Way::Cluster(connection, _) => connection.get_db(),
         }
     }
 }
@@ -103,13 +139,13 @@ impl ConnectionLike for Connection {
 /// A script that is ready to be run.
 pub(crate) struct Prepared {
     connection: Connection,
-    invocation: redis::ScriptInvocation<'static>,
+    invocation: Invocation,
     operation: &'static str,
 }
 
 impl Prepared {
     pub(crate) async fn send<T: FromRedisValue>(mut self) -> Result<T, BackendError> {
-        self.invocation.invoke_async(&mut self.connection).await.map_err(refused(self.operation))
+        self.invocation.send(&mut self.connection).await.map_err(refused(self.operation))
     }
 }
 
@@ -163,7 +199,15 @@ impl Link {
 
     /// Whether the keys of a run and those of a queue may be on different servers.
     pub(crate) fn is_cluster(&self) -> bool {
-        matches!(self.connection.way, Way::Cluster(_))
+        matches!(self.connection.way, Way::Cluster(..))
+    }
+
+    /// Which shards of a Cluster are away, in words.
+    pub(crate) fn shards_away(&self) -> Option<String> {
+        match &self.connection.way {
+            Way::One(_) => None,
+            Way::Cluster(_, shards) => shards.strain(),
+        }
     }
 
     /// Runs a script.
@@ -171,7 +215,7 @@ impl Link {
         &self,
         operation: &'static str,
         script: &'static Script,
-        prepare: impl FnOnce(&mut redis::ScriptInvocation<'_>),
+        prepare: impl FnOnce(&mut Invocation),
     ) -> Result<T, BackendError> {
         self.prepare(operation, script, prepare).send().await
     }
@@ -181,9 +225,9 @@ impl Link {
         &self,
         operation: &'static str,
         script: &'static Script,
-        prepare: impl FnOnce(&mut redis::ScriptInvocation<'_>),
+        prepare: impl FnOnce(&mut Invocation),
     ) -> Prepared {
-        let mut invocation = script.prepare_invoke();
+        let mut invocation = Invocation::new(script);
         prepare(&mut invocation);
         Prepared { connection: self.connection(), invocation, operation }
     }
@@ -222,6 +266,11 @@ impl Link {
                 tracing::warn!(
                     "this Redis user may not ask INFO: how safe the data is, and when it is full, is unknown"
                 );
+                return Ok(());
+            }
+            // One of the masters is away.
+            Err(error) if self.is_cluster() && is_lost(&error) => {
+                tracing::warn!(%error, "not all shards answer: how safe the data is, is unknown");
                 return Ok(());
             }
             Err(error) => return Err(refused("connect")(error)),
@@ -285,16 +334,17 @@ async fn one(client: Box<Client>, watch: Watch) -> RedisResult<Way> {
 }
 
 async fn cluster(builder: redis::cluster::ClusterClientBuilder) -> RedisResult<Way> {
-    let client: ClusterClient =
-        builder.response_timeout(RESPONSE_TIMEOUT).connection_timeout(CONNECTION_TIMEOUT).build()?;
-    client.get_async_connection().await.map(Way::Cluster)
+    let (wait_min, wait_max) = CLUSTER_WAIT_MS;
+    let builder = builder.response_timeout(RESPONSE_TIMEOUT).connection_timeout(CONNECTION_TIMEOUT);
+    let builder = builder.retries(CLUSTER_RETRIES).min_retry_wait(wait_min).max_retry_wait(wait_max);
+    let client: ClusterClient = builder.build()?;
+    let (mut connection, shards) = (client.get_async_connection().await?, Shards::default());
+    shards.learn(&mut connection).await;
+    Ok(Way::Cluster(connection, shards))
 }
 
 /// Adds the keys of lines to a script's.
-pub(crate) fn line_keys<'l>(
-    invocation: &mut redis::ScriptInvocation<'_>,
-    lines: impl IntoIterator<Item = &'l Line>,
-) {
+pub(crate) fn line_keys<'l>(invocation: &mut Invocation, lines: impl IntoIterator<Item = &'l Line>) {
     for key in lines.into_iter().flat_map(Line::keys) {
         invocation.key(key);
     }

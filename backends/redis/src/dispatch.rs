@@ -11,10 +11,11 @@ use std::time::Duration;
 use celeriac_backends::{BackendError, Dispatch, Lane};
 use celeriac_engine::Release;
 use celeriac_primitives::{RunRef, When};
-use redis::{FromRedisValue, Script};
+use redis::FromRedisValue;
 
 use crate::RedisBackend;
 use crate::gone::QUEUED_WITHIN_MS;
+use crate::invocation::Script;
 use crate::keys::write_incarnation;
 use crate::queue::write_message;
 use crate::scripts::{CLAIM, DISPATCH, ENQUEUE, slices};
@@ -43,7 +44,11 @@ impl RedisBackend {
         let mut queued = 0;
         for slice in slices(leaves, |leaf| leaf.message.weight()) {
             let places = slice.iter().map(|leaf| (&leaf.queue, leaf.lane));
-            let noted = self.queues().note(self.link(), "dispatch", places.clone(), false).await?;
+            let noted = match self.queues().note(self.link(), "dispatch", places.clone(), false).await {
+                // Where the names are is away: they are noted when they are used again, and the run goes on.
+                Err(error) if self.link().is_cluster() && error.may_retry() => None,
+                noted => noted?,
+            };
             let now: usize = if self.link().is_cluster() {
                 let mut found: Vec<u64> = self.call(run, "look", slice).await?;
                 let Some(looked_ms) = found.pop() else { return Ok(queued) };

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::RedisBackend;
 use crate::early::News;
 use crate::envelope::Unreadable;
+use crate::error::First;
 use crate::hints::{POLL, POLL_LIVE, Wait};
 use crate::keys::{Line, read_run};
 use crate::lines::{self, Entry, Suspects, Taken};
@@ -102,16 +103,19 @@ impl Events for RedisBackend {
     }
 
     async fn renew_events(&self, events: &[EventId], lease: Duration) -> Result<(), BackendError> {
+        let mut first = First::default();
         for (line, ids) in self.by_line(events) {
-            lines::renew(self.link(), "renew_events", &line, COORDINATORS, &ids, lease).await?;
+            first.of(lines::renew(self.link(), "renew_events", &line, COORDINATORS, &ids, lease).await);
         }
-        Ok(())
+        first.into_result()
     }
 
     async fn acknowledge(&self, events: &[EventId]) -> Result<(), BackendError> {
+        let mut first = First::default();
         for (line, ids) in self.by_line(events) {
-            lines::acknowledge(self.link(), &line, &ids).await?;
+            first.of(lines::acknowledge(self.link(), &line, &ids).await);
         }
+        first.into_result()?;
         self.early().done(events);
         Ok(())
     }
@@ -119,19 +123,14 @@ impl Events for RedisBackend {
     async fn hand_back_events(&self, events: &[EventId]) -> Result<(), BackendError> {
         // What was not taken is there for the next one.
         self.early().done(events);
+        let mut first = First::default();
         for (line, ids) in self.by_line(events) {
             let ids: Vec<_> = ids.into_iter().map(|id| (0, id)).collect();
-            lines::hand_back(
-                self.link(),
-                "hand_back_events",
-                std::slice::from_ref(&line),
-                COORDINATORS,
-                &ids,
-            )
-            .await?;
+            let here = std::slice::from_ref(&line);
+            first.of(lines::hand_back(self.link(), "hand_back_events", here, COORDINATORS, &ids).await);
             lines::note_reports(self.link(), std::iter::once(&line)).await;
         }
-        Ok(())
+        first.into_result()
     }
 
     async fn set_aside(&self, event: &EventDelivery, reason: &str) -> Result<(), BackendError> {

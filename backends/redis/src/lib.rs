@@ -42,6 +42,7 @@ mod fresh;
 mod gone;
 mod growth;
 mod hints;
+mod invocation;
 mod keys;
 mod later;
 mod lines;
@@ -54,6 +55,7 @@ mod reports;
 mod room;
 mod scripts;
 mod settle;
+mod shards;
 mod store;
 mod submit;
 mod sweep;
@@ -108,6 +110,8 @@ struct Shared {
     said_later: Said,
     /// Down to which run the last sweep looked for what is owed.
     page: Mutex<Option<RunId>>,
+    /// On a Cluster, the queues as they were when somebody looked last.
+    named: Mutex<Vec<queues::Named>>,
     prefix: String,
     /// How the pieces of large texts take turns.
     turns: Turns,
@@ -293,6 +297,7 @@ impl RedisBuilder {
             sleepers: Sleepers::default(),
             said_later: Said::default(),
             page: Mutex::default(),
+            named: Mutex::default(),
             prefix,
             turns: Turns::default(),
             inline_bytes_max,

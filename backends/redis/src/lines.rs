@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::connection::{GROUP, Link, line_keys};
-use crate::error::corrupt;
+use crate::error::{First, corrupt};
 use crate::hints::Count;
 use crate::keys::Line;
 use crate::scripts::{ACKNOWLEDGE, HAND_BACK, RENEW, SLICE, SLICE_BYTES, TAKE};
@@ -198,12 +198,22 @@ async fn take_all(
     let lines = taken.lines.clone();
     let at_once = if taken.link.is_cluster() { 1 } else { lines.len().max(1) };
     let (mut bytes, mut is_again) = (BYTES_MAX, false);
+    let (mut has_answered, mut failed) = (false, None);
     for (group, some) in lines.chunks(at_once).enumerate() {
         loop {
             let slice = SLICE.min(max - taken.entries.len());
             let what = (slice, bytes, suspects);
-            let (entries, more, noted) =
-                take_some(&taken, operation, some, what, lease, &noting.args(is_again)).await?;
+            let took = take_some(&taken, operation, some, what, lease, &noting.args(is_again)).await;
+            let (entries, more, noted) = match took {
+                Ok(took) => took,
+                // A shard that is away holds up none of the others.
+                Err(error) if error.may_retry() && at_once == 1 => {
+                    failed.get_or_insert(error);
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            has_answered = true;
             taken.noted = (noted, is_again);
             is_again |= more;
             let has_suspects = entries.iter().any(|entry| entry.is_suspect(suspects));
@@ -225,7 +235,10 @@ async fn take_all(
             }
         }
     }
-    Ok(taken)
+    match failed {
+        Some(error) if !has_answered => Err(error),
+        _ => Ok(taken),
+    }
 }
 
 async fn take_some(
@@ -304,21 +317,22 @@ pub(crate) async fn hand_back(
     owner: &str,
     entries: &[(usize, (u64, u64))],
 ) -> Result<(), BackendError> {
+    let mut first = First::default();
     for (place, line) in lines.iter().enumerate() {
         let here: Vec<_> = entries.iter().filter(|(at, _)| *at == place).map(|(_, id)| *id).collect();
         // Each slice goes to the head, so the last slice goes first.
         for slice in here.rchunks(SLICE) {
-            link.run::<()>(operation, &HAND_BACK, |script| {
+            let handed = link.run::<()>(operation, &HAND_BACK, |script| {
                 line_keys(script, [line]);
                 script.arg(GROUP).arg(owner).arg(u8::from(line.gone.is_none()));
                 for id in slice {
                     script.arg(print_id(*id));
                 }
-            })
-            .await?;
+            });
+            first.of(handed.await);
         }
     }
-    Ok(())
+    first.into_result()
 }
 
 /// Prolongs the leases that their owner still holds.

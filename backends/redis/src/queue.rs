@@ -4,7 +4,7 @@
 //! so the leaf of a message that cannot be read is known all the same, and the scripts know it without
 //! reading messages.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +19,7 @@ use crate::early;
 use crate::envelope::{self, Unreadable};
 use crate::error::{First, corrupt};
 use crate::hints::{POLL, POLL_LIVE, POLL_LIVE_CLUSTER, Wait};
+use crate::invocation::Invocation;
 use crate::keys::Line;
 use crate::lines::{self, Entry, Suspects, print_id};
 use crate::queues::Named;
@@ -142,11 +143,13 @@ impl Queue for RedisBackend {
 
     async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError> {
         let hints = self.link().keys.submission_stream();
+        let mut first = First::default();
         for slice in slices(done, |(_, completion)| completion.outcome.weight()) {
             for group in self.by_server(slice.iter().map(|(id, _)| id)) {
                 let mut by_place = vec![Vec::new(); group.places.len()];
                 group.deliveries.iter().for_each(|(at, place)| by_place[*place].push(*at));
-                self.link()
+                let finished = self
+                    .link()
                     .run::<()>("finish", &FINISH, |script| {
                         for (queue, lane) in &group.places {
                             let keys = &self.link().keys;
@@ -171,10 +174,12 @@ impl Queue for RedisBackend {
                             script.arg(id).arg(report);
                         }
                     })
-                    .await?;
+                    .await;
+                // A shard that is away holds up none of the others.
+                first.of(finished);
             }
         }
-        Ok(())
+        first.into_result()
     }
 
     async fn begin(&self, worker: &WorkerId, delivery: &Delivery, once: bool) -> Result<Begin, BackendError> {
@@ -265,15 +270,15 @@ impl Queue for RedisBackend {
         let owner: Arc<str> = owner(worker).into();
         self.link().emptied.forget(&owner);
         self.wake_no_more(&owner).await?;
+        let mut first = First::default();
         for (queue, lane) in self.queues().lanes(queues, LaneOrder::FirstFirst) {
             let stream = self.link().keys.stream(&queue, lane);
-            self.link()
-                .run::<()>("retire", &RETIRE, |script| {
-                    script.key(&stream).arg(GROUP).arg(&*owner);
-                })
-                .await?;
+            let retired = self.link().run::<()>("retire", &RETIRE, |script| {
+                script.key(&stream).arg(GROUP).arg(&*owner);
+            });
+            first.of(retired.await);
         }
-        Ok(())
+        first.into_result()
     }
 
     async fn quiesce(&self) {
@@ -285,10 +290,17 @@ impl Queue for RedisBackend {
         self.plans().pass_over();
         // Said once by whoever sweeps, also when nobody submits.
         link.room.look(link).await;
-        let all = self.queues().all(link, "sweep").await?;
         // What cannot be done holds up nothing else.
         let mut first = First::default();
-        let unused_ms = self.now_ms().await?.saturating_sub(self.queues().kept_for().as_millis() as u64);
+        let (all, unused_ms) = match self.named_now().await {
+            Ok((all, now_ms)) => (all, now_ms.saturating_sub(self.queues().kept_for().as_millis() as u64)),
+            // The shard of the lists is away: the queues are those that were there before.
+            Err(error) if link.is_cluster() && error.may_retry() => {
+                first.of::<()>(Err(error));
+                (self.0.named.lock().unwrap_or_else(PoisonError::into_inner).clone(), 0)
+            }
+            Err(error) => return Err(error),
+        };
         let chosen = self.quiet().choose(&all, unused_ms);
         // The script writes the number in place of the last four bytes.
         let mut lost = encode(&Outcome::WorkerLost { deliveries: u32::MAX });
@@ -325,6 +337,17 @@ impl Queue for RedisBackend {
     }
 }
 
+impl RedisBackend {
+    /// All queues that are noted, and the time of who has noted them.
+    async fn named_now(&self) -> Result<(Vec<Named>, u64), BackendError> {
+        let (all, now_ms) = (self.queues().all(self.link(), "sweep").await?, self.now_ms().await?);
+        if self.link().is_cluster() {
+            *self.0.named.lock().unwrap_or_else(PoisonError::into_inner) = all.clone();
+        }
+        Ok((all, now_ms))
+    }
+}
+
 /// What the scripts say of a leaf that is to begin, as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
@@ -346,7 +369,7 @@ impl Answer {
 }
 
 /// The field of the mark, attempt, incarnation, entry and worker.
-fn mark_args(script: &mut redis::ScriptInvocation<'_>, worker: &WorkerId, delivery: &Delivery) {
+fn mark_args(script: &mut Invocation, worker: &WorkerId, delivery: &Delivery) {
     let (leaf, id) = (&delivery.message, &delivery.id);
     script.arg(format!("b{}", leaf.task_id.node())).arg(&leaf.attempt.to_be_bytes()[..]);
     script.arg(&crate::keys::write_incarnation(leaf.incarnation)[..]);

@@ -242,7 +242,15 @@ impl RedisBackend {
         if !is_time {
             return Ok(());
         }
-        let names = if is_old { Some(self.queues().all(link, "events").await?) } else { None };
+        let names = match is_old.then_some(self.queues().all(link, "events")) {
+            None => None,
+            Some(names) => match names.await {
+                Ok(names) => Some(names),
+                // Where the names are is away: those that were known stay, and the others are hinted at.
+                Err(error) if error.may_retry() => None,
+                Err(error) => return Err(error),
+            },
+        };
         let mut state = self.reports().state();
         let state = &mut *state;
         let round = &mut state.round;

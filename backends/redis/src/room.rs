@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use celeriac_backends::{BackendError, ErrorKind};
 use redis::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::connection::Link;
 
@@ -18,6 +18,9 @@ pub(crate) const HEADROOM_PERCENT: u8 = 10;
 
 /// Redis is asked no more often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// And is not waited for any longer.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
 /// Whether there is room, as it was lately.
 #[derive(Clone, Debug)]
@@ -86,7 +89,10 @@ impl Room {
             }
             state.looked = Some(Instant::now());
         }
-        let Ok(info) = link.ask::<Value>("submit", redis::cmd("INFO").arg("memory")).await else { return };
+        // On a Cluster all masters are asked, and one may be away.
+        let mut info = redis::cmd("INFO");
+        let asked = link.ask::<Value>("submit", info.arg("memory"));
+        let Ok(Ok(info)) = timeout(LOOK_WITHIN, asked).await else { return };
         let mut servers = Vec::new();
         collect(&info, &mut servers);
         let full = servers.into_iter().filter(|memory| memory.is_full(self.1));

@@ -1,11 +1,11 @@
 //! The Lua scripts: constant text; data only in their arguments.
 //!
 //! Each is one atomic step with bounded work. When Redis has lost a script (it restarted, or somebody flushed
-//! them), the call loads it again.
+//! them), the call brings its text.
 
 use std::sync::LazyLock;
 
-use redis::Script;
+use crate::invocation::Script;
 
 /// How many entries one script handles at most: about 5 ms of work, during which Redis does nothing else.
 pub(crate) const SLICE: usize = 500;
@@ -85,6 +85,7 @@ scripts! {
     POSTPONE "postpone.lua" + "held.lua" + "head.lua"
     FIRE "fire.lua" + "channel.lua" + "wake.lua"
     DUE "due.lua"
+    TIME "time.lua"
     NOTE "note.lua"
     QUIET "quiet.lua"
     DROP "drop.lua"

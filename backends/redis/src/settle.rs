@@ -11,6 +11,8 @@ use celeriac_backends::{Advance, Advanced, BackendError, ErrorKind, EventId, Lan
 use celeriac_engine::plan::ScopeNo;
 use celeriac_engine::{Release, Settled, Verdict};
 use celeriac_primitives::{Completion, NodeNo, RunRef};
+use futures::FutureExt as _;
+use futures::stream::{self, StreamExt as _};
 
 use crate::RedisBackend;
 use crate::connection::GROUP;
@@ -24,6 +26,9 @@ use crate::wiring;
 
 /// How often settling looks up the plan again when it fell out of the cache meanwhile.
 const ATTEMPTS_MAX: usize = 5;
+
+/// On a Cluster so many runs are settled at the same time.
+const RUNS_AT_ONCE: usize = 16;
 
 /// Flags of the script's answer.
 const DECIDED: u8 = 1;
@@ -72,10 +77,15 @@ impl RedisBackend {
         }
         let mut whole: Vec<Option<Result<Option<Slice>, BackendError>>> =
             batch.iter().map(|_| None).collect();
-        for group in groups(batch, self.link().is_cluster()) {
-            let answers = self.settle_group(batch, &group).await?;
-            for (part, answer) in group.iter().zip(answers) {
-                add(&mut whole[part.place], answer);
+        let groups = groups(batch, self.link().is_cluster());
+        if self.link().is_cluster() {
+            self.settle_apart(batch, groups, &mut whole).await;
+        } else {
+            for group in groups {
+                let answers = self.settle_group(batch, &group).await?;
+                for (part, answer) in group.iter().zip(answers) {
+                    add(&mut whole[part.place], answer);
+                }
             }
         }
         self.queues().note_again(self.link(), "settle", places(batch), noted).await?;
@@ -94,6 +104,40 @@ impl RedisBackend {
             });
         }
         Ok(advanced)
+    }
+
+    /// On a Cluster each run is by itself: one whose shard is away holds up none of the others. The parts of a
+    /// run come one after the other.
+    async fn settle_apart(
+        &self,
+        batch: &[Advance],
+        groups: Vec<Vec<Part<'_>>>,
+        whole: &mut [Option<Result<Option<Slice>, BackendError>>],
+    ) {
+        let of_run = groups.chunk_by(|one, next| one[0].place == next[0].place);
+        let settling: Vec<_> = of_run.map(|groups| self.settle_run(batch, groups).boxed()).collect();
+        let settled: Vec<_> = stream::iter(settling).buffer_unordered(RUNS_AT_ONCE).collect().await;
+        for (place, run) in settled {
+            whole[place] = run;
+        }
+    }
+
+    async fn settle_run(
+        &self,
+        batch: &[Advance],
+        groups: &[Vec<Part<'_>>],
+    ) -> (usize, Option<Result<Option<Slice>, BackendError>>) {
+        let (place, mut run) = (groups[0][0].place, None);
+        for group in groups {
+            match self.settle_group(batch, group).await {
+                Ok(answers) => answers.into_iter().for_each(|answer| add(&mut run, answer)),
+                Err(error) => {
+                    add(&mut run, Err(error));
+                    break;
+                }
+            }
+        }
+        (place, run)
     }
 
     /// Settles parts, looking up the plans that the script asks for.
@@ -191,7 +235,10 @@ impl RedisBackend {
             self.plans().has_ended(run);
         }
         if flags & CLOSED != 0 && self.link().is_cluster() && retention_ms > 0 {
-            self.note_end(run, retention_ms).await?;
+            // What is not noted is found by a repair.
+            if let Err(error) = self.note_end(run, retention_ms).await {
+                tracing::debug!(%run, %error, "when the run is to be forgotten is not noted yet");
+            }
         }
         if settled.repairs() && owed as usize > settled.released.len() {
             settled.released = self.outbox(run).await?;

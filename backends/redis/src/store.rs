@@ -24,7 +24,7 @@ use crate::keys::{Keys, read_run, write_run};
 use crate::meta::{Digest, Meta};
 use crate::news;
 use crate::plans::Need;
-use crate::scripts::{PLAN, PROGRESS, READ_SLICE, SLICE, STATES, slices};
+use crate::scripts::{PLAN, PROGRESS, READ_SLICE, SLICE, STATES, TIME, slices};
 use crate::settle::{node_no, scope_field};
 use crate::texts::PIECE_BYTES;
 
@@ -234,7 +234,8 @@ impl Store for RedisBackend {
     async fn strain(&self) -> Result<Option<String>, BackendError> {
         let link = self.link();
         link.room.look(link).await;
-        let told: Vec<String> = [link.room.strain(), link.broken.strain()].into_iter().flatten().collect();
+        let told = [link.room.strain(), link.broken.strain(), link.shards_away()];
+        let told: Vec<String> = told.into_iter().flatten().collect();
         Ok((!told.is_empty()).then(|| told.join("; ")))
     }
 
@@ -607,16 +608,17 @@ impl RedisBackend {
         link.ask("forget", redis::cmd("ZREM").arg(link.keys.ended()).arg(id)).await
     }
 
-    /// The time by the clock of Redis.
+    /// The time by the clock of Redis; on a Cluster, of the shard that has the list of what has ended.
     pub(crate) async fn now_ms(&self) -> Result<u64, BackendError> {
-        let times: redis::Value = self.link().ask("time", &redis::cmd("TIME")).await?;
-        // On a Cluster every master answers, named by its address; any one will do.
-        let time = match times {
-            redis::Value::Map(pairs) => pairs.into_iter().next().map_or(redis::Value::Nil, |(_, time)| time),
-            time => time,
+        let link = self.link();
+        let (seconds, micros): (u64, u64) = if link.is_cluster() {
+            let asked = link.run("time", &TIME, |script| {
+                script.key(link.keys.ended());
+            });
+            asked.await?
+        } else {
+            link.ask("time", &redis::cmd("TIME")).await?
         };
-        let (seconds, micros): (u64, u64) =
-            redis::from_redis_value(time).map_err(|error| corrupt("time", error))?;
         Ok(seconds * 1000 + micros / 1000)
     }
 }

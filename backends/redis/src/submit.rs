@@ -20,13 +20,13 @@ use celeriac_engine::advance::Phase;
 use celeriac_primitives::{NodeNo, RunId, RunRef};
 use futures::FutureExt;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use redis::Script;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::RedisBackend;
 use crate::connection::Link;
 use crate::error::{corrupt, is_denied};
 use crate::gone::write_queues;
+use crate::invocation::Script;
 use crate::keys::write_run;
 use crate::meta::{Digest, Meta};
 use crate::plans::Need;

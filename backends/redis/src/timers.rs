@@ -14,7 +14,7 @@ use celeriac_primitives::Outcome;
 use tokio::time::Instant;
 
 use crate::RedisBackend;
-use crate::error::corrupt;
+use crate::error::{First, corrupt};
 use crate::queue::encode;
 use crate::queues::Place;
 use crate::scripts::{DUE, FIRE, SLICE};
@@ -106,11 +106,16 @@ impl RedisBackend {
         let told: BTreeSet<Place> =
             link.hints.take_timers().iter().filter_map(|stream| link.keys.place_of(stream)).collect();
         self.timers().look_at(told);
+        let mut first = First::default();
         for place in self.timers().due() {
             let looked = Instant::now();
-            let next = self.fire_lanes(std::slice::from_ref(&place)).await?;
-            self.timers().note(&place, looked, next);
+            match self.fire_lanes(std::slice::from_ref(&place)).await {
+                Ok(next) => self.timers().note(&place, looked, next),
+                // It stays due, and holds up none of the others.
+                Err(error) => first.of(Err(error)),
+            }
         }
+        first.into_result()?;
         Ok(self.timers().next())
     }
 

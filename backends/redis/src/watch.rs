@@ -160,11 +160,14 @@ impl Watch {
     }
 }
 
-/// The first key of a command, or of the script that it runs.
+/// The first key of a command, or of the script that it runs; empty when it has none.
 pub(crate) fn key_of(cmd: &Cmd) -> Vec<u8> {
     let mut args = cmd.args_iter().map(|arg| if let Arg::Simple(bytes) = arg { bytes } else { &b""[..] });
-    let place = match args.next() {
-        Some(name) if name.to_ascii_uppercase().starts_with(b"EVAL") => 2,
+    let name = args.next().unwrap_or_default().to_ascii_uppercase();
+    let place = match &name[..] {
+        b"EVALSHA" | b"EVAL" => 2,
+        b"XINFO" => 1,
+        b"CLUSTER" | b"CONFIG" | b"INFO" | b"PING" | b"PUBLISH" | b"PUBSUB" | b"TIME" => return Vec::new(),
         _ => 0,
     };
     args.nth(place).unwrap_or_default().to_vec()

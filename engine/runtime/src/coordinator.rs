@@ -368,7 +368,10 @@ impl Driver {
                     tracing::debug!(%run, "an event of an unknown run");
                     done.extend(events);
                 }
-                Err(error) if is_elsewhere(&error) => self.wait_for_others(run, &error, events),
+                // Where this run is nobody answers; the others go on.
+                Err(error) if is_elsewhere(&error) || error.may_retry() => {
+                    self.wait_for_others(run, &error, events);
+                }
                 Err(error) => {
                     tracing::error!(%run, %error, source = ?error.source, "a run cannot be settled");
                 }

@@ -20,6 +20,7 @@ mod plans;
 mod queues;
 mod replies;
 mod retention;
+mod shards;
 mod silence;
 mod strange;
 mod suite;
