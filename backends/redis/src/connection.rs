@@ -3,12 +3,14 @@
 //! No command blocks: whoever waits does so with a hint and a poll ([`crate::hints`]). So no reply can get
 //! lost that has taken something, however long a wait was to last.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::BackendError;
+use celeriac_backends::{BackendError, ErrorKind};
 use redis::aio::{ConnectionLike, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, ToRedisArgs, Value};
 
 use tokio::sync::Semaphore;
@@ -42,6 +44,9 @@ const SILENT_AT_FIRST: &str = "nobody has answered within 3 s; with rediss:// a 
 /// long in between, in ms; then it fails, and whoever needs it comes again.
 const CLUSTER_RETRIES: u32 = 4;
 const CLUSTER_WAIT_MS: (u64, u64) = (10, 200);
+
+/// One server of several is waited for so long, when nobody needs its answer at once.
+const SERVER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Commands wait for a lost connection this often, 0.1 s, 0.2 s, 0.4 s, …; then they fail, and the next one
 /// tries on.
@@ -208,6 +213,35 @@ impl Link {
             Way::One(_) => None,
             Way::Cluster(_, shards) => shards.strain(),
         }
+    }
+
+    /// The servers whose keys are all keys: as they are named by [`ask_server`](Self::ask_server).
+    pub(crate) async fn servers(&self) -> Vec<Arc<str>> {
+        match &self.connection.way {
+            Way::One(_) => vec![Arc::from("")],
+            Way::Cluster(connection, shards) => {
+                shards.learn(&mut connection.clone()).await;
+                shards.servers()
+            }
+        }
+    }
+
+    /// Sends a command that has no key to one of them.
+    pub(crate) async fn ask_server(
+        &self,
+        operation: &'static str,
+        server: &str,
+        cmd: &Cmd,
+    ) -> Result<Value, BackendError> {
+        let Way::Cluster(connection, _) = &self.connection.way else { return self.ask(operation, cmd).await };
+        let (host, port) = server.rsplit_once(':').unwrap_or((server, ""));
+        let (host, port) = (host.to_owned(), port.parse().unwrap_or_default());
+        let there = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host, port });
+        let (mut connection, cmd) = (connection.clone(), cmd.clone());
+        let answer = by_itself(async move { connection.route_command(cmd, there).await });
+        let silent =
+            |_| BackendError::new(ErrorKind::Unavailable, operation).context("a server does not answer");
+        timeout(SERVER_WITHIN, answer).await.map_err(silent)?.map_err(refused(operation))
     }
 
     /// Runs a script.

@@ -266,6 +266,30 @@ impl Keys {
         Some((queue.into(), lane))
     }
 
+    /// Matches all keys.
+    pub(crate) fn of_slots(&self) -> String {
+        format!("{}:{{*", self.0)
+    }
+
+    /// The run whose hash this is.
+    pub(crate) fn run_of(&self, key: &str) -> Option<RunId> {
+        let id = key.strip_prefix(&*self.0)?.strip_prefix(":{")?.strip_suffix("}:run")?;
+        RunId::from_uuid(uuid::Uuid::try_parse(id).ok()?).ok()
+    }
+
+    /// The lane that has this key, or whose reports are there.
+    pub(crate) fn place_beside(&self, key: &str) -> Option<(Arc<str>, Lane)> {
+        if let Some(reports) = self.reports_of(key) {
+            let lane = (0..).map_while(Lane::at).find(|lane| lane.is_bulk() == reports.is_bulk);
+            return Some((reports.queue, lane?));
+        }
+        let (place, what) = key.rsplit_once(':')?;
+        ["stream", "delayed", "expiring"]
+            .contains(&what)
+            .then(|| format!("{place}:stream"))
+            .and_then(|stream| self.place_of(&stream))
+    }
+
     fn after_prefix<'s>(&self, stream: &'s str) -> Option<&'s str> {
         stream.strip_prefix(&*self.0)?.strip_prefix(":{q:")
     }
@@ -378,6 +402,15 @@ mod tests {
             assert_eq!(keys.place_of(&stream), None, "it is no lane");
         }
         assert_eq!(keys.reports_of(&line.stream), None);
+        let [delayed, expiring] = keys.timers("mail", Lane::new(9, false));
+        for key in [&urgent.stream, &delayed, &expiring] {
+            assert_eq!(keys.place_beside(key), Some(("mail".into(), Lane::new(9, false))));
+        }
+        let bulk = ReportsOf { is_bulk: true, queue: "mail".into() };
+        assert!(keys.place_beside(&keys.reports(&bulk).stream).is_some_and(|(_, lane)| lane.is_bulk()));
+        assert_eq!(keys.place_beside(&line.again), None);
+        assert_eq!(keys.run_of(&keys.run(run).hash()), Some(run));
+        assert_eq!(keys.run_of(&keys.run(run).plan()), None);
         for (queue, lane) in [("mail", Lane::default()), ("a}b", Lane::new(9, false))] {
             assert_eq!(keys.place_of(&keys.queue(queue, lane).stream), Some((queue.into(), lane)));
         }

@@ -46,6 +46,7 @@ mod invocation;
 mod keys;
 mod later;
 mod lines;
+mod lost;
 mod meta;
 mod news;
 mod plans;
@@ -61,6 +62,7 @@ mod submit;
 mod sweep;
 mod texts;
 mod timers;
+mod unlisted;
 mod unused;
 mod waking;
 mod watch;
@@ -110,6 +112,8 @@ struct Shared {
     said_later: Said,
     /// Down to which run the last sweep looked for what is owed.
     page: Mutex<Option<RunId>>,
+    lost: lost::Lost,
+    unlisted: unlisted::Unlisted,
     /// On a Cluster, the queues as they were when somebody looked last.
     named: Mutex<Vec<queues::Named>>,
     prefix: String,
@@ -189,6 +193,14 @@ impl RedisBackend {
 
     fn timers(&self) -> &Timers {
         &self.0.timers
+    }
+
+    fn lost(&self) -> &lost::Lost {
+        &self.0.lost
+    }
+
+    fn unlisted(&self) -> &unlisted::Unlisted {
+        &self.0.unlisted
     }
 
     fn quiet(&self) -> &Quiet {
@@ -297,6 +309,8 @@ impl RedisBuilder {
             sleepers: Sleepers::default(),
             said_later: Said::default(),
             page: Mutex::default(),
+            lost: lost::Lost::default(),
+            unlisted: unlisted::Unlisted::default(),
             named: Mutex::default(),
             prefix,
             turns: Turns::default(),

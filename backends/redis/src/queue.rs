@@ -28,7 +28,7 @@ use crate::settle::place_of;
 use crate::sweep;
 
 /// The scripts know it as `HEAD` (`scripts/head.lua`).
-const HEAD: usize = 16 + 4 + 8;
+pub(crate) const HEAD: usize = 16 + 4 + 8;
 
 #[async_trait]
 impl Queue for RedisBackend {
@@ -333,6 +333,7 @@ impl Queue for RedisBackend {
         first.of(self.drop_unused(&chosen).await);
         first.of(self.lift().await);
         first.of(self.announce_overdue().await);
+        first.of(self.find_unlisted(&all).await);
         first.into_result().map(|()| swept)
     }
 }
@@ -472,7 +473,7 @@ pub(crate) fn write_message(message: &TaskMessage) -> Vec<u8> {
 }
 
 /// A completion as an entry of a line of reports.
-fn write_report(completion: &Completion) -> Vec<u8> {
+pub(crate) fn write_report(completion: &Completion) -> Vec<u8> {
     let mut bytes = head(completion.task_id, completion.attempt, completion.incarnation);
     rmp_serde::encode::write(&mut bytes, &completion.outcome).expect("an outcome has a MessagePack form");
     bytes
@@ -492,7 +493,7 @@ pub(crate) fn read_report(bytes: &[u8]) -> Result<Completion, Unreadable> {
     Ok(Completion { task_id, attempt, outcome, incarnation })
 }
 
-fn head(task_id: TaskId, attempt: u32, incarnation: Incarnation) -> Vec<u8> {
+pub(crate) fn head(task_id: TaskId, attempt: u32, incarnation: Incarnation) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(128);
     bytes.extend_from_slice(task_id.uuid().as_bytes());
     bytes.extend_from_slice(&attempt.to_be_bytes());

@@ -86,6 +86,8 @@ scripts! {
     FIRE "fire.lua" + "channel.lua" + "wake.lua"
     DUE "due.lua"
     TIME "time.lua"
+    HEADS "heads.lua" + "head.lua"
+    LOST "lost.lua" + "meta.lua"
     NOTE "note.lua"
     QUIET "quiet.lua"
     DROP "drop.lua"

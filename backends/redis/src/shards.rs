@@ -4,7 +4,7 @@
 //! meanwhile. So a shard that does not answer is taken to be away: what is asked of it fails at once, until it
 //! has answered a question that is asked beside. What is only slow is asked again with more patience.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -115,6 +115,13 @@ impl Shards {
             self.count(&state);
         }
         tracing::info!(shard = &*shard, is_back, "a shard that did not answer is asked again");
+    }
+
+    /// The addresses of all primaries, as they were when somebody looked last.
+    pub(crate) fn servers(&self) -> Vec<Arc<str>> {
+        let state = self.state();
+        let servers: BTreeSet<&Arc<str>> = state.of_slot.values().collect();
+        servers.into_iter().cloned().collect()
     }
 
     /// Which are away, in words.

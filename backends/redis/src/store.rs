@@ -122,18 +122,20 @@ impl Store for RedisBackend {
         *self.0.page.lock().unwrap_or_else(PoisonError::into_inner) = page.last().map(|run| run.id);
         page.sort_unstable();
         page.dedup();
-        let (link, mut owing) = (self.link(), Vec::new());
+        let (link, mut owing, mut there) = (self.link(), Vec::new(), Vec::with_capacity(page.len()));
         for slice in page.chunks(SLICE) {
             let metas = slice.iter().map(|run| self.meta_of(*run, "owing"));
             for (run, meta) in slice.iter().zip(futures::future::join_all(metas).await) {
                 match meta {
                     Ok(Some(meta)) if meta.owed > 0 => owing.push(*run),
-                    Ok(Some(_)) => {}
+                    Ok(Some(meta)) => there.push((*run, meta)),
                     Ok(None) => {
                         // Perhaps somebody died who was about to forget it.
                         self.forget_run(*run, "marked").await?;
                         self.drop_from_list(*run).await?;
                     }
+                    // Its shard is away; those of the others are not.
+                    Err(error) if error.may_retry() && link.is_cluster() => {}
                     Err(error) if error.may_retry() => return Err(error),
                     Err(error) => link
                         .broken
@@ -141,6 +143,8 @@ impl Store for RedisBackend {
                 }
             }
         }
+        self.note_ends(&there).await?;
+        owing.extend(self.find_lost(&there).await?);
         Ok(owing)
     }
 
@@ -504,7 +508,7 @@ impl RedisBackend {
     }
 
     /// A run's meta and the state of each node.
-    async fn states(
+    pub(crate) async fn states(
         &self,
         run: RunRef,
         operation: &'static str,

@@ -1,7 +1,9 @@
 //! The Redis backend, on a server that the tests start themselves.
 
 mod away;
+
 mod backend;
+mod behind;
 mod clients;
 mod connect;
 mod crash_points;

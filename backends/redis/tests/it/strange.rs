@@ -30,13 +30,13 @@ async fn sum(numbers: Vec<i64>) -> i64 {
 }
 
 /// Where a live system is, and how commands get there that are nobody's.
-enum At {
+pub(crate) enum At {
     One(Server),
     Cluster(Cluster),
 }
 
 impl At {
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         match self {
             Self::One(server) => server.url(),
             Self::Cluster(cluster) => cluster.url(),
@@ -44,7 +44,7 @@ impl At {
     }
 
     /// Runs a command on the server that has this key.
-    fn run<T: redis::FromRedisValue>(&self, key: &str, command: &Cmd) -> T {
+    pub(crate) fn run<T: redis::FromRedisValue>(&self, key: &str, command: &Cmd) -> T {
         let mut connection = match self {
             Self::One(server) => server.connection(),
             Self::Cluster(cluster) => cluster.node_of(key).connection(),
