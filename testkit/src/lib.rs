@@ -3,7 +3,7 @@
 //! ```text
 //! test ──► Proxy ──► Server                 a bad network in front of a server
 //! test ─────────────► Server                kill, start again, pause, look into it
-//! test ─────────────► Cluster ═ 3 Servers   three masters
+//! test ─────────────► Cluster ═ 3 Servers   three masters; a replica for each; slots that move
 //! ```
 //!
 //! Everything is on loopback, on ports and in directories of its own, and is gone when it is dropped or when the
@@ -35,6 +35,6 @@ mod proxy;
 mod server;
 
 pub use self::certificates::Certificates;
-pub use self::cluster::Cluster;
+pub use self::cluster::{Cluster, Moving};
 pub use self::proxy::{Connections, Proxy, Trap, Ways};
 pub use self::server::{Fsync, Server, ServerBuilder};

@@ -1,5 +1,5 @@
-//! A bad network, between clients and one server. What it is to do is in `rules`, what it does to the bytes of a
-//! connection in `pump`, what it does to commands in `filter`.
+//! A bad network, between clients and one server, or all nodes of a cluster. What it is to do is in
+//! `rules`, what it does to the bytes of a connection in `pump`, what it does to commands in `filter`.
 
 mod connection;
 mod filter;
@@ -10,6 +10,7 @@ mod rules;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 
 use self::rules::Rules;
 pub use self::rules::{Connections, Trap, Ways};
+use crate::Cluster;
 use crate::server::port;
 
 /// A TCP proxy on loopback that can be told, at any time, to lose, delay, and hold back what passes. It reads what
@@ -26,11 +28,13 @@ use crate::server::port;
 /// Without orders it passes everything as it comes. Orders hold until [`heal`](Self::heal). It works in the runtime
 /// that it was started in, so who blocks a runtime of one thread blocks the proxy as well.
 ///
-/// A client that uses `CLIENT REPLY` is not understood: every command has to have its reply. A client of a cluster
-/// goes past a proxy, to where the nodes say that they are.
+/// A client that uses `CLIENT REPLY` is not understood: every command has to have its reply. A client of a
+/// cluster goes past a proxy, to where the nodes say that they are, but for
+/// [`before_cluster`](Self::before_cluster).
 #[derive(Debug)]
 pub struct Proxy {
-    address: SocketAddr,
+    /// Of a cluster, one for each node.
+    addresses: Vec<SocketAddr>,
     rules: Arc<watch::Sender<Rules>>,
 }
 
@@ -42,19 +46,47 @@ impl Proxy {
     /// When no port is free.
     pub async fn start(target: SocketAddr) -> Self {
         let (listener, address) = listen().await;
-        let rules = Arc::new(watch::Sender::new(Rules::new()));
+        let rules = Arc::new(watch::Sender::new(Rules::new(1)));
         tokio::spawn(accept(listener, address, target, rules.clone()));
-        Self { address, rules }
+        Self { addresses: vec![address], rules }
+    }
+
+    /// Listens before each node of a cluster that was started with
+    /// [`without_addresses`](crate::ServerBuilder::without_addresses), on the port of the node and an
+    /// address of loopback by itself: whoever begins with the [URL](Self::cluster_url) finds all nodes
+    /// there. The orders are to all of it: commands are counted together, and it goes dead as a whole.
+    ///
+    /// # Panics
+    ///
+    /// When somebody else listens on one of the ports.
+    pub async fn before_cluster(cluster: &Cluster) -> Self {
+        let rules = Arc::new(watch::Sender::new(Rules::new(cluster.nodes().len())));
+        let host = own_host();
+        let mut addresses = Vec::new();
+        for node in cluster.nodes() {
+            let address = SocketAddr::from((host, node.port()));
+            let listener =
+                TcpListener::bind(address).await.expect("the port is free on an address of our own");
+            tokio::spawn(accept(listener, address, node.address(), rules.clone()));
+            addresses.push(address);
+        }
+        Self { addresses, rules }
     }
 
     /// `redis://127.0.0.1:port`
     pub fn url(&self) -> String {
-        format!("redis://{}", self.address)
+        format!("redis://{}", self.address())
     }
 
-    /// Where it listens.
+    /// `redis-cluster://127.0.3.7:port,127.0.3.7:port,…`
+    pub fn cluster_url(&self) -> String {
+        let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        format!("redis-cluster://{}", addresses.join(","))
+    }
+
+    /// Where it listens; before a cluster, in the place of the first node.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
     }
 
     /// How many connections are open.
@@ -119,7 +151,7 @@ impl Proxy {
             rules.ways(Ways::Both).for_each(rules::Way::heal);
         });
         let mut changes = self.rules.subscribe();
-        let healed = changes.wait_for(|rules| rules.listening || rules.refusing).await;
+        let healed = changes.wait_for(|rules| rules.is_listening() || rules.refusing).await;
         drop(healed.expect("the proxy holds the sender"));
     }
 }
@@ -197,6 +229,16 @@ impl Drop for Proxy {
     }
 }
 
+/// An address of loopback for one proxy before a cluster.
+fn own_host() -> Ipv4Addr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Other processes have other ones as a rule, and other ports besides.
+    let number = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+    let [_, a, b, _] = number.to_be_bytes();
+    let c = u8::try_from(2 + number % 250).expect("it is less than 252");
+    Ipv4Addr::new(127, a, b, c)
+}
+
 async fn listen() -> (TcpListener, SocketAddr) {
     for _ in 0..20 {
         let address = (Ipv4Addr::LOCALHOST, port::free()).into();
@@ -215,7 +257,7 @@ async fn accept(
     rules: Arc<watch::Sender<Rules>>,
 ) {
     let mut changes = rules.subscribe();
-    let mut listener = Some(listener);
+    let (mut listener, mut listens) = (Some(listener), true);
     loop {
         let (closed, refusing) = {
             let rules = changes.borrow_and_update();
@@ -229,12 +271,12 @@ async fn accept(
         } else if listener.is_none() {
             listener = TcpListener::bind(address).await.ok();
         }
-        let listening = listener.is_some();
-        rules.send_if_modified(|rules| std::mem::replace(&mut rules.listening, listening) != listening);
+        let is_listening = listener.is_some();
+        rules.send_if_modified(|rules| rules.listens(&mut listens, is_listening));
         tokio::select! {
             _ = changes.changed() => {}
             // Somebody has taken the port meanwhile.
-            () = tokio::time::sleep(Duration::from_millis(10)), if !listening && !refusing => {}
+            () = tokio::time::sleep(Duration::from_millis(10)), if !is_listening && !refusing => {}
             Ok((client, _)) = next(listener.as_ref()) => {
                 tokio::spawn(admit(client, target, rules.clone()));
             }

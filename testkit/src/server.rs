@@ -53,6 +53,7 @@ pub(crate) struct Ports {
 #[derive(Debug)]
 struct Process {
     child: Option<Child>,
+    is_paused: bool,
     guard: Guard,
 }
 
@@ -80,7 +81,7 @@ impl Server {
     fn launch(options: ServerBuilder) -> Self {
         let directory = tempfile::Builder::new().prefix("celeriac-").tempdir();
         let directory = directory.expect("the temporary directory is writable");
-        let process = Process { child: None, guard: Guard::start(directory.path()) };
+        let process = Process { child: None, is_paused: false, guard: Guard::start(directory.path()) };
         let certificates = options.make_certificates(directory.path());
         let ports = options.choose_ports();
         let mut server = Self { options, ports, certificates, process: Mutex::new(process), directory };
@@ -161,6 +162,11 @@ impl Server {
     /// Whether it was started and not killed since.
     pub fn runs(&self) -> bool {
         self.process().child.is_some()
+    }
+
+    /// Whether it stands still: [`pause`](Self::pause).
+    pub fn is_paused(&self) -> bool {
+        self.process().is_paused
     }
 }
 
@@ -260,10 +266,15 @@ impl Server {
     ///
     /// When the server does not answer.
     pub fn connection(&self) -> redis::Connection {
-        let client = redis::Client::open(self.url_as("kit", &self.secret())).expect("the URL is good");
-        let connection = client.get_connection_with_timeout(PATIENCE).expect("the server answers");
-        connection.set_read_timeout(Some(PATIENCE)).expect("the duration is not zero");
-        connection
+        self.try_connection().expect("the server answers")
+    }
+
+    /// The same, when it answers.
+    pub(crate) fn try_connection(&self) -> redis::RedisResult<redis::Connection> {
+        let client = redis::Client::open(self.url_as("kit", &self.secret()))?;
+        let connection = client.get_connection_with_timeout(PATIENCE)?;
+        connection.set_read_timeout(Some(PATIENCE))?;
+        Ok(connection)
     }
 
     /// The keys that match a pattern, in order.
@@ -356,6 +367,7 @@ impl Process {
             .unwrap_or_else(|error| panic!("these tests need redis-server, and it does not start: {error}"));
         self.guard.watch(child.id());
         self.child = Some(child);
+        self.is_paused = false;
     }
 
     fn kill(&mut self) {
@@ -366,8 +378,9 @@ impl Process {
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    fn signal(&mut self, signal: Signal) {
         let child = self.child.as_ref().expect("the server runs");
         kill_process(Pid::from_child(child), signal).expect("the server is a child of this process");
+        self.is_paused = signal == Signal::STOP;
     }
 }

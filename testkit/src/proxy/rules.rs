@@ -47,8 +47,8 @@ pub(super) struct Rules {
     pub(super) refusing: bool,
     /// The proxy was dropped.
     pub(super) closed: bool,
-    /// Somebody listens for connections.
-    pub(super) listening: bool,
+    /// How many listen for connections, of how many.
+    listening: (usize, usize),
     pub(super) next_connection: u64,
     pub(super) open: usize,
     pub(super) to_server: Way,
@@ -118,12 +118,12 @@ pub(super) enum Passage {
 }
 
 impl Rules {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(listeners: usize) -> Self {
         Self {
             cut_before: 0,
             refusing: false,
             closed: false,
-            listening: true,
+            listening: (listeners, listeners),
             next_connection: 0,
             open: 0,
             to_server: Way::new(),
@@ -150,6 +150,24 @@ impl Rules {
             Direction::ToServer => &mut self.to_server,
             Direction::ToClient => &mut self.to_client,
         }
+    }
+
+    /// Whether somebody listens wherever somebody is to.
+    pub(super) fn is_listening(&self) -> bool {
+        self.listening.0 == self.listening.1
+    }
+
+    /// One of those who listen says whether he does; true when that is another thing than before.
+    pub(super) fn listens(&mut self, before: &mut bool, now: bool) -> bool {
+        if std::mem::replace(before, now) == now {
+            return false;
+        }
+        if now {
+            self.listening.0 += 1
+        } else {
+            self.listening.0 -= 1
+        }
+        true
     }
 
     /// Whether a connection is to be closed.

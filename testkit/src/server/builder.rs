@@ -109,6 +109,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Nodes of a cluster that tell clients the ports of the others, and no addresses: who comes by
+    /// a way of its own, as by a [`Proxy`](crate::Proxy), finds all of them on it.
+    pub fn without_addresses(self) -> Self {
+        self.option("cluster-preferred-endpoint-type", "unknown-endpoint")
+    }
+
     /// A node of a cluster.
     pub(crate) fn cluster(mut self) -> Self {
         self.cluster = true;
