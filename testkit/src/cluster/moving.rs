@@ -36,7 +36,7 @@ impl<'c> Moving<'c> {
         let to = to.expect("the other node is of this cluster, too");
         let from = cluster.node_of_slot(slot);
         let moving = Self { cluster, slot, from, to };
-        if from.port() != to.port() {
+        if !moving.is_there() {
             moving.set(to, "IMPORTING", &slots::id_of(from)).expect("a master takes a slot");
             moving.set(from, "MIGRATING", &slots::id_of(to)).expect("a master gives its slot away");
         }
@@ -50,7 +50,7 @@ impl<'c> Moving<'c> {
 
     /// Moves these keys; those that are not there are passed over.
     pub fn migrate(&self, keys: &[String]) {
-        if keys.is_empty() {
+        if keys.is_empty() || self.is_there() {
             return;
         }
         let mut migrate = redis::cmd("MIGRATE");
@@ -62,7 +62,7 @@ impl<'c> Moving<'c> {
 
     /// Moves all that is left, and gives the slot to the other node.
     pub fn finish(self) {
-        if self.from.port() == self.to.port() {
+        if self.is_there() {
             return;
         }
         loop {
@@ -80,6 +80,11 @@ impl<'c> Moving<'c> {
             // The others hear of it from these two anyway.
             let _ = self.set(node, "NODE", &to);
         }
+    }
+
+    /// Whether there is nothing to move.
+    fn is_there(&self) -> bool {
+        self.from.port() == self.to.port()
     }
 
     fn some_keys(&self, count: usize) -> Vec<String> {

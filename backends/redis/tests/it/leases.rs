@@ -24,8 +24,8 @@ pub(crate) struct Seen {
     after: AtomicU64,
     errbacks: AtomicU64,
     /// The first call of `gate` has begun; it may end.
-    begun: Notify,
-    open: Notify,
+    pub(crate) begun: Notify,
+    pub(crate) open: Notify,
     kills: mpsc::UnboundedSender<()>,
 }
 

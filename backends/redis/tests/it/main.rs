@@ -24,6 +24,7 @@ mod replies;
 mod retention;
 mod shards;
 mod silence;
+mod slots;
 mod strange;
 mod suite;
 mod suspects;
