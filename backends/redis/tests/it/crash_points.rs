@@ -6,10 +6,12 @@
 //! victim ─────────────────► Proxy ─────► Server      dies at the n-th command; a successor comes, without a proxy
 //! ```
 //!
-//! How many commands there are depends on timing, so `n` grows until the victim outlives some runs in a row. Scripts
-//! are flushed before each run, so that loading them is among the points.
+//! How many commands there are depends on timing, so `n` grows until the victim outlives some runs in a row.
+//! Scripts are flushed before each run, so that loading them is among the points. On a Cluster the proxy
+//! stands before each node, and commands to any of them count.
 //!
-//! `CELERIAC_CRASH_POINTS=all` takes all points of the wide chord as well, instead of a sample.
+//! `CELERIAC_CRASH_POINTS=all` takes all points of the wide chord as well, and all on a Cluster, instead of a
+//! sample.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +22,7 @@ use celeriac_engine::text;
 use celeriac_primitives::Canvas;
 use celeriac_redis::RedisBackend;
 use celeriac_runtime::{App, Coordinator, CoordinatorOptions, Worker, WorkerOptions};
-use celeriac_testkit::{Proxy, Server, Trap};
+use celeriac_testkit::{Cluster, Proxy, Server, Trap};
 use futures::stream::{self, StreamExt};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep, timeout};
@@ -79,6 +81,16 @@ async fn a_worker_dies_at_any_command_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_dies_at_any_command_to_any_node_of_a_cluster() {
+    check_cluster(Role::Coordinator).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_dies_at_any_command_to_any_node_of_a_cluster() {
+    check_cluster(Role::Worker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_coordinator_of_a_chord_of_8001_dies_at_any_command() {
     check_wide(Role::Coordinator).await;
 }
@@ -89,7 +101,38 @@ async fn a_worker_of_a_chord_of_8001_dies_at_any_command() {
 }
 
 async fn check_small(role: Role) {
-    let stage = &Stage::new(24);
+    check_all(role, &Stage::new(24)).await;
+}
+
+/// All points, or of each canvas two, other ones for each.
+async fn check_cluster(role: Role) {
+    if is_all() {
+        return check_all(role, &Stage::of_clusters(8)).await;
+    }
+    let stage = &Stage::of_clusters(4);
+    // A worker sends fewer.
+    let (step, count) = if role == Role::Worker { (1, 9) } else { (7, 8) };
+    let points = CANVASES.iter().enumerate().flat_map(|(place, (name, text))| {
+        let nth = 3 + step * (place as u64 % count);
+        [(nth, Trap::Before), (nth + 3, Trap::After)].map(|(nth, trap)| (name, text, nth, trap))
+    });
+    let runs = points.map(|(name, text, nth, trap)| async move {
+        let canvas = text::parse(text).expect("the canvas is well written");
+        let command = stage.run(role, &canvas, nth, trap).await;
+        println!("{role:?} on a cluster, {name}, {trap:?} command {nth}: {command:?}");
+        usize::from(command.is_some())
+    });
+    let dead: Vec<usize> = stream::iter(runs).buffer_unordered(4).collect().await;
+    let (all, dead) = (dead.len(), dead.into_iter().sum::<usize>());
+    println!("{role:?} on a cluster: it died in {dead} of {all} runs");
+    assert!(dead * 2 > all, "it died in {dead} of {all} runs only");
+}
+
+fn is_all() -> bool {
+    std::env::var("CELERIAC_CRASH_POINTS").is_ok_and(|points| points == "all")
+}
+
+async fn check_all(role: Role, stage: &Stage) {
     let cases = CANVASES.iter().flat_map(|case| [(case, Trap::Before), (case, Trap::After)]);
     let checks = cases.map(|((name, text), trap)| async move {
         let canvas = text::parse(text).expect("the canvas is well written");
@@ -107,10 +150,9 @@ async fn check_small(role: Role) {
 
 async fn check_wide(role: Role) {
     let canvas = text::parse(WIDE).expect("the canvas is well written");
-    let all = std::env::var("CELERIAC_CRASH_POINTS").is_ok_and(|points| points == "all");
     let stage = &Stage::new(2);
     for trap in [Trap::Before, Trap::After] {
-        if all {
+        if is_all() {
             let points = stage.every_point(role, &canvas, trap).await;
             println!("{role:?}, chord of 8,001, {trap:?}: {points} of {points} crash points");
             continue;
@@ -122,19 +164,74 @@ async fn check_wide(role: Role) {
     }
 }
 
-/// Servers on which runs go on at the same time, one on each.
+/// Where runs go on at the same time.
 struct Stage {
-    servers: Vec<Mutex<Server>>,
+    servers: Vec<Mutex<Place>>,
     runs: AtomicU64,
+}
+
+/// Where one run goes on at a time.
+enum Place {
+    Server(Server),
+    Cluster(Cluster),
+}
+
+impl Place {
+    fn url(&self) -> String {
+        match self {
+            Self::Server(server) => server.url(),
+            Self::Cluster(cluster) => cluster.url(),
+        }
+    }
+
+    fn nodes(&self) -> &[Server] {
+        match self {
+            Self::Server(server) => std::slice::from_ref(server),
+            Self::Cluster(cluster) => cluster.nodes(),
+        }
+    }
+
+    /// A proxy before it, and where the victim finds it.
+    async fn proxy(&self) -> (Proxy, String) {
+        match self {
+            Self::Server(server) => {
+                let proxy = Proxy::start(server.address()).await;
+                let url = proxy.url();
+                (proxy, url)
+            }
+            Self::Cluster(cluster) => {
+                let proxy = Proxy::before_cluster(cluster).await;
+                let url = proxy.cluster_url();
+                (proxy, url)
+            }
+        }
+    }
 }
 
 impl Stage {
     fn new(servers: usize) -> Self {
-        let server = || Mutex::new(Server::builder().without_aof().start());
-        Self { servers: (0..servers).map(|_| server()).collect(), runs: AtomicU64::new(0) }
+        let server = || Place::Server(Server::builder().without_aof().start());
+        Self::of((0..servers).map(|_| server()))
     }
 
-    async fn server(&self) -> MutexGuard<'_, Server> {
+    fn of_clusters(clusters: usize) -> Self {
+        let options = Server::builder().without_aof().without_addresses();
+        // They find their nodes at the same time.
+        let start = || {
+            std::thread::spawn({
+                let options = options.clone();
+                || Place::Cluster(Cluster::start_with(options))
+            })
+        };
+        let starting: Vec<_> = (0..clusters).map(|_| start()).collect();
+        Self::of(starting.into_iter().map(|cluster| cluster.join().expect("a cluster starts")))
+    }
+
+    fn of(places: impl Iterator<Item = Place>) -> Self {
+        Self { servers: places.map(Mutex::new).collect(), runs: AtomicU64::new(0) }
+    }
+
+    async fn server(&self) -> MutexGuard<'_, Place> {
         let free = self.servers.iter().map(|server| Box::pin(server.lock()));
         futures::future::select_all(free).await.0
     }
@@ -164,7 +261,7 @@ impl Stage {
 }
 
 async fn run(
-    server: &Server,
+    server: &Place,
     prefix: &str,
     role: Role,
     canvas: &Canvas,
@@ -172,9 +269,9 @@ async fn run(
     trap: Trap,
 ) -> Option<String> {
     let crew = Crew::alone(backend(server.url(), prefix).await);
-    let proxy = Proxy::start(server.address()).await;
+    let (proxy, url) = server.proxy().await;
     proxy.count(|_| true);
-    let doomed = crew.app_on(backend(proxy.url(), prefix).await);
+    let doomed = crew.app_on(backend(url, prefix).await);
     let _other = match role {
         Role::Coordinator => Part::successor(&crew.app, Role::Worker),
         Role::Worker => Part::successor(&crew.app, Role::Coordinator),
@@ -184,7 +281,9 @@ async fn run(
     let victim = Part::victim(&doomed, role);
     drop(doomed);
 
-    let runs = if role == Role::Worker { Runs::AtLeastOnce } else { Runs::Once };
+    // On a Cluster, queueing a leaf and noting that are two steps.
+    let is_cluster = matches!(server, Place::Cluster(_));
+    let runs = if role == Role::Worker || is_cluster { Runs::AtLeastOnce } else { Runs::Once };
     let watched = async {
         let checked = crew.check(canvas, runs).await;
         sleep(AFTERMATH).await;
@@ -204,8 +303,13 @@ async fn run(
     let leaves = checked.unwrap_or_else(|differs| panic!("{}: {differs}", place()));
     let left = settle_down(server, prefix).await;
     assert!(left.is_empty(), "{}: {left:?} is left", place());
-    let queued = queued_ever(server, prefix);
-    assert_eq!(queued, leaves, "{}: each leaf is queued once", place());
+    let queued: usize = server.nodes().iter().map(|node| queued_ever(node, prefix)).sum();
+    if is_cluster && role == Role::Coordinator && command.is_some() {
+        // What it was about to note when it died.
+        assert!((leaves..=2 * leaves).contains(&queued), "{}: {leaves} queued {queued} times", place());
+    } else {
+        assert_eq!(queued, leaves, "{}: each leaf is queued once", place());
+    }
     command
 }
 
@@ -240,15 +344,17 @@ impl Part {
     }
 }
 
-fn flush_scripts(server: &Server) {
-    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut server.connection()).expect("the server answers");
+fn flush_scripts(server: &Place) {
+    for node in server.nodes() {
+        redis::cmd("SCRIPT").arg("FLUSH").exec(&mut node.connection()).expect("the server answers");
+    }
 }
 
 /// Waits until nothing is queued, leased, or waits to be taken again; what is left when it does not happen.
-async fn settle_down(server: &Server, prefix: &str) -> BTreeMap<String, u64> {
+async fn settle_down(server: &Place, prefix: &str) -> BTreeMap<String, u64> {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        let left = lines(server, prefix);
+        let left: BTreeMap<_, _> = server.nodes().iter().flat_map(|node| lines(node, prefix)).collect();
         if left.is_empty() || Instant::now() >= deadline {
             return left;
         }
