@@ -373,13 +373,21 @@ impl RedisBackend {
             None
         };
         parts.starts.clear();
-        let is_new = if parts.is_small() {
-            let mut answers =
-                submit_small(link, &[parts], intent.map(|noted| noted + STORED_WITHIN_MS)).await?;
-            answers.pop().unwrap_or_else(|| Err(try_again(run)))?
+        let stored = if parts.is_small() {
+            let latest_ms = intent.map(|noted| noted + STORED_WITHIN_MS);
+            let answers = submit_small(link, &[parts], latest_ms).await;
+            answers.and_then(|mut answers| answers.pop().unwrap_or_else(|| Err(try_again(run))))
         } else {
-            self.submit_large(&parts).await?
+            self.submit_large(&parts).await
         };
+        // What was refused will not be stored. Of what got no answer nobody knows: that is left to a sweep.
+        if stored.as_ref().is_err_and(|error| !error.may_retry())
+            && intent.is_some()
+            && let Err(error) = self.withdraw(run).await
+        {
+            tracing::debug!(%error, "the intent to store a run that was refused is found by a sweep");
+        }
+        let is_new = stored?;
         if meta.open == 0 && meta.retention_ms > 0 && is_new {
             self.note_end(run, meta.retention_ms).await?;
         }
@@ -398,11 +406,16 @@ impl RedisBackend {
         }
         if intent.is_some() && known != Some(run) {
             // The id belongs to another run: this one is none.
-            let mut cmd = redis::cmd("ZREM");
-            link.ask::<()>("submit", cmd.arg(link.keys.intents()).arg(&write_run(run)[..])).await?;
-            self.drop_from_list(run).await?;
+            self.withdraw(run).await?;
         }
         Ok(is_new)
+    }
+
+    /// On a Cluster: takes back the intent to store a run.
+    async fn withdraw(&self, run: RunRef) -> Result<(), BackendError> {
+        let (link, mut cmd) = (self.link(), redis::cmd("ZREM"));
+        link.ask::<()>("submit", cmd.arg(link.keys.intents()).arg(&write_run(run)[..])).await?;
+        self.drop_from_list(run).await
     }
 
     /// Adds the event of a submission.

@@ -194,3 +194,28 @@ async fn looking_at_the_memory_costs_a_command_a_second() {
     let most = 2 + start.elapsed().as_secs();
     assert!(looked() - before <= most, "{} in {:?}", looked() - before, start.elapsed());
 }
+
+/// A node is full, and that of the lists is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_on_a_cluster_is_on_no_list() {
+    let cluster = Cluster::start();
+    let app = app(cluster.url(), &Calls::default(), ms(60_000)).await;
+    let lists = cluster.node_of("full:{events}:runs");
+    for node in cluster.nodes().iter().filter(|node| node.port() != lists.port()) {
+        node.config_set("maxmemory", "1mb");
+    }
+    let mut refused = 0;
+    for _ in 0..60 {
+        match app.submit(text.s(5)).await {
+            Ok(_) => {}
+            Err(SubmitError::Backend(error)) if error.kind == ErrorKind::Full => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(refused > 5, "{refused} were refused");
+    let size = |list: &str| -> u64 {
+        let mut size = redis::cmd("ZCARD");
+        size.arg(format!("full:{{events}}:{list}")).query(&mut lists.connection()).expect("it answers")
+    };
+    assert_eq!((size("intents"), size("runs")), (0, 60 - refused));
+}
