@@ -45,9 +45,9 @@ soak *options:
 fuzz target seconds="600":
     cargo run --release --manifest-path fuzz/Cargo.toml --bin drive -- {{target}} {{seconds}}
 
-# Licences, advisories and sources of the dependencies (needs cargo-deny).
+# Licences, bans, sources and advisories of what is in either lock file.
 deny:
-    cargo deny check
+    scripts/supply-chain
 
 # Capture Celery's JSON forms anew (needs Python with celery).
 golden:
