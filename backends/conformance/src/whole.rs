@@ -1,6 +1,6 @@
 //! Whole runs: canvases through app, coordinators, workers and a backend, held against the reference evaluator.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -64,6 +64,15 @@ struct Observed {
     /// The leaves that were run, by path and arguments, in order.
     ran: Vec<(String, String)>,
     seen: Seen,
+}
+
+/// How a run ended of which a part may have been there before.
+#[derive(Clone, Debug)]
+pub struct GoneOn {
+    /// The leaves that were run here, by path.
+    pub ran: BTreeSet<String>,
+    /// How its end differs from that of the evaluation.
+    pub differs: Option<String>,
 }
 
 /// How often a leaf may be run.
@@ -181,8 +190,32 @@ impl Crew {
         }
     }
 
+    /// Submits a canvas under an id that may be there already, and waits for its end as [`check`](Self::check) does.
+    /// What had ended before need not run here, and nothing runs twice.
+    ///
+    /// # Errors
+    /// When it cannot be submitted or watched, or when a leaf was run twice or with other arguments.
+    pub async fn go_on(&self, id: RunId, canvas: &Canvas) -> Result<GoneOn, String> {
+        let mut whole = Vec::new();
+        let evaluation = eager(canvas, &mut |leaf| execute(leaf, &mut whole)).map_err(|e| e.to_string())?;
+        let run = self.app.submit_as(id, canvas.clone()).await.map_err(|error| error.to_string())?;
+        let observed = self.observe_run(run, Runs::Once).await?;
+        let ran: BTreeSet<String> = observed.ran.iter().map(|(path, _)| path.clone()).collect();
+        // A leaf that calls its task for each of a list does so for all of them.
+        whole.retain(|(path, _)| ran.contains(path));
+        whole.sort();
+        if observed.ran != whole {
+            return Err(format!("ran {:?}, of what should run {whole:?}", observed.ran));
+        }
+        Ok(GoneOn { ran, differs: compare_ends(&evaluation, &observed) })
+    }
+
     async fn observe(&self, canvas: Canvas, runs: Runs) -> Result<Observed, String> {
         let run = self.app.submit(canvas).await.map_err(|error| error.to_string())?;
+        self.observe_run(run, runs).await
+    }
+
+    async fn observe_run<T>(&self, run: Handle<T>, runs: Runs) -> Result<Observed, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let failed =
             |failure: &Failure| Failed { node: failure.node.clone(), kind: failure.error.kind.clone() };
@@ -278,6 +311,12 @@ fn line(path: &Path, args: Json) -> (String, String) {
 }
 
 fn compare(evaluation: &Evaluation, ran: &[(String, String)], observed: &Observed) -> Option<String> {
+    compare_ends(evaluation, observed)
+        .or_else(|| (observed.ran != ran).then(|| format!("ran {:?}, not {ran:?}", observed.ran)))
+}
+
+/// The value or failure, and all failures.
+fn compare_ends(evaluation: &Evaluation, observed: &Observed) -> Option<String> {
     let seen = Seen::default().with(evaluation);
     match (seen.result.expect("the evaluation has a result"), &observed.result) {
         (Ok(expect), Ok(value)) if expect == *value => {}
@@ -291,10 +330,7 @@ fn compare(evaluation: &Evaluation, ran: &[(String, String)], observed: &Observe
         lines
     };
     let (failures, expect) = (sorted(&observed.failures), sorted(&seen.failures));
-    if failures != expect {
-        return Some(format!("failures {failures:?}, not {expect:?}"));
-    }
-    (observed.ran != ran).then(|| format!("ran {:?}, not {ran:?}", observed.ran))
+    (failures != expect).then(|| format!("failures {failures:?}, not {expect:?}"))
 }
 
 /// The suite's tasks, as a worker takes them.

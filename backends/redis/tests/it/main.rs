@@ -19,6 +19,7 @@ mod leases;
 mod look;
 mod outages;
 mod plans;
+mod prefixes;
 mod queues;
 mod replies;
 mod retention;
