@@ -59,43 +59,84 @@ impl Tls {
     }
 }
 
+/// What a URL is of, and whether it speaks TLS: how it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Scheme {
+    kind: Kind,
+    is_tls: bool,
+    /// What the URL of one server begins with, in the words of the client library.
+    word: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Server,
+    Socket,
+    Cluster,
+}
+
+impl Scheme {
+    /// Reads how a URL begins, and returns what follows.
+    fn split(url: &str) -> Result<(Self, &str), BackendError> {
+        let is_none = || {
+            wrong(
+                "the URL begins like none of Redis: write redis://, rediss://, unix://, redis-cluster:// or \
+                 rediss-cluster://",
+            )
+        };
+        // The client library takes two slashes or none.
+        let (scheme, rest) = url.split_once(':').ok_or_else(is_none)?;
+        let rest = rest.strip_prefix("//").unwrap_or(rest);
+        let (kind, is_tls, word) = match scheme {
+            "redis" | "valkey" => (Kind::Server, false, "redis"),
+            "rediss" | "valkeys" => (Kind::Server, true, "rediss"),
+            "unix" | "redis+unix" | "valkey+unix" => (Kind::Socket, false, "unix"),
+            "redis-cluster" => (Kind::Cluster, false, "redis"),
+            "rediss-cluster" => (Kind::Cluster, true, "rediss"),
+            _ => return Err(is_none()),
+        };
+        Ok((Self { kind, is_tls, word }, rest))
+    }
+}
+
 impl Address {
     /// Reads a URL; see [`crate::RedisBackend::connect`]. What would be passed over is refused: who names a
     /// certificate does not want to speak in the clear.
     pub(crate) fn parse(url: &str, tls: Tls) -> Result<Self, BackendError> {
-        let (url, tls) = certificates_of(url, tls)?;
+        let (scheme, _) = Scheme::split(url)?;
+        let (url, tls) = options_of(url, scheme, tls)?;
         if url.contains('#') {
             return Err(wrong("the URL has a #: write %23 in a password; certificates are always checked"));
         }
-        if !url.starts_with("rediss") && (tls.ca.is_some() || tls.client.is_some()) {
+        if !scheme.is_tls && (tls.ca.is_some() || tls.client.is_some()) {
             return Err(wrong(
                 "there is a certificate, and the URL is of a connection without TLS: write rediss:// or \
                  rediss-cluster://",
             ));
         }
         tls.check()?;
-        let nodes = match url.split_once("-cluster://") {
-            Some((scheme @ ("redis" | "rediss"), rest)) => cluster_nodes(scheme, rest),
-            _ => {
-                let client = open(&url, &tls)?;
-                return Ok(Self::One(Box::new(client)));
+        match scheme.kind {
+            Kind::Server | Kind::Socket => Ok(Self::One(Box::new(open(&url, scheme, &tls)?))),
+            Kind::Cluster => {
+                let (_, rest) = Scheme::split(&url)?;
+                let nodes = nodes(scheme, rest);
+                let mut builder = ClusterClient::builder(nodes.iter().map(String::as_str));
+                builder = builder.tcp_settings(TcpSettings::default().set_nodelay(true));
+                if scheme.is_tls {
+                    builder = builder.certs(tls.clone().certificates());
+                }
+                let clients = nodes.iter().map(|node| open(node, scheme, &tls)).collect::<Result<_, _>>()?;
+                Ok(Self::Cluster { nodes: clients, builder: Box::new(builder) })
             }
-        };
-        let mut builder = ClusterClient::builder(nodes.iter().map(String::as_str));
-        builder = builder.tcp_settings(TcpSettings::default().set_nodelay(true));
-        if url.starts_with("rediss") {
-            builder = builder.certs(tls.clone().certificates());
         }
-        let clients = nodes.iter().map(|node| open(node, &tls)).collect::<Result<_, _>>()?;
-        Ok(Self::Cluster { nodes: clients, builder: Box::new(builder) })
     }
 }
 
-fn open(url: &str, tls: &Tls) -> Result<Client, BackendError> {
+fn open(url: &str, scheme: Scheme, tls: &Tls) -> Result<Client, BackendError> {
     // A small command does not wait for the acknowledgement of the one before.
     let settings = TcpSettings::default().set_nodelay(true);
     let info = url.into_connection_info().map_err(refused("connect"))?.set_tcp_settings(settings);
-    let client = if url.starts_with("rediss") {
+    let client = if scheme.is_tls {
         Client::build_with_tls(info, tls.clone().certificates())
     } else {
         Client::open(info)
@@ -104,19 +145,18 @@ fn open(url: &str, tls: &Tls) -> Result<Client, BackendError> {
 }
 
 /// `[user:password@]host:port,host:port,…[/]` as one URL for each node.
-fn cluster_nodes(scheme: &str, rest: &str) -> Vec<String> {
+fn nodes(scheme: Scheme, rest: &str) -> Vec<String> {
     let rest = rest.trim_end_matches('/');
     let (user, hosts) = rest.rsplit_once('@').map_or(("", rest), |(user, hosts)| (user, hosts));
     let at = if user.is_empty() { "" } else { "@" };
-    hosts.split(',').map(|host| format!("{scheme}://{user}{at}{host}")).collect()
+    hosts.split(',').map(|host| format!("{}://{user}{at}{host}", scheme.word)).collect()
 }
 
 /// Takes `ca`, `cert` and `key`, paths of PEM files, out of a URL's query.
-fn certificates_of(url: &str, mut tls: Tls) -> Result<(String, Tls), BackendError> {
+fn options_of(url: &str, scheme: Scheme, mut tls: Tls) -> Result<(String, Tls), BackendError> {
     let Some((base, query)) = url.split_once('?') else { return Ok((url.to_owned(), tls)) };
     let (mut rest, mut cert, mut key) = (Vec::new(), None, None);
-    let is_socket = url.starts_with("unix:") || url.starts_with("redis+unix:");
-    let options = if is_socket { &OPTIONS[..] } else { &OPTIONS[..1] };
+    let options = if scheme.kind == Kind::Socket { &OPTIONS[..] } else { &OPTIONS[..1] };
     for pair in query.split('&') {
         match pair.split_once('=') {
             Some(("ca", path)) => tls.ca = Some(read("ca", path)?),
@@ -159,9 +199,12 @@ mod tests {
 
     #[test]
     fn the_nodes_of_a_cluster_share_user_and_password() {
-        let nodes = cluster_nodes("rediss", "me:se@cret@a:1,b:2/");
-        assert_eq!(nodes, ["rediss://me:se@cret@a:1", "rediss://me:se@cret@b:2"]);
-        assert_eq!(cluster_nodes("redis", "a:1"), ["redis://a:1"]);
+        let all = |url| Scheme::split(url).map(|(scheme, rest)| nodes(scheme, rest)).unwrap();
+        assert_eq!(
+            all("rediss-cluster://me:se@cret@a:1,b:2/"),
+            ["rediss://me:se@cret@a:1", "rediss://me:se@cret@b:2"]
+        );
+        assert_eq!(all("redis-cluster://a:1"), ["redis://a:1"]);
     }
 
     #[test]
@@ -169,17 +212,18 @@ mod tests {
         let path = std::env::temp_dir().join(format!("celeriac-address-{}", std::process::id()));
         std::fs::write(&path, "-----BEGIN CERTIFICATE-----\n").unwrap();
         let url = format!("rediss://h:1/0?ca={0}&protocol=resp3&cert={0}&key={0}", path.display());
-        let (url, tls) = certificates_of(&url, Tls::default()).unwrap();
+        let options_of = |url: &str| options_of(url, Scheme::split(url).unwrap().0, Tls::default());
+        let (url, tls) = options_of(&url).unwrap();
         assert_eq!(url, "rediss://h:1/0?protocol=resp3");
         assert_eq!(
             (tls.ca.as_deref(), tls.client.is_some()),
             (Some(&b"-----BEGIN CERTIFICATE-----\n"[..]), true)
         );
         std::fs::remove_file(&path).unwrap();
-        let missing = certificates_of("rediss://h?ca=/no/such/file", Tls::default()).unwrap_err();
+        let missing = options_of("rediss://h?ca=/no/such/file").unwrap_err();
         let says = "/no/such/file, the file of ca, cannot be read";
         assert!(missing.to_string().contains(says), "{missing}");
-        let half = certificates_of("rediss://h?key=/dev/null", Tls::default()).unwrap_err();
+        let half = options_of("rediss://h?key=/dev/null").unwrap_err();
         assert!(half.to_string().contains("takes both"), "{half}");
     }
 
@@ -214,6 +258,9 @@ mod tests {
             ["rediss://h?cA=/dev/null", "redis://h?sslmode=require", "redis://me:s3cret?x@h", "redis://h?"]
         {
             refuses(url, none(), "an option that is none");
+        }
+        for url in ["", "h:6379", "http://me:s3cret@h", "redis+tls://h", "redis-clusters://h"] {
+            refuses(url, none(), "begins like none of Redis");
         }
         refuses("rediss://h/#insecure", none(), "certificates are always checked");
         refuses("redis://me:#s3cret@h", none(), "write %23");
