@@ -4,6 +4,7 @@ use celeriac_backends::{BackendError, ErrorKind};
 use redis::{RedisError, ServerErrorKind};
 use std::sync::Arc;
 
+use crate::denied::{self, is_denied};
 use crate::wire::TooLarge;
 
 /// An operation that Redis did not do.
@@ -38,11 +39,6 @@ impl First {
     pub(crate) fn into_result(self) -> Result<(), BackendError> {
         self.0.map_or(Ok(()), Err)
     }
-}
-
-/// Whether Redis refuses a command within a script: then it is no code of an error.
-pub(crate) fn is_denied(text: &str) -> bool {
-    ["ACL failure in script", "can't run this command", "NOPERM"].iter().any(|words| text.contains(words))
 }
 
 /// What Redis says of a database that its configuration does not have.
@@ -109,8 +105,8 @@ fn advice(error: &RedisError) -> String {
         Some("LOADING") => "Redis is loading its data",
         Some("BUSY") => "Redis is busy with a script",
         Some("NOAUTH" | "WRONGPASS") => "check user and password in the URL",
-        Some("NOPERM") => "this Redis user lacks a permission",
-        _ if error.detail().is_some_and(is_denied) => "this Redis user lacks a permission",
+        Some("NOPERM") => return refusal(error),
+        _ if error.detail().is_some_and(is_denied) => return refusal(error),
         _ if error.detail().is_some_and(|detail| detail.contains(NO_DATABASE)) => {
             "Redis has no database of this number: write another one in the URL"
         }
@@ -122,6 +118,11 @@ fn advice(error: &RedisError) -> String {
         },
     };
     format!("{advice}; {error}")
+}
+
+/// What this user may not do.
+fn refusal(error: &RedisError) -> String {
+    format!("{}; {error}", denied::advice(error.detail().unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -169,6 +170,14 @@ mod tests {
         let in_a_script =
             "ERR ACL failure in script: User limited has no permissions to run the 'xadd' command";
         check(in_a_script, Denied);
+        for what in
+            ["run this command or subcommand", "access at least one of the keys", "publish to the channel"]
+        {
+            check(
+                &format!("ERR The user executing the script can't {what} mentioned in the command"),
+                Denied,
+            );
+        }
     }
 
     #[test]

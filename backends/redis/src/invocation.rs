@@ -17,6 +17,11 @@ impl Script {
     pub(crate) fn new(text: &str) -> Self {
         Self { text: text.to_owned(), digest: redis::Script::new(text).get_hash().to_owned() }
     }
+
+    /// By which Redis knows it.
+    pub(crate) fn digest(&self) -> &str {
+        &self.digest
+    }
 }
 
 /// What a script is called with.

@@ -28,11 +28,13 @@
 //! Leases run by the clock of Redis, to the millisecond. No command blocks the connection: waiting is done
 //! with hints over pub/sub and a poll behind them, so everything works, more slowly, when all hints are lost.
 
+pub mod acl;
 mod address;
 mod broken;
 mod by_itself;
 mod connection;
 mod dead;
+mod denied;
 mod dispatch;
 mod early;
 mod envelope;

@@ -7,7 +7,7 @@
 //! once only, and has begun, has lost its worker for all that anybody knows; and one that was replaced fails
 //! when what was to run in its place is gone.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -332,7 +332,7 @@ impl RedisBackend {
     /// Queues again what was found nowhere; returns the runs that owe it now.
     async fn bring_back(&self, search: Search) -> Result<Vec<RunRef>, BackendError> {
         let Search { wanted, orphans, queues, .. } = search;
-        let mut by_run: HashMap<RunRef, Vec<Attempt>> = HashMap::new();
+        let mut by_run: BTreeMap<RunRef, Vec<Attempt>> = BTreeMap::new();
         for attempt in wanted.into_values() {
             by_run.entry(attempt.run).or_default().push(attempt);
         }

@@ -33,16 +33,39 @@ pub(crate) fn slices<T>(mut items: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T
 }
 
 /// The same script for what belongs to an accepted run: it may pass `maxmemory`.
-fn allowed(text: &str, part: &str) -> Script {
+fn allowed(text: &str, part: &str) -> String {
     let rest = text.strip_prefix("#!lua\n").expect("a script that may not has no flags");
-    Script::new(&format!("#!lua flags=allow-oom\n{part}{rest}"))
+    format!("#!lua flags=allow-oom\n{part}{rest}")
 }
 
 macro_rules! scripts {
     ($($name:ident $file:literal $(+ $part:literal)*)*) => {
-        $(pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
-            script(include_str!(concat!("scripts/", $file)), concat!($(include_str!(concat!("scripts/", $part))),*))
-        });)*
+        $(pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| Script::new(&texts::$name()));)*
+
+        #[expect(non_snake_case, reason = "each is named like its script")]
+        mod texts {
+            $(pub(super) fn $name() -> String {
+                let text = include_str!(concat!("scripts/", $file));
+                super::script(text, concat!($(include_str!(concat!("scripts/", $part))),*))
+            })*
+        }
+
+        /// The text of the script that Redis knows by this hash.
+        pub(crate) fn text_of(hash: &str) -> Option<String> {
+            $(if $name.digest() == hash {
+                return Some(texts::$name());
+            })*
+            [(&SUBMIT_SEGMENT, submit_segment as fn() -> String), (&STAGE_SEGMENT, stage_segment), (&PUBLISH_SEGMENT, publish_segment)]
+                .into_iter()
+                .find(|(script, _)| script.digest() == hash)
+                .map(|(_, text)| text())
+        }
+
+        /// Those hashes.
+        #[cfg(test)]
+        pub(crate) fn hashes() -> impl Iterator<Item = &'static str> {
+            [$($name.digest()),*].into_iter()
+        }
 
         /// Each script, and the parts that are put into it.
         #[cfg(test)]
@@ -56,12 +79,12 @@ const PARTS: &str = "-- (parts)\n";
 
 /// A script, with what it shares with others where it says so, or after its first line, which must stay the
 /// first.
-fn script(text: &str, part: &str) -> Script {
+fn script(text: &str, part: &str) -> String {
     if text.contains(PARTS) {
-        return Script::new(&text.replace(PARTS, part));
+        return text.replace(PARTS, part);
     }
     let (first, rest) = text.split_once('\n').expect("a script has more than one line");
-    Script::new(&format!("{first}\n{part}{rest}"))
+    format!("{first}\n{part}{rest}")
 }
 
 scripts! {
@@ -114,16 +137,24 @@ scripts! {
 }
 
 /// Submitting what runs in the place of a leaf: that is a part of bringing an accepted run to its end.
-pub(crate) static SUBMIT_SEGMENT: LazyLock<Script> = LazyLock::new(|| {
+pub(crate) static SUBMIT_SEGMENT: LazyLock<Script> = LazyLock::new(|| Script::new(&submit_segment()));
+pub(crate) static STAGE_SEGMENT: LazyLock<Script> = LazyLock::new(|| Script::new(&stage_segment()));
+pub(crate) static PUBLISH_SEGMENT: LazyLock<Script> = LazyLock::new(|| Script::new(&publish_segment()));
+
+fn submit_segment() -> String {
     allowed(
         include_str!("scripts/submit.lua"),
         concat!(include_str!("scripts/meta.lua"), include_str!("scripts/wake.lua")),
     )
-});
-pub(crate) static STAGE_SEGMENT: LazyLock<Script> =
-    LazyLock::new(|| allowed(include_str!("scripts/stage.lua"), ""));
-pub(crate) static PUBLISH_SEGMENT: LazyLock<Script> =
-    LazyLock::new(|| allowed(include_str!("scripts/publish.lua"), include_str!("scripts/meta.lua")));
+}
+
+fn stage_segment() -> String {
+    allowed(include_str!("scripts/stage.lua"), "")
+}
+
+fn publish_segment() -> String {
+    allowed(include_str!("scripts/publish.lua"), include_str!("scripts/meta.lua"))
+}
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,8 @@ use futures::stream::{self, StreamExt as _};
 
 use crate::RedisBackend;
 use crate::connection::GROUP;
-use crate::error::{corrupt, is_denied};
+use crate::denied::{self, is_denied};
+use crate::error::corrupt;
 use crate::keys::Line;
 use crate::keys::{Keys, write_run};
 use crate::lines::print_id;
@@ -393,7 +394,9 @@ fn read(reply: &[u8], completions: usize) -> Result<Answer, BackendError> {
     for (code, kind) in [(&b"CORRUPT "[..], ErrorKind::Corrupt), (b"LATER ", ErrorKind::Later)] {
         if let Some(what) = reply.strip_prefix(code) {
             let what = String::from_utf8_lossy(what).into_owned();
-            let kind = if is_denied(&what) { ErrorKind::Denied } else { kind };
+            if is_denied(&what) {
+                return Ok(Answer::Broken(ErrorKind::Denied, format!("{}; {what}", denied::advice(&what))));
+            }
             return Ok(Answer::Broken(kind, what));
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::Slot;
-use redis::{RedisError, RedisResult, Value, cmd};
+use redis::{RedisError, RedisResult, Value};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connection::RESPONSE_TIMEOUT;
@@ -95,7 +95,8 @@ impl Shards {
         let mut is_back = false;
         for _ in 0..QUESTIONS_MAX {
             self.learn(&mut connection).await;
-            let question = cmd("EXISTS").arg(key).to_owned();
+            let mut question = redis::cmd("HMGET");
+            question.arg(key).arg("m");
             let answer = timeout(BACK_WITHIN, question.query_async::<Value>(&mut connection)).await;
             is_back = matches!(&answer, Ok(Ok(_))) || matches!(&answer, Ok(Err(error)) if !is_lost(error));
             if is_back {
@@ -141,7 +142,8 @@ impl Shards {
 
     /// Learns which slots are where: any node knows, also of those that are away.
     pub(crate) async fn learn(&self, connection: &mut ClusterConnection) {
-        let slots = cmd("CLUSTER").arg("SLOTS").to_owned();
+        let mut slots = redis::cmd("CLUSTER");
+        slots.arg("SLOTS");
         let answer = timeout(BACK_WITHIN, slots.query_async::<Vec<Vec<Value>>>(connection)).await;
         let Ok(Ok(ranges)) = answer else { return };
         let of_slot: HashMap<Slot, Arc<str>> =

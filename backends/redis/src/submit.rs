@@ -24,7 +24,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::RedisBackend;
 use crate::connection::Link;
-use crate::error::{corrupt, is_denied};
+use crate::denied::{self, is_denied};
+use crate::error::corrupt;
 use crate::gone::write_queues;
 use crate::invocation::Script;
 use crate::keys::write_run;
@@ -283,8 +284,11 @@ async fn submit_small(
         redis::Value::Int(new) => Ok(new == 1),
         redis::Value::BulkString(why) => {
             let why = String::from_utf8_lossy(&why);
-            let kind = if is_denied(&why) { ErrorKind::Denied } else { ErrorKind::Corrupt };
-            Err(BackendError::new(kind, "submit").context(format!("{}: {why}", parts.run)))
+            if is_denied(&why) {
+                let context = format!("{}; {}: {why}", denied::advice(&why), parts.run);
+                return Err(BackendError::new(ErrorKind::Denied, "submit").context(context));
+            }
+            Err(corrupt("submit", format!("{}: {why}", parts.run)))
         }
         other => Err(corrupt("submit", format!("{}: {other:?}", parts.run))),
     };
