@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use celeriac_primitives::{RunId, TaskState};
-use celeriac_runtime::{App, RunReport};
+use celeriac_runtime::{App, RunReport, UnreadableRun};
 use serde::Serialize;
 
 use crate::args::{GlobalArgs, ListForm, LsArgs};
 use crate::exit::{Exit, Stop};
-use crate::io::Io;
+use crate::io::{Io, harmless, harmless_json};
 use crate::{backend, find};
 
 /// How many runs are asked for in one step.
@@ -29,14 +29,22 @@ pub(crate) async fn ls(app: &App, global: &GlobalArgs, args: &LsArgs, io: &mut I
         let page = if args.state.is_some() { PAGE } else { left.min(PAGE) };
         let runs = app.runs(before, page).await?;
         let Some(last) = runs.last() else { break };
+        before = Some(last.as_ref().map_or_else(|unreadable| unreadable.id, |run| run.id));
         for run in &runs {
-            if left > 0 && args.state.is_none_or(|state| state.is(run.state)) {
-                list.push_str(&line(run, args.output));
+            let is_asked_for = match run {
+                Ok(run) => args.state.is_none_or(|state| state.is(run.state)),
+                // Nobody knows in which state it is.
+                Err(_) => args.state.is_none(),
+            };
+            if left > 0 && is_asked_for {
+                list.push_str(&match run {
+                    Ok(run) => line(run, args.output),
+                    Err(unreadable) => line_of_unreadable(unreadable, args.output),
+                });
                 left -= 1;
             }
         }
         // One page at a time goes out: whoever filters among many runs sees what is there.
-        before = Some(last.id);
         io.print(&std::mem::take(&mut list))?;
     }
     io.print(&list)
@@ -52,6 +60,26 @@ struct Row {
     total: u32,
     /// Whether nothing is left to do, callbacks included.
     ended: bool,
+}
+
+/// A run that cannot be read, for programs.
+#[derive(Serialize)]
+struct UnreadableRow {
+    id: RunId,
+    error: String,
+}
+
+fn line_of_unreadable(unreadable: &UnreadableRun, form: ListForm) -> String {
+    let (id, error) = (unreadable.id, unreadable.error.to_string());
+    let mut line = match form {
+        ListForm::Table => format!("{id}  ?        {}", harmless(&error).replace(['\n', '\t'], " ")),
+        ListForm::Json => {
+            let row = serde_json::to_string(&UnreadableRow { id, error });
+            harmless_json(&row.expect("a row holds texts only"))
+        }
+    };
+    writeln!(line).expect("a String takes all text");
+    line
 }
 
 fn line(run: &RunReport, form: ListForm) -> String {

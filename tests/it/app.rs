@@ -356,10 +356,10 @@ async fn runs_are_listed_with_their_states() {
     app.submit_as(chosen[1], fail.s(())).await.unwrap();
     app.submit_as(chosen[0], sleep.s(60_000)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let runs = app.runs(None, 10).await.unwrap();
+    let runs: Vec<_> = app.runs(None, 10).await.unwrap().into_iter().map(Result::unwrap).collect();
     assert_eq!(runs.iter().map(|run| run.id).collect::<Vec<_>>(), chosen);
     let states: Vec<TaskState> = runs.iter().map(|run| run.state).collect();
     assert_eq!(states, [TaskState::Pending, TaskState::Failure, TaskState::Success]);
     assert_eq!((runs[2].status.done, runs[2].status.total()), (1, 1));
-    assert_eq!(app.runs(Some(chosen[0]), 1).await.unwrap()[0].id, chosen[1]);
+    assert_eq!(app.runs(Some(chosen[0]), 1).await.unwrap()[0].as_ref().unwrap().id, chosen[1]);
 }

@@ -45,7 +45,7 @@ mod worker;
 pub use app::{App, AppBuilder, BuildError, SubmitError};
 pub use coordinator::{Coordinator, CoordinatorOptions};
 pub use handle::{GetError, Handle, NodeReport};
-pub use listing::RunReport;
+pub use listing::{RunReport, UnreadableRun};
 pub use panics::hush_panics_of_tasks;
 pub use registry::Registry;
 pub use submission::{Apply, Submission};

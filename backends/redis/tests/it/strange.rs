@@ -305,3 +305,33 @@ everywhere! {
     a_member_of_another_kind
     a_dead_letter_is_requeued
 }
+
+/// What is listed beside a run that is broken.
+async fn a_broken_run_in_the_list(at: At) {
+    let live = Live::start(at).await;
+    let (broken, whole) =
+        (live.client.submit(add.s((1, 1))).await.unwrap(), live.client.submit(add.s((1, 2))));
+    let whole = whole.await.unwrap();
+    assert_eq!((broken.get().await.unwrap(), whole.get().await.unwrap()), (2, 3));
+    for spoilt in ["not what it should be", "\x02"] {
+        let key = format!("strange:{{{}}}:run", broken.id());
+        live.at.run::<()>(&key, cmd("DEL").arg(&key));
+        match spoilt {
+            "\x02" => live.at.run::<()>(&key, cmd("HSET").arg(&key).arg("m").arg(spoilt)),
+            _ => live.at.run::<()>(&key, cmd("SET").arg(&key).arg(spoilt)),
+        }
+        let listed = live.client.runs(None, 100).await.unwrap();
+        let read: Vec<_> = listed.iter().filter_map(|run| run.as_ref().ok().map(|run| run.id)).collect();
+        assert!(read.contains(&whole.id()) && !read.contains(&broken.id()), "{listed:?}");
+        let unreadable: Vec<_> = listed.iter().filter_map(|run| run.as_ref().err()).collect();
+        assert_eq!(unreadable.len(), 1, "{listed:?}");
+        assert_eq!(unreadable[0].id, broken.id());
+        assert!(unreadable[0].error.to_string().contains("broken"), "{}", unreadable[0].error);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_cannot_be_read_hides_no_other() {
+    a_broken_run_in_the_list(At::One(Server::start())).await;
+    a_broken_run_in_the_list(At::Cluster(Cluster::start())).await;
+}
