@@ -25,6 +25,10 @@ chaos *options:
 mutants *options:
     scripts/mutants {{options}}
 
+# Coordinators, workers and clients of this version and of older ones on one Redis.
+mixed *revisions:
+    scripts/mixed {{revisions}}
+
 # Throughput of the embedded engine.
 bench:
     cargo bench --bench embedded

@@ -1,7 +1,8 @@
 //! A message as bytes: MessagePack, or, when its options ask for it, that compressed.
 //!
 //! A later format starts with a byte that no MessagePack starts with and a number from 128 on: whoever does
-//! not know it leaves the message to a program that does.
+//! not know it leaves the message to a program that does. So he does with a message of more fields than his:
+//! nobody else writes such a thing. See `docs/decisions/0026-formats.md`.
 
 use std::io::{Read, Write};
 
@@ -14,6 +15,9 @@ const COMPRESSED: u8 = 0xc1;
 
 /// A number from here on says that the rest has a later format. So does the byte alone in a report.
 const LATER: u8 = 0x80;
+
+/// How the MessagePack of a message starts: a list of so many fields.
+const FIELDS: u8 = 0x90 | 13;
 
 /// Bytes that are no longer than this are not made shorter.
 const SMALL_BYTES: usize = 512;
@@ -52,9 +56,14 @@ pub(crate) enum Unreadable {
 /// # Errors
 /// What is wrong with the bytes.
 pub(crate) fn read(bytes: &[u8], bytes_max: usize) -> Result<TaskMessage, Unreadable> {
-    let parse = |bytes: &[u8]| rmp_serde::from_slice(bytes).map_err(|error| Unreadable::Broken(why(&error)));
+    let parse = |bytes: &[u8]| {
+        rmp_serde::from_slice(bytes).map_err(|error| match has_more_fields(bytes) {
+            true => Unreadable::Later,
+            false => Unreadable::Broken(why(&error)),
+        })
+    };
     match bytes {
-        [COMPRESSED, LATER..=u8::MAX, ..] => Err(Unreadable::Later),
+        later if is_later(later) => Err(Unreadable::Later),
         [COMPRESSED, code, rest @ ..] => {
             let whole = expand(*code, rest, bytes_max);
             parse(&whole.map_err(|error| Unreadable::Broken(format!("compressed: {error}")))?)
@@ -62,6 +71,21 @@ pub(crate) fn read(bytes: &[u8], bytes_max: usize) -> Result<TaskMessage, Unread
         plain if plain.len() > bytes_max => Err(Unreadable::Broken(too_long(plain.len(), bytes_max))),
         plain => parse(plain),
     }
+}
+
+/// Whether bytes say that they have a later format.
+pub(crate) fn is_later(bytes: &[u8]) -> bool {
+    matches!(bytes, [COMPRESSED, LATER..=u8::MAX, ..])
+}
+
+/// Whether it is a message, and after its fields come others.
+fn has_more_fields(bytes: &[u8]) -> bool {
+    let fields = match bytes {
+        [more @ 0x90..=0x9f, fields @ ..] if *more > FIELDS => fields,
+        [0xdc, _, _, fields @ ..] => fields,
+        _ => return false,
+    };
+    rmp_serde::from_read::<_, TaskMessage>([&[FIELDS], fields].concat().as_slice()).is_ok()
 }
 
 /// Reads an outcome, as reports carry it and runs keep it.
@@ -158,6 +182,27 @@ mod tests {
         write(&mut bytes, &message(&"x".repeat(100_000), Some(Compression::Zstd)));
         for broken in [&bytes[..bytes.len() / 2], &[COMPRESSED, 9, 1], &[COMPRESSED], &[]] {
             assert!(read(broken, MESSAGE_BYTES_MAX).is_err(), "{} bytes", broken.len());
+        }
+    }
+
+    #[test]
+    fn a_message_of_more_fields_is_a_later_one() {
+        let (message, mut bytes) = (message("x", None), Vec::new());
+        write(&mut bytes, &message);
+        assert_eq!(bytes[0], FIELDS, "a message has as many fields");
+        let longer = |start: &[u8], more: &[u8]| [start, &bytes[1..], more].concat();
+        for later in [
+            longer(&[FIELDS + 1], &[0xc0]),
+            longer(&[FIELDS + 2], &[0xa1, b'x', 0x07]),
+            longer(&[0xdc, 0, 16], &[0xc0; 3]),
+        ] {
+            assert_eq!(read(&later, MESSAGE_BYTES_MAX), Err(Unreadable::Later), "{later:?}");
+        }
+        // What those fields are, this program must know.
+        let mut broken = longer(&[FIELDS + 1], &[0xc0]);
+        broken[1] = 0xc3;
+        for broken in [broken, longer(&[FIELDS + 1], &[])[..20].to_vec(), vec![0xdc, 0, 99]] {
+            assert!(matches!(read(&broken, MESSAGE_BYTES_MAX), Err(Unreadable::Broken(_))), "{broken:?}");
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::RedisBackend;
 use crate::early::News;
-use crate::envelope::Unreadable;
+use crate::envelope::{self, Unreadable};
 use crate::error::First;
 use crate::hints::{POLL, POLL_LIVE, Wait};
 use crate::keys::{Line, read_run};
@@ -80,7 +80,10 @@ impl Events for RedisBackend {
                 }
                 if !is_idle {
                     let taken = taken.keep();
-                    return Ok(taken.iter().filter_map(|entry| self.read_event(entry, &sources)).collect());
+                    return Ok(taken
+                        .iter()
+                        .filter_map(|entry| self.read_event(entry, &sources, lease))
+                        .collect());
                 }
                 // Nothing here; perhaps at a queue of which nothing was heard. Or all was given already.
                 if is_more || !is_all {
@@ -221,7 +224,7 @@ impl RedisBackend {
     }
 
     /// The event of an entry. What is none is set aside, and what has a later format is left to others.
-    fn read_event(&self, entry: &Entry, sources: &Sources) -> Option<EventDelivery> {
+    fn read_event(&self, entry: &Entry, sources: &Sources, lease: Duration) -> Option<EventDelivery> {
         let source = sources.numbers[entry.line];
         let line = || sources.lines[entry.line].clone();
         match read(&entry.field, &entry.value) {
@@ -231,7 +234,7 @@ impl RedisBackend {
                 Some(EventDelivery { id, event, is_bulk, deliveries: entry.deliveries })
             }
             Err(Unreadable::Later) => {
-                self.leave_to_later(line(), COORDINATORS.into(), entry.id);
+                self.leave_to_later(line(), COORDINATORS.into(), entry.id, lease);
                 None
             }
             Err(Unreadable::Broken(reason)) => {
@@ -258,6 +261,7 @@ fn read(field: &[u8], value: &[u8]) -> Result<Event, Unreadable> {
             .map(Event::Submitted)
             .ok_or_else(|| broken("it is no submission: it names no run")),
         b"c" => read_report(value).map(Event::Completed),
+        _ if envelope::is_later(value) => Err(Unreadable::Later),
         _ => Err(broken("it is no event: its field is neither s nor c")),
     }
 }

@@ -12,7 +12,7 @@ use crate::RedisBackend;
 use crate::keys::Line;
 use crate::lines::{self, print_id};
 
-/// So long it is held here.
+/// So long it is held here, or a third of its lease when that is less: nobody renews it.
 const HELD_FOR: Duration = Duration::from_secs(1);
 
 /// That there is such a thing is said this often.
@@ -35,7 +35,7 @@ impl Said {
 
 impl RedisBackend {
     /// Gives an entry back in a moment.
-    pub(crate) fn leave_to_later(&self, line: Line, owner: Arc<str>, entry: (u64, u64)) {
+    pub(crate) fn leave_to_later(&self, line: Line, owner: Arc<str>, entry: (u64, u64), lease: Duration) {
         if self.0.said_later.is_due() {
             let id = print_id(entry);
             let line = line.stream.as_str();
@@ -48,7 +48,7 @@ impl RedisBackend {
         let (link, lines) = (self.link().clone(), [line]);
         let takes = link.takes.clone();
         takes.spawn(async move {
-            tokio::time::sleep(HELD_FOR).await;
+            tokio::time::sleep(HELD_FOR.min(lease / 3)).await;
             if let Err(error) = lines::hand_back(&link, "leave", &lines, &owner, &[(0, entry)]).await {
                 tracing::debug!(%error, "an entry of a later format comes again when its lease passes");
             }

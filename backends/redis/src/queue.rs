@@ -116,6 +116,10 @@ impl Queue for RedisBackend {
             let id = DeliveryId { queue, lane, entry: entry.id };
             if entry.field != b"m" {
                 let line = link.keys.queue(&id.queue, lane);
+                if envelope::is_later(&entry.value) {
+                    self.leave_to_later(line, owner.clone(), entry.id, lease);
+                    continue;
+                }
                 self.set_aside_beside(
                     line,
                     entry.id,
@@ -130,7 +134,7 @@ impl Queue for RedisBackend {
                     deliveries.push(Delivery { id, message, deliveries: entry.deliveries });
                 }
                 Err(Unreadable::Later) => {
-                    self.leave_to_later(link.keys.queue(&id.queue, lane), owner.clone(), entry.id);
+                    self.leave_to_later(link.keys.queue(&id.queue, lane), owner.clone(), entry.id, lease);
                 }
                 // Not awaited: when this future is dropped here, it must not take the others with it.
                 Err(Unreadable::Broken(reason)) => {

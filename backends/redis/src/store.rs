@@ -223,7 +223,8 @@ impl Store for RedisBackend {
             let Some((_, stored)) = self.fields::<Vec<u8>>(run, "progress", names).await? else {
                 return Ok(Vec::new());
             };
-            for report in stored.into_iter().flatten() {
+            // What a later version has noted is left out: nothing rests on it.
+            for report in stored.into_iter().flatten().filter(|report| !envelope::is_later(report)) {
                 let report = rmp_serde::from_slice(&report);
                 all.push(report.map_err(|error| corrupt("progress", run).source(error))?);
             }
@@ -458,7 +459,10 @@ impl RedisBackend {
         bytes: Vec<u8>,
         need: Need,
     ) -> Result<Arc<Plan>, BackendError> {
-        let plan = decode(bytes).await.map_err(|error| corrupt("plan", run).source(error))?;
+        let plan = decode(bytes).await.map_err(|error| match error.is_later() {
+            true => later("plan", run).source(error),
+            false => corrupt("plan", run).source(error),
+        })?;
         self.plans().insert(run, plan.clone(), if meta.open == 0 { Need::Nothing } else { need });
         Ok(plan)
     }

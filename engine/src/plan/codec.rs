@@ -52,6 +52,13 @@ pub enum PlanError {
     Size(CompileError),
 }
 
+impl PlanError {
+    /// Whether a later version of this program has written it, which can read it.
+    pub fn is_later(&self) -> bool {
+        matches!(self, Self::Version(version) if *version > VERSION)
+    }
+}
+
 impl Plan {
     /// The plan as bytes. The same canvas gives the same bytes.
     pub fn encode(&self) -> Vec<u8> {

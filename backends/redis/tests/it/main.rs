@@ -15,6 +15,7 @@ mod full;
 mod gone;
 mod huge;
 mod large;
+mod later;
 mod leases;
 mod look;
 mod outages;

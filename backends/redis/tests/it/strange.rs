@@ -15,12 +15,12 @@ use tokio::time::{Instant, sleep, timeout};
 /// A run beside a fault ends in this time.
 const CANARY: Duration = Duration::from_secs(5);
 
-const PATIENCE: Duration = Duration::from_secs(60);
-const SOON: Duration = Duration::from_millis(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_millis(20);
 const LEASE: Duration = Duration::from_secs(1);
 
 #[task(crate = celeriac_dsl, name = "strange.add")]
-async fn add(x: i64, y: i64) -> i64 {
+pub(crate) async fn add(x: i64, y: i64) -> i64 {
     x + y
 }
 
@@ -67,16 +67,16 @@ impl At {
 }
 
 /// A coordinator and a worker that serves two queues, each with a connection of its own, and a client.
-struct Live {
-    at: At,
-    client: App,
-    backend: RedisBackend,
+pub(crate) struct Live {
+    pub(crate) at: At,
+    pub(crate) client: App,
+    pub(crate) backend: RedisBackend,
     _coordinator: Coordinator,
     _worker: Worker,
 }
 
 impl Live {
-    async fn start(at: At) -> Self {
+    pub(crate) async fn start(at: At) -> Self {
         let connect = async || {
             let builder = RedisBackend::builder(at.url()).prefix("strange");
             builder.connect().await.expect("it answers")
@@ -108,7 +108,7 @@ impl Live {
     }
 
     /// A run that has nothing to do with what is wrong.
-    async fn canary(&self, beside: &str) {
+    pub(crate) async fn canary(&self, beside: &str) {
         let canvas = add.s((1, 1)) | celeriac_dsl::chord([add.s(1), add.s(2)], sum.s(())) | add.s(3);
         let run = async { self.client.submit(canvas).await?.get_timeout(CANARY).await.map_err(Into::into) };
         let value: Result<i64, Box<dyn std::error::Error + Send + Sync>> = run.await;
@@ -118,7 +118,7 @@ impl Live {
         }
     }
 
-    async fn letters(&self) -> Vec<DeadLetter> {
+    pub(crate) async fn letters(&self) -> Vec<DeadLetter> {
         self.backend.dead_letters(None, 1000).await.unwrap()
     }
 
@@ -139,7 +139,7 @@ impl Live {
 /// Fields and values of an entry.
 type Parts<'p> = Vec<(&'p [u8], &'p [u8])>;
 
-fn entry(stream: &str, fields: &[(&[u8], &[u8])]) -> Cmd {
+pub(crate) fn entry(stream: &str, fields: &[(&[u8], &[u8])]) -> Cmd {
     let mut command = cmd("XADD");
     command.arg(stream).arg("*");
     for (field, value) in fields {
