@@ -4,6 +4,7 @@
 //! test ──► Proxy ──► Server                 a bad network in front of a server
 //! test ─────────────► Server                kill, start again, pause, look into it
 //! test ─────────────► Cluster ═ 3 Servers   three masters; a replica for each; slots that move
+//! test ─────────────► Failover ═ 3 + 3      a primary, replicas, sentinels
 //! ```
 //!
 //! Everything is on loopback, on ports and in directories of its own, and is gone when it is dropped or when the
@@ -31,10 +32,12 @@
 
 mod certificates;
 mod cluster;
+mod failover;
 mod proxy;
 mod server;
 
 pub use self::certificates::Certificates;
 pub use self::cluster::{Cluster, Moving};
+pub use self::failover::Failover;
 pub use self::proxy::{Connections, Proxy, Trap, Ways};
 pub use self::server::{Fsync, Server, ServerBuilder};

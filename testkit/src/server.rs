@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Beside the data. What is wrong with the configuration Redis says on its outputs only, hence they go there.
 const LOG: &str = "redis.log";
 
+/// What a sentinel says when it is ready.
+const SENTINEL_READY: &str = "Sentinel ID is";
+
 /// A `redis-server` on a free port of loopback, with an append-only file in a directory of its own. It stops, and the
 /// directory is removed, when this is dropped or when the process ends in any way.
 ///
@@ -216,9 +219,12 @@ impl Server {
         let config = self.directory().join("redis.conf");
         let kit = format!("user kit on >{} ~* &* +@all\n", self.secret());
         let text = self.options.config(self.ports, self.directory(), self.certificates.as_ref()) + &kit;
-        std::fs::write(&config, text).expect("the directory is writable");
+        let is_sentinel = self.options.is_sentinel();
+        if !is_sentinel || !config.exists() || !self.log().contains(SENTINEL_READY) {
+            std::fs::write(&config, text).expect("the directory is writable");
+        }
         let seen = self.log().len();
-        process.spawn(&config, &self.directory().join(LOG));
+        process.spawn(&config, &self.directory().join(LOG), is_sentinel);
         let deadline = Instant::now() + PATIENCE;
         loop {
             let ended =
@@ -231,7 +237,7 @@ impl Server {
                 }
                 panic!("redis-server ended with {status}; its log:\n{log}");
             }
-            if log.contains("Ready to accept connections") {
+            if log.contains(if is_sentinel { SENTINEL_READY } else { "Ready to accept connections" }) {
                 return Ok(());
             }
             assert!(
@@ -354,10 +360,11 @@ impl Drop for Server {
 struct PortTaken;
 
 impl Process {
-    fn spawn(&mut self, config: &Path, log: &Path) {
+    fn spawn(&mut self, config: &Path, log: &Path, is_sentinel: bool) {
         let log = File::options().create(true).append(true).open(log).expect("the directory is writable");
         let child = Command::new("redis-server")
             .arg(config)
+            .args(is_sentinel.then_some("--sentinel"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("there are free file descriptors"))
             .stderr(log)

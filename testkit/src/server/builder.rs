@@ -42,6 +42,7 @@ pub struct ServerBuilder {
     unix_socket: bool,
     tls: Option<Clients>,
     cluster: bool,
+    sentinel: bool,
     lines: Vec<String>,
 }
 
@@ -52,6 +53,7 @@ impl ServerBuilder {
             unix_socket: false,
             tls: None,
             cluster: false,
+            sentinel: false,
             lines: Vec::new(),
         }
     }
@@ -121,6 +123,17 @@ impl ServerBuilder {
         self
     }
 
+    /// A sentinel, which keeps what it learns in its configuration. It watches over the primary of this name, at a port
+    /// of loopback, and so many sentinels have to agree that it is down.
+    pub fn sentinel_of(mut self, name: &str, port: u16, quorum: usize) -> Self {
+        self.sentinel = true;
+        self.option("sentinel", format!("monitor {name} 127.0.0.1 {port} {quorum}"))
+    }
+
+    pub(super) fn is_sentinel(&self) -> bool {
+        self.sentinel
+    }
+
     /// Starts the server and waits until it answers.
     ///
     /// # Panics
@@ -160,9 +173,11 @@ impl ServerBuilder {
         line("bind", &"127.0.0.1");
         line("port", &ports.plain);
         line("dir", &directory.display());
-        line("save", &"\"\"");
-        line("appendonly", &if self.fsync.is_some() { "yes" } else { "no" });
-        line("appendfsync", &self.fsync.unwrap_or(Fsync::No).word());
+        if !self.sentinel {
+            line("save", &"\"\"");
+            line("appendonly", &if self.fsync.is_some() { "yes" } else { "no" });
+            line("appendfsync", &self.fsync.unwrap_or(Fsync::No).word());
+        }
         if let Some(socket) = self.socket(directory) {
             line("unixsocket", &socket.display());
         }

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod commands;
+mod failover;
 mod network;
 mod server;
 mod tls;
