@@ -22,16 +22,21 @@ enum Kind {
     Redis,
 }
 
-const WRITE: &str =
-    "redis://localhost:6379, rediss://…, unix:///run/redis.sock, redis-cluster://… or memory:";
+const WRITE: &str = "redis://localhost:6379, rediss://…, unix:///run/redis.sock, redis-cluster://…, \
+                     redis-sentinel://… or memory:";
 
-/// The text without what may be users and passwords in URLs: people put them where they do not belong.
+/// The text without what may be users, passwords and options in URLs: people put them where they do not belong.
 pub(crate) fn without_users(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for word in text.split_inclusive(|c: char| c.is_whitespace() || c == '\'' || c == '"') {
         match (word.split_once("://"), word.rsplit_once('@')) {
             (Some((scheme, rest)), Some((_, place))) if rest.contains('@') => {
                 out.extend([scheme, "://…@", place]);
+            }
+            (Some((place, options)), _) if options.contains('?') => {
+                let (rest, _) = options.split_once('?').unwrap_or_default();
+                out.extend([place, "://", rest, "?…"]);
+                out.extend(word.chars().last().filter(|c| c.is_whitespace() || matches!(c, '\'' | '"')));
             }
             _ => out.push_str(word),
         }
@@ -92,7 +97,10 @@ impl Url {
         let scheme = self.0.split_once(':').map_or("", |(scheme, _)| scheme);
         match scheme {
             "memory" => Ok(Kind::Memory),
-            "redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "unix" | "redis+unix" => {
+            // The backend knows which there are, and says so.
+            _ if !scheme.contains('/')
+                && ["redis", "valkey", "sentinel", "unix"].iter().any(|word| scheme.contains(word)) =>
+            {
                 Ok(Kind::Redis)
             }
             _ => Err(Stop::usage(format!("--url: this begins like no backend; write {WRITE}"))),
@@ -160,8 +168,14 @@ mod tests {
         check("redis://:s3cret@host", "redis://host");
         check("rediss://me:s3cret@host:1/0?protocol=resp3", "rediss://host:1/0");
         check("redis://me:s3cret@p@ss/w@host", "redis://host");
+        check(
+            "redis-sentinel://me:s3cret@a:1,b:2/m/3?sentinel_password=s3cret",
+            "redis-sentinel://a:1,b:2/m/3",
+        );
         check("unix:///run/redis.sock?user=me&pass=s3cret", "unix:///run/redis.sock");
         assert_eq!(without_users("no 'redis://me:s3cret@host/1' at a@b"), "no 'redis://…@host/1' at a@b");
+        let options = "no 'redis-sentinel://a/m?sentinel_password=s3cret' is";
+        assert_eq!(without_users(options), "no 'redis-sentinel://a/m?…' is");
         assert_eq!(Url("redis:/me:s3cret".into()).to_string(), "the URL");
     }
 }

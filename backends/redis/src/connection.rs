@@ -4,30 +4,31 @@
 //! lost that has taken something, however long a wait was to last.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use celeriac_backends::{BackendError, ErrorKind};
-use redis::aio::{ConnectionLike, ConnectionManagerConfig};
+use redis::aio::ConnectionLike;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
-use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, ToRedisArgs, Value};
-
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use redis::{Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, ToRedisArgs, Value};
+use tokio::sync::watch::{self, Receiver};
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::address::Address;
 use crate::broken::Broken;
 use crate::by_itself::by_itself;
-use crate::error::refused;
+use crate::error::{SENTINEL, refused};
 use crate::hints::Hints;
 use crate::invocation::{Invocation, Script};
 use crate::keys::{Keys, Line};
 use crate::lines::Emptied;
 use crate::room::Room;
-use crate::scripts::WRITE;
+use crate::scripts::{WRITE, only_reads};
 use crate::shards::{Shards, is_lost};
+use crate::source::Source;
 use crate::watch::{Watch, key_of};
 use crate::wire::{TooLarge, Wire, bytes_of};
 
@@ -47,11 +48,6 @@ const CLUSTER_WAIT_MS: (u64, u64) = (10, 200);
 
 /// One server of several is waited for so long, when nobody needs its answer at once.
 const SERVER_WITHIN: Duration = Duration::from_secs(2);
-
-/// Commands wait for a lost connection this often, 0.1 s, 0.2 s, 0.4 s, …; then they fail, and the next one
-/// tries on.
-const RECONNECTS: usize = 4;
-const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
 
 /// The consumer group of every line.
 pub(crate) const GROUP: &str = "celeriac";
@@ -146,11 +142,17 @@ pub(crate) struct Prepared {
     connection: Connection,
     invocation: Invocation,
     operation: &'static str,
+    /// Where to note that it was done; `None` when a replica would have done it as well.
+    wrote: Option<Arc<AtomicBool>>,
 }
 
 impl Prepared {
     pub(crate) async fn send<T: FromRedisValue>(mut self) -> Result<T, BackendError> {
-        self.invocation.send(&mut self.connection).await.map_err(refused(self.operation))
+        let done = self.invocation.send(&mut self.connection).await.map_err(refused(self.operation))?;
+        if let Some(wrote) = self.wrote {
+            wrote.store(true, Ordering::Relaxed);
+        }
+        Ok(done)
     }
 }
 
@@ -168,6 +170,10 @@ pub(crate) struct Link {
     pub(crate) room: Room,
     pub(crate) broken: Broken,
     pub(crate) watch: Watch,
+    /// Whether a script that writes was done since somebody looked ([`crate::primary`]).
+    pub(crate) wrote: Arc<AtomicBool>,
+    /// When the connection for commands began to be made; on a Cluster it stays as it is.
+    pub(crate) connected: Receiver<Instant>,
     /// How many entries a take reads at first.
     pub(crate) first: usize,
 }
@@ -181,18 +187,39 @@ impl Link {
     ) -> Result<Self, BackendError> {
         let keys = Keys::new(prefix);
         let watch = Watch::new(matches!(address, Address::Cluster { .. }));
-        let (way, clients) = match address {
-            Address::One(client) => (one(client.clone(), watch.clone()).await, vec![*client]),
-            Address::Cluster { nodes, builder } => (cluster(*builder).await, nodes),
+        let (way, sources) = match address {
+            Address::One(source) => (one(source.clone(), watch.clone()).await, vec![source]),
+            Address::Cluster { nodes, builder } => {
+                let sources = nodes.into_iter().map(|node| Source::Server(Box::new(node)));
+                (cluster(*builder).await, sources.collect())
+            }
         };
         let way = way.map_err(refused("connect"))?;
+        let connected = match &way {
+            Way::One(wire) => wire.connected(),
+            Way::Cluster(..) => watch::channel(Instant::now()).1,
+        };
         let connection = Connection { way, watch: watch.clone() };
         let database = connection.get_db().to_string();
-        let hints = Hints::start(clients, keys.changes(), database.clone());
+        let hints = Hints::start(sources, connected.clone(), keys.changes(), database.clone());
         let (takes, emptied, broken) = (TaskTracker::new(), Emptied::default(), Broken::default());
         // Whoever waits does so until there are none for a moment, and not until there will be none.
         takes.close();
-        let link = Self { connection, hints, database, keys, takes, emptied, room, broken, watch, first };
+        let wrote = Arc::default();
+        let link = Self {
+            connection,
+            hints,
+            database,
+            keys,
+            takes,
+            emptied,
+            room,
+            broken,
+            watch,
+            wrote,
+            connected,
+            first,
+        };
         link.look_at_settings().await?;
         Ok(link)
     }
@@ -263,7 +290,15 @@ impl Link {
     ) -> Prepared {
         let mut invocation = Invocation::new(script);
         prepare(&mut invocation);
-        Prepared { connection: self.connection(), invocation, operation }
+        let wrote = (!only_reads(script)).then(|| self.wrote.clone());
+        Prepared { connection: self.connection(), invocation, operation, wrote }
+    }
+
+    /// Leaves a server that is not the primary by what the sentinels say, when there are any.
+    pub(crate) async fn ask_sentinels(&self) {
+        if let Way::One(wire) = &self.connection.way {
+            wire.ask_sentinels().await;
+        }
     }
 
     /// Sends a command.
@@ -313,6 +348,9 @@ impl Link {
             let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.unwrap_or("unknown").trim().to_owned()
         };
+        if field("redis_mode") == "sentinel" {
+            return Err(BackendError::new(ErrorKind::Denied, "connect").context(SENTINEL));
+        }
         let policy = field("maxmemory_policy");
         if policy != "noeviction" {
             tracing::warn!(policy, "Redis may evict parts of runs: set its maxmemory-policy to noeviction");
@@ -355,14 +393,8 @@ impl FromRedisValue for Infos {
     }
 }
 
-async fn one(client: Box<Client>, watch: Watch) -> RedisResult<Way> {
-    let config = ConnectionManagerConfig::new()
-        .set_connection_timeout(Some(CONNECTION_TIMEOUT))
-        .set_number_of_retries(RECONNECTS)
-        .set_max_delay(RECONNECT_DELAY_MAX)
-        // In a short row one would wait for a place that somebody has whom nobody polls.
-        .set_pipeline_buffer_size(Semaphore::MAX_PERMITS);
-    let connecting = Wire::connect(*client, config, watch);
+async fn one(source: Source, watch: Watch) -> RedisResult<Way> {
+    let connecting = Wire::connect(source, watch);
     let silent = |_| std::io::Error::new(std::io::ErrorKind::TimedOut, SILENT_AT_FIRST);
     timeout(FIRST_WITHIN, connecting).await.map_err(silent)?.map(Way::One)
 }

@@ -5,6 +5,7 @@ use redis::{RedisError, ServerErrorKind};
 use std::sync::Arc;
 
 use crate::denied::{self, is_denied};
+use crate::source::Lost;
 use crate::wire::TooLarge;
 
 /// An operation that Redis did not do.
@@ -44,6 +45,11 @@ impl First {
 /// What Redis says of a database that its configuration does not have.
 const NO_DATABASE: &str = "DB index is out of range";
 
+/// What a sentinel says when it is asked for a database.
+const NO_DATABASES: &str = "unknown command 'SELECT'";
+pub(crate) const SENTINEL: &str = "this is a sentinel: write redis-sentinel:// with the name of the primary, as in \
+                                   redis-sentinel://host:26379/mymaster";
+
 fn kind(operation: &str, error: &RedisError) -> ErrorKind {
     match error.code() {
         // New runs are refused; what belongs to those that are there may pass.
@@ -53,7 +59,11 @@ fn kind(operation: &str, error: &RedisError) -> ErrorKind {
         Some("LATER") => return ErrorKind::Later,
         Some(_) | None => {}
     }
-    let is_none = error.detail().is_some_and(|detail| detail.contains(NO_DATABASE));
+    let says = |text| error.detail().is_some_and(|detail| detail.contains(text));
+    let is_none = says(NO_DATABASE) || says(NO_DATABASES);
+    if inner::<Lost>(error).is_some_and(Lost::is_denied) {
+        return ErrorKind::Denied;
+    }
     if tls_error(error).is_some() || is_none || error.detail().is_some_and(is_denied) {
         return ErrorKind::Denied;
     }
@@ -101,7 +111,7 @@ fn advice(error: &RedisError) -> String {
         Some("OOM") => "Redis is out of memory: raise maxmemory",
         Some("MISCONF") => "Redis cannot save to its disk: look at its log",
         Some("NOREPLICAS") => "too few replicas are connected to Redis",
-        Some("READONLY") => "this Redis is a replica: name the primary in the URL",
+        Some("READONLY" | "MASTERDOWN") => "this Redis is a replica: name the primary in the URL",
         Some("LOADING") => "Redis is loading its data",
         Some("BUSY") => "Redis is busy with a script",
         Some("NOAUTH" | "WRONGPASS") => "check user and password in the URL",
@@ -110,11 +120,13 @@ fn advice(error: &RedisError) -> String {
         _ if error.detail().is_some_and(|detail| detail.contains(NO_DATABASE)) => {
             "Redis has no database of this number: write another one in the URL"
         }
+        _ if error.detail().is_some_and(|detail| detail.contains(NO_DATABASES)) => SENTINEL,
         // Of the handshake of a new connection, in the client library's words.
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => "check user and password in the URL",
-        _ => match inner::<TooLarge>(error) {
-            Some(too_large) => return too_large.to_string(),
-            None => return error.to_string(),
+        _ => match (inner::<TooLarge>(error), inner::<Lost>(error)) {
+            (Some(too_large), _) => return too_large.to_string(),
+            (None, Some(lost)) => return lost.to_string(),
+            (None, None) => return error.to_string(),
         },
     };
     format!("{advice}; {error}")

@@ -21,8 +21,8 @@ use celeriac_primitives::RunId;
 use dashmap::DashMap;
 use dashmap::mapref::one::RefMut;
 use futures::{FutureExt, StreamExt};
-use redis::Client;
 use tokio::sync::futures::OwnedNotified;
+use tokio::sync::watch::Receiver;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
@@ -30,6 +30,7 @@ use crate::connection::CONNECTION_TIMEOUT;
 use crate::early;
 use crate::keys::{DECISIONS, Keys};
 use crate::news;
+use crate::source::Source;
 use crate::store::id_of;
 use crate::waking::Sleeper;
 use crate::wire::SILENCE;
@@ -136,8 +137,14 @@ pub(crate) struct Listener {
 }
 
 impl Hints {
-    /// Starts to listen, in a task that ends when the last clone is dropped, at any of these servers.
-    pub(crate) fn start(clients: Vec<Client>, changes: String, database: String) -> Self {
+    /// Starts to listen, in a task that ends when the last clone is dropped, at any of these servers; anew
+    /// each time that the connection for commands was.
+    pub(crate) fn start(
+        sources: Vec<Source>,
+        connected: Receiver<Instant>,
+        changes: String,
+        database: String,
+    ) -> Self {
         let (asks, asked) = mpsc::unbounded_channel();
         let known = Arc::new(Known {
             changes,
@@ -147,7 +154,7 @@ impl Hints {
             told: Mutex::default(),
             has_lanes: AtomicBool::default(),
         });
-        tokio::spawn(listen(clients, asked, known.clone()));
+        tokio::spawn(listen(sources, connected, asked, known.clone()));
         Self { asks, known }
     }
 
@@ -405,10 +412,16 @@ impl Wait {
     }
 }
 
-async fn listen(clients: Vec<Client>, mut asks: mpsc::UnboundedReceiver<Ask>, known: Arc<Known>) {
+async fn listen(
+    sources: Vec<Source>,
+    mut connected: Receiver<Instant>,
+    mut asks: mpsc::UnboundedReceiver<Ask>,
+    known: Arc<Known>,
+) {
     // On a Cluster every node passes every hint on; when one is down, the next will do.
-    for client in clients.iter().cycle() {
-        let listening = AssertUnwindSafe(subscribed(client, &mut asks, &known)).catch_unwind();
+    for source in sources.iter().cycle() {
+        let listening = subscribed(source, &mut connected, &mut asks, &known);
+        let listening = AssertUnwindSafe(listening).catch_unwind();
         let answer = listening.await;
         known.are_dead();
         match answer {
@@ -425,13 +438,16 @@ async fn listen(clients: Vec<Client>, mut asks: mpsc::UnboundedReceiver<Ask>, kn
 
 /// Listens until the connection is lost; `Ok` when nobody is left to be told.
 async fn subscribed(
-    client: &Client,
+    source: &Source,
+    connected: &mut Receiver<Instant>,
     asks: &mut mpsc::UnboundedReceiver<Ask>,
     known: &Known,
 ) -> redis::RedisResult<()> {
     let silent = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
-    let connected = timeout(CONNECTION_TIMEOUT, client.get_async_pubsub()).await.map_err(silent)?;
-    let (mut sink, mut messages) = connected?.split();
+    let since = Instant::now();
+    let listening = async { source.client().await?.get_async_pubsub().await };
+    let listening = timeout(CONNECTION_TIMEOUT, listening).await.map_err(silent)?;
+    let (mut sink, mut messages) = listening?.split();
     let channels: Vec<String> = known.channels.iter().map(|entry| entry.key().clone()).collect();
     for channel in &channels {
         timeout(SILENCE, sink.subscribe(channel)).await.map_err(silent)??;
@@ -457,10 +473,22 @@ async fn subscribed(
                     timeout(SILENCE, sink.unsubscribe(&channel)).await.map_err(silent)??;
                 }
             },
+            // Who listens to a server that another one has replaced may hear nothing for ever, and no error.
+            () = is_connected_since(connected, since) => {
+                return Err(std::io::Error::other("commands go another way now").into());
+            }
             message = messages.next() => match message {
                 Some(message) => known.tell(message.get_channel_name(), message.get_payload_bytes()),
                 None => return Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into()),
             },
         }
+    }
+}
+
+/// Returns when commands go over a connection that began to be made after this.
+async fn is_connected_since(connected: &mut Receiver<Instant>, since: Instant) {
+    if connected.wait_for(|begun| *begun > since).await.is_err() {
+        // There is no such connection, or it is going, and this with it.
+        std::future::pending::<()>().await;
     }
 }

@@ -52,6 +52,7 @@ mod lost;
 mod meta;
 mod news;
 mod plans;
+mod primary;
 mod queue;
 mod queues;
 mod reports;
@@ -59,6 +60,7 @@ mod room;
 mod scripts;
 mod settle;
 mod shards;
+mod source;
 mod store;
 mod submit;
 mod sweep;
@@ -146,7 +148,11 @@ impl RedisBackend {
     /// - `redis://[user:password@]host[:port][/database]`, or `rediss://…` with TLS;
     /// - `unix:///path/to/socket[?db=…&user=…&pass=…]`;
     /// - `redis-cluster://[user:password@]host:port,host:port,…`, or `rediss-cluster://…`: some nodes of a
-    ///   Cluster.
+    ///   Cluster;
+    /// - `redis-sentinel://[user:password@]host:port,host:port,…/name[/database]`, or `rediss-sentinel://…`:
+    ///   sentinels, and the name of the primary in their configuration. Each new connection goes to the server
+    ///   that they call the primary then. User and password are those of the servers; the sentinels' own are
+    ///   `?sentinel_user=…&sentinel_password=…`.
     ///
     /// With TLS, `?ca=…&cert=…&key=…` name files in PEM form: the certificate authority (the system's by
     /// default), and a client certificate with its key.
@@ -297,7 +303,8 @@ impl RedisBuilder {
         let link = Link::connect(Address::parse(&url, tls)?, &prefix, room, first).await?;
         let (plans, queues) = (Plans::default(), Queues::new(queues_max, queues_kept, lanes_looked));
         let desk = Desk::open(link.clone());
-        Ok(RedisBackend(Arc::new(Shared {
+        let connected = link.connected.clone();
+        let shared = Arc::new(Shared {
             link,
             plans,
             queues,
@@ -318,7 +325,11 @@ impl RedisBuilder {
             turns: Turns::default(),
             inline_bytes_max,
             message_bytes_max,
-        })))
+        });
+        if !shared.link.is_cluster() {
+            tokio::spawn(primary::follow(Arc::downgrade(&shared), connected));
+        }
+        Ok(RedisBackend(shared))
     }
 }
 

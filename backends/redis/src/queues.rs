@@ -179,6 +179,11 @@ impl Queues {
         Ok(Some(oldest.map_or(noted, |oldest| oldest.min(noted))))
     }
 
+    /// What was noted may not be so at the server that is asked now.
+    pub(crate) fn forget_noted(&self) {
+        self.state().noted.clear();
+    }
+
     /// Whether one of these has to be noted (again).
     pub(crate) fn is_old(&self, places: &[Place]) -> bool {
         let (state, mut before) = (self.state(), None);

@@ -134,6 +134,14 @@ scripts! {
     SWEEP "sweep.lua" + "head.lua" + "channel.lua"
     GATHER "gather.lua" + "channel.lua"
     PASS_ON "pass_on.lua" + "wake.lua"
+    PRIMARY "primary.lua"
+}
+
+/// Whether a script only reads, so that a replica takes it as well.
+pub(crate) fn only_reads(script: &'static Script) -> bool {
+    [&DUE, &HEADS, &LOOK, &PLAN, &SEGMENTS, &STATES, &TIME]
+        .iter()
+        .any(|reading| std::ptr::eq::<Script>(&***reading, script))
 }
 
 /// Submitting what runs in the place of a leaf: that is a part of bringing an accepted run to its end.
@@ -216,6 +224,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_only_reads_says_so() {
+        let reads = |file: &str| {
+            let text = std::fs::read_to_string(folder().join(file)).expect("it is in the folder");
+            text.starts_with("#!lua flags=no-writes\n")
+        };
+        let files: Vec<&str> = ALL.iter().map(|(file, _)| *file).filter(|file| reads(file)).collect();
+        assert_eq!(files.len(), 5, "{files:?}");
+        assert!(
+            [&DUE, &HEADS, &LOOK, &PLAN, &SEGMENTS, &STATES, &TIME]
+                .into_iter()
+                .all(|script| only_reads(script))
+        );
+        assert!(!only_reads(&PRIMARY) && !only_reads(&TAKE));
     }
 
     /// A marker that is written in another way would be a comment, and the parts would be where they cost

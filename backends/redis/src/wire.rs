@@ -13,20 +13,29 @@
 //!
 //! A server that refuses all that comes on a connection, since the password is another one now or since it is
 //! a replica now, may refuse nothing on the next: the password may be back, and behind the name may be another
-//! server. So that connection is replaced as well.
+//! server. So that connection is replaced as well. Each new one goes to whom the name means then, or to whom
+//! the sentinels name ([`crate::source`]); whoever listens to hints follows ([`Wire::connected`]).
 //!
 //! A command that is larger than what Redis takes is not sent.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
-use redis::{Arg, Client, Cmd, ErrorKind, Pipeline, RedisFuture, RedisResult, Value};
-use tokio::time::{Instant, timeout_at};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{Arg, AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, RedisFuture, RedisResult, Value};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
+use crate::connection::CONNECTION_TIMEOUT;
+use crate::error::refused;
+use crate::source::Source;
 use crate::watch::{LATE, Watch, key_of};
 
 /// A connection may be silent for so long while commands wait.
@@ -48,6 +57,11 @@ pub(crate) const COMMAND_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// A connection on which all is refused is replaced no more often than this.
 const REPLACED_EVERY: Duration = Duration::from_millis(500);
 
+/// Commands wait for a connection this often, 0.1 s, 0.2 s, 0.4 s, …; then they fail, and the next one tries
+/// on.
+const RECONNECTS: u32 = 4;
+const RECONNECT_DELAY: Duration = Duration::from_millis(100);
+
 /// So many commands that got no reply are remembered.
 const SLOW_MAX: usize = 1000;
 
@@ -56,8 +70,8 @@ const SLOW_MAX: usize = 1000;
 pub(crate) struct Wire(Arc<Shared>);
 
 struct Shared {
-    client: Client,
-    config: ConnectionManagerConfig,
+    source: Source,
+    connected: Arc<watch::Sender<Instant>>,
     line: Mutex<Arc<Line>>,
     /// Commands that got no reply, by their digest, and how long they are waited for when they come again.
     slow: Mutex<HashMap<u64, Duration>>,
@@ -96,13 +110,23 @@ fn is_from_redis<T>(reply: &RedisResult<T>) -> bool {
 
 /// Whether the server refuses whatever comes on this connection.
 fn refuses_all(reply: &RedisResult<Value>) -> bool {
-    let is_such = |code: Option<&str>| matches!(code, Some("NOAUTH" | "WRONGPASS" | "READONLY"));
+    match reply {
+        Ok(value) => is_refusal(value),
+        Err(error) => error.kind() == ErrorKind::AuthenticationFailed || is_refusal_code(error.code()),
+    }
+}
+
+fn is_refusal(reply: &Value) -> bool {
     match reply {
         // A reply that is an error is no error yet.
-        Ok(Value::ServerError(error)) => is_such(Some(error.code())),
-        Ok(_) => false,
-        Err(error) => error.kind() == ErrorKind::AuthenticationFailed || is_such(error.code()),
+        Value::ServerError(error) => is_refusal_code(Some(error.code())),
+        _ => false,
     }
+}
+
+/// A primary that too few replicas follow may be one that was cut off, and has been replaced.
+fn is_refusal_code(code: Option<&str>) -> bool {
+    matches!(code, Some("NOAUTH" | "WRONGPASS" | "READONLY" | "MASTERDOWN" | "NOREPLICAS"))
 }
 
 /// A command that is not sent.
@@ -122,11 +146,23 @@ impl TooLarge {
 
 /// What is replaced as a whole.
 struct Line {
-    connection: ConnectionManager,
+    connection: Connecting,
     since: Instant,
     heard: Mutex<Instant>,
     /// Bytes of commands that wait for their replies.
     waiting: AtomicUsize,
+    /// Makes the connection, whoever waits for it.
+    _making: AbortOnDropHandle<()>,
+}
+
+/// A connection that is made, or is being made.
+type Connecting = futures::future::Shared<BoxFuture<'static, RedisResult<Made>>>;
+
+#[derive(Clone)]
+struct Made {
+    connection: MultiplexedConnection,
+    /// The server that it goes to.
+    place: Arc<str>,
 }
 
 /// Commands that wait for their replies, counted as long as this lives.
@@ -160,17 +196,29 @@ impl Drop for UnderWay<'_> {
 
 impl Wire {
     /// Connects.
-    pub(crate) async fn connect(
-        client: Client,
-        config: ConnectionManagerConfig,
-        watch: Watch,
-    ) -> RedisResult<Self> {
-        // The time for a reply is kept here.
-        let config = config.set_response_timeout(None);
-        let connection = ConnectionManager::new_with_config(client.clone(), config.clone()).await?;
-        let line = Mutex::new(Arc::new(Line::new(connection)));
+    pub(crate) async fn connect(source: Source, watch: Watch) -> RedisResult<Self> {
+        let connected = Arc::new(watch::channel(Instant::now()).0);
+        let line = Arc::new(Line::new(source.clone(), connected.clone(), true));
+        line.connection.clone().await?;
         let (slow, patience) = (Mutex::default(), Mutex::default());
-        Ok(Self(Arc::new(Shared { client, config, line, slow, patience, watch })))
+        Ok(Self(Arc::new(Shared { source, connected, line: Mutex::new(line), slow, patience, watch })))
+    }
+
+    /// When the connection that is used began to be made.
+    pub(crate) fn connected(&self) -> watch::Receiver<Instant> {
+        self.0.connected.subscribe()
+    }
+
+    /// Leaves a server that is not the primary by what the sentinels say: one that was cut off does not know
+    /// it.
+    pub(crate) async fn ask_sentinels(&self) {
+        let line = self.line();
+        let (Source::Sentinels(_), Some(Ok(made))) = (&self.0.source, line.connection.peek()) else { return };
+        if let Ok(client) = self.0.source.client().await
+            && *client.get_connection_info().addr().to_string() != *made.place
+        {
+            self.0.replace(&line, Some("another Redis is the primary"));
+        }
     }
 
     /// Waits for a reply as long as the connection is not silent.
@@ -206,12 +254,21 @@ impl Wire {
             }
         }
         self.0.note_silence(&packed, silence);
-        self.0.replace(&line, "Redis does not answer");
+        self.0.replace(&line, Some("Redis does not answer"));
         Err(io::Error::new(io::ErrorKind::TimedOut, format!("no reply within {silence:?}")).into())
     }
 
     fn line(&self) -> Arc<Line> {
         self.0.line().clone()
+    }
+
+    /// Replaces the connection when what came shows that it is of no use.
+    fn look_at<T>(&self, line: &Arc<Line>, reply: &RedisResult<T>, refuses: bool) {
+        if refuses && line.since.elapsed() >= REPLACED_EVERY {
+            self.0.replace(line, Some("Redis refuses all that comes on this connection"));
+        } else if !refuses && line.is_lost(reply) {
+            self.0.replace(line, None);
+        }
     }
 }
 
@@ -219,13 +276,11 @@ impl ConnectionLike for Wire {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
             let line = self.line();
-            let mut connection = line.connection.clone();
-            let reply = connection.req_packed_command(cmd);
+            let connection = line.connection.clone();
+            let reply = async { connection.await?.connection.req_packed_command(cmd).await };
             let about = (Some(cmd), bytes_of(cmd));
             let reply = self.ask(line.clone(), about, || cmd.get_packed_command(), reply).await;
-            if refuses_all(&reply) && line.since.elapsed() >= REPLACED_EVERY {
-                self.0.replace(&line, "Redis refuses all that comes on this connection");
-            }
+            self.look_at(&line, &reply, refuses_all(&reply));
             reply.inspect_err(|error| self.0.watch.note(Some(cmd), error))
         })
     }
@@ -238,16 +293,24 @@ impl ConnectionLike for Wire {
     ) -> RedisFuture<'a, Vec<Value>> {
         Box::pin(async move {
             let line = self.line();
-            let mut connection = line.connection.clone();
-            let reply = connection.req_packed_commands(pipeline, offset, count);
+            let connection = line.connection.clone();
+            let reply =
+                async { connection.await?.connection.req_packed_commands(pipeline, offset, count).await };
             let about = (pipeline.cmd_iter().next(), pipeline.cmd_iter().map(bytes_of).sum());
             let reply = self.ask(line.clone(), about, || pipeline.get_packed_pipeline(), reply).await;
+            let refuses = match &reply {
+                Ok(values) => values.iter().any(is_refusal),
+                Err(error) => {
+                    error.kind() == ErrorKind::AuthenticationFailed || is_refusal_code(error.code())
+                }
+            };
+            self.look_at(&line, &reply, refuses);
             reply.inspect_err(|error| self.0.watch.note(pipeline.cmd_iter().next(), error))
         })
     }
 
     fn get_db(&self) -> i64 {
-        self.line().connection.get_db()
+        self.0.source.database()
     }
 }
 
@@ -277,19 +340,16 @@ impl Shared {
     }
 
     /// Puts a new connection in the place of one that is of no use, unless another command has done so.
-    fn replace(&self, before: &Arc<Line>, why: &str) {
+    fn replace(&self, before: &Arc<Line>, why: Option<&str>) {
         let mut line = self.line();
         if !Arc::ptr_eq(&line, before) {
             return;
         }
-        // It connects when it is used.
-        match ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone()) {
-            Ok(connection) => {
-                tracing::warn!("{why}; connecting anew");
-                *line = Arc::new(Line::new(connection));
-            }
-            Err(error) => tracing::error!(%error, "{why}, and there is no new connection"),
+        match why {
+            Some(why) => tracing::warn!("{why}; connecting anew"),
+            None => tracing::debug!("the connection to Redis is lost; connecting anew"),
         }
+        *line = Arc::new(Line::new(self.source.clone(), self.connected.clone(), false));
     }
 
     fn patience(&self) -> MutexGuard<'_, Patience> {
@@ -306,15 +366,64 @@ impl Shared {
 }
 
 impl Line {
-    fn new(connection: ConnectionManager) -> Self {
+    /// One that begins to connect; whoever connects for the first time is told at once what is wrong with it.
+    fn new(source: Source, connected: Arc<watch::Sender<Instant>>, is_first: bool) -> Self {
         let now = Instant::now();
-        Self { connection, since: now, heard: Mutex::new(now), waiting: AtomicUsize::new(0) }
+        let connection = connect(source, connected, is_first).boxed().shared();
+        let making = connection.clone();
+        let making = AbortOnDropHandle::new(tokio::spawn(async move { drop(making.await) }));
+        let (heard, waiting) = (Mutex::new(now), AtomicUsize::new(0));
+        Self { connection, since: now, heard, waiting, _making: making }
+    }
+
+    /// Whether the connection has come to its end, or was never made.
+    fn is_lost<T>(&self, reply: &RedisResult<T>) -> bool {
+        let is_end = reply.as_ref().err().is_some_and(redis::RedisError::is_unrecoverable_error);
+        is_end || matches!(self.connection.peek(), Some(Err(_)))
     }
 
     /// When the last reply came.
     fn heard(&self) -> MutexGuard<'_, Instant> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn connect(
+    source: Source,
+    connected: Arc<watch::Sender<Instant>>,
+    is_first: bool,
+) -> RedisResult<Made> {
+    let mut tries = 0;
+    loop {
+        let begun = Instant::now();
+        let error = match try_to_connect(&source).await {
+            Ok(made) => {
+                connected.send_replace(begun);
+                return Ok(made);
+            }
+            Err(error) => error,
+        };
+        let is_denied = |error| refused("connect")(error).kind == celeriac_backends::ErrorKind::Denied;
+        if tries == RECONNECTS || is_first && is_denied(error.clone()) {
+            return Err(error);
+        }
+        // Not all at the same moment.
+        let part = 0.5 + (RandomState::new().build_hasher().finish() % 1000) as f64 / 2000.0;
+        sleep((RECONNECT_DELAY * 2_u32.pow(tries)).mul_f64(part)).await;
+        tries += 1;
+    }
+}
+
+async fn try_to_connect(source: &Source) -> RedisResult<Made> {
+    let client = source.client().await?;
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECTION_TIMEOUT))
+        // The time for a reply is kept here.
+        .set_response_timeout(None)
+        // In a short row one would wait for a place that somebody has whom nobody polls.
+        .set_pipeline_buffer_size(Semaphore::MAX_PERMITS);
+    let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+    Ok(Made { connection, place: client.get_connection_info().addr().to_string().into() })
 }
 
 impl<'l> Waiting<'l> {

@@ -93,7 +93,7 @@ impl Command {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
     /// Where runs are kept: redis://host:6379/0, rediss://…, unix:///run/redis.sock, redis-cluster://…,
-    /// memory:
+    /// redis-sentinel://host:26379/mymaster, memory:
     // The environment and its password are not shown.
     #[arg(long, global = true, value_name = "URL", env = "CELERIAC_URL", hide_env_values = true)]
     url: Option<Url>,

@@ -154,6 +154,9 @@ fn a_url_or_a_prefix_of_which_something_would_be_passed_over_is_refused() {
     check(&format!("{url}?sslmode=require"), "p", "an option that is none");
     check(&format!("{url}?db=5"), "p", "an option that is none");
     check(&format!("{url}#insecure"), "p", "the URL has a #");
+    check("redis-sentinel://:s3cret@127.0.0.1:1", "p", "/NAME[/DATABASE]");
+    check("redis-sentinel://127.0.0.1:1/m?sentinel_pasword=s3cret", "p", "an option that is none");
+    check("sentinel://:s3cret@127.0.0.1:1", "p", "redis-sentinel://");
     check("rediss://127.0.0.1:1?ca=/dev/null", "p", "no certificate in PEM form");
     for prefix in ["a b", "{a}", "a*", "[ab]", "ä", &"a".repeat(65)] {
         check(url, prefix, "ASCII letters, digits");
@@ -164,21 +167,29 @@ fn a_url_or_a_prefix_of_which_something_would_be_passed_over_is_refused() {
 fn a_url_that_is_none_is_refused_and_no_password_is_shown() {
     for url in ["http://me:s3cret@host", "s3cret", "redis//:s3cret@host"] {
         allow_duplicates! {
-            assert_snapshot!(celeriac(&["ls", "--url", url]).error(), @"2 error: --url: this begins like no backend; write redis://localhost:6379, rediss://…, unix:///run/redis.sock, redis-cluster://… or memory:");
+            assert_snapshot!(celeriac(&["ls", "--url", url]).error(), @"2 error: --url: this begins like no backend; write redis://localhost:6379, rediss://…, unix:///run/redis.sock, redis-cluster://…, redis-sentinel://… or memory:");
         }
     }
     // Nothing listens at port 1, and there is no port 99999.
-    for url in
-        ["redis://me:s3cret@127.0.0.1:1", "redis://me:s3cret@127.0.0.1:99999", "unix:///s3?pass=s3cret"]
-    {
+    for url in [
+        "redis://me:s3cret@127.0.0.1:1",
+        "redis://me:s3cret@127.0.0.1:99999",
+        "unix:///s3?pass=s3cret",
+        "redis-sentinel://me:s3cret@127.0.0.1:1/m?sentinel_password=s3cret",
+    ] {
         let ran = celeriac(&["ls", "--url", url]);
         assert_eq!(ran.exit, Exit::Internal);
         assert!(!ran.error().contains("s3cret") && !ran.error().contains("me:"), "{}", ran.error());
     }
-    let url = "redis://:s3cret@host";
-    for args in
-        [&["ls", url][..], &[url], &["ls", "--url", url, "--other"], &["ls", "--log", url], &["show", url]]
-    {
-        assert!(!celeriac(args).error().contains("s3cret"), "{args:?}");
+    for url in ["redis://:s3cret@host", "redis-sentinel://host/m?sentinel_password=s3cret"] {
+        for args in [
+            &["ls", url][..],
+            &[url],
+            &["ls", "--url", url, "--other"],
+            &["ls", "--log", url],
+            &["show", url],
+        ] {
+            assert!(!celeriac(args).error().contains("s3cret"), "{args:?}");
+        }
     }
 }

@@ -35,7 +35,7 @@ fn help_and_version_go_to_stdout() {
       -V, --version  Print version
 
     Global options:
-          --url <URL>          Where runs are kept: redis://host:6379/0, rediss://…, unix:///run/redis.sock, redis-cluster://…, memory: [env: CELERIAC_URL]
+          --url <URL>          Where runs are kept: redis://host:6379/0, rediss://…, unix:///run/redis.sock, redis-cluster://…, redis-sentinel://host:26379/mymaster, memory: [env: CELERIAC_URL]
           --url-file <FILE>    A file with the URL in it, as secrets are mounted. An error when there is a URL besides [env: CELERIAC_URL_FILE]
           --prefix <PREFIX>    What all keys of the backend begin with [default: celeriac] [env: CELERIAC_PREFIX]
           --log <FILTER>       What is logged to stderr: off, error, warn, info, debug [default: info in processes, else off] [env: CELERIAC_LOG]
@@ -84,7 +84,7 @@ fn help_and_version_go_to_stdout() {
       -h, --help            Print help
 
     Global options:
-          --url <URL>          Where runs are kept: redis://host:6379/0, rediss://…, unix:///run/redis.sock, redis-cluster://…, memory: [env: CELERIAC_URL]
+          --url <URL>          Where runs are kept: redis://host:6379/0, rediss://…, unix:///run/redis.sock, redis-cluster://…, redis-sentinel://host:26379/mymaster, memory: [env: CELERIAC_URL]
           --url-file <FILE>    A file with the URL in it, as secrets are mounted. An error when there is a URL besides [env: CELERIAC_URL_FILE]
           --prefix <PREFIX>    What all keys of the backend begin with [default: celeriac] [env: CELERIAC_PREFIX]
           --log <FILTER>       What is logged to stderr: off, error, warn, info, debug [default: info in processes, else off] [env: CELERIAC_LOG]

@@ -18,6 +18,9 @@ use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use crate::strange::{At, Live, PATIENCE, SOON, add, entry};
 
+/// Of an entry.
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// Longer than an entry may come without being set aside, if it were counted: five deliveries of a second.
 const LONG: Duration = Duration::from_secs(7);
 
@@ -44,8 +47,7 @@ async fn written(live: &Live) -> Written {
     let run = live.client.submit(canvas).await.expect("it is accepted");
     let start = Instant::now();
     let (id, fields) = loop {
-        let mut there: Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> =
-            live.at.run(QUEUE, cmd("XRANGE").arg(QUEUE).arg("-").arg("+"));
+        let mut there: Vec<(String, Fields)> = live.at.run(QUEUE, cmd("XRANGE").arg(QUEUE).arg("-").arg("+"));
         if let Some(entry) = there.pop() {
             break entry;
         }

@@ -10,6 +10,7 @@ mod crash_points;
 mod differential;
 mod duplicates;
 mod early;
+mod failover;
 mod faults;
 mod full;
 mod gone;
