@@ -1,7 +1,7 @@
 //! A backend that fails, or a coordinator that goes away, at every single call.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,10 +61,12 @@ impl Link {
     }
 }
 
-/// Reports and leaves that are refused for good, with whatever comes with them; and how often they were.
+/// Reports and leaves that are refused, with whatever comes with them, until it is mended; and how often they
+/// were.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     pub(crate) refused: Arc<AtomicUsize>,
+    pub(crate) is_mended: Arc<AtomicBool>,
     pub(crate) kind: ErrorKind,
     pub(crate) refuses: fn(&Completion) -> bool,
     pub(crate) leaves: fn(&Dispatch) -> bool,
@@ -310,7 +312,8 @@ impl Queue for Flaky {
     }
     async fn finish(&self, done: &[(DeliveryId, Completion)]) -> Result<(), BackendError> {
         self.enter("finish");
-        if let Some(Refusal { refused, kind, refuses, .. }) = &self.refuses
+        if let Some(Refusal { refused, kind, refuses, is_mended, .. }) = &self.refuses
+            && !is_mended.load(Ordering::SeqCst)
             && done.iter().any(|(_, completion)| refuses(completion))
         {
             refused.fetch_add(1, Ordering::SeqCst);

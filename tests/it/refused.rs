@@ -1,8 +1,8 @@
 //! Reports that the backend refuses for good: their leaves fail, those beside them are settled, and nobody
-//! tries for ever.
+//! tries for ever. And those that it refuses until something is mended: they are kept, and nothing is lost.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use celeriac::backends::{Dispatch, ErrorKind};
@@ -42,8 +42,9 @@ struct House {
     app: App,
     calls: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
+    is_mended: Arc<AtomicBool>,
     _coordinator: celeriac::runtime::Coordinator,
-    _worker: celeriac::runtime::Worker,
+    worker: celeriac::runtime::Worker,
 }
 
 fn house(kind: ErrorKind, refuses: fn(&Completion) -> bool) -> House {
@@ -56,45 +57,89 @@ fn house_that_refuses(
     leaves: fn(&Dispatch) -> bool,
 ) -> House {
     let (calls, refused) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-    let flaky = Flaky::refusing(Refusal { refused: refused.clone(), kind, refuses, leaves });
+    let is_mended = Arc::<AtomicBool>::default();
+    let refusal = Refusal { refused: refused.clone(), is_mended: is_mended.clone(), kind, refuses, leaves };
+    let flaky = Flaky::refusing(refusal);
     let app = App::builder("refused").tasks(tasks![value, rescued]).state(calls.clone()).build().unwrap();
     let app = app.on(Arc::new(flaky));
     let _coordinator = app.coordinator(CoordinatorOptions::default());
-    let _worker = app.worker(WorkerOptions::default().concurrency(64));
-    House { app, calls, refused, _coordinator, _worker }
+    let worker = app.worker(WorkerOptions::default().concurrency(64));
+    House { app, calls, refused, is_mended, _coordinator, worker }
 }
 
-const FOR_GOOD: [ErrorKind; 2] = [ErrorKind::TooLarge, ErrorKind::Corrupt];
+/// What says nothing of a report: it may be taken later.
+const FOR_NOW: [ErrorKind; 2] = [ErrorKind::Denied, ErrorKind::Corrupt];
 
 #[tokio::test(start_paused = true)]
 async fn a_report_that_is_refused_fails_its_leaf_at_once() {
-    for kind in FOR_GOOD {
+    let house = house(ErrorKind::TooLarge, is_bad);
+    let run = house.app.submit(value.s(BAD)).await.unwrap();
+    let error = run.get_timeout(Duration::from_secs(5)).await.unwrap_err();
+    let error = error.task_error().unwrap();
+    assert_eq!(error.kind, "BackendError");
+    assert!(error.message.contains("cannot be reported"), "{error}");
+    assert_eq!(house.calls.load(Ordering::SeqCst), 1);
+}
+
+/// Many leases may pass: the leaf has run, and does not run again.
+#[tokio::test(start_paused = true)]
+async fn a_report_that_is_refused_for_now_is_kept_and_taken_when_that_is_mended() {
+    for kind in FOR_NOW {
         let house = house(kind, is_bad);
-        let run = house.app.submit(value.s(BAD)).await.unwrap();
-        let error = run.get_timeout(Duration::from_secs(5)).await.unwrap_err();
-        let error = error.task_error().unwrap();
-        assert_eq!(error.kind, "BackendError");
-        assert!(error.message.contains("cannot be reported"), "{error}");
-        assert_eq!(house.calls.load(Ordering::SeqCst), 1);
+        let bad = house.app.submit(value.s(BAD)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert!(!bad.ready().await.unwrap());
+        let complaint = house.worker.vitals().complaint().expect("it is said");
+        assert!(complaint.contains(&kind.to_string()), "{complaint}");
+        house.is_mended.store(true, Ordering::SeqCst);
+        assert_eq!(bad.get_timeout(Duration::from_secs(2)).await.unwrap(), BAD);
+        assert_eq!(house.app.submit(value.s(1)).await.unwrap().get().await.unwrap(), 1);
+        assert_eq!((house.calls.load(Ordering::SeqCst), house.worker.vitals().complaint()), (2, None));
     }
+}
+
+/// What is refused of one queue is tried again together, and not one after the other.
+#[tokio::test(start_paused = true)]
+async fn many_reports_that_are_refused_for_now_cost_no_more_than_one() {
+    let house = house(ErrorKind::Denied, |_| true);
+    let run = house.app.submit(group((0..50).map(|number| value.s(number)))).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let refused = house.refused.load(Ordering::SeqCst);
+    assert!((60..=2 * 121 + 2 * 50).contains(&refused), "{refused} times in a minute");
+    house.is_mended.store(true, Ordering::SeqCst);
+    assert_eq!(run.get_timeout(Duration::from_secs(2)).await.unwrap(), (0..50).collect::<Vec<_>>());
+    assert_eq!(house.calls.load(Ordering::SeqCst), 50);
+}
+
+/// Whoever stops waits for the permission as long as it waits for leaves; then others run them.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_may_not_report_stops_all_the_same() {
+    let house = house(ErrorKind::Denied, is_bad);
+    let bad = house.app.submit(value.s(BAD)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let House { app, worker, is_mended, .. } = house;
+    let stopped = tokio::time::timeout(Duration::from_secs(60), worker.shutdown(Duration::from_secs(10)));
+    assert!(stopped.await.is_ok());
+    is_mended.store(true, Ordering::SeqCst);
+    let _coordinator = app.coordinator(CoordinatorOptions::default());
+    let _worker = app.worker(WorkerOptions::default());
+    assert_eq!(bad.get_timeout(Duration::from_secs(600)).await.unwrap(), BAD);
 }
 
 #[tokio::test(start_paused = true)]
 async fn those_beside_a_report_that_is_refused_are_settled() {
-    for kind in FOR_GOOD {
-        let house = house(kind, is_bad);
-        let bad = house.app.submit(value.s(BAD)).await.unwrap();
-        let good = house.app.submit(group((0..13).map(|number| value.s(number)))).await.unwrap();
-        let mixed = house.app.submit(group((10..20).map(|number| value.s(number)))).await.unwrap();
-        assert_eq!(good.get_timeout(Duration::from_secs(5)).await.unwrap(), (0..13).collect::<Vec<_>>());
-        assert!(mixed.get_timeout(Duration::from_secs(5)).await.is_err());
-        mixed.ended().await.unwrap();
-        let nodes = mixed.nodes().await.unwrap();
-        let succeeded = nodes.iter().filter(|node| node.standing == Standing::Succeeded).count();
-        assert_eq!(succeeded, 9, "the others of its group have their values");
-        assert!(bad.get_timeout(Duration::from_secs(5)).await.is_err());
-        assert_eq!(house.calls.load(Ordering::SeqCst), 1 + 13 + 10, "each ran once");
-    }
+    let house = house(ErrorKind::TooLarge, is_bad);
+    let bad = house.app.submit(value.s(BAD)).await.unwrap();
+    let good = house.app.submit(group((0..13).map(|number| value.s(number)))).await.unwrap();
+    let mixed = house.app.submit(group((10..20).map(|number| value.s(number)))).await.unwrap();
+    assert_eq!(good.get_timeout(Duration::from_secs(5)).await.unwrap(), (0..13).collect::<Vec<_>>());
+    assert!(mixed.get_timeout(Duration::from_secs(5)).await.is_err());
+    mixed.ended().await.unwrap();
+    let nodes = mixed.nodes().await.unwrap();
+    let succeeded = nodes.iter().filter(|node| node.standing == Standing::Succeeded).count();
+    assert_eq!(succeeded, 9, "the others of its group have their values");
+    assert!(bad.get_timeout(Duration::from_secs(5)).await.is_err());
+    assert_eq!(house.calls.load(Ordering::SeqCst), 1 + 13 + 10, "each ran once");
 }
 
 /// It is a failure like others: callbacks hear of it.
@@ -110,10 +155,14 @@ async fn a_report_that_is_refused_calls_the_error_callback() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_that_is_refused_is_tried_again_and_again() {
-    let house = house(ErrorKind::Corrupt, is_bad);
+    let house = house(ErrorKind::TooLarge, is_bad);
     house.app.submit(value.s(BAD)).await.unwrap().get().await.unwrap_err();
     tokio::time::sleep(Duration::from_secs(3600)).await;
-    assert_eq!(house.refused.load(Ordering::SeqCst), 2, "in its batch, and by itself");
+    assert_eq!(
+        house.refused.load(Ordering::SeqCst),
+        3,
+        "in its batch, with those of its queue, and by itself"
+    );
     assert_eq!(house.calls.load(Ordering::SeqCst), 1);
 }
 
@@ -121,16 +170,14 @@ async fn nothing_that_is_refused_is_tried_again_and_again() {
 /// in the end.
 #[tokio::test(start_paused = true)]
 async fn a_leaf_of_which_nothing_can_be_reported_is_given_up_and_others_go_on() {
-    for kind in FOR_GOOD {
-        let house = house(kind, is_bad_or_says_so);
-        let bad = house.app.submit(value.s(BAD)).await.unwrap();
-        let good = house.app.submit(value.s(2) | value.si(3)).await.unwrap();
-        assert_eq!(good.get_timeout(Duration::from_secs(5)).await.unwrap(), 3);
-        let error = bad.get_timeout(Duration::from_secs(3600)).await.unwrap_err();
-        assert_eq!(error.task_error().unwrap().kind, "WorkerLostError");
-        let calls = house.calls.load(Ordering::SeqCst);
-        assert!((2..=2 + 5).contains(&calls), "{calls} calls of three leaves");
-    }
+    let house = house(ErrorKind::TooLarge, is_bad_or_says_so);
+    let bad = house.app.submit(value.s(BAD)).await.unwrap();
+    let good = house.app.submit(value.s(2) | value.si(3)).await.unwrap();
+    assert_eq!(good.get_timeout(Duration::from_secs(5)).await.unwrap(), 3);
+    let error = bad.get_timeout(Duration::from_secs(3600)).await.unwrap_err();
+    assert_eq!(error.task_error().unwrap().kind, "WorkerLostError");
+    let calls = house.calls.load(Ordering::SeqCst);
+    assert!((2..=2 + 5).contains(&calls), "{calls} calls of three leaves");
 }
 
 /// What is too large for the store once is so each time.

@@ -33,7 +33,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::patience::{insist, pause};
+use crate::patience::{endure, insist, pause};
 use crate::vitals::Vitals;
 use crate::worker::Queues;
 use compose::prepared;
@@ -345,7 +345,7 @@ impl Driver {
                 settle.push(advance);
             }
         }
-        let answers = insist!(self.stop, self.backend.settle(&settle))?;
+        let answers = self.settle_each(&settle).await?;
         let mut done = Vec::new();
         for ((mut advance, (kept, plan)), answer) in settle.into_iter().zip(kept).zip(answers) {
             let (run, mut events) = (advance.run, std::mem::take(&mut advance.events));
@@ -470,11 +470,31 @@ impl Driver {
         holding.watch(future::join(working, acknowledging)).await;
     }
 
+    /// Settles a batch. What is refused for one of its runs is refused for that one alone.
+    async fn settle_each(
+        &self,
+        batch: &[Advance],
+    ) -> Result<Vec<Result<Advanced, BackendError>>, BackendError> {
+        match insist!(self.stop, self.backend.settle(batch)) {
+            Err(error) if is_elsewhere(&error) => {}
+            answers => return answers,
+        }
+        let mut answers = Vec::with_capacity(batch.len());
+        for advance in batch {
+            match insist!(self.stop, self.backend.settle(std::slice::from_ref(advance))) {
+                Ok(mut answer) => answers.append(&mut answer),
+                Err(error) if is_elsewhere(&error) => answers.push(Err(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(answers)
+    }
+
     async fn acknowledge(&self, done: &[EventId]) -> Result<(), BackendError> {
         if done.is_empty() {
             return Ok(());
         }
-        insist!(self.stop, self.backend.acknowledge(done))
+        endure!(self.stop, self.backend.acknowledge(done))
     }
 
     /// Removes what deliveries have stored that did not count.
@@ -485,7 +505,7 @@ impl Driver {
                 continue;
             }
             for stored in done.outcome.stored_texts() {
-                insist!(self.stop, self.backend.discard(done.task_id, &stored))?;
+                endure!(self.stop, self.backend.discard(done.task_id, &stored))?;
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use foldhash::{HashMap, HashMapExt as _};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::patience::{OUTAGE_MAX, insist, outlast};
+use crate::patience::{OUTAGE_MAX, endure, insist, outlast};
 
 /// Outcomes of leaves of some runs.
 pub(crate) type Outcomes = HashMap<(RunRef, NodeNo), Outcome>;
@@ -27,6 +27,8 @@ const READ_AT_ONCE: usize = 500;
 pub(crate) enum Asking<'a> {
     /// Until this is cancelled.
     Until(&'a CancellationToken),
+    /// The same, also while it refuses.
+    Endure(&'a CancellationToken),
     /// As a client does.
     Outlast,
 }
@@ -35,6 +37,7 @@ macro_rules! ask {
     ($asking:expr, $operation:expr) => {
         match $asking {
             Asking::Until(stop) => insist!(*stop, $operation),
+            Asking::Endure(stop) => endure!(*stop, $operation),
             Asking::Outlast => outlast!(OUTAGE_MAX, $operation),
         }
     };

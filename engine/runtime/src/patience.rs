@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use celeriac_backends::BackendError;
+use celeriac_backends::{BackendError, ErrorKind};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,21 @@ macro_rules! insist {
     }};
 }
 pub(crate) use insist;
+
+/// The same, also as long as the backend refuses: for what would be lost when it were given up, by who was permitted to
+/// do so before. Nobody else waits for it.
+macro_rules! endure {
+    ($stop:expr, $operation:expr) => {{
+        let mut patience = $crate::patience::Patience::default();
+        loop {
+            match $operation.await {
+                Err(error) if patience.endures(&$stop, &error).await => {}
+                answer => break answer,
+            }
+        }
+    }};
+}
+pub(crate) use endure;
 
 /// The same for a client, which has nobody to stop it: until the backend has not answered for so long.
 macro_rules! outlast {
@@ -61,6 +76,15 @@ impl Patience {
     /// Waits, when trying again may help; `false` when it cannot, or `stop` was cancelled.
     pub(crate) async fn tries_again(&mut self, stop: &CancellationToken, error: &BackendError) -> bool {
         if !error.may_retry() {
+            return false;
+        }
+        let wait = self.next(error);
+        stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some()
+    }
+
+    /// The same, also for a permission that was taken away.
+    pub(crate) async fn endures(&mut self, stop: &CancellationToken, error: &BackendError) -> bool {
+        if !error.may_retry() && error.kind != ErrorKind::Denied {
             return false;
         }
         let wait = self.next(error);

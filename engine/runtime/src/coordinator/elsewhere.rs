@@ -13,9 +13,13 @@ use celeriac_primitives::RunRef;
 use tokio::time::Instant;
 
 use super::Driver;
+use crate::patience::endure;
 
 /// So long events wait here, or a third of their lease when that is less.
 const WAIT: Duration = Duration::from_secs(2);
+
+/// The process says so of itself for so long after it was met last.
+const COMPLAINED_FOR: Duration = Duration::from_secs(5);
 
 /// What is wrong is said again after so long, of each run.
 const SAID_EVERY: Duration = Duration::from_secs(60);
@@ -56,14 +60,22 @@ impl Driver {
         if self.said.is_due(run) {
             tracing::error!(%run, %error, source = ?error.source, "a run waits until this is mended");
         }
+        if error.kind == ErrorKind::Denied {
+            self.vitals.say("waiting", Some((format!("{run} waits: {error}"), Some(COMPLAINED_FOR))));
+        }
         if events.is_empty() {
             return;
         }
         let driver = self.clone();
         self.beside.spawn(async move {
+            // Else they would come again when their leases pass, and be counted.
+            let holding = driver.held.hold(events.iter().map(|event| (*event, run)).collect());
             let wait = WAIT.min(driver.options.lease / 3);
-            driver.stop.run_until_cancelled(tokio::time::sleep(wait)).await;
-            if let Err(error) = driver.backend.hand_back_events(&events).await {
+            let given_back = holding.watch(async {
+                driver.stop.run_until_cancelled(tokio::time::sleep(wait)).await;
+                endure!(driver.stop, driver.backend.hand_back_events(&events))
+            });
+            if let Some(Err(error)) = given_back.await {
                 tracing::debug!(%run, %error, "events come again when their leases pass");
             }
         });

@@ -14,7 +14,7 @@ use super::Driver;
 use super::compose::failed_at_once;
 use super::dispatch::SLICE;
 use super::elsewhere::is_elsewhere;
-use crate::patience::insist;
+use crate::patience::{endure, insist};
 
 /// Runs that a repair has panicked at; after so many, those from before are tried again.
 const RUNS_MAX: usize = 1000;
@@ -68,7 +68,7 @@ impl Driver {
                 Err(error) => format!("{run} cannot be advanced: {error}"),
             }
         };
-        insist!(self.stop, self.backend.set_aside(&delivery, &reason))
+        endure!(self.stop, self.backend.set_aside(&delivery, &reason))
     }
 
     async fn end(&self, event: &Event, times: u32) -> Result<(), BackendError> {

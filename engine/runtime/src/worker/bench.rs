@@ -6,6 +6,8 @@
 //!
 //! ```text
 //!  fetcher ──put──► waiting ──next──► seats ──next──► done ──batch──► on its way ──reported──► gone
+//!                                                       ▲                  │
+//!                                                       └──── refused ◄────┘
 //! ```
 //!
 //! Lanes are admitted by their number alone: what has run and waits to be reported takes no place.
@@ -18,7 +20,7 @@ use std::time::Duration;
 use celeriac_backends::{Delivery, DeliveryId};
 use celeriac_primitives::{Completion, Outcome, TaskMessage, TaskName};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::pace::Pace;
 use super::threads::{Lent, Threads};
@@ -31,6 +33,9 @@ const REPORTS_MAX: usize = 1024;
 /// No more leaves are taken while so many reports, or so many bytes of results, have not reached the backend.
 const UNREPORTED_MAX: usize = 8 * REPORTS_MAX;
 const UNREPORTED_BYTES_MAX: usize = 32 << 20;
+
+/// What the backend does not take is tried again after this.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// How a delivery has ended.
 pub(super) type Report = (DeliveryId, Completion);
@@ -77,6 +82,9 @@ struct Hands {
     done_bytes: usize,
     /// Those that the reporter is at, or who stands in for it.
     on_its_way: Arc<Vec<Report>>,
+    /// Those that the backend does not take now, and when they are tried again.
+    refused: Vec<Report>,
+    again: Option<Instant>,
     is_late: bool,
     /// No leaf begins any more.
     is_stopping: bool,
@@ -150,6 +158,8 @@ impl Bench {
             done: Vec::new(),
             done_bytes: 0,
             on_its_way: Arc::default(),
+            refused: Vec::new(),
+            again: None,
             is_late: false,
             is_stopping: false,
             is_closed: false,
@@ -421,20 +431,25 @@ impl Bench {
     /// long as the last batch was not reported, it is the same.
     pub(super) async fn batch(&self) -> Option<Arc<Vec<Report>>> {
         loop {
-            {
+            let again = {
                 let mut hands = self.hands();
                 if !hands.is_late {
                     hands.take_batch();
                     if !hands.on_its_way.is_empty() {
                         return Some(hands.on_its_way.clone());
                     }
+                    // What is refused is left to who stops.
                     if hands.is_closed {
                         return None;
                     }
                 }
                 hands.reporter_waits = true;
+                hands.again
+            };
+            match again {
+                Some(again) => drop(timeout_at(again, self.ended.notified()).await),
+                None => self.ended.notified().await,
             }
-            self.ended.notified().await;
         }
     }
 
@@ -459,8 +474,8 @@ impl Bench {
         hands.is_late.then(|| hands.on_its_way.clone())
     }
 
-    /// The batch has reached the backend, or never will.
-    pub(super) fn reported(&self, batch: &Arc<Vec<Report>>) {
+    /// The batch has reached the backend, or never will, besides what the backend refuses now.
+    pub(super) fn reported(&self, batch: &Arc<Vec<Report>>, refused: Vec<Report>) {
         let mut hands = self.hands();
         // When the worker stops, the reporter takes over what its stand-in was at.
         if !Arc::ptr_eq(batch, &hands.on_its_way) {
@@ -468,13 +483,19 @@ impl Bench {
         }
         hands.on_its_way = Arc::default();
         hands.done_bytes -= batch.iter().map(bytes_of).sum::<usize>();
+        hands.done_bytes += refused.iter().map(bytes_of).sum::<usize>();
         if std::mem::take(&mut hands.is_late) && hands.reporter_waits && !hands.done.is_empty() {
             hands.reporter_waits = false;
             self.ended.notify_one();
         }
         if hands.suspect.is_some() {
-            let gone: Vec<DeliveryId> = batch.iter().map(|(id, _)| id.clone()).collect();
+            let is_gone = |id: &&DeliveryId| !refused.iter().any(|(refused, _)| refused == *id);
+            let gone: Vec<DeliveryId> = batch.iter().map(|(id, _)| id).filter(is_gone).cloned().collect();
             self.clear_suspect(&mut hands, &gone);
+        }
+        if !refused.is_empty() {
+            hands.refused.extend(refused);
+            hands.again.get_or_insert_with(|| Instant::now() + AGAIN);
         }
         if hands.fetcher_waits && hands.room() > 0 {
             hands.fetcher_waits = false;
@@ -539,7 +560,8 @@ impl Bench {
         let hands = self.hands();
         let waiting = hands.not_begun().map(|delivery| &delivery.id);
         let running = hands.seats.iter().flatten().map(|running| &running.id);
-        let ended = hands.done.iter().chain(hands.on_its_way.iter()).map(|(id, _)| id);
+        let ended = hands.done.iter().chain(hands.on_its_way.iter()).chain(&hands.refused);
+        let ended = ended.map(|(id, _)| id);
         waiting.chain(running).chain(ended).cloned().collect()
     }
 
@@ -565,6 +587,7 @@ impl Bench {
     pub(super) fn close(&self) {
         let mut hands = self.hands();
         (hands.is_stopping, hands.is_closed, hands.is_late) = (true, true, false);
+        hands.try_refused();
         self.ended.notify_one();
     }
 
@@ -583,6 +606,7 @@ impl Bench {
         }
         left.lost = left.reports.len();
         left.reports.extend(hands.on_its_way.iter().cloned());
+        left.reports.append(&mut hands.refused);
         left.reports.append(&mut hands.done);
         left
     }
@@ -605,7 +629,7 @@ impl Hands {
 
     /// How many leaves to take; none as long as there is enough at hand.
     fn room(&self) -> usize {
-        let unreported = self.done.len() + self.on_its_way.len();
+        let unreported = self.done.len() + self.on_its_way.len() + self.refused.len();
         if unreported >= UNREPORTED_MAX || self.done_bytes >= UNREPORTED_BYTES_MAX {
             return 0;
         }
@@ -654,6 +678,9 @@ impl Hands {
 
     /// What has ended is on its way, as much as goes in one step; unless something is already.
     fn take_batch(&mut self) {
+        if self.again.is_some_and(|again| again <= Instant::now()) {
+            self.try_refused();
+        }
         if self.on_its_way.is_empty() && !self.done.is_empty() {
             let count = self.done.len().min(REPORTS_MAX);
             let batch = match count == self.done.len() {
@@ -662,6 +689,12 @@ impl Hands {
             };
             self.on_its_way = Arc::new(batch);
         }
+    }
+
+    /// What was refused is to be reported once more.
+    fn try_refused(&mut self) {
+        self.again = None;
+        self.done.append(&mut self.refused);
     }
 
     fn put_down(&mut self, seat: Seat, ended: Ended) {
@@ -696,6 +729,7 @@ impl Hands {
             && self.not_begun().next().is_none()
             && self.done.is_empty()
             && self.on_its_way.is_empty()
+            && self.refused.is_empty()
     }
 }
 

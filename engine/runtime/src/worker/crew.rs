@@ -18,6 +18,7 @@ use super::large::Gate;
 use super::lookout;
 use super::progress::{self, Desk};
 use super::queues::Queues;
+use super::refusals::Refusals;
 use crate::Vitals;
 use crate::patience::pause;
 use crate::vitals::kept;
@@ -74,9 +75,18 @@ impl Crew {
         let WorkerOptions { concurrency, prefetch, lease, unknown_wait, .. } = options;
         let bench = Arc::new(Bench::new(concurrency.max(1), prefetch, threads, vitals.clone()));
         let stopping = CancellationToken::new();
-        let lanes = Lanes::new(vitals.clone());
-        let shop =
-            Arc::new(Workshop { backend, worker, unknown_wait, executor, gate, bench, lanes, stopping });
+        let (lanes, refusals) = (Lanes::new(vitals.clone()), Refusals::new(vitals.clone()));
+        let shop = Arc::new(Workshop {
+            backend,
+            worker,
+            unknown_wait,
+            executor,
+            gate,
+            bench,
+            lanes,
+            refusals,
+            stopping,
+        });
         let mut helpers = JoinSet::new();
         let (own, said) = (shop.clone(), vitals.clone());
         helpers.spawn(async move { kept!(said, "renewer", helpers::renew(&own, lease)) });
@@ -126,6 +136,14 @@ impl Crew {
                     continue;
                 }
             };
+            tokio::select! {
+                biased;
+                () = shop.refusals.allowed() => {}
+                () = bench.called() => {
+                    shop.start(bench.put(Vec::new()));
+                    continue;
+                }
+            }
             let (queues, order) = (self.queues.names(), LaneOrder::of(receive));
             let take =
                 Take::new(room, self.lease).wait(FETCH_WAIT).order(order).suspects(!bench.has_suspect());

@@ -1,15 +1,16 @@
 //! Who works beside the lanes: the reporter, the renewer, and the keeper of the reserve.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{Backend, Delivery, DeliveryId, WorkerId};
+use celeriac_backends::{Backend, BackendError, Delivery, DeliveryId, ErrorKind, WorkerId};
 use celeriac_primitives::{Completion, Outcome, TaskError, TaskMessage};
 
 use super::bench::Report;
 use super::lane::Workshop;
 use super::pace::RESERVE;
-use crate::patience::{insist, pause};
+use crate::patience::{endure, insist, pause};
 
 /// How long giving leaves back may take while the worker works.
 const BACKEND_GRACE: Duration = Duration::from_secs(5);
@@ -39,33 +40,76 @@ pub(super) async fn stand_in(shop: &Arc<Workshop>) {
 }
 
 async fn report_batch(shop: &Workshop, batch: &Arc<Vec<Report>>) {
-    match insist!(shop.stopping, shop.backend.finish(batch)) {
-        Ok(()) => {}
+    let refused = match insist!(shop.stopping, shop.backend.finish(batch)) {
+        Ok(()) => {
+            shop.refusals.are_over("reports");
+            Vec::new()
+        }
         // What cannot be reported does not take the others with it.
-        Err(error) if !error.may_retry() => report_each(shop, batch).await,
+        Err(error) if !error.may_retry() => report_by_queue(shop, batch).await,
         // Nobody will hear of these; they are not renewed any more and run again when their leases have
         // passed.
-        Err(error) => pause(&error).await,
-    }
-    shop.bench.reported(batch);
+        Err(error) => {
+            pause(&error).await;
+            Vec::new()
+        }
+    };
+    shop.bench.reported(batch, refused);
 }
 
-/// Reports one after the other. A leaf whose report the backend refuses fails instead.
-async fn report_each(shop: &Workshop, batch: &[Report]) {
-    for (id, completion) in batch {
-        let Err(error) = insist!(shop.stopping, shop.backend.finish(&[(id.clone(), completion.clone())]))
-        else {
+/// Reports those of one queue after those of the other; returns what the backend does not take now. That is
+/// nothing of the leaves' own: they have run, and are reported as soon as it is mended.
+async fn report_by_queue(shop: &Workshop, batch: &[Report]) -> Vec<Report> {
+    let mut queues: BTreeMap<_, Vec<Report>> = BTreeMap::new();
+    for report in batch {
+        queues.entry((report.0.queue.clone(), report.0.lane)).or_default().push(report.clone());
+    }
+    let mut refused = Vec::new();
+    for reports in queues.into_values() {
+        match insist!(shop.stopping, shop.backend.finish(&reports)) {
+            Ok(()) => {}
+            Err(error) if passes(&error) => {
+                shop.refusals.note("reports", &error);
+                refused.extend(reports);
+            }
+            Err(_) => report_each(shop, reports, &mut refused).await,
+        }
+    }
+    if refused.is_empty() {
+        shop.refusals.are_over("reports");
+    }
+    refused
+}
+
+/// Reports one after the other. A leaf whose report the backend will never take fails instead.
+async fn report_each(shop: &Workshop, reports: Vec<Report>, refused: &mut Vec<Report>) {
+    for report in reports {
+        let (id, completion) = &report;
+        let Err(error) = insist!(shop.stopping, shop.backend.finish(std::slice::from_ref(&report))) else {
             continue;
         };
+        if passes(&error) {
+            shop.refusals.note("reports", &error);
+            refused.push(report);
+            continue;
+        }
         tracing::error!(run = %completion.run(), %error, source = ?error.source, "a report is refused; its leaf fails");
         let text = format!("how it ended cannot be reported: {error}");
         let outcome = Outcome::Failed(TaskError::new("BackendError", text));
-        let instead = [(id.clone(), Completion { outcome, ..completion.clone() })];
-        if let Err(error) = insist!(shop.stopping, shop.backend.finish(&instead)) {
+        let instead = (id.clone(), Completion { outcome, ..completion.clone() });
+        match insist!(shop.stopping, shop.backend.finish(std::slice::from_ref(&instead))) {
+            Ok(()) => {}
+            Err(error) if passes(&error) => refused.push(instead),
             // It comes again when its lease has passed.
-            pause(&error).await;
+            Err(error) => pause(&error).await,
         }
     }
+}
+
+/// Whether a report that is refused may be taken later: what is wrong is a permission, or the place where
+/// reports go.
+fn passes(error: &BackendError) -> bool {
+    matches!(error.kind, ErrorKind::Denied | ErrorKind::Corrupt)
 }
 
 /// Renews the leases of what is held.
@@ -75,8 +119,14 @@ pub(super) async fn renew(shop: &Workshop, lease: Duration) {
     loop {
         beat.tick().await;
         while let held @ [_, ..] = &shop.bench.held()[..] {
-            let Err(error) = shop.backend.renew(&shop.worker, held, lease).await else { break };
+            let Err(error) = shop.backend.renew(&shop.worker, held, lease).await else {
+                shop.refusals.are_over("leases");
+                break;
+            };
             tracing::warn!(%error, leaves = held.len(), "could not renew leases");
+            if error.kind == ErrorKind::Denied {
+                shop.refusals.note("leases", &error);
+            }
             tokio::time::sleep(RENEW_AGAIN).await;
         }
     }
@@ -121,7 +171,7 @@ pub(super) async fn give_back(
 
 /// Gives a blocking leaf for which there is no thread to others, for a while.
 pub(super) async fn give_away(shop: &Workshop, id: &DeliveryId, message: Arc<TaskMessage>, after: Duration) {
-    match insist!(shop.stopping, shop.backend.postpone(&shop.worker, id, message.clone(), after)) {
+    match endure!(shop.stopping, shop.backend.postpone(&shop.worker, id, message.clone(), after)) {
         // Else it would be the first to ask when the leaf comes again.
         Ok(()) => shop.bench.ask_anew(),
         Err(error) => tracing::warn!(%error, "could not give a leaf to others; its lease will"),

@@ -20,6 +20,7 @@ use super::execute::Executor;
 use super::lanes::Lanes;
 use super::large::Gate;
 use super::lookout::running;
+use super::refusals::Refusals;
 use super::threads::Lent;
 use super::{helpers, start};
 use crate::panics::caught;
@@ -33,6 +34,7 @@ pub(super) struct Workshop {
     pub(super) gate: Gate,
     pub(super) bench: Arc<Bench>,
     pub(super) lanes: Lanes,
+    pub(super) refusals: Refusals,
     /// Fires when the backend is not waited for any more.
     pub(super) stopping: CancellationToken,
 }

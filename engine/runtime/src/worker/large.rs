@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use celeriac_backends::Backend;
+use celeriac_backends::{Backend, ErrorKind};
 use celeriac_primitives::{
     Addition, Asked, Json, LimitError, Limits, Outcome, Own, Part, Retry, RunRef, Stored, TaskError,
     TaskMessage, argument_bytes,
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::large::{Asking, fetch, join, outcomes, over, warn_at_half};
-use crate::patience::insist;
+use crate::patience::endure;
 
 /// Bytes in flight are counted in units of so many: a semaphore has only so many permits.
 const UNIT: u64 = 1024;
@@ -53,7 +53,7 @@ impl Gate {
         let missing =
             || Some(Outcome::Undecodable("a result that it takes is missing from the store".to_owned()));
         let too_long = |bytes| Some(over(&LimitError::InputBytes { bytes, max }));
-        let asking = Asking::Until(stopping);
+        let asking = Asking::Endure(stopping);
         let known = outcomes(backend, run, message.input.iter(), max as u64, asking).await.map_err(failed)?;
         let known = known.map_err(too_long)?;
         let parts = message.arguments(&|run, node| known.get(&(run, node))).ok_or_else(missing)?;
@@ -212,10 +212,10 @@ async fn keep(
     stopping: &CancellationToken,
 ) -> Option<Result<Stored, Box<Outcome>>> {
     let stored = Stored { run, name: Uuid::new_v4(), bytes: text.len() as u64, of_plan: false };
-    match insist!(*stopping, backend.keep(&stored, text)) {
+    match endure!(*stopping, backend.keep(&stored, text)) {
         Ok(true) => Some(Ok(stored)),
         Ok(false) => Some(Err(Box::new(Outcome::Revoked("its run is not stored any more".to_owned())))),
-        Err(error) if error.may_retry() => None,
+        Err(error) if error.may_retry() || error.kind == ErrorKind::Denied => None,
         Err(error) => {
             tracing::error!(%run, %error, source = ?error.source, "a result cannot be stored");
             let error = TaskError::new("BackendError", format!("its result cannot be stored: {error}"));

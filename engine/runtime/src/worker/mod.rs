@@ -22,6 +22,7 @@ mod options;
 mod pace;
 mod progress;
 mod queues;
+mod refusals;
 mod start;
 mod threads;
 mod turn;

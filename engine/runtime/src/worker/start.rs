@@ -8,7 +8,7 @@ use celeriac_backends::{BackendError, Begin, Delivery, DeliveryId, Progress};
 use celeriac_primitives::{Json, Outcome, TaskMessage};
 
 use super::lane::Workshop;
-use crate::patience::insist;
+use crate::patience::endure;
 
 /// A leaf of an unknown task is offered again this often.
 const UNKNOWN_EVERY: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ pub(super) async fn let_wait(shop: &Workshop, id: &DeliveryId, message: &TaskMes
     }
     let (run, node) = (message.task_id.run(), message.task_id.node());
     let postponed = async {
-        let now_ms = insist!(*stopping, backend.now())?;
+        let now_ms = endure!(*stopping, backend.now())?;
         let since_ms = message.unknown_since_ms.unwrap_or(now_ms);
         let waited = Duration::from_millis(now_ms.saturating_sub(since_ms));
         if waited >= *unknown_wait {
@@ -32,7 +32,7 @@ pub(super) async fn let_wait(shop: &Workshop, id: &DeliveryId, message: &TaskMes
         }
         let leaf = TaskMessage { unknown_since_ms: Some(since_ms), ..message.clone() };
         let (leaf, after) = (Arc::new(leaf), UNKNOWN_EVERY.min(*unknown_wait - waited));
-        insist!(*stopping, backend.postpone(worker, id, leaf.clone(), after))?;
+        endure!(*stopping, backend.postpone(worker, id, leaf.clone(), after))?;
         let meta = Json::object([("task", &Json::string(message.task.as_str()))]);
         let TaskMessage { task_id, attempt, incarnation, .. } = *message;
         let report = Progress { task_id, attempt, state: "UNKNOWN".to_owned(), meta, incarnation };
@@ -59,7 +59,7 @@ pub(super) async fn may_begin(
     delivery: &Delivery,
     is_once: bool,
 ) -> Result<(), Option<Outcome>> {
-    match insist!(shop.stopping, shop.backend.begin(&shop.worker, delivery, is_once)) {
+    match endure!(shop.stopping, shop.backend.begin(&shop.worker, delivery, is_once)) {
         Ok(Begin::Run) => Ok(()),
         Ok(Begin::Expired) => Err(Some(Outcome::Expired)),
         // At most once: whoever had it before has begun it.
