@@ -34,7 +34,10 @@ impl Certificates {
 
         let mut client = named("celeriac test client", &[]);
         client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        made.sign(client, &authority, &made.client_certificate(), &made.client_key());
+        made.sign(client.clone(), &authority, &made.client_certificate(), &made.client_key());
+        client.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        client.not_after = rcgen::date_time_ymd(2001, 1, 1);
+        made.sign(client, &authority, &made.expired_certificate(), &made.expired_key());
         made
     }
 
@@ -61,6 +64,16 @@ impl Certificates {
     /// The client's private key.
     pub fn client_key(&self) -> PathBuf {
         self.directory.join("client.key.pem")
+    }
+
+    /// Another certificate of the client, which was good until 2001.
+    pub fn expired_certificate(&self) -> PathBuf {
+        self.directory.join("expired.pem")
+    }
+
+    /// Its private key.
+    pub fn expired_key(&self) -> PathBuf {
+        self.directory.join("expired.key.pem")
     }
 
     fn sign(

@@ -344,6 +344,20 @@ impl Server {
         self.ask::<()>(redis::cmd("CONFIG").arg("SET").arg(name).arg(value.to_string()));
     }
 
+    /// Has it do a command, one word after the other; returns the reply, as the client library shows it.
+    ///
+    /// # Panics
+    ///
+    /// When it does not do so.
+    pub fn tell(&self, words: &[impl AsRef<str>]) -> String {
+        let mut words = words.iter().map(AsRef::as_ref);
+        let mut command = redis::cmd(words.next().expect("a command has a name"));
+        for word in words {
+            command.arg(word);
+        }
+        format!("{:?}", self.ask::<redis::Value>(&command))
+    }
+
     fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
         command.query(&mut self.connection()).expect("the server answers")
     }

@@ -46,7 +46,7 @@ const COORDINATOR: &str = "append exists expire get getrange hdel hexists hget h
      lpop lpush memory|usage persist rename rpush sadd scan scard set setrange smembers smismember spop srem sscan \
      strlen unlink xack xadd xclaim xdel xgroup|create xgroup|delconsumer xinfo|consumers xinfo|groups xlen \
      xpending xrange xreadgroup xrevrange xtrim zadd zcard zmscore zpopmin zrange zrangebyscore zrem \
-     zremrangebyscore zscan zscore";
+     zremrangebyscore zrevrangebylex zscan zscore";
 
 impl Role {
     /// All of them.
@@ -146,7 +146,7 @@ mod tests {
             Role::Worker => (worker.into(), "hget hmget smismember exists xrange zrem"),
             Role::Coordinator => (
                 [&reading[..], &client, &worker, &coordinator].concat(),
-                "hget hmget getrange scan xrange xinfo|consumers zrange zrangebyscore zrem zscore zadd sadd srem \
+                "hget hmget getrange scan xrange xinfo|consumers zrange zrangebyscore zrevrangebylex zrem zscore zadd sadd srem \
                  smembers smismember sscan exists unlink",
             ),
         }

@@ -9,7 +9,7 @@ use redis::io::tcp::TcpSettings;
 use redis::{Client, ClientTlsConfig, IntoConnectionInfo, RedisResult, TlsCertificates};
 
 use crate::error::refused;
-use crate::source::{Sentinels, Source};
+use crate::source::{OfFiles, Sentinels, Source};
 
 /// Where Redis is.
 pub(crate) enum Address {
@@ -118,6 +118,28 @@ impl Address {
     /// Reads a URL; see [`crate::RedisBackend::connect`]. What would be passed over is refused: who names a
     /// certificate does not want to speak in the clear.
     pub(crate) fn parse(url: &str, tls: Tls) -> Result<Self, BackendError> {
+        let address = Self::of_files(url, tls.clone())?;
+        let names_files = url.contains("ca=") || url.contains("cert=");
+        Ok(match address {
+            Self::One(before) if names_files => {
+                Self::One(Source::OfFiles(Arc::new(OfFiles { url: url.to_owned(), tls, before })))
+            }
+            address => address,
+        })
+    }
+
+    /// Whether somebody of a name of his own connects, who may not do everything.
+    pub(crate) fn has_user(&self) -> bool {
+        match self {
+            Self::One(source) => source.has_user(),
+            Self::Cluster { nodes, .. } => {
+                nodes.iter().any(|node| Source::Server(Box::new(node.clone())).has_user())
+            }
+        }
+    }
+
+    /// The same with what stands in the files of the certificates now.
+    pub(crate) fn of_files(url: &str, tls: Tls) -> Result<Self, BackendError> {
         let (scheme, _) = Scheme::split(url)?;
         let (url, tls, sentinel_user) = options_of(url, scheme, tls)?;
         if url.contains('#') {
@@ -159,6 +181,13 @@ fn open(url: &str, scheme: Scheme, tls: &Tls) -> RedisResult<Client> {
     // A small command does not wait for the acknowledgement of the one before.
     let settings = TcpSettings::default().set_nodelay(true);
     let info = url.into_connection_info()?.set_tcp_settings(settings);
+    // A user with no more rights than needed may not say what its library is called. Where nobody logs in, it
+    // is the first that is answered, and so it is said why a certificate is refused.
+    let redis = info.redis_settings().clone();
+    let info = match redis.username() {
+        Some(_) => info.set_redis_settings(redis.set_skip_set_lib_name()),
+        None => info,
+    };
     if scheme.is_tls { Client::build_with_tls(info, tls.clone().certificates()) } else { Client::open(info) }
 }
 

@@ -187,6 +187,7 @@ impl Link {
     ) -> Result<Self, BackendError> {
         let keys = Keys::new(prefix);
         let watch = Watch::new(matches!(address, Address::Cluster { .. }));
+        let has_user = address.has_user();
         let (way, sources) = match address {
             Address::One(source) => (one(source.clone(), watch.clone()).await, vec![source]),
             Address::Cluster { nodes, builder } => {
@@ -220,7 +221,7 @@ impl Link {
             connected,
             first,
         };
-        link.look_at_settings().await?;
+        link.look_at_settings(has_user).await?;
         Ok(link)
     }
 
@@ -325,7 +326,7 @@ impl Link {
     }
 
     /// Says how safe the data is, and warns when Redis may throw it away.
-    async fn look_at_settings(&self) -> Result<(), BackendError> {
+    async fn look_at_settings(&self, has_user: bool) -> Result<(), BackendError> {
         // On a Cluster any one of the masters answers for all: they are configured alike.
         let mut info = redis::cmd("INFO");
         let info = match info.arg("everything").query_async::<Infos>(&mut self.connection()).await {
@@ -355,9 +356,15 @@ impl Link {
         if policy != "noeviction" {
             tracing::warn!(policy, "Redis may evict parts of runs: set its maxmemory-policy to noeviction");
         }
-        // The user may lack the right to read the configuration.
-        let config = self.ask::<Infos>("connect", redis::cmd("CONFIG").arg("GET").arg("appendfsync")).await;
-        let fsync = config.map_or_else(|_| "unknown".to_owned(), |pair| pair.0.trim().to_owned());
+        // There are passwords in the configuration: a user of its own has no right to read it, and Redis
+        // would note that it has tried.
+        let fsync = if has_user {
+            "unknown".to_owned()
+        } else {
+            let config = redis::cmd("CONFIG").arg("GET").arg("appendfsync").to_owned();
+            let config = self.ask::<Infos>("connect", &config).await;
+            config.map_or_else(|_| "unknown".to_owned(), |pair| pair.0.trim().to_owned())
+        };
         let fsync = fsync.rsplit('\n').next().unwrap_or("unknown").to_owned();
         let appendonly = field("aof_enabled") == "1";
         tracing::info!(version = field("redis_version"), appendonly, fsync, "connected to Redis");

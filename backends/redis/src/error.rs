@@ -42,6 +42,15 @@ impl First {
     }
 }
 
+/// What the client library says when each node of a Cluster has refused who connects: then that is no code of
+/// an error.
+const NO_NODE_LETS_IN: [&str; 2] = ["AuthenticationFailed", "Authentication required"];
+
+fn lets_nobody_in(error: &RedisError) -> bool {
+    let says = |words: &&str| error.detail().is_some_and(|detail| detail.contains(words));
+    error.kind() == redis::ErrorKind::AuthenticationFailed || NO_NODE_LETS_IN.iter().any(says)
+}
+
 /// What Redis says of a database that its configuration does not have.
 const NO_DATABASE: &str = "DB index is out of range";
 
@@ -64,7 +73,8 @@ fn kind(operation: &str, error: &RedisError) -> ErrorKind {
     if inner::<Lost>(error).is_some_and(Lost::is_denied) {
         return ErrorKind::Denied;
     }
-    if tls_error(error).is_some() || is_none || error.detail().is_some_and(is_denied) {
+    if tls_error(error).is_some() || is_none || lets_nobody_in(error) || error.detail().is_some_and(is_denied)
+    {
         return ErrorKind::Denied;
     }
     if is_too_large(error) {
@@ -87,6 +97,11 @@ fn kind(operation: &str, error: &RedisError) -> ErrorKind {
 /// What is wrong with a certificate: waiting does not mend it.
 fn tls_error(error: &RedisError) -> Option<&rustls::Error> {
     inner(error)
+}
+
+/// Whether a certificate is wrong, here or there.
+pub(crate) fn is_of_tls(error: &RedisError) -> bool {
+    tls_error(error).is_some()
 }
 
 /// What a connection says went wrong, when it is this.
@@ -122,7 +137,7 @@ fn advice(error: &RedisError) -> String {
         }
         _ if error.detail().is_some_and(|detail| detail.contains(NO_DATABASES)) => SENTINEL,
         // Of the handshake of a new connection, in the client library's words.
-        _ if error.kind() == redis::ErrorKind::AuthenticationFailed => "check user and password in the URL",
+        _ if lets_nobody_in(error) => "check user and password in the URL",
         _ => match (inner::<TooLarge>(error), inner::<Lost>(error)) {
             (Some(too_large), _) => return too_large.to_string(),
             (None, Some(lost)) => return lost.to_string(),

@@ -20,10 +20,9 @@
 //! tenth of `maxmemory` is left to the runs that are there ([`RedisBuilder::headroom_percent`]); what brings
 //! them to their end may pass it.
 //!
-//! A Redis user needs the commands of the scripts, `EVALSHA`, `SCRIPT LOAD`, `PING`, and the reading ones,
-//! for the keys of the prefix. The channels (`&prefix:*`) make it quicker to react, `INFO` and `CONFIG GET`
-//! make it possible to warn and to refuse runs before Redis is full, and with `ZPOPMIN` and `PUBSUB NUMSUB` a
-//! leaf wakes one worker, not all; with the latter a short report comes with its hint.
+//! What a Redis user needs for what it does is in [`acl`]. Without the channels all works, more slowly; without
+//! `INFO` nobody can warn, and refuse runs before Redis is full; without `ZPOPMIN` and `PUBSUB NUMSUB` a leaf
+//! wakes all workers, and short reports come without their hint.
 //!
 //! Leases run by the clock of Redis, to the millisecond. No command blocks the connection: waiting is done
 //! with hints over pub/sub and a poll behind them, so everything works, more slowly, when all hints are lost.

@@ -14,7 +14,7 @@ use futures::stream::FuturesUnordered;
 use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult, Value};
 use tokio::time::{Instant, timeout_at};
 
-use crate::address::Servers;
+use crate::address::{Address, Servers, Tls};
 
 /// A sentinel answers within this time, and so does the server that it names.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -24,6 +24,29 @@ const WITHIN: Duration = Duration::from_secs(1);
 pub(crate) enum Source {
     Server(Box<Client>),
     Sentinels(Arc<Sentinels>),
+    /// One of these whose URL names files with certificates, which may be others by now.
+    OfFiles(Arc<OfFiles>),
+}
+
+/// A URL, and what certificates there are besides those that it names.
+pub(crate) struct OfFiles {
+    pub(crate) url: String,
+    pub(crate) tls: Tls,
+    /// As it was first.
+    pub(crate) before: Source,
+}
+
+impl OfFiles {
+    fn now(&self) -> Source {
+        match Address::of_files(&self.url, self.tls.clone()) {
+            Ok(Address::One(source)) => source,
+            Ok(Address::Cluster { .. }) => self.before.clone(),
+            Err(error) => {
+                tracing::warn!(%error, "the certificates cannot be read anew");
+                self.before.clone()
+            }
+        }
+    }
 }
 
 impl Source {
@@ -32,6 +55,28 @@ impl Source {
         match self {
             Self::Server(client) => Ok((**client).clone()),
             Self::Sentinels(sentinels) => sentinels.primary().await,
+            Self::OfFiles(of_files) => Box::pin(of_files.now().client()).await,
+        }
+    }
+
+    pub(crate) fn has_sentinels(&self) -> bool {
+        match self {
+            Self::Server(_) => false,
+            Self::Sentinels(_) => true,
+            Self::OfFiles(of_files) => of_files.before.has_sentinels(),
+        }
+    }
+
+    /// Whether somebody of a name of his own connects, who may not do everything.
+    pub(crate) fn has_user(&self) -> bool {
+        let is_own = |client: &Client| {
+            let settings = client.get_connection_info().redis_settings();
+            settings.username().is_some_and(|user| user != "default")
+        };
+        match self {
+            Self::Server(client) => is_own(client),
+            Self::Sentinels(sentinels) => sentinels.servers.at("127.0.0.1", 1).is_ok_and(|at| is_own(&at)),
+            Self::OfFiles(of_files) => of_files.before.has_user(),
         }
     }
 
@@ -40,6 +85,7 @@ impl Source {
         match self {
             Self::Server(client) => client.get_connection_info().redis_settings().db(),
             Self::Sentinels(sentinels) => sentinels.servers.database(),
+            Self::OfFiles(of_files) => of_files.before.database(),
         }
     }
 }

@@ -13,7 +13,8 @@
 //!
 //! A server that refuses all that comes on a connection, since the password is another one now or since it is
 //! a replica now, may refuse nothing on the next: the password may be back, and behind the name may be another
-//! server. So that connection is replaced as well. Each new one goes to whom the name means then, or to whom
+//! server. So that connection is replaced as well; and one that is refused for a certificate, with what stands in
+//! the files by then. Each new one goes to whom the name means then, or to whom
 //! the sentinels name ([`crate::source`]); whoever listens to hints follows ([`Wire::connected`]).
 //!
 //! A command that is larger than what Redis takes is not sent.
@@ -34,7 +35,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::connection::CONNECTION_TIMEOUT;
-use crate::error::refused;
+use crate::error::{is_of_tls, refused};
 use crate::source::Source;
 use crate::watch::{LATE, Watch, key_of};
 
@@ -112,7 +113,11 @@ fn is_from_redis<T>(reply: &RedisResult<T>) -> bool {
 fn refuses_all(reply: &RedisResult<Value>) -> bool {
     match reply {
         Ok(value) => is_refusal(value),
-        Err(error) => error.kind() == ErrorKind::AuthenticationFailed || is_refusal_code(error.code()),
+        Err(error) => {
+            error.kind() == ErrorKind::AuthenticationFailed
+                || is_refusal_code(error.code())
+                || is_of_tls(error)
+        }
     }
 }
 
@@ -213,8 +218,9 @@ impl Wire {
     /// it.
     pub(crate) async fn ask_sentinels(&self) {
         let line = self.line();
-        let (Source::Sentinels(_), Some(Ok(made))) = (&self.0.source, line.connection.peek()) else { return };
-        if let Ok(client) = self.0.source.client().await
+        let Some(Ok(made)) = line.connection.peek() else { return };
+        if self.0.source.has_sentinels()
+            && let Ok(client) = self.0.source.client().await
             && *client.get_connection_info().addr().to_string() != *made.place
         {
             self.0.replace(&line, Some("another Redis is the primary"));

@@ -1,5 +1,6 @@
 //! The Redis backend, on a server that the tests start themselves.
 
+mod acl;
 mod away;
 
 mod backend;
@@ -19,6 +20,7 @@ mod large;
 mod later;
 mod leases;
 mod look;
+mod matrix;
 mod outages;
 mod plans;
 mod prefixes;
