@@ -78,5 +78,6 @@ mod guide {
         canvas "docs/canvas.md"
         workers "docs/workers.md"
         routing "docs/routing.md"
+        security "docs/security.md"
     }
 }

@@ -35,6 +35,7 @@
 //! proj ls --state failure -o json
 //! proj dead                                what nobody could read or handle
 //! proj health --health 8080                asks a process that was started with --health 8080
+//! proj acl worker | redis-cli              what the Redis user of a worker needs
 //! ```
 //!
 //! `run` and `result` print the value as one line of JSON on stdout, and nothing else there; all that is for
@@ -49,6 +50,7 @@
 //!
 #![doc = exit::table!()]
 
+mod acl;
 mod args;
 mod backend;
 mod canvas;
@@ -155,5 +157,6 @@ async fn obey(app: &App, Cli { mut global, command }: Cli, io: &mut Io<'_>) -> R
         Command::Forget(args) => forget::forget(app, global, args, io).await,
         Command::Dead(args) => dead::dead(app, global, args, io).await,
         Command::Health(args) => health::health(args, io).await,
+        Command::Acl(args) => acl::acl(global, args, io),
     }
 }

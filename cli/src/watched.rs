@@ -3,6 +3,7 @@
 //! Each part of a process gets one of its own: what a worker is asked must not hide that a coordinator hears
 //! nothing.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,9 +24,14 @@ use tokio::time::Instant;
 pub(crate) struct Watched {
     backend: Arc<dyn Backend>,
     pulse: Mutex<Pulse>,
+    /// What it refuses, by operation, and when it did so last. That another one succeeds says nothing of it.
+    denied: Mutex<BTreeMap<&'static str, (Instant, String)>>,
     #[cfg(test)]
     panics: bool,
 }
+
+/// What is refused is asked for again sooner than that, as long as somebody needs it.
+const DENIED_FOR: Duration = Duration::from_secs(10);
 
 /// When the backend has answered, and when it has not.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +48,7 @@ impl Watched {
         Self {
             backend,
             pulse: Mutex::new(pulse),
+            denied: Mutex::default(),
             #[cfg(test)]
             panics: false,
         }
@@ -56,6 +63,13 @@ impl Watched {
     /// Why nothing can be taken from the backend, if so. Whoever takes asks at least every `silence`,
     /// answered or not.
     pub(crate) fn complaint(&self, silence: Duration) -> Option<String> {
+        {
+            let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+            denied.retain(|_, (last, _)| last.elapsed() < DENIED_FOR);
+            if let Some((_, text)) = denied.values().next() {
+                return Some(text.clone());
+            }
+        }
         let Pulse { answered, failing } = *self.pulse();
         match failing {
             Some((since, kind)) => Some(format!("{kind} (for {} s)", since.elapsed().as_secs())),
@@ -67,12 +81,13 @@ impl Watched {
     }
 
     /// Notes whether the backend has answered. A refusal of one run is an answer.
-    fn note<T>(&self, answer: Result<T, BackendError>) -> Result<T, BackendError> {
+    fn note<T>(&self, operation: &'static str, answer: Result<T, BackendError>) -> Result<T, BackendError> {
         #[cfg(test)]
         assert!(!self.panics, "one too many");
+        self.note_denied(operation, answer.as_ref().err());
         let mut pulse = self.pulse();
         match &answer {
-            Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Denied) => {
+            Err(error) if error.kind == ErrorKind::Unavailable => {
                 let since = pulse.failing.map_or_else(Instant::now, |(since, _)| since);
                 pulse.failing = Some((since, error.kind));
             }
@@ -80,6 +95,18 @@ impl Watched {
         }
         drop(pulse);
         answer
+    }
+
+    fn note_denied(&self, operation: &'static str, error: Option<&BackendError>) {
+        let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+        match error {
+            Some(error) if error.kind == ErrorKind::Denied => {
+                denied.insert(operation, (Instant::now(), error.to_string()));
+            }
+            // As a rule there is nothing.
+            _ if denied.is_empty() => {}
+            _ => drop(denied.remove(operation)),
+        }
     }
 
     fn pulse(&self) -> MutexGuard<'_, Pulse> {
@@ -96,7 +123,7 @@ macro_rules! watched {
         impl $trait for Watched {
             $($as_it_is)*
             $(async fn $name(&self, $($arg: $type),*) -> Result<$answer, BackendError> {
-                self.note(self.backend.$name($($arg),*).await)
+                self.note(stringify!($name), self.backend.$name($($arg),*).await)
             })*
         }
     };
@@ -194,9 +221,9 @@ mod tests {
     async fn what_does_not_answer_is_told_until_it_answers_again() {
         let watched = watched();
         assert_eq!(watched.complaint(SILENCE), None);
-        let _ = watched.note(fails(ErrorKind::Unavailable));
+        let _ = watched.note("receive", fails(ErrorKind::Unavailable));
         tokio::time::advance(Duration::from_secs(7)).await;
-        let _ = watched.note(fails(ErrorKind::Unavailable));
+        let _ = watched.note("receive", fails(ErrorKind::Unavailable));
         assert_eq!(watched.complaint(SILENCE).unwrap(), "the backend cannot be reached (for 7 s)");
         watched.sweep(1).await.unwrap();
         assert_eq!(watched.complaint(SILENCE), None);
@@ -204,10 +231,28 @@ mod tests {
         assert_eq!(watched.complaint(SILENCE).unwrap(), "the backend has not answered for 61 s");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_is_told_whatever_else_succeeds_until_it_is_taken_again() {
+        let watched = watched();
+        let refused = || {
+            let error = BackendError::new(ErrorKind::Denied, "finish").context("may not run 'xadd'");
+            Err::<(), _>(error)
+        };
+        let _ = watched.note("finish", refused());
+        watched.sweep(1).await.unwrap();
+        let complaint = watched.complaint(SILENCE).unwrap();
+        assert!(complaint.contains("finish failed (may not run 'xadd')"), "{complaint}");
+        let _ = watched.note("finish", Ok(()));
+        assert_eq!(watched.complaint(SILENCE), None);
+        let _ = watched.note("finish", refused());
+        tokio::time::advance(DENIED_FOR).await;
+        assert_eq!(watched.complaint(SILENCE), None, "nobody asks for it any more");
+    }
+
     #[tokio::test]
     async fn a_broken_run_is_no_outage() {
         let watched = watched();
-        let _ = watched.note(fails(ErrorKind::Corrupt));
+        let _ = watched.note("receive", fails(ErrorKind::Corrupt));
         assert_eq!(watched.complaint(SILENCE), None);
     }
 }

@@ -1,7 +1,7 @@
 //! What Redis refuses to this user, in words that say what to permit.
 //!
-//! From outside a script Redis names the command, and so it does inside since version 7.2. Before that it says
-//! only in which line of which script it was; what stands there is looked up.
+//! From outside a script Redis names the command, and so it does inside since version 7.2. Before that it
+//! says only in which line of which script it was; what stands there is looked up.
 
 use crate::scripts;
 

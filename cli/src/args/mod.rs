@@ -1,5 +1,6 @@
 //! The command line.
 
+mod acl;
 mod process;
 mod runs;
 
@@ -12,6 +13,7 @@ use crate::backend::Url;
 use crate::exit::Stop;
 use crate::{exit, timeout};
 
+pub(crate) use acl::{AclArgs, AclForm, AclRole};
 pub(crate) use process::{
     CoordinateArgs, CoordinatorArgs, HealthArgs, HealthPlaces, ProcessArgs, UpArgs, WorkArgs, WorkerArgs,
 };
@@ -79,6 +81,8 @@ pub(crate) enum Command {
     Dead(DeadArgs),
     /// Ask whether a process is healthy.
     Health(HealthArgs),
+    /// Print what a Redis user needs for its role, as rules of an ACL.
+    Acl(AclArgs),
 }
 
 impl Command {

@@ -1,5 +1,6 @@
 //! The commands, called in this process: what they print, where, and how they exit.
 
+mod acl;
 mod app;
 mod dead;
 mod plan;

@@ -29,6 +29,7 @@ fn help_and_version_go_to_stdout() {
       forget       Remove a run and all that belongs to it
       dead         List what nobody could read or handle, requeue it or drop it
       health       Ask whether a process is healthy
+      acl          Print what a Redis user needs for its role, as rules of an ACL
 
     Options:
       -h, --help     Print help

@@ -22,6 +22,8 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_second_signal_lets_no_leaf_run_twice_that_runs_at_most_once", a_second_signal_lets_no_leaf_run_twice),
     ("health_is_red_while_redis_is_away", health_is_red_while_redis_is_away),
     ("health_says_that_redis_is_full", health_says_that_redis_is_full),
+    ("users_with_the_rules_of_their_roles_do_all_they_have_to", users_with_the_rules_of_their_roles),
+    ("a_permission_that_is_taken_away_is_said_and_waited_for", a_permission_that_is_taken_away),
     ("a_process_without_its_backend_does_not_start", a_process_without_its_backend_does_not_start),
 ];
 
@@ -262,6 +264,81 @@ fn health_says_that_redis_is_full() {
         let (exit, _, log) = process.finish();
         assert!(exit == 0 && log.contains("no room for new runs"), "{log}");
     }
+}
+
+/// What `acl` prints, word by word.
+fn rules(args: &[&str]) -> Vec<String> {
+    let (exit, stdout, stderr) = finish(command(&[&["acl"], args].concat()).spawn().unwrap());
+    assert_eq!((exit, stderr.as_str()), (Some(0), ""), "{args:?}");
+    stdout.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Users of all roles, as the command prints them: one in the server's file, the others as it runs.
+fn start_redis_with_users() -> Server {
+    let line = rules(&["worker", "--user", "worker", "-o", "file"]);
+    let (user, rest) = (line[1].clone(), line[2..].join(" "));
+    let redis = Server::builder().requirepass(PASSWORD).acl(&format!("{user} >{PASSWORD} {rest}")).start();
+    for role in ["coordinator", "client", "read-only"] {
+        let words = rules(&[role]);
+        redis.tell(&words);
+        redis.tell(&["ACL", "SETUSER", &format!("celeriac-{role}"), &format!(">{PASSWORD}")]);
+    }
+    redis
+}
+
+/// Starts a command as a user.
+fn start_as(redis: &Server, user: &str, args: &[&str]) -> Process {
+    let url = redis.url_as(user, PASSWORD);
+    Process(Some(command(args).env("CELERIAC_URL", url).spawn().unwrap()))
+}
+
+fn users_with_the_rules_of_their_roles() {
+    let redis = start_redis_with_users();
+    let _worker = start_as(&redis, "worker", &["worker"]);
+    let _coordinator = start_as(&redis, "celeriac-coordinator", &["coordinator"]);
+    let client = |args: &[&str]| start_as(&redis, "celeriac-client", args).finish();
+    let reader = |args: &[&str]| start_as(&redis, "celeriac-read-only", args).finish();
+    let (exit, id, _) =
+        client(&["submit", "chord(group(add.s(i, i) for i in range(3)), xsum.s()) | add.s(1)"]);
+    assert_eq!(exit, 0);
+    let id = id.trim();
+    assert_eq!(client(&["wait", id, "--timeout", "60"]), (0, String::new(), String::new()));
+    for args in [&["result", id][..], &["wait", id], &["ls"], &["show", id], &["graph", id], &["dead"]] {
+        let (exit, _, stderr) = reader(args);
+        assert_eq!((exit, stderr.as_str()), (0, ""), "{args:?}");
+    }
+    assert_eq!(reader(&["result", id]).1, "7\n");
+    assert_eq!(redis.tell(&["ACL", "LOG"]), "array([])");
+    for args in [&["submit", "add.s(1, 1)"][..], &["forget", id]] {
+        let (exit, _, stderr) = reader(args);
+        let is_said = stderr.contains("this Redis user may not run '") && stderr.contains("`celeriac acl`");
+        assert!(exit == 1 && is_said, "{args:?}: {stderr}");
+    }
+    assert_eq!(client(&["forget", id]).0, 0);
+}
+
+fn a_permission_that_is_taken_away() {
+    let redis = start_redis_with_users();
+    let path = fresh("permissions");
+    let _coordinator = start_as(&redis, "celeriac-coordinator", &["coordinator"]);
+    let worker = start_as(&redis, "worker", &["worker", "--health-file", &path, "--lease", "3s"]);
+    let health = || finish(command(&["health", "--health-file", &path]).spawn().unwrap()).1;
+    let permit = |rule: &str| redis.tell(&["ACL", "SETUSER", "worker", rule]);
+    until("it is green", || health() == "green\n");
+    for (loss, back, words) in [
+        ("-xadd", "+xadd", "this Redis user may not run 'xadd'"),
+        ("-xreadgroup", "+xreadgroup", "this Redis user may not run 'xreadgroup'"),
+        ("resetkeys", "~celeriac:{*", "this Redis user may not use one of the keys"),
+    ] {
+        let id = ask(&redis, &["submit", "sleep.s(1) | add.si(2, 2)"]);
+        permit(loss);
+        until(words, || Some(health()).is_some_and(|said| said.starts_with("red: ") && said.contains(words)));
+        permit(back);
+        assert_eq!(ask(&redis, &["result", &id]), "4");
+        until("it is green again", || health() == "green\n");
+    }
+    worker.signal("-TERM");
+    assert_eq!(worker.finish().0, 0);
 }
 
 fn a_process_without_its_backend_does_not_start() {

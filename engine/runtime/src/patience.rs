@@ -32,8 +32,8 @@ macro_rules! insist {
 }
 pub(crate) use insist;
 
-/// The same, also as long as the backend refuses: for what would be lost when it were given up, by who was permitted to
-/// do so before. Nobody else waits for it.
+/// The same, also as long as the backend refuses: for what would be lost when it were given up, by who was
+/// permitted to do so before. Nobody else waits for it.
 macro_rules! endure {
     ($stop:expr, $operation:expr) => {{
         let mut patience = $crate::patience::Patience::default();

@@ -1,5 +1,5 @@
-//! Who may connect: TLS, passwords and permissions on real servers, row by row. Each works, or is refused soon
-//! and in words of its own that say what to do; and nobody's password is among them.
+//! Who may connect: TLS, passwords and permissions on real servers, row by row. Each works, or is refused
+//! soon and in words of its own that say what to do; and nobody's password is among them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
