@@ -6,6 +6,8 @@ mod slots;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use redis::RedisResult;
+
 pub use self::moving::Moving;
 use self::slots::{SLOTS, Shards};
 use crate::{Server, ServerBuilder};
@@ -149,13 +151,7 @@ impl Cluster {
     ///
     /// When they do not after a minute.
     pub fn wait(&self) {
-        let all = self.nodes.len() > MASTERS && self.running().count() == self.nodes.len();
-        self.until("the cluster is complete", || {
-            self.running().try_for_each(|node| {
-                self.is_whole(node)?;
-                slots::is_in_step(node, usize::from(all))
-            })
-        });
+        self.until("the cluster is complete", || self.check_all());
     }
 
     /// Waits until a replica has taken over from a node that was killed, and all others know.
@@ -175,16 +171,36 @@ impl Cluster {
     /// Begins to move a slot: from now on new keys of it come about at the other node, and clients are sent
     /// there.
     ///
-    /// # Panics
+    /// The same again goes on with a move that was left between the two nodes.
     ///
-    /// When a node does not answer, or has no right to what it is told to move.
-    pub fn begin_to_move(&self, slot: u16, to: &Server) -> Moving<'_> {
+    /// # Errors
+    ///
+    /// When one of the two refuses, as while it does not know yet who is in charge.
+    pub fn begin_to_move(&self, slot: u16, to: &Server) -> RedisResult<Moving<'_>> {
         Moving::begin(self, slot, to)
     }
 
     /// Moves a slot with all its keys.
-    pub fn move_slot(&self, slot: u16, to: &Server) {
-        self.begin_to_move(slot, to).finish();
+    ///
+    /// # Errors
+    ///
+    /// As [`begin_to_move`](Self::begin_to_move) and [`Moving::finish`].
+    pub fn move_slot(&self, slot: u16, to: &Server) -> RedisResult<()> {
+        self.begin_to_move(slot, to)?.finish()
+    }
+
+    /// Whether it is so now that one waits for in [`wait`](Self::wait).
+    pub fn is_complete(&self) -> bool {
+        let all = self.nodes.iter().all(|node| node.runs() && !node.is_paused());
+        all && self.check_all().is_ok()
+    }
+
+    fn check_all(&self) -> Result<(), String> {
+        let all = self.nodes.len() > MASTERS && self.running().count() == self.nodes.len();
+        self.running().try_for_each(|node| {
+            self.is_whole(node)?;
+            slots::is_in_step(node, usize::from(all))
+        })
     }
 
     fn is_whole(&self, node: &Server) -> Result<(), String> {

@@ -31,55 +31,68 @@ pub struct Moving<'c> {
 }
 
 impl<'c> Moving<'c> {
-    pub(super) fn begin(cluster: &'c Cluster, slot: u16, to: &Server) -> Self {
+    pub(super) fn begin(cluster: &'c Cluster, slot: u16, to: &Server) -> RedisResult<Self> {
         let to = cluster.nodes.iter().find(|node| node.port() == to.port());
         let to = to.expect("the other node is of this cluster, too");
         let from = cluster.node_of_slot(slot);
         let moving = Self { cluster, slot, from, to };
         if !moving.is_there() {
-            moving.set(to, "IMPORTING", &slots::id_of(from)).expect("a master takes a slot");
-            moving.set(from, "MIGRATING", &slots::id_of(to)).expect("a master gives its slot away");
+            moving.set(to, "IMPORTING", &slots::id_of(from))?;
+            moving.set(from, "MIGRATING", &slots::id_of(to))?;
         }
-        moving
+        Ok(moving)
     }
 
     /// The keys that have not moved.
-    pub fn keys(&self) -> Vec<String> {
+    ///
+    /// # Errors
+    ///
+    /// When the node does not answer.
+    pub fn keys(&self) -> RedisResult<Vec<String>> {
         self.some_keys(10_000)
     }
 
     /// Moves these keys; those that are not there are passed over.
-    pub fn migrate(&self, keys: &[String]) {
+    ///
+    /// # Errors
+    ///
+    /// When one of the two nodes refuses or does not answer.
+    pub fn migrate(&self, keys: &[String]) -> RedisResult<()> {
         if keys.is_empty() || self.is_there() {
-            return;
+            return Ok(());
         }
         let mut migrate = redis::cmd("MIGRATE");
         migrate.arg("127.0.0.1").arg(self.to.port()).arg("").arg(0).arg(MIGRATE_WITHIN.as_millis() as u64);
         // What a node that died meanwhile has left at the other one is older.
         migrate.arg("REPLACE").arg("KEYS").arg(keys);
-        migrate.exec(&mut self.from.connection()).expect("both nodes answer");
+        migrate.exec(&mut self.from.try_connection()?)
     }
 
     /// Moves all that is left, and gives the slot to the other node.
-    pub fn finish(self) {
+    ///
+    /// # Errors
+    ///
+    /// When one of the two nodes refuses or does not answer: then the slot is still between them.
+    pub fn finish(self) -> RedisResult<()> {
         if self.is_there() {
-            return;
+            return Ok(());
         }
         loop {
-            let keys = self.some_keys(KEYS_AT_ONCE);
+            let keys = self.some_keys(KEYS_AT_ONCE)?;
             if keys.is_empty() {
                 break;
             }
-            self.migrate(&keys);
+            self.migrate(&keys)?;
         }
         let to = slots::id_of(self.to);
         // The new owner first: with the old one first, nobody would have it for a moment.
-        self.set(self.to, "NODE", &to).expect("it has taken all keys");
-        self.set(self.from, "NODE", &to).expect("it has given all keys away");
+        self.set(self.to, "NODE", &to)?;
+        self.set(self.from, "NODE", &to)?;
         for node in self.cluster.masters() {
             // The others hear of it from these two anyway.
             let _ = self.set(node, "NODE", &to);
         }
+        Ok(())
     }
 
     /// Whether there is nothing to move.
@@ -87,14 +100,14 @@ impl<'c> Moving<'c> {
         self.from.port() == self.to.port()
     }
 
-    fn some_keys(&self, count: usize) -> Vec<String> {
+    fn some_keys(&self, count: usize) -> RedisResult<Vec<String>> {
         let mut keys = redis::cmd("CLUSTER");
         keys.arg("GETKEYSINSLOT").arg(self.slot).arg(count);
-        keys.query(&mut self.from.connection()).expect("the node answers")
+        keys.query(&mut self.from.try_connection()?)
     }
 
     fn set(&self, node: &Server, how: &str, id: &str) -> RedisResult<()> {
         let mut set = redis::cmd("CLUSTER");
-        set.arg("SETSLOT").arg(self.slot).arg(how).arg(id).exec(&mut node.connection())
+        set.arg("SETSLOT").arg(self.slot).arg(how).arg(id).exec(&mut node.try_connection()?)
     }
 }

@@ -21,9 +21,12 @@ pub(crate) fn lines(server: &Server, prefix: &str) -> BTreeMap<String, u64> {
         if key.ends_with(":stream") {
             // Without a group nothing is held.
             let pending = redis::cmd("XPENDING").arg(&key).arg("celeriac").query(&mut connection);
-            let (pending, ..): (u64, redis::Value, redis::Value, redis::Value) = pending.unwrap_or_default();
+            type Pending = (u64, redis::Value, redis::Value, Option<Vec<(String, u64)>>);
+            let (pending, _, _, owners): Pending = pending.unwrap_or_default();
             if pending > 0 {
-                held.insert(format!("{key} (held)"), pending);
+                let owners: Vec<String> =
+                    owners.unwrap_or_default().into_iter().map(|(name, _)| name).collect();
+                held.insert(format!("{key} (held by {})", owners.join(", ")), pending);
             }
         }
     }

@@ -48,13 +48,13 @@ async fn move_round(cluster: &Cluster, key: &str) {
         let moving = block_in_place(|| {
             // The other node has no scripts.
             redis::cmd("SCRIPT").arg("FLUSH").exec(&mut node.connection()).expect("the node answers");
-            let moving = cluster.begin_to_move(slot, node);
-            let some: Vec<String> = moving.keys().into_iter().step_by(2).collect();
-            moving.migrate(&some);
+            let moving = cluster.begin_to_move(slot, node).expect("it can move");
+            let some: Vec<String> = moving.keys().expect("the node answers").into_iter().step_by(2).collect();
+            moving.migrate(&some).expect("they move");
             moving
         });
         sleep(HALF_WAY).await;
-        block_in_place(|| moving.finish());
+        block_in_place(|| moving.finish()).expect("the rest moves");
         sleep(HALF_WAY).await;
     }
 }
@@ -126,14 +126,18 @@ async fn a_leaf_whose_queue_is_half_way_for_longer_than_a_lease_runs_once() {
         let moving = block_in_place(|| {
             let (slot, from) = (cluster.slot_of(key), cluster.node_of(key));
             let to = cluster.nodes().iter().find(|node| node.port() != from.port()).expect("there are three");
-            let moving = cluster.begin_to_move(slot, to);
-            let some: Vec<String> =
-                moving.keys().into_iter().filter(|other| (other == key) == with_the_stream).collect();
-            moving.migrate(&some);
+            let moving = cluster.begin_to_move(slot, to).expect("it can move");
+            let some: Vec<String> = moving
+                .keys()
+                .expect("the node answers")
+                .into_iter()
+                .filter(|other| (other == key) == with_the_stream)
+                .collect();
+            moving.migrate(&some).expect("they move");
             moving
         });
         sleep(LEASE * 3).await;
-        block_in_place(|| moving.finish());
+        block_in_place(|| moving.finish()).expect("the rest moves");
     }
     assert_eq!(run.get_json(Some(PATIENCE)).await.unwrap().as_str(), "7");
     assert_eq!(seen.calls.load(Ordering::SeqCst), 1, "it runs once");
@@ -160,14 +164,14 @@ async fn who_waits_for_a_value_gets_it_when_its_run_has_moved() {
         cluster.nodes().iter().find(|node| node.port() != from.port()).expect("there are three")
     });
     let moving = block_in_place(|| {
-        let moving = cluster.begin_to_move(cluster.slot_of(&key), other);
-        moving.migrate(std::slice::from_ref(&key));
+        let moving = cluster.begin_to_move(cluster.slot_of(&key), other).expect("it can move");
+        moving.migrate(std::slice::from_ref(&key)).expect("it moves");
         moving
     });
     seen.open.notify_one();
     sleep(HALF_WAY).await;
     assert!(!waits.is_finished(), "who settles has to wait");
-    block_in_place(|| moving.finish());
+    block_in_place(|| moving.finish()).expect("the rest moves");
     assert_eq!(waits.await.unwrap().unwrap().as_str(), "10");
     run.ended().await.unwrap();
     run.clone().forget().await.unwrap();
@@ -185,7 +189,7 @@ async fn runs_end_while_their_own_slots_move() {
                 let keys = cluster.keys("slots:{*-*}:run");
                 let slots: Vec<u16> = keys.iter().rev().take(8).map(|key| cluster.slot_of(key)).collect();
                 let node = &cluster.nodes()[turn % 3];
-                slots.into_iter().for_each(|slot| cluster.move_slot(slot, node));
+                slots.into_iter().for_each(|slot| cluster.move_slot(slot, node).expect("it moves"));
             });
         }
     };
