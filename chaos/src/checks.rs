@@ -9,11 +9,10 @@ use celeriac::App;
 use celeriac::engine::Plan;
 use celeriac::engine::plan::{Edge, NodeKind, ScopeNo};
 use celeriac::engine::view::Standing;
-use celeriac::primitives::{Call as How, Json, NodeNo, Outcome, Path as Place, RunId, TaskId};
+use celeriac::primitives::{Call as How, Json, NodeNo, Outcome, Path as NodePath, RunId, TaskId};
 use celeriac::redis::RedisBackend;
 use celeriac::runtime::{GetError, Handle};
 use celeriac_conformance::{tasks, whole};
-use celeriac_testkit::{Fsync, Server};
 use futures::stream::{self, StreamExt};
 
 use crate::canvases::{self, Calls, Expected};
@@ -23,6 +22,7 @@ use crate::faults::{Cause, Excuses};
 use crate::keys::{self, Dump};
 use crate::ledger::{Call, End, Ledger, now_us};
 use crate::options::{Ingredients, LEASE, SWEEP};
+use crate::place::Place;
 use crate::report::Report;
 use crate::rogues;
 use crate::sampler::Seen;
@@ -33,13 +33,18 @@ pub(crate) struct Evidence<'a> {
     pub(crate) with: Ingredients,
     /// After how many deliveries a leaf may fail.
     pub(crate) deliveries_max: usize,
-    pub(crate) fsync: Fsync,
+    /// Whether Redis may lose what it has acknowledged: a replica takes over without the last writes, as does
+    /// a file that is not written at once.
+    pub(crate) may_lose: bool,
+    pub(crate) redis_kills: usize,
+    /// How many runs are under way at the same time.
+    pub(crate) at_once: usize,
     pub(crate) runs: Vec<Run>,
     pub(crate) forgotten: Vec<Forgotten>,
     pub(crate) ledger: Ledger,
     pub(crate) excuses: Excuses,
     pub(crate) backend: RedisBackend,
-    pub(crate) server: &'a Server,
+    pub(crate) place: &'a Place,
 }
 
 /// What the store says of a run that has ended.
@@ -55,7 +60,7 @@ struct Observed {
 
 /// A leaf that was lost with its worker.
 struct Lost {
-    path: Place,
+    path: NodePath,
     task: TaskId,
     /// Whether it is to run at most once.
     once: bool,
@@ -65,15 +70,30 @@ struct Lost {
 
 /// Everything.
 pub(crate) async fn all(evidence: Evidence<'_>, seen: &mut Seen, report: &mut Report) {
-    let Evidence { seed, with, deliveries_max, fsync, runs, forgotten, ledger, excuses, backend, server } =
-        evidence;
+    let Evidence {
+        seed,
+        with,
+        deliveries_max,
+        may_lose,
+        runs,
+        forgotten,
+        ledger,
+        excuses,
+        backend,
+        place,
+        ..
+    } = evidence;
     report.runs = runs.len();
     report.wrong.extend(ledger.unreadable.iter().map(|line| format!("the ledger has the line {line:?}")));
     let app = App::builder("chaos").backend(backend).build().expect("an app without tasks fits together");
 
-    i1_no_accepted_run_is_missing(&app, &runs, fsync, report).await;
+    i1_no_accepted_run_is_missing(&app, &runs, may_lose, report).await;
+    let bound = evidence.redis_kills * evidence.at_once;
+    if report.gone > bound {
+        report.wrong.push(format!("I1: {} runs are gone with the store, more than {bound}", report.gone));
+    }
     i8_every_run_has_ended(&runs, report);
-    let mut connection = server.connection();
+    let mut eye = keys::Eye::new(place);
     let mut parts: BTreeMap<u64, Vec<Part>> = BTreeMap::new();
     for run in &runs {
         match parts_of(&app, run).await {
@@ -86,7 +106,7 @@ pub(crate) async fn all(evidence: Evidence<'_>, seen: &mut Seen, report: &mut Re
             let calls = ledger.run(leaf.run()).find(|(task, _)| *task == leaf);
             calls.and_then(|(_, calls)| returned(calls)).unwrap_or(0)
         });
-        if let Ok(Some(dump)) = keys::dump(&mut connection, run.id) {
+        if let Ok(Some(dump)) = eye.dump(run.id) {
             report.wrong.extend(i3_counters_are_what_the_states_say(run, &dump));
             if dump.owed > 0 && run.fate == Fate::Ended {
                 report.wrong.push(at(run, "I6: a leaf is released and not queued"));
@@ -96,14 +116,14 @@ pub(crate) async fn all(evidence: Evidence<'_>, seen: &mut Seen, report: &mut Re
         }
         i5_first_starts_in_order(run, ready_us, &ledger, report);
         i7_an_attempt_follows_a_retry(run, &ledger, report);
-        leaves_run_twice_only_for_a_reason(run, &ledger, &excuses, fsync, report);
+        leaves_run_twice_only_for_a_reason(run, &ledger, &excuses, may_lose, report);
     }
-    nothing_of_a_forgotten_run_begins(&forgotten, &ledger, &excuses, fsync, report);
+    nothing_of_a_forgotten_run_begins(&forgotten, &ledger, &excuses, may_lose, report);
     report.looks = seen.looks;
     report.wrong.append(&mut seen.wrong);
     for (before_us, after_us, wrong) in seen.went_back.drain(..) {
         // While a write to the disk is slow, Redis puts the next ones off for up to two seconds, and answers.
-        if fsync != Fsync::Always && excuses.redis_was_killed(before_us, after_us) {
+        if may_lose && excuses.redis_was_killed(before_us, after_us) {
             report.rolled_back += 1;
         } else {
             report.wrong.extend(wrong);
@@ -144,21 +164,25 @@ pub(crate) async fn all(evidence: Evidence<'_>, seen: &mut Seen, report: &mut Re
             }
         }
     }
-    i9_nothing_is_left_of_forgotten_runs(&app, &runs, server, report).await;
+    i9_nothing_is_left_of_forgotten_runs(&app, &runs, place, report).await;
 }
 
-/// I1: whatever was accepted is there. Without `appendfsync always`, Redis may have lost what it had
-/// acknowledged.
-async fn i1_no_accepted_run_is_missing(app: &App, runs: &[Run], fsync: Fsync, report: &mut Report) {
+/// I1: whatever was accepted is there. Without `appendfsync always`, or where a replica has taken over, Redis
+/// may have lost what it had acknowledged.
+async fn i1_no_accepted_run_is_missing(app: &App, runs: &[Run], may_lose: bool, report: &mut Report) {
     for run in runs {
         let status = app.backend().status(run.id).await;
         match (status, run.fate) {
             (Ok(Some(_)), Fate::Open | Fate::Ended) => {}
-            (Ok(None), _) | (Ok(_), Fate::Vanished) if fsync == Fsync::Always => {
+            (Ok(None), _) | (Ok(_), Fate::Vanished) if !may_lose => {
                 report.lost += 1;
                 report.wrong.push(at(run, "I1: it was accepted and is not there"));
             }
-            (Ok(None), _) | (Ok(_), Fate::Vanished) => report.rolled_back += 1,
+            (Ok(None), Fate::Open) => {
+                report.lost += 1;
+                report.wrong.push(at(run, "I1: it is gone with the store, and nobody was told"));
+            }
+            (Ok(None), _) | (Ok(_), Fate::Vanished) => report.gone += 1,
             (Err(error), _) => report.wrong.push(at(run, &format!("I1: {error}"))),
         }
     }
@@ -212,7 +236,7 @@ fn i4_values_and_inputs_are_the_evaluator_s(
     run: &Run,
     parts: &[Part],
     ledger: &Ledger,
-    lost: &BTreeSet<Place>,
+    lost: &BTreeSet<NodePath>,
     expected: &Expected,
     observed: &Observed,
     report: &mut Report,
@@ -319,7 +343,7 @@ fn i13_no_leaf_is_lost_for_another(
     deliveries_max: usize,
     lost: &[Lost],
     report: &mut Report,
-) -> BTreeSet<Place> {
+) -> BTreeSet<NodePath> {
     let lost = lost.iter().filter(|leaf| leaf.once || !leaf.kills);
     lost.map(|Lost { path, task, once, .. }| {
         let calls = ledger.run(task.run()).find(|(begun, _)| begun == task);
@@ -355,13 +379,13 @@ fn nothing_of_a_forgotten_run_begins(
     forgotten: &[Forgotten],
     ledger: &Ledger,
     excuses: &Excuses,
-    fsync: Fsync,
+    may_lose: bool,
     report: &mut Report,
 ) {
     let mut at: BTreeMap<RunId, &Forgotten> = BTreeMap::new();
     for run in forgotten {
         at.entry(run.run.id).or_insert(run);
-        if run.came_back && fsync == Fsync::Always {
+        if run.came_back && !may_lose {
             report.wrong.push(format!("I1: run {} was forgotten, and came back", run.run));
         }
     }
@@ -392,7 +416,7 @@ fn leaves_run_twice_only_for_a_reason(
     run: &Run,
     ledger: &Ledger,
     excuses: &Excuses,
-    fsync: Fsync,
+    may_lose: bool,
     report: &mut Report,
 ) {
     for (task, calls) in ledger.run(run.id) {
@@ -410,7 +434,7 @@ fn leaves_run_twice_only_for_a_reason(
         report.once += usize::from(once);
         for pair in same.values().flat_map(|calls| calls.windows(2)) {
             let cause = match once {
-                true if fsync == Fsync::Always => None,
+                true if !may_lose => None,
                 true => excuses.redis_was_killed(pair[0].begun_us, pair[1].begun_us).then_some(Cause::Redis),
                 false => excuses.cause(&ledger.processes, pair[0], pair[1]),
             };
@@ -440,12 +464,12 @@ fn calls_once(plan: &Plan, task: TaskId) -> bool {
 }
 
 /// I6: what waits in the queues and what is held is nothing, soon after the last run has ended.
-pub(crate) fn until_idle(server: &Server, crew: &mut Crew, report: &mut Report) {
+pub(crate) fn until_idle(place: &Place, crew: &mut Crew, report: &mut Report) {
     let patience = LEASE + SWEEP + Duration::from_secs(6);
     let began = Instant::now();
     loop {
         crew.tend();
-        match keys::duties(&mut server.connection()) {
+        match keys::duties(place) {
             Ok(duties) if duties.is_empty() => return,
             Ok(duties) if began.elapsed() > patience => {
                 report.wrong.extend(duties.into_iter().map(|duty| format!("I6: {duty}")));
@@ -469,10 +493,17 @@ fn i8_every_run_has_ended(runs: &[Run], report: &mut Report) {
 const OF_QUEUES: [&str; 6] =
     ["{events}:names", "{events}:lanes", "{events}:reports", "{events}:timers", ":gone", ":idle"];
 
+/// On a Cluster, the intent to store a run is swept after minutes when its client got no answer.
+fn is_of_intents(connection: &mut redis::Connection, key: &str) -> bool {
+    let mut size = |key: &str| keys::size(connection, key);
+    let intents = "celeriac:{events}:intents";
+    key == intents || key == "celeriac:{events}:runs" && size(key) <= size(intents)
+}
+
 /// I9: of runs that were forgotten nothing is left; the streams of queues and events stay for a while, as
 /// does what is known of queues, what expires by itself, and the consumers of the dead until they were idle
 /// for an hour.
-async fn i9_nothing_is_left_of_forgotten_runs(app: &App, runs: &[Run], server: &Server, report: &mut Report) {
+async fn i9_nothing_is_left_of_forgotten_runs(app: &App, runs: &[Run], place: &Place, report: &mut Report) {
     for run in runs {
         let forgotten = match app.run::<Json>(run.id).await {
             Ok(Some(handle)) => handle.forget().await,
@@ -483,14 +514,18 @@ async fn i9_nothing_is_left_of_forgotten_runs(app: &App, runs: &[Run], server: &
             report.wrong.push(at(run, &format!("I9: {error}")));
         }
     }
-    let mut connection = server.connection();
-    let keys = keys::all(&mut connection).unwrap_or_default();
-    for key in keys {
-        if key.ends_with(":stream") {
-            let consumers = keys::consumers(&mut connection, &key);
-            report.dead_consumers += consumers.map_or(0, |(consumers, _)| consumers);
-        } else if !OF_QUEUES.iter().any(|what| key.ends_with(what)) && !keys::expires(&mut connection, &key) {
-            report.wrong.push(format!("I9: the key {key} is left"));
+    for node in place.masters() {
+        let mut connection = node.connection();
+        for key in keys::all(&mut connection).unwrap_or_default() {
+            if key.ends_with(":stream") {
+                let consumers = keys::consumers(&mut connection, &key);
+                report.dead_consumers += consumers.map_or(0, |(consumers, _)| consumers);
+            } else if !OF_QUEUES.iter().any(|what| key.ends_with(what))
+                && !is_of_intents(&mut connection, &key)
+                && !keys::expires(&mut connection, &key)
+            {
+                report.wrong.push(format!("I9: the key {key} is left"));
+            }
         }
     }
 }
@@ -511,7 +546,7 @@ pub(crate) fn i12_no_process_panics(logs: &Path, report: &mut Report) {
 /// A run, or a segment of one.
 struct Part {
     /// Where it stands in the outermost canvas.
-    place: Place,
+    place: NodePath,
     run: Run,
     /// The leaf that a segment stands for.
     leaf: Option<TaskId>,
@@ -529,7 +564,7 @@ async fn parts_of(app: &App, run: &Run) -> Result<Vec<Part>, String> {
     };
     let parts: Vec<Part> = found.into_iter().map(part).collect();
     Ok(if parts.is_empty() {
-        vec![Part { place: Place::root(), run: run.clone(), leaf: None }]
+        vec![Part { place: NodePath::root(), run: run.clone(), leaf: None }]
     } else {
         parts
     })
@@ -586,7 +621,7 @@ async fn observe(app: &App, run: &Run, parts: &[Part]) -> Result<Observed, Strin
     Ok(observed)
 }
 
-fn is_callback(path: &Place) -> bool {
+fn is_callback(path: &NodePath) -> bool {
     path.segments().iter().any(|segment| segment.is_callback())
 }
 

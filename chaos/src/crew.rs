@@ -7,13 +7,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use celeriac_testkit::Server;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::app;
 use crate::faults::{Fault, Faults, Kind};
 use crate::ledger::now_us;
 use crate::options::{GRACE, Ingredient, LEASE, Options, SWEEP, Victim};
+use crate::place::Place;
+use crate::slots::Mover;
 
 /// How long an orderly stop may take: what runs finishes, and then Redis may be away.
 const STOP_MAX: Duration = Duration::from_secs(GRACE.as_secs() + 12);
@@ -21,10 +22,12 @@ const STOP_MAX: Duration = Duration::from_secs(GRACE.as_secs() + 12);
 /// Everybody.
 #[derive(Debug)]
 pub(crate) struct Crew {
-    server: Arc<Server>,
+    place: Arc<Place>,
     directory: PathBuf,
     members: Vec<Member>,
-    redis: State,
+    /// Of each node of Redis.
+    nodes: Vec<State>,
+    mover: Option<Mover>,
     /// Until when Redis has no room for anything.
     full: Option<Instant>,
     deliveries_max: String,
@@ -35,6 +38,14 @@ pub(crate) struct Crew {
     pub(crate) wrong: Vec<String>,
     /// How often a process ended with 1 because it found no Redis.
     pub(crate) without_redis: usize,
+    is_healing: bool,
+}
+
+/// Who can be killed: a place in the crew, or a node of Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Member(usize),
+    Node(usize),
 }
 
 /// One place in the crew, taken by one process after the other.
@@ -62,7 +73,7 @@ enum State {
 }
 
 impl Crew {
-    pub(crate) fn start(server: Arc<Server>, directory: &Path, options: &Options) -> Self {
+    pub(crate) fn start(place: Arc<Place>, directory: &Path, options: &Options) -> Self {
         let member = |kind, name: &str, number| Member {
             kind,
             name: format!("{name}-{number}"),
@@ -77,48 +88,77 @@ impl Crew {
         let members = coordinators.chain(workers).collect();
         // Without tasks that kill it, a worker that goes away was killed by somebody else.
         let is_their_fault = options.with().has(Ingredient::Killers);
+        let moves = options.with().has(Ingredient::Slots) && place.cluster().is_some();
         let mut crew = Self {
-            server,
+            nodes: vec![State::Runs; place.nodes().len()],
+            mover: moves.then(|| Mover::new(options.seed())),
+            place,
             directory: directory.to_owned(),
             members,
-            redis: State::Runs,
             full: None,
             deliveries_max: if is_their_fault { options.deliveries_max } else { 1000 }.to_string(),
             faults: Faults::default(),
             aborted: Vec::new(),
             wrong: Vec::new(),
             without_redis: 0,
+            is_healing: false,
         };
         crew.tend();
         crew
     }
 
-    /// Who can be killed now: places in the crew, and `None` for Redis.
-    pub(crate) fn targets(&self, kind: Victim) -> Vec<Option<usize>> {
+    /// Who can be killed now.
+    pub(crate) fn targets(&self, kind: Victim) -> Vec<Target> {
         let may = |state: State| matches!(state, State::Runs | State::Paused(_));
-        match kind {
-            Victim::Redis if may(self.redis) => vec![None],
-            Victim::Redis => Vec::new(),
-            _ => {
-                let of_kind = |i: &usize| self.members[*i].kind == kind && may(self.members[*i].state);
-                (0..self.members.len()).filter(of_kind).map(Some).collect()
-            }
+        if kind != Victim::Redis {
+            let of_kind = |i: &usize| self.members[*i].kind == kind && may(self.members[*i].state);
+            return (0..self.members.len()).filter(of_kind).map(Target::Member).collect();
         }
+        let running = (0..self.nodes.len()).filter(|node| may(self.nodes[*node])).map(Target::Node);
+        let Some(cluster) = self.place.cluster() else { return running.collect() };
+        // A node that starts again has room, and the others have none: one fault at a time.
+        if self.full.is_some() {
+            return Vec::new();
+        }
+        if !self.place.has_replicas() {
+            return running.collect();
+        }
+        // Its replica has to be able to take over; and it knows nothing of slots that are half way.
+        if !self.all_run() || !cluster.is_complete() {
+            return Vec::new();
+        }
+        let moving = self.mover.as_ref().and_then(Mover::nodes).unwrap_or([usize::MAX; 2]);
+        let masters: Vec<u16> = cluster.masters().iter().map(|node| node.port()).collect();
+        let may_go =
+            |node: &usize| masters.contains(&cluster.nodes()[*node].port()) && !moving.contains(node);
+        (0..self.nodes.len()).filter(may_go).map(Target::Node).collect()
+    }
+
+    /// Whether a node of Redis that is killed may be away until others notice.
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.place.cluster().is_some()
+    }
+
+    fn all_run(&self) -> bool {
+        self.nodes.iter().all(|node| matches!(node, State::Runs))
     }
 
     /// Kills somebody with SIGKILL, and starts it again after this time.
-    pub(crate) fn kill(&mut self, target: Option<usize>, pause: Duration) {
+    pub(crate) fn kill(&mut self, target: Target, pause: Duration) {
         let (until, now) = (Instant::now() + pause, now_us());
-        let Some(place) = target else {
-            self.note(Kind::Kill, None);
-            self.server.kill();
-            // It is as large as before when it starts again.
-            self.full = None;
-            self.redis = State::Down(until);
-            return;
+        let place = match target {
+            Target::Node(node) => {
+                self.note(Kind::Kill, target);
+                self.place.nodes()[node].kill();
+                // It is as large as before when it starts again.
+                self.full = None;
+                self.nodes[node] = State::Down(until);
+                return;
+            }
+            Target::Member(place) => place,
         };
         self.close(place, Kind::Pause, now);
-        self.note(Kind::Kill, Some(place));
+        self.note(Kind::Kill, target);
         let member = &mut self.members[place];
         if let Some(mut child) = member.child.take() {
             child.kill().expect("a member is a child of this process");
@@ -133,15 +173,15 @@ impl Crew {
     }
 
     /// Stops somebody with SIGSTOP for this time.
-    pub(crate) fn pause(&mut self, target: Option<usize>, time: Duration) {
+    pub(crate) fn pause(&mut self, target: Target, time: Duration) {
         self.note(Kind::Pause, target);
         let state = State::Paused(Instant::now() + time);
         match target {
-            None => {
-                self.server.pause();
-                self.redis = state;
+            Target::Node(node) => {
+                self.place.nodes()[node].pause();
+                self.nodes[node] = state;
             }
-            Some(place) => {
+            Target::Member(place) => {
                 self.members[place].signal(Signal::STOP);
                 self.members[place].state = state;
             }
@@ -149,8 +189,9 @@ impl Crew {
     }
 
     /// Asks a process to stop, and once more after this time.
-    pub(crate) fn stop(&mut self, place: usize, again: Option<Duration>) {
-        self.note(Kind::Stop, Some(place));
+    pub(crate) fn stop(&mut self, target: Target, again: Option<Duration>) {
+        let Target::Member(place) = target else { return };
+        self.note(Kind::Stop, target);
         let member = &mut self.members[place];
         member.signal(Signal::TERM);
         member.state = State::Stops(Instant::now());
@@ -159,40 +200,54 @@ impl Crew {
 
     /// Leaves Redis no room for this time.
     pub(crate) fn fill(&mut self, time: Duration) {
-        if matches!(self.redis, State::Runs) && self.full.is_none() {
-            self.note(Kind::Full, None);
+        if self.all_run() && self.full.is_none() {
+            self.note(Kind::Full, Target::Node(0));
             // Less than it uses; not nothing, which would be no limit.
-            self.server.config_set("maxmemory", "1mb");
+            self.limit("1mb");
             self.full = Some(Instant::now() + time);
         }
     }
 
+    fn limit(&self, bytes: &str) {
+        self.place.nodes().iter().for_each(|node| node.config_set("maxmemory", bytes));
+    }
+
     /// Whether the process is paused.
-    pub(crate) fn is_paused(&self, target: Option<usize>) -> bool {
-        let state = target.map_or(self.redis, |place| self.members[place].state);
+    pub(crate) fn is_paused(&self, target: Target) -> bool {
+        let state = match target {
+            Target::Node(node) => self.nodes[node],
+            Target::Member(place) => self.members[place].state,
+        };
         matches!(state, State::Paused(_))
+    }
+
+    /// How many slots have moved.
+    pub(crate) fn moved(&self) -> usize {
+        self.mover.as_ref().map_or(0, |mover| mover.moved)
     }
 
     /// Does what is due: starts who is down, lets go on who is paused, and looks at how processes ended.
     pub(crate) fn tend(&mut self) {
         let now = Instant::now();
-        match self.redis {
-            State::Down(until) if now >= until => {
-                self.server.start_again();
-                self.redis = State::Runs;
-                self.close_redis();
+        let place = self.place.clone();
+        for node in 0..self.nodes.len() {
+            match self.nodes[node] {
+                State::Down(until) if now >= until => place.nodes()[node].start_again(),
+                State::Paused(until) if now >= until => place.nodes()[node].resume(),
+                _ => continue,
             }
-            State::Paused(until) if now >= until => {
-                self.server.resume();
-                self.redis = State::Runs;
-                self.close_redis();
-            }
-            _ => {}
+            self.nodes[node] = State::Runs;
+            self.close_redis(node);
         }
-        if self.full.is_some_and(|until| now >= until) && matches!(self.redis, State::Runs) {
-            self.server.config_set("maxmemory", 0);
+        if self.full.is_some_and(|until| now >= until) && self.all_run() {
+            self.limit("0");
             self.full = None;
-            self.close_redis();
+            self.close_redis(0);
+        }
+        // Nobody can say where a slot is while a node stands still, nor move it while there is no room.
+        let can_move = self.all_run() && self.full.is_none();
+        if let (true, Some(mover), Some(cluster)) = (can_move, &mut self.mover, place.cluster()) {
+            mover.tend(cluster, !self.is_healing);
         }
         for place in 0..self.members.len() {
             self.tend_member(place, now);
@@ -204,7 +259,7 @@ impl Crew {
         match member.state {
             State::Down(until) => {
                 if now >= until {
-                    member.start(&self.server.url(), &self.directory, &self.deliveries_max);
+                    member.start(&self.place.url(), &self.directory, &self.deliveries_max);
                 }
                 return;
             }
@@ -223,7 +278,7 @@ impl Crew {
             State::Stops(_) if member.told_again.is_some_and(|at| now >= at) => {
                 member.told_again = None;
                 member.signal(Signal::TERM);
-                self.note(Kind::Cut, Some(place));
+                self.note(Kind::Cut, Target::Member(place));
             }
             State::Runs | State::Stops(_) => {}
         }
@@ -259,22 +314,28 @@ impl Crew {
             State::Down(until) | State::Paused(until) => *until = Instant::now(),
             State::Runs | State::Stops(_) => {}
         };
-        due(&mut self.redis);
+        self.is_healing = true;
+        self.nodes.iter_mut().for_each(due);
+        self.mover.iter_mut().for_each(Mover::hurry);
         self.full = self.full.map(|_| Instant::now());
         self.members.iter_mut().for_each(|member| due(&mut member.state));
-        while !matches!(self.redis, State::Runs)
+        while !self.all_run()
             || self.full.is_some()
+            || self.mover.as_ref().is_some_and(|mover| mover.nodes().is_some())
             || self.members.iter().any(|member| !matches!(member.state, State::Runs))
         {
             self.tend();
             std::thread::sleep(Duration::from_millis(5));
         }
+        if let Some(cluster) = self.place.cluster() {
+            cluster.wait();
+        }
     }
 
-    fn note(&mut self, kind: Kind, target: Option<usize>) {
+    fn note(&mut self, kind: Kind, target: Target) {
         let (victim, process) = match target {
-            None => (Victim::Redis, "redis".to_owned()),
-            Some(place) => (self.members[place].kind, self.members[place].process()),
+            Target::Node(node) => (Victim::Redis, self.place.name(node)),
+            Target::Member(place) => (self.members[place].kind, self.members[place].process()),
         };
         self.faults.0.push(Fault { kind, victim, process, from_us: now_us(), until_us: u64::MAX });
     }
@@ -288,11 +349,13 @@ impl Crew {
         }
     }
 
-    fn close_redis(&mut self) {
-        let now = now_us();
+    fn close_redis(&mut self, node: usize) {
+        let (now, name) = (now_us(), self.place.name(node));
         // It may have stood still, and is as full as before.
         let is_over = |fault: &&mut Fault| {
-            fault.victim == Victim::Redis && !(fault.kind == Kind::Full && self.full.is_some())
+            fault.victim == Victim::Redis
+                && fault.process == name
+                && !(fault.kind == Kind::Full && self.full.is_some())
         };
         self.faults.0.iter_mut().filter(is_over).for_each(|fault| fault.until_us = fault.until_us.min(now));
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use celeriac::primitives::RunId;
 use redis::{Connection, RedisResult};
 
+use crate::place::Place;
+
 /// One run at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Dump {
@@ -20,22 +22,62 @@ pub(crate) struct Dump {
     pub(crate) fields: BTreeMap<(char, u32), Vec<u8>>,
 }
 
+/// Looks at runs, wherever they are.
+pub(crate) struct Eye {
+    nodes: Vec<(String, Option<Connection>)>,
+    /// Where the last one was.
+    last: usize,
+}
+
+impl Eye {
+    pub(crate) fn new(place: &Place) -> Self {
+        Self { nodes: place.nodes().iter().map(|node| (node.url(), None)).collect(), last: 0 }
+    }
+
+    /// A run in one atomic look; `None` when there is no such run.
+    ///
+    /// # Errors
+    /// When nobody answers who has it, as while it moves.
+    pub(crate) fn dump(&mut self, run: RunId) -> RedisResult<Option<Dump>> {
+        let (first, count) = (self.last, self.nodes.len());
+        let mut answer = self.dump_at(first, run);
+        for node in (1..count).map(|step| (first + step) % count) {
+            if answer.is_ok() {
+                break;
+            }
+            answer = self.dump_at(node, run);
+            self.last = node;
+        }
+        answer
+    }
+
+    fn dump_at(&mut self, node: usize, run: RunId) -> RedisResult<Option<Dump>> {
+        let (url, connection) = &mut self.nodes[node];
+        let mut open = match connection.take() {
+            Some(open) => open,
+            None => connect(url)?,
+        };
+        let answer = dump(&mut open, run);
+        // Who says that another node has it may be asked for others.
+        if answer.as_ref().err().is_none_or(|error| error.code().is_some()) {
+            *connection = Some(open);
+        }
+        answer
+    }
+}
+
 /// A connection of its own.
 ///
 /// # Errors
 /// When Redis does not answer soon.
-pub(crate) fn connect(url: &str) -> RedisResult<Connection> {
+fn connect(url: &str) -> RedisResult<Connection> {
     let wait = Duration::from_secs(2);
     let connection = redis::Client::open(url)?.get_connection_with_timeout(wait)?;
     connection.set_read_timeout(Some(wait))?;
     Ok(connection)
 }
 
-/// A run in one atomic look; `None` when there is no such run.
-///
-/// # Errors
-/// When Redis does not answer.
-pub(crate) fn dump(connection: &mut Connection, run: RunId) -> RedisResult<Option<Dump>> {
+fn dump(connection: &mut Connection, run: RunId) -> RedisResult<Option<Dump>> {
     let key = |what: &str| format!("celeriac:{{{run}}}:{what}");
     let (hash, states): (BTreeMap<Vec<u8>, Vec<u8>>, Vec<u8>) =
         redis::pipe().atomic().hgetall(key("run")).get(key("states")).query(connection)?;
@@ -75,7 +117,15 @@ impl Dump {
 ///
 /// # Errors
 /// When Redis does not answer.
-pub(crate) fn duties(connection: &mut Connection) -> RedisResult<Vec<String>> {
+pub(crate) fn duties(place: &Place) -> RedisResult<Vec<String>> {
+    let mut duties = Vec::new();
+    for node in place.masters() {
+        duties.append(&mut duties_of(&mut node.connection())?);
+    }
+    Ok(duties)
+}
+
+fn duties_of(connection: &mut Connection) -> RedisResult<Vec<String>> {
     let mut duties = Vec::new();
     for key in all(connection)? {
         let count: usize = match key.rsplit(':').next() {
@@ -111,6 +161,11 @@ pub(crate) fn consumers(connection: &mut Connection, stream: &str) -> RedisResul
         Ok(sum)
     };
     Ok((sum("consumers")?, sum("pending")?))
+}
+
+/// How many members a sorted set has.
+pub(crate) fn size(connection: &mut Connection, key: &str) -> usize {
+    redis::cmd("ZCARD").arg(key).query(connection).unwrap_or(0)
 }
 
 /// Whether a key goes away by itself, or has done so.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use celeriac_conformance::random::Rng;
 
-use crate::crew::Crew;
+use crate::crew::{Crew, Target};
 use crate::faults::Kind;
 use crate::options::{Ingredient, LEASE, Options, Victim};
 
@@ -46,7 +46,7 @@ fn strike(crew: &mut Crew, options: &Options, rng: &mut Rng, kills: usize) {
     match how {
         _ if fill => crew.fill(Duration::from_millis(1500)),
         _ if cut && !crew.is_paused(target) => {
-            crew.stop(target.expect("only Redis has no place"), Some(Duration::from_millis(50)));
+            crew.stop(target, Some(Duration::from_millis(50)));
         }
         0..12 if !crew.is_paused(target) => {
             let time = match kind {
@@ -59,26 +59,33 @@ fn strike(crew: &mut Crew, options: &Options, rng: &mut Rng, kills: usize) {
         12..22 if kind != Victim::Redis && !crew.is_paused(target) => {
             let again = with.has(Ingredient::Terms) && rng.percent(50);
             let again = again.then(|| Duration::from_millis(u64::from(20 + rng.below(400))));
-            crew.stop(target.expect("only Redis has no place"), again);
+            crew.stop(target, again);
         }
         22..28 if kind == Victim::Redis && with.has(Ingredient::Full) => {
             crew.fill(Duration::from_millis(u64::from(500 + rng.below(2000))));
         }
         _ => {
-            crew.kill(target, Duration::from_millis(u64::from(rng.below(400))));
+            crew.kill(target, away(crew, kind, rng));
             // Sometimes a second one with it.
             if how >= 88
                 && kills + 1 < options.kills
-                && let Some((_, target)) = choose(crew, rng, kinds)
+                && let Some((kind, target)) = choose(crew, rng, kinds)
             {
-                crew.kill(target, Duration::from_millis(u64::from(rng.below(400))));
+                crew.kill(target, away(crew, kind, rng));
             }
         }
     }
 }
 
+/// How long who is killed is away. A node of a Cluster now and then so long that the others hold it for
+/// down, and its replica, if it has one, takes over.
+fn away(crew: &Crew, kind: Victim, rng: &mut Rng) -> Duration {
+    let is_long = kind == Victim::Redis && crew.is_cluster() && rng.percent(40);
+    Duration::from_millis(u64::from(if is_long { 2500 + rng.below(1500) } else { rng.below(400) }))
+}
+
 /// A kind first, then one of it.
-fn choose(crew: &Crew, rng: &mut Rng, kinds: &[Victim]) -> Option<(Victim, Option<usize>)> {
+fn choose(crew: &Crew, rng: &mut Rng, kinds: &[Victim]) -> Option<(Victim, Target)> {
     let kind = kinds[rng.below(kinds.len() as u32) as usize];
     let targets = crew.targets(kind);
     let target = *targets.get(rng.below(targets.len() as u32) as usize)?;

@@ -15,8 +15,16 @@
 //! ```text
 //! scripts/chaos                                  300 kills with each appendfsync
 //! scripts/chaos --short                          what scripts/test runs
+//! scripts/chaos --cluster --with slots           three masters, and slots that move
+//! scripts/chaos --cluster --replicas             replicas that take over
 //! scripts/chaos --seed 7 --fsync always --victims workers,redis
 //! ```
+//!
+//! On a Cluster each master is killed by itself. Without
+//! replicas and with `appendfsync always` nothing may be
+//! lost. A replica takes over without the last writes of
+//! its master: what they were is counted, and said to
+//! the client; what is still there ends as it should.
 //!
 //! A seed repeats the canvases and the order of the faults, not their timing to the millisecond.
 //!
@@ -35,9 +43,11 @@ mod keys;
 mod killer;
 mod ledger;
 mod options;
+mod place;
 mod report;
 mod rogues;
 mod sampler;
+mod slots;
 mod trial;
 
 use std::process::ExitCode;

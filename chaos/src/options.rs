@@ -59,6 +59,12 @@ pub(crate) struct Options {
     pub(crate) coordinators: usize,
     #[arg(long, default_value_t = 3)]
     pub(crate) workers: usize,
+    /// On a Cluster of three masters, which are killed one at a time or together.
+    #[arg(long)]
+    pub(crate) cluster: bool,
+    /// Each of them with a replica, which takes over.
+    #[arg(long, requires = "cluster")]
+    pub(crate) replicas: bool,
     /// Nine kills with each appendfsync.
     #[arg(long, conflicts_with = "kills")]
     short: bool,
@@ -102,6 +108,8 @@ pub(crate) enum Ingredient {
     Full,
     /// Results of megabytes.
     Large,
+    /// On a Cluster, slots that move all the time; none by default.
+    Slots,
     /// Nothing.
     None,
 }
@@ -167,8 +175,10 @@ impl Options {
         let list =
             |words: &mut dyn Iterator<Item = String>| words.collect::<Vec<_>>().join(",").to_lowercase();
         format!(
-            "scripts/chaos --seed {} --kills {} --fsync {} --victims {} --with {} --deliveries-max {} --canvases {} \
+            "scripts/chaos{}{} --seed {} --kills {} --fsync {} --victims {} --with {} --deliveries-max {} --canvases {} \
              --every-ms {}",
+            if self.cluster { " --cluster" } else { "" },
+            if self.replicas { " --replicas" } else { "" },
             self.seed(),
             self.kills,
             word(fsync),

@@ -33,8 +33,10 @@ pub(crate) struct Report {
     pub(crate) lost: usize,
     pub(crate) doubled: usize,
     pub(crate) stuck: usize,
-    /// How often a run was not as far as before, or gone, after Redis was killed; none with `appendfsync always`.
+    /// How often a run was not as far as before after Redis was killed, and how many runs were gone, as the
+    /// client was told; none with `appendfsync always`, unless a replica took over.
     pub(crate) rolled_back: usize,
+    pub(crate) gone: usize,
     pub(crate) looks: usize,
     /// Consumers of processes that were killed: they are removed when they were idle for an hour.
     pub(crate) dead_consumers: usize,
@@ -56,7 +58,7 @@ impl fmt::Display for Report {
             f,
             "{}: {}; {} runs ({} failed as written, {} refused), {} leaves, {} retried, {} looks; {} calls made again (worker \
              killed {}, stood still {}, Redis {}); {} at most once ({} lost), {} given up; {} forgotten ({} leaves in \
-             hand); {} lost, {} doubled, {} stuck, {} innocent failed, {} rolled back; {} dead consumers; settled in {:.1} s; {:.0} s",
+             hand); {} lost, {} doubled, {} stuck, {} innocent failed, {} rolled back, {} gone with the store; {} dead consumers; settled in {:.1} s; {:.0} s",
             self.head,
             self.faults,
             self.runs,
@@ -79,6 +81,7 @@ impl fmt::Display for Report {
             self.stuck,
             self.innocent,
             self.rolled_back,
+            self.gone,
             self.dead_consumers,
             self.settled_in.as_secs_f64(),
             self.took.as_secs_f64(),

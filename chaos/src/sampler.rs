@@ -11,9 +11,10 @@ use celeriac_conformance::random::Rng;
 use crate::checks::i3_counters_are_what_the_states_say;
 use crate::client::{Client, Run};
 use crate::faults::{Fault, Kind};
-use crate::keys::{self, Dump};
+use crate::keys::{Dump, Eye};
 use crate::ledger::now_us;
 use crate::options::{LEASE, Victim};
+use crate::place::Place;
 
 /// What was seen.
 #[derive(Debug, Default)]
@@ -28,17 +29,13 @@ pub(crate) struct Seen {
 }
 
 /// Looks at one open run after the other until it is told to end.
-pub(crate) fn look(url: &str, client: &Client, end: &Arc<AtomicBool>) -> Seen {
-    let (mut seen, mut rng, mut connection) = (Seen::default(), Rng::new(1), None);
+pub(crate) fn look(place: &Place, client: &Client, end: &Arc<AtomicBool>) -> Seen {
+    let (mut seen, mut rng, mut eye) = (Seen::default(), Rng::new(1), Eye::new(place));
     while !end.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(10));
         let Some(run) = client.any_open(&mut rng) else { continue };
-        if connection.is_none() {
-            connection = keys::connect(url).ok();
-        }
-        let Some(open) = &mut connection else { continue };
         let (asked, asked_us) = (Instant::now(), now_us());
-        let answer = keys::dump(open, run.id);
+        let answer = eye.dump(run.id);
         if asked.elapsed() > LEASE / 4 {
             seen.stalls.push(Fault {
                 kind: Kind::Stall,
@@ -48,11 +45,9 @@ pub(crate) fn look(url: &str, client: &Client, end: &Arc<AtomicBool>) -> Seen {
                 until_us: now_us(),
             });
         }
-        match answer {
-            Ok(Some(dump)) => seen.take(&run, asked_us, dump),
-            // The client hears of it as well.
-            Ok(None) => {}
-            Err(_) => connection = None,
+        // Of a run that is gone the client hears as well.
+        if let Ok(Some(dump)) = answer {
+            seen.take(&run, asked_us, dump);
         }
     }
     seen

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use celeriac::redis::RedisBackend;
-use celeriac_testkit::{Fsync, Server};
+use celeriac_testkit::Fsync;
 
 use crate::checks::{self, Evidence};
 use crate::client::Client;
@@ -15,6 +15,7 @@ use crate::faults::{Fault, Kind};
 use crate::killer;
 use crate::ledger::{DEATHS, Ledger};
 use crate::options::{Options, Victim, word};
+use crate::place::Place;
 use crate::report::Report;
 use crate::sampler;
 
@@ -25,8 +26,8 @@ pub(crate) fn run(options: &Options, fsync: Fsync) -> bool {
     for part in ["ledger", "logs", DEATHS] {
         std::fs::create_dir(directory.path().join(part)).expect("the temporary directory is writable");
     }
-    let server = Arc::new(Server::builder().appendfsync(fsync).start());
-    let report = observe(options, fsync, &server, directory.path());
+    let place = Arc::new(Place::start(options, fsync));
+    let report = observe(options, fsync, &place, directory.path());
     eprintln!("{report}");
     if report.is_green() && !options.keep {
         return true;
@@ -39,7 +40,8 @@ pub(crate) fn run(options: &Options, fsync: Fsync) -> bool {
     }
     let copied = std::process::Command::new("cp")
         .arg("-r")
-        .args([server.directory(), &directory.path().join("redis")])
+        .args(place.nodes().iter().map(|node| node.directory()))
+        .arg(directory.path())
         .status();
     let _ = std::fs::write(directory.path().join("wrong"), report.wrong.join("\n"));
     eprintln!("  replay: {}", options.replay(fsync));
@@ -51,12 +53,12 @@ pub(crate) fn run(options: &Options, fsync: Fsync) -> bool {
     report.is_green()
 }
 
-fn observe(options: &Options, fsync: Fsync, server: &Arc<Server>, directory: &Path) -> Report {
+fn observe(options: &Options, fsync: Fsync, place: &Arc<Place>, directory: &Path) -> Report {
     let began = Instant::now();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("the async runtime starts");
-    let backend = runtime.block_on(RedisBackend::connect(server.url())).expect("Redis was just started");
-    let mut crew = Crew::start(server.clone(), directory, options);
+    let backend = runtime.block_on(RedisBackend::connect(place.url())).expect("Redis was just started");
+    let mut crew = Crew::start(place.clone(), directory, options);
     let client = Arc::new(Client::default());
     let work = {
         let (client, backend) = (client.clone(), backend.clone());
@@ -65,8 +67,8 @@ fn observe(options: &Options, fsync: Fsync, server: &Arc<Server>, directory: &Pa
     };
     let end = Arc::new(AtomicBool::new(false));
     let looking = {
-        let (client, end, url) = (client.clone(), end.clone(), server.url());
-        std::thread::spawn(move || sampler::look(&url, &client, &end))
+        let (client, end, place) = (client.clone(), end.clone(), place.clone());
+        std::thread::spawn(move || sampler::look(&place, &client, &end))
     };
 
     let enough = killer::run(&mut crew, options);
@@ -97,10 +99,15 @@ fn observe(options: &Options, fsync: Fsync, server: &Arc<Server>, directory: &Pa
     if !enough {
         report.wrong.push(format!("the time was over before {} were killed", options.kills));
     }
-    report.head = format!("chaos seed {} appendfsync {}", options.seed(), word(fsync));
+    let on = match (options.cluster, options.replicas) {
+        (false, _) => "",
+        (true, false) => " on a Cluster",
+        (true, true) => " on a Cluster with replicas",
+    };
+    report.head = format!("chaos seed {}{on} appendfsync {}", options.seed(), word(fsync));
 
     // The processes still run: what they owe, they do.
-    checks::until_idle(server, &mut crew, &mut report);
+    checks::until_idle(place, &mut crew, &mut report);
     let ledger = Ledger::read(&directory.join("ledger")).expect("the ledger can be read");
     let stalls = ledger.stalls.iter().map(|(process, from_us, until_us)| Fault {
         kind: Kind::Stall,
@@ -137,13 +144,15 @@ fn observe(options: &Options, fsync: Fsync, server: &Arc<Server>, directory: &Pa
         seed: options.seed(),
         with: options.with(),
         deliveries_max: options.deliveries_max as usize,
-        fsync,
+        may_lose: fsync != Fsync::Always || place.has_replicas(),
+        redis_kills: crew.faults.count(Kind::Kill, Some(Victim::Redis)),
+        at_once: options.canvases,
         runs: client.runs(),
         forgotten: client.forgotten(),
         ledger,
         excuses: crew.faults.excuses(),
         backend,
-        server,
+        place,
     };
     runtime.block_on(checks::all(evidence, &mut seen, &mut report));
     drop(crew);
@@ -156,7 +165,7 @@ fn faults(crew: &Crew) -> String {
     let count = |kind, victim| crew.faults.count(kind, victim);
     format!(
         "{} kills ({} coordinators, {} workers, {} Redis), {} aborts, {} pauses ({} Redis), {} stops ({} at once), \
-         {} times full, {} starts without Redis",
+         {} times full, {} slots moved, {} starts without Redis",
         count(Kind::Kill, None),
         count(Kind::Kill, Some(Victim::Coordinators)),
         count(Kind::Kill, Some(Victim::Workers)),
@@ -167,6 +176,7 @@ fn faults(crew: &Crew) -> String {
         count(Kind::Stop, None),
         count(Kind::Cut, None),
         count(Kind::Full, None),
+        crew.moved(),
         crew.without_redis,
     )
 }
