@@ -19,6 +19,11 @@ use crate::slots::Mover;
 /// How long an orderly stop may take: what runs finishes, and then Redis may be away.
 const STOP_MAX: Duration = Duration::from_secs(GRACE.as_secs() + 12);
 
+/// It is looked this often who the masters are. A node is held for down after a second, and elections take
+/// about as long: what was lost when there is another was said in the last moments before.
+const MASTERS_EVERY: Duration = Duration::from_millis(200);
+const TAKES_OVER_WITHIN: Duration = Duration::from_secs(5);
+
 /// Everybody.
 #[derive(Debug)]
 pub(crate) struct Crew {
@@ -39,6 +44,8 @@ pub(crate) struct Crew {
     /// How often a process ended with 1 because it found no Redis.
     pub(crate) without_redis: usize,
     is_healing: bool,
+    /// With replicas, the ports of the masters as they were seen last, and when to look again.
+    masters: (Vec<u16>, Instant),
 }
 
 /// Who can be killed: a place in the crew, or a node of Redis.
@@ -102,6 +109,7 @@ impl Crew {
             wrong: Vec::new(),
             without_redis: 0,
             is_healing: false,
+            masters: (Vec::new(), Instant::now()),
         };
         crew.tend();
         crew
@@ -251,6 +259,30 @@ impl Crew {
         }
         for place in 0..self.members.len() {
             self.tend_member(place, now);
+        }
+        self.look_at_masters(now);
+    }
+
+    /// Notes who has taken over, whoever was killed.
+    fn look_at_masters(&mut self, now: Instant) {
+        if !self.place.has_replicas() || now < self.masters.1 {
+            return;
+        }
+        self.masters.1 = now + MASTERS_EVERY;
+        let place = self.place.clone();
+        let masters: Vec<u16> = place.masters().iter().map(|node| node.port()).collect();
+        // Before somebody has taken over from who is down, there are fewer.
+        if masters.len() < 3 {
+            return;
+        }
+        let known = std::mem::replace(&mut self.masters.0, masters.clone());
+        let until_us = now_us();
+        let from_us = until_us - TAKES_OVER_WITHIN.as_micros() as u64;
+        for port in masters.iter().filter(|port| !known.is_empty() && !known.contains(port)) {
+            let node = place.nodes().iter().position(|node| node.port() == *port);
+            let process = place.name(node.expect("a master is one of the nodes"));
+            let (kind, victim) = (Kind::Takeover, Victim::Redis);
+            self.faults.0.push(Fault { kind, victim, process, from_us, until_us });
         }
     }
 

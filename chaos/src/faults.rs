@@ -34,6 +34,9 @@ pub(crate) enum Kind {
     Abort,
     /// No room.
     Full,
+    /// A replica is the master now: what the one before has said last may be lost. On a busy machine it may
+    /// have been only slow.
+    Takeover,
     /// Nobody did anything to it, and it stood still.
     Stall,
 }
@@ -86,8 +89,8 @@ impl Faults {
     }
 
     pub(crate) fn excuses(&self) -> Excuses {
-        let redis_kills =
-            self.0.iter().filter(|fault| fault.victim == Victim::Redis && fault.kind == Kind::Kill);
+        let loses = |fault: &&Fault| matches!(fault.kind, Kind::Kill | Kind::Takeover);
+        let redis_kills = self.0.iter().filter(|fault| fault.victim == Victim::Redis).filter(loses);
         let redis_kills = redis_kills.map(|fault| (fault.from_us, fault.until_us)).collect();
         let (kills, pauses, redis) = (HashMap::new(), HashMap::new(), Vec::new());
         let mut excuses = Excuses { kills, pauses, redis, redis_kills };
@@ -109,7 +112,7 @@ impl Faults {
                     pauses.push((fault.from_us, fault.until_us));
                 }
                 // Whoever stops in order finishes what it has begun: that excuses nothing.
-                (_, Kind::Stop | Kind::Full) => {}
+                (_, Kind::Stop | Kind::Full | Kind::Takeover) => {}
             }
         }
         excuses

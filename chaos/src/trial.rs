@@ -165,7 +165,7 @@ fn faults(crew: &Crew) -> String {
     let count = |kind, victim| crew.faults.count(kind, victim);
     format!(
         "{} kills ({} coordinators, {} workers, {} Redis), {} aborts, {} pauses ({} Redis), {} stops ({} at once), \
-         {} times full, {} slots moved, {} starts without Redis",
+         {} times full, {} replicas took over, {} slots moved, {} starts without Redis",
         count(Kind::Kill, None),
         count(Kind::Kill, Some(Victim::Coordinators)),
         count(Kind::Kill, Some(Victim::Workers)),
@@ -176,6 +176,7 @@ fn faults(crew: &Crew) -> String {
         count(Kind::Stop, None),
         count(Kind::Cut, None),
         count(Kind::Full, None),
+        count(Kind::Takeover, None),
         crew.moved(),
         crew.without_redis,
     )
