@@ -59,6 +59,9 @@ const NO_DATABASES: &str = "unknown command 'SELECT'";
 pub(crate) const SENTINEL: &str = "this is a sentinel: write redis-sentinel:// with the name of the primary, as in \
                                    redis-sentinel://host:26379/mymaster";
 
+/// What Redis says within a script of a key that has moved to another node, while the slot is between them.
+const AWAY_IN_A_SCRIPT: &str = "access a non local key";
+
 fn kind(operation: &str, error: &RedisError) -> ErrorKind {
     match error.code() {
         // New runs are refused; what belongs to those that are there may pass.
@@ -80,7 +83,8 @@ fn kind(operation: &str, error: &RedisError) -> ErrorKind {
     if is_too_large(error) {
         return ErrorKind::TooLarge;
     }
-    if error.detail().is_some_and(|detail| detail.contains("max number of clients")) {
+    let passes = ["max number of clients", AWAY_IN_A_SCRIPT];
+    if error.detail().is_some_and(|detail| passes.iter().any(|words| detail.contains(words))) {
         return ErrorKind::Unavailable;
     }
     match error.kind() {
@@ -178,6 +182,7 @@ mod tests {
             "READONLY You can't write against a read only replica",
             "NOREPLICAS Not enough good replicas to write",
             "ERR max number of clients reached",
+            "ERR Script attempted to access a non local key in a cluster node script: 1234",
         ] {
             check(reply, Unavailable);
         }
