@@ -143,6 +143,48 @@ async fn a_leaf_whose_queue_is_half_way_for_longer_than_a_lease_runs_once() {
     assert_eq!(seen.calls.load(Ordering::SeqCst), 1, "it runs once");
 }
 
+/// Queues are in slots of their own: what is half way with one is no matter of the other's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_half_way_holds_up_no_other() {
+    let cluster = block_in_place(Cluster::start);
+    let seen = seen().0;
+    let app = app(cluster.url(), &seen).await;
+    let _coordinator = app.coordinator(coordinator());
+    let _worker = app.worker(worker().queues(["a", "celery", "z"]));
+    let number_on = |queue: &str| {
+        let mut canvas = sig("number");
+        *canvas.options_mut() = canvas.options().clone().with_queue(queue).expect("a good name");
+        canvas
+    };
+    let queues = ["a", "celery", "z"];
+    for queue in queues {
+        app.submit(number_on(queue)).await.unwrap().get_json(Some(PATIENCE)).await.unwrap();
+    }
+    for away in ["a", "z"] {
+        let key = format!("leases:{{q:{away}}}:stream");
+        let moving = block_in_place(|| {
+            let to = cluster.nodes().iter().find(|node| node.port() != cluster.node_of(&key).port());
+            let moving = cluster
+                .begin_to_move(cluster.slot_of(&key), to.expect("there are three"))
+                .expect("it can move");
+            moving.migrate(std::slice::from_ref(&key)).expect("it moves");
+            moving
+        });
+        let waits = app.submit(number_on(away)).await.unwrap();
+        let start = Instant::now();
+        for _ in 0..5 {
+            for queue in queues.into_iter().filter(|queue| *queue != away) {
+                let run = app.submit(number_on(queue)).await.unwrap();
+                let value = run.get_json(Some(PATIENCE)).await;
+                assert_eq!(value.unwrap().as_str(), "1", "{queue}, while {away} is half way");
+            }
+        }
+        println!("beside {away}: {:?}", start.elapsed());
+        block_in_place(|| moving.finish()).expect("the rest moves");
+        assert_eq!(waits.get_json(Some(PATIENCE)).await.unwrap().as_str(), "1");
+    }
+}
+
 /// Who waits hears of the value or finds it, wherever the run is meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_a_value_gets_it_when_its_run_has_moved() {
