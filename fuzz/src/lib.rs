@@ -9,16 +9,23 @@
 //! | `cargo run --release --bin drive -- TARGET SECONDS [SEED]` | mutates the corpus on stable, without instrumentation |
 //! | `cargo +nightly fuzz run TARGET --features libfuzzer` | libFuzzer, with coverage |
 //!
+//! Each input is run with the stack of a small thread, and may take no longer than a generous time: what is nested deep or
+//! is very wide is a finding, too, when it ends the stack or takes for ever.
+//!
 //! `cargo run --bin seed` writes the corpora anew after a change of format.
 
 #![forbid(unsafe_code)]
 
+mod bounds;
 mod corpus;
 mod dictionary;
+mod extremes;
 mod mutate;
 mod targets;
 
+pub use bounds::{STACK_BYTES, TIME_MAX};
 pub use corpus::{artifacts_dir, corpus_dir, read_corpus};
+pub use extremes::{Extreme, deep, wide};
 pub use mutate::{Mutator, Random};
 pub use targets::{canvas_json, message, plan, text};
 
@@ -28,7 +35,7 @@ pub struct Target {
     /// Its name, and that of its corpus.
     pub name: &'static str,
     /// What it does with bytes: a panic is a finding, the returned text says what happened.
-    pub run: fn(&[u8]) -> Outcome,
+    pub body: fn(&[u8]) -> Outcome,
     /// What the driver puts into inputs.
     pub dictionary: &'static [&'static str],
 }
@@ -44,10 +51,10 @@ pub struct Outcome {
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
-    Target { name: "text", run: text, dictionary: dictionary::TEXT },
-    Target { name: "canvas_json", run: canvas_json, dictionary: dictionary::CANVAS_JSON },
-    Target { name: "message", run: message, dictionary: dictionary::BINARY },
-    Target { name: "plan", run: plan, dictionary: dictionary::BINARY },
+    Target { name: "text", body: text, dictionary: dictionary::TEXT },
+    Target { name: "canvas_json", body: canvas_json, dictionary: dictionary::CANVAS_JSON },
+    Target { name: "message", body: message, dictionary: dictionary::BINARY },
+    Target { name: "plan", body: plan, dictionary: dictionary::BINARY },
 ];
 
 /// The target of this name.

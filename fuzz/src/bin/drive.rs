@@ -79,7 +79,7 @@ fn drive(
         let input = seeds.next().unwrap_or_else(|| mutator.next(&mut random, from));
         let before = Instant::now();
         // The default hook prints the panic and where it came from.
-        let Ok(outcome) = panic::catch_unwind(|| (target.run)(&input)) else {
+        let Ok(outcome) = panic::catch_unwind(|| target.run(&input)) else {
             return Some((input, "the target panicked"));
         };
         if before.elapsed() > SLOW {

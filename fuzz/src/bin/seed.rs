@@ -6,10 +6,10 @@ use std::error::Error;
 use std::fs;
 
 use celeriac_engine::{Plan, text};
-use celeriac_fuzz::corpus_dir;
+use celeriac_fuzz::{corpus_dir, deep, wide};
 use celeriac_primitives::{
-    Addition, Call, Completion, Incarnation, Item, Json, Members, NodeNo, Outcome, Own, Piece, RunId, TaskError,
-    TaskMessage, TaskName,
+    Addition, Call, Completion, Incarnation, Item, Json, Members, NodeNo, Outcome, Own, Piece, RunId,
+    TaskError, TaskMessage, TaskName,
 };
 
 /// Texts of all forms; their JSON and their plans are seeds too.
@@ -100,6 +100,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     for (name, input) in BROKEN_JSON {
         write("canvas_json", name, input.as_bytes())?;
+    }
+    // Small here: a test reads them large.
+    for (target, name, input) in deep(66).into_iter().chain(wide(3)) {
+        write(target, &name, &input)?;
     }
     let whole = Plan::compile(&text::parse("chord([a.s(1), b.s(2)], c.s())")?)?.encode();
     write_broken("plan", &whole)?;
