@@ -1,6 +1,7 @@
 //! One Redis server. How it is configured is in `builder`, what takes it down with the tests in `guard`.
 
 mod builder;
+mod clock;
 mod guard;
 pub(crate) mod port;
 
@@ -17,6 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 pub use self::builder::{Fsync, ServerBuilder};
+use self::clock::Clock;
 use self::guard::Guard;
 use crate::Certificates;
 
@@ -86,6 +88,9 @@ impl Server {
         let directory = directory.expect("the temporary directory is writable");
         let process = Process { child: None, is_paused: false, guard: Guard::start(directory.path()) };
         let certificates = options.make_certificates(directory.path());
+        if options.clock {
+            Clock(directory.path()).make();
+        }
         let ports = options.choose_ports();
         let mut server = Self { options, ports, certificates, process: Mutex::new(process), directory };
         // Between the choice of a port and its use another process may take it.
@@ -211,6 +216,16 @@ impl Server {
         self.process().signal(Signal::CONT);
     }
 
+    /// Sets its wall clock while it runs, by so many seconds ahead of the true time, behind when there are less than none.
+    ///
+    /// # Panics
+    ///
+    /// When the server was started without a clock of its own.
+    pub fn set_clock(&self, seconds_ahead: i64) {
+        assert!(self.options.clock, "the server was built with clock()");
+        Clock(self.directory()).set(seconds_ahead);
+    }
+
     /// Writes the configuration, starts the server, and waits until it is ready by its own log: an answer on the port
     /// might be another server's.
     fn run(&self) -> Result<(), PortTaken> {
@@ -224,7 +239,12 @@ impl Server {
             std::fs::write(&config, text).expect("the directory is writable");
         }
         let seen = self.log().len();
-        process.spawn(&config, &self.directory().join(LOG), is_sentinel);
+        let mut command = Command::new("redis-server");
+        if self.options.clock {
+            Clock(self.directory()).load(&mut command);
+        }
+        let command = command.arg(&config).args(is_sentinel.then_some("--sentinel"));
+        process.spawn(command, &self.directory().join(LOG));
         let deadline = Instant::now() + PATIENCE;
         loop {
             let ended =
@@ -374,11 +394,9 @@ impl Drop for Server {
 struct PortTaken;
 
 impl Process {
-    fn spawn(&mut self, config: &Path, log: &Path, is_sentinel: bool) {
+    fn spawn(&mut self, command: &mut Command, log: &Path) {
         let log = File::options().create(true).append(true).open(log).expect("the directory is writable");
-        let child = Command::new("redis-server")
-            .arg(config)
-            .args(is_sentinel.then_some("--sentinel"))
+        let child = command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("there are free file descriptors"))
             .stderr(log)

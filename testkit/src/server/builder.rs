@@ -43,6 +43,7 @@ pub struct ServerBuilder {
     tls: Option<Clients>,
     cluster: bool,
     sentinel: bool,
+    pub(super) clock: bool,
     lines: Vec<String>,
 }
 
@@ -54,6 +55,7 @@ impl ServerBuilder {
             tls: None,
             cluster: false,
             sentinel: false,
+            clock: false,
             lines: Vec::new(),
         }
     }
@@ -67,6 +69,12 @@ impl ServerBuilder {
     /// Keeps no append-only file: what was stored is gone when the server ends.
     pub fn without_aof(mut self) -> Self {
         self.fsync = None;
+        self
+    }
+
+    /// Has a wall clock of its own; see [`Server::set_clock`].
+    pub fn clock(mut self) -> Self {
+        self.clock = true;
         self
     }
 

@@ -215,3 +215,25 @@ fn many_servers_start_at_the_same_time() {
         assert_eq!(server.dbsize(), 1);
     }
 }
+
+/// Seconds that the server's clock is ahead of this process' one.
+fn ahead(server: &Server) -> i64 {
+    let (seconds, _): (i64, i64) = redis::cmd("TIME").query(&mut server.connection()).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    seconds - i64::try_from(now.as_secs()).unwrap()
+}
+
+#[test]
+fn a_clock_is_set_while_the_server_runs_and_after_a_crash() {
+    let server = Server::builder().clock().start();
+    for seconds in [0, 3600, -3600, 60] {
+        server.set_clock(seconds);
+        assert!((ahead(&server) - seconds).abs() <= 1, "{seconds}");
+    }
+    server.crash_and_restart();
+    assert!((ahead(&server) - 60).abs() <= 1, "it stays as it was set");
+    let start = Instant::now();
+    let nothing: Option<(String, String)> =
+        redis::cmd("BLPOP").arg("nothing").arg(0.2).query(&mut server.connection()).unwrap();
+    assert!(nothing.is_none() && start.elapsed() >= Duration::from_millis(200) && start.elapsed() < SOON);
+}
