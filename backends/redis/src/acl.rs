@@ -113,7 +113,7 @@ mod tests {
         let coordinator: [&Script; 25] = [
             &HEADS,
             &LOST,
-            &TIME,
+            &CLOCK,
             &SETTLE,
             &DISPATCH,
             &CLAIM,

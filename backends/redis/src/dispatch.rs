@@ -5,10 +5,11 @@
 //! released them, or the repair, brings another coordinator here: such leaves are queued twice, a slice at
 //! most, since who dispatches more than that claims the outbox first.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backends::{BackendError, Dispatch, Lane};
+use celeriac_backends::{BackendError, Dispatch, ErrorKind, Lane};
 use celeriac_engine::Release;
 use celeriac_primitives::{RunRef, When};
 use redis::FromRedisValue;
@@ -50,11 +51,15 @@ impl RedisBackend {
                 noted => noted?,
             };
             let now: usize = if self.link().is_cluster() {
+                // By the clock of each queue, and before it is looked: else it might be too late.
+                let clocks = self.clocks_of(slice).await;
                 let mut found: Vec<u64> = self.call(run, "look", slice).await?;
-                let Some(looked_ms) = found.pop() else { return Ok(queued) };
+                if found.pop().is_none() {
+                    return Ok(queued);
+                }
                 let mut found: Vec<Dispatch> =
                     found.into_iter().map(|place| slice[place as usize - 1].clone()).collect();
-                let broken = self.enqueue(&mut found, looked_ms + QUEUED_WITHIN_MS).await;
+                let broken = self.enqueue(&mut found, &clocks).await;
                 // Its own timers it need not be told of.
                 let timed = found.iter().filter(|leaf| leaf.is_timed());
                 self.timers().look_at(timed.map(|leaf| (leaf.queue.clone(), leaf.lane)));
@@ -129,9 +134,22 @@ impl RedisBackend {
         .await
     }
 
+    /// What time it is for each of the queues, or why that is not known.
+    async fn clocks_of(&self, leaves: &[Dispatch]) -> BTreeMap<Arc<str>, Result<u64, BackendError>> {
+        let queues: BTreeSet<&Arc<str>> = leaves.iter().map(|leaf| &leaf.queue).collect();
+        let asked = queues
+            .into_iter()
+            .map(|queue| async move { (queue.clone(), self.clocks().of_queue(self.link(), queue).await) });
+        futures::future::join_all(asked).await.into_iter().collect()
+    }
+
     /// Adds leaves to their queues, each of which is in a slot of its own. Leaves those out whose queue cannot
     /// be written; one that is broken or away holds up no other.
-    async fn enqueue(&self, leaves: &mut Vec<Dispatch>, latest_ms: u64) -> Result<(), BackendError> {
+    async fn enqueue(
+        &self,
+        leaves: &mut Vec<Dispatch>,
+        clocks: &BTreeMap<Arc<str>, Result<u64, BackendError>>,
+    ) -> Result<(), BackendError> {
         let mut places: Vec<(Arc<str>, Lane)> =
             leaves.iter().map(|leaf| (leaf.queue.clone(), leaf.lane)).collect();
         places.sort_unstable();
@@ -139,18 +157,24 @@ impl RedisBackend {
         let mut failed = Ok(());
         for (queue, lane) in &places {
             let (place, stream) = ((queue, *lane), self.link().keys.stream(queue, *lane));
-            let added = self
-                .link()
-                .run::<()>("dispatch", &ENQUEUE, |script| {
-                    script.key(&stream).key(&self.link().keys.timers(queue, *lane)[..]);
-                    script.key(self.link().keys.gone(queue));
-                    script.arg(self.link().keys.submission_stream()).arg(latest_ms);
-                    for leaf in leaves.iter().filter(|leaf| (&leaf.queue, leaf.lane) == place) {
-                        script.arg(write_message(&leaf.message)).arg(&timers(leaf)[..]);
-                    }
-                })
-                .await;
+            let added = match clocks.get(queue) {
+                Some(Ok(now_ms)) => {
+                    let added = self.link().run::<()>("dispatch", &ENQUEUE, |script| {
+                        script.key(&stream).key(&self.link().keys.timers(queue, *lane)[..]);
+                        script.key(self.link().keys.gone(queue));
+                        script.arg(self.link().keys.submission_stream()).arg(now_ms + QUEUED_WITHIN_MS);
+                        for leaf in leaves.iter().filter(|leaf| (&leaf.queue, leaf.lane) == place) {
+                            script.arg(write_message(&leaf.message)).arg(&timers(leaf)[..]);
+                        }
+                    });
+                    added.await
+                }
+                Some(Err(error)) => Err(BackendError::new(error.kind, "dispatch").context(error)),
+                None => Err(BackendError::new(ErrorKind::Unavailable, "dispatch")),
+            };
             if let Err(error) = added {
+                // It may have been set.
+                self.clocks().forget(queue);
                 leaves.retain(|leaf| (&leaf.queue, leaf.lane) != place);
                 let what = error.context.clone().unwrap_or_default();
                 failed = Err(error.context(format!("the queue {queue:?}: {what}")));

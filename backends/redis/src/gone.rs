@@ -19,7 +19,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use celeriac_backends::{BackendError, DEFAULT_QUEUE};
+use celeriac_backends::{BackendError, DEFAULT_QUEUE, Lane};
 use celeriac_primitives::{Incarnation, RunRef};
 
 use crate::RedisBackend;
@@ -148,23 +148,35 @@ impl RedisBackend {
         let bury = queues.iter().map(|queue| async move {
             // Before, so that nothing is postponed any more; after, since what a timer has queued meanwhile
             // is younger.
-            self.tell(incarnation, queue, for_ms).await?;
-            for lane in self.queues().lanes_there(link, "forget", queue).await? {
-                for key in link.keys.timers(queue, lane) {
+            let lanes = self.queues().lanes_there(link, "forget", queue).await?;
+            self.tell(incarnation, queue, &lanes, for_ms).await?;
+            let lanes = self.queues().lanes_there(link, "forget", queue).await?;
+            for lane in &lanes {
+                for key in link.keys.timers(queue, *lane) {
                     self.unset_timers(incarnation, &key).await?;
                 }
             }
-            self.tell(incarnation, queue, for_ms).await
+            self.tell(incarnation, queue, &lanes, for_ms).await
         });
         futures::future::try_join_all(bury).await?;
         let names: Vec<&str> = queues.iter().map(|queue| &**queue).collect();
         link.write::<()>("forget", "SADD", link.keys.gone_index(), names).await
     }
 
-    async fn tell(&self, incarnation: Incarnation, queue: &str, for_ms: u64) -> Result<(), BackendError> {
+    async fn tell(
+        &self,
+        incarnation: Incarnation,
+        queue: &str,
+        lanes: &[Lane],
+        for_ms: u64,
+    ) -> Result<(), BackendError> {
         let link = self.link();
         link.run("forget", &BURY, |script| {
-            script.key(link.keys.gone(queue)).arg(&write_incarnation(incarnation)[..]).arg(for_ms);
+            script.key(link.keys.gone(queue));
+            for lane in lanes {
+                script.key(link.keys.stream(queue, *lane));
+            }
+            script.arg(&write_incarnation(incarnation)[..]).arg(for_ms);
         })
         .await
     }

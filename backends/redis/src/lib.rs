@@ -31,6 +31,7 @@ pub mod acl;
 mod address;
 mod broken;
 mod by_itself;
+mod clocks;
 mod connection;
 mod dead;
 mod denied;
@@ -80,6 +81,7 @@ use celeriac_backends::BackendError;
 use celeriac_primitives::RunId;
 
 use address::{Address, Tls};
+use clocks::Clocks;
 use connection::Link;
 use early::Early;
 use envelope::MESSAGE_BYTES_MAX;
@@ -111,6 +113,7 @@ struct Shared {
     early: Early,
     fresh: Fresh,
     tidied: Tidied,
+    clocks: Clocks,
     sleepers: Sleepers,
     said_later: Said,
     /// Down to which run the last sweep looked for what is owed.
@@ -208,6 +211,10 @@ impl RedisBackend {
 
     fn unlisted(&self) -> &unlisted::Unlisted {
         &self.0.unlisted
+    }
+
+    fn clocks(&self) -> &Clocks {
+        &self.0.clocks
     }
 
     fn quiet(&self) -> &Quiet {
@@ -314,6 +321,7 @@ impl RedisBuilder {
             early: Early::default(),
             fresh: Fresh::default(),
             tidied: Tidied::default(),
+            clocks: Clocks::default(),
             sleepers: Sleepers::default(),
             said_later: Said::default(),
             page: Mutex::default(),

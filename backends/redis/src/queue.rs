@@ -296,16 +296,21 @@ impl Queue for RedisBackend {
         link.room.look(link).await;
         // What cannot be done holds up nothing else.
         let mut first = First::default();
-        let (all, unused_ms) = match self.named_now().await {
-            Ok((all, now_ms)) => (all, now_ms.saturating_sub(self.queues().kept_for().as_millis() as u64)),
+        let all = match self.queues().all(link, "sweep").await {
+            Ok(all) => {
+                if link.is_cluster() {
+                    *self.0.named.lock().unwrap_or_else(PoisonError::into_inner) = all.clone();
+                }
+                all
+            }
             // The shard of the lists is away: the queues are those that were there before.
             Err(error) if link.is_cluster() && error.may_retry() => {
                 first.of::<()>(Err(error));
-                (self.0.named.lock().unwrap_or_else(PoisonError::into_inner).clone(), 0)
+                self.0.named.lock().unwrap_or_else(PoisonError::into_inner).clone()
             }
             Err(error) => return Err(error),
         };
-        let chosen = self.quiet().choose(&all, unused_ms);
+        let chosen = self.quiet().choose(&all, self.queues().kept_for());
         // The script writes the number in place of the last four bytes.
         let mut lost = encode(&Outcome::WorkerLost { deliveries: u32::MAX });
         lost.truncate(lost.len() - size_of::<u32>());
@@ -339,17 +344,6 @@ impl Queue for RedisBackend {
         first.of(self.announce_overdue().await);
         first.of(self.find_unlisted(&all).await);
         first.into_result().map(|()| swept)
-    }
-}
-
-impl RedisBackend {
-    /// All queues that are noted, and the time of who has noted them.
-    async fn named_now(&self) -> Result<(Vec<Named>, u64), BackendError> {
-        let (all, now_ms) = (self.queues().all(self.link(), "sweep").await?, self.now_ms().await?);
-        if self.link().is_cluster() {
-            *self.0.named.lock().unwrap_or_else(PoisonError::into_inner) = all.clone();
-        }
-        Ok((all, now_ms))
     }
 }
 

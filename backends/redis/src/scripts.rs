@@ -88,6 +88,8 @@ fn script(text: &str, part: &str) -> String {
 }
 
 scripts! {
+    CLOCK "clock.lua"
+    DATE "date.lua"
     INTEND "intend.lua"
     SUBMIT "submit.lua" + "meta.lua" + "wake.lua"
     PUBLISH "publish.lua" + "meta.lua"
@@ -108,7 +110,6 @@ scripts! {
     POSTPONE "postpone.lua" + "held.lua" + "head.lua"
     FIRE "fire.lua" + "channel.lua" + "wake.lua"
     DUE "due.lua"
-    TIME "time.lua"
     HEADS "heads.lua" + "head.lua"
     LOST "lost.lua" + "meta.lua"
     NOTE "note.lua"
@@ -139,7 +140,7 @@ scripts! {
 
 /// Whether a script only reads, so that a replica takes it as well.
 pub(crate) fn only_reads(script: &'static Script) -> bool {
-    [&DUE, &HEADS, &LOOK, &PLAN, &SEGMENTS, &STATES, &TIME]
+    [&DUE, &HEADS, &LOOK, &PLAN, &SEGMENTS, &STATES, &CLOCK]
         .iter()
         .any(|reading| std::ptr::eq::<Script>(&***reading, script))
 }
@@ -235,7 +236,7 @@ mod tests {
         let files: Vec<&str> = ALL.iter().map(|(file, _)| *file).filter(|file| reads(file)).collect();
         assert_eq!(files.len(), 5, "{files:?}");
         assert!(
-            [&DUE, &HEADS, &LOOK, &PLAN, &SEGMENTS, &STATES, &TIME]
+            [&DUE, &HEADS, &LOOK, &PLAN, &SEGMENTS, &STATES, &CLOCK]
                 .into_iter()
                 .all(|script| only_reads(script))
         );

@@ -16,6 +16,7 @@ use celeriac_primitives::{NodeNo, RunId, RunRef, Stored, TaskId};
 
 use crate::RedisBackend;
 use crate::by_itself::by_itself;
+use crate::clocks;
 use crate::envelope::{self, Unreadable};
 use crate::error::{corrupt, later};
 use crate::gone::Forgotten;
@@ -24,7 +25,7 @@ use crate::keys::{Keys, read_run, write_run};
 use crate::meta::{Digest, Meta};
 use crate::news;
 use crate::plans::Need;
-use crate::scripts::{PLAN, PROGRESS, READ_SLICE, SLICE, STATES, TIME, slices};
+use crate::scripts::{PLAN, PROGRESS, READ_SLICE, SLICE, STATES, slices};
 use crate::settle::{node_no, scope_field};
 use crate::texts::PIECE_BYTES;
 
@@ -616,18 +617,10 @@ impl RedisBackend {
         link.ask("forget", redis::cmd("ZREM").arg(link.keys.ended()).arg(id)).await
     }
 
-    /// The time by the clock of Redis; on a Cluster, of the shard that has the list of what has ended.
+    /// The time by the clock of Redis: on a Cluster of the master that has the lists of runs and queues.
     pub(crate) async fn now_ms(&self) -> Result<u64, BackendError> {
         let link = self.link();
-        let (seconds, micros): (u64, u64) = if link.is_cluster() {
-            let asked = link.run("time", &TIME, |script| {
-                script.key(link.keys.ended());
-            });
-            asked.await?
-        } else {
-            link.ask("time", &redis::cmd("TIME")).await?
-        };
-        Ok(seconds * 1000 + micros / 1000)
+        clocks::now_ms(link, "time", &link.keys.submission_stream()).await
     }
 }
 

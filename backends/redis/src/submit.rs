@@ -21,8 +21,10 @@ use celeriac_primitives::{NodeNo, RunId, RunRef};
 use futures::FutureExt;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::RedisBackend;
+use crate::clocks;
 use crate::connection::Link;
 use crate::denied::{self, is_denied};
 use crate::error::corrupt;
@@ -61,7 +63,7 @@ const BYTES_AT_ONCE: usize = 1024 * 1024;
 
 /// On a Cluster a client has so long to store a run after it noted its intent; much later a sweep announces
 /// it.
-const STORED_WITHIN_MS: u64 = 30 * 1000;
+const STORED_WITHIN: Duration = Duration::from_secs(30);
 const OVERDUE_MS: u64 = 5 * 60 * 1000;
 
 /// A run as it is stored first.
@@ -368,17 +370,21 @@ impl RedisBackend {
     async fn submit_apart(&self, mut parts: Parts) -> Result<bool, BackendError> {
         let (link, run, root, meta, given) = (self.link(), parts.run, parts.root, parts.meta, parts.given);
         // A segment is submitted again by whoever gets the event that asked for it, until it is announced.
-        let intent: Option<u64> = if parts.is_listed() {
-            let noted = link.run("submit", &INTEND, |script| {
+        let latest_ms: Option<u64> = if parts.is_listed() {
+            let begun = Instant::now();
+            let noted = link.run::<u64>("submit", &INTEND, |script| {
                 script.key(link.keys.runs()).key(link.keys.intents()).arg(&write_run(run)[..]);
             });
-            Some(noted.await?)
+            // It is stored elsewhere, where another clock goes.
+            let hash = link.keys.run(run.id).hash();
+            let (_, now_ms) = futures::try_join!(noted, clocks::now_ms(link, "submit", &hash))?;
+            let left = STORED_WITHIN.checked_sub(begun.elapsed()).ok_or_else(|| try_again(run))?;
+            Some(now_ms + left.as_millis() as u64)
         } else {
             None
         };
         parts.starts.clear();
         let stored = if parts.is_small() {
-            let latest_ms = intent.map(|noted| noted + STORED_WITHIN_MS);
             let answers = submit_small(link, &[parts], latest_ms).await;
             answers.and_then(|mut answers| answers.pop().unwrap_or_else(|| Err(try_again(run))))
         } else {
@@ -386,7 +392,7 @@ impl RedisBackend {
         };
         // What was refused will not be stored. Of what got no answer nobody knows: that is left to a sweep.
         if stored.as_ref().is_err_and(|error| !error.may_retry())
-            && intent.is_some()
+            && latest_ms.is_some()
             && let Err(error) = self.withdraw(run).await
         {
             tracing::debug!(%error, "the intent to store a run that was refused is found by a sweep");
@@ -408,7 +414,7 @@ impl RedisBackend {
         if let Some(stored) = known {
             self.announce(stored).await?;
         }
-        if intent.is_some() && known != Some(run) {
+        if latest_ms.is_some() && known != Some(run) {
             // The id belongs to another run: this one is none.
             self.withdraw(run).await?;
         }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::connection::{GROUP, Link, line_keys};
 use crate::error::corrupt;
 use crate::keys::Line;
-use crate::scripts::{GATHER, LOOK, SLICE, SWEEP, TIDY};
+use crate::scripts::{DATE, GATHER, LOOK, SLICE, SWEEP, TIDY};
 use crate::watch::LATE;
 
 /// An entry that was not touched for so long and waits nowhere is taken up.
@@ -136,6 +136,9 @@ async fn sweep_some(
         if held == 0 && (consumers == 0 || !tidy.all) {
             continue;
         }
+        if held > 0 {
+            date_anew(link, &line.line).await?;
+        }
         let silent_for = |consumer: &Consumer| match consumer.lease() {
             Some(lease) => link.watch.silent_for(&lines[0].line.stream, watched, lease),
             None => Some(IDLE),
@@ -225,6 +228,21 @@ async fn take_up(
         }
     }
     Ok(Some(swept))
+}
+
+/// Dates what is held of a line anew when its clock was set back.
+async fn date_anew(link: &Link, line: &Line) -> Result<(), BackendError> {
+    let Some(set_back) = link.watch.is_to_be_dated(&line.stream) else { return Ok(()) };
+    let mut from = "-".to_owned();
+    while !from.is_empty() {
+        from = link
+            .run("sweep", &DATE, |script| {
+                script.key(&line.stream).arg(GROUP).arg(&from).arg(SLICE);
+            })
+            .await?;
+    }
+    link.watch.dated(&line.stream, set_back);
+    Ok(())
 }
 
 /// The consumers of a line. Not within a script: a script would take several times as long to copy the

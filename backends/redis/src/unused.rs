@@ -7,8 +7,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use celeriac_backends::BackendError;
+use tokio::time::Instant;
 
 use crate::RedisBackend;
 use crate::connection::{GROUP, line_keys};
@@ -32,18 +34,27 @@ pub(crate) struct Quiet(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     quiet: HashMap<Arc<str>, (u64, bool)>,
+    /// When each was used last as that was seen, and since when it is seen so. By our clock: that of the store may be set.
+    unused: HashMap<Arc<str>, (u64, Instant)>,
     /// Where the next round begins.
     last: Option<Arc<str>>,
 }
 
 impl Quiet {
-    /// Those to be looked at now. One that keeps nothing is to be removed when it was used before
-    /// `unused_ms`.
-    pub(crate) fn choose(&self, all: &[Named], unused_ms: u64) -> Vec<Named> {
+    /// Those to be looked at now. One that keeps nothing is to be removed when it was not used for so long.
+    pub(crate) fn choose(&self, all: &[Named], kept_for: Duration) -> Vec<Named> {
         let mut state = self.state();
+        let now = Instant::now();
+        let unused = |named: &Named| match state.unused.get(&named.name) {
+            Some((used_ms, since)) if *used_ms == named.used_ms => (named.name.clone(), (*used_ms, *since)),
+            _ => (named.name.clone(), (named.used_ms, now)),
+        };
+        state.unused = all.iter().map(unused).collect();
         let is_quiet = |named: &&Named| {
             let seen = state.quiet.get(&named.name);
-            seen.is_some_and(|(used, keeps)| *used == named.used_ms && (*keeps || *used >= unused_ms))
+            seen.is_some_and(|(used, keeps)| {
+                *used == named.used_ms && (*keeps || !state.is_unused(named, kept_for))
+            })
         };
         let (quiet, mut chosen): (Vec<&Named>, Vec<&Named>) = all.iter().partition(is_quiet);
         let after = quiet.iter().position(|named| Some(&named.name) > state.last.as_ref()).unwrap_or(0);
@@ -61,6 +72,11 @@ impl Quiet {
         chosen.into_iter().cloned().collect()
     }
 
+    /// Whether it was not used for so long, as far as was seen here.
+    fn is_unused(&self, named: &Named, kept_for: Duration) -> bool {
+        self.state().is_unused(named, kept_for)
+    }
+
     fn note(&self, named: &Named, keeps: bool) {
         self.state().quiet.insert(named.name.clone(), (named.used_ms, keeps));
     }
@@ -74,27 +90,32 @@ impl Quiet {
     }
 }
 
+impl State {
+    fn is_unused(&self, named: &Named, kept_for: Duration) -> bool {
+        let unused = self.unused.get(&named.name);
+        unused.is_some_and(|(used_ms, since)| *used_ms == named.used_ms && since.elapsed() >= kept_for)
+    }
+}
+
 impl RedisBackend {
     /// Removes those of these queues that hold nothing and were not used for a while.
     pub(crate) async fn drop_unused(&self, queues: &[Named]) -> Result<(), BackendError> {
         let (now_ms, mut first) = (self.now_ms().await?, First::default());
-        // Whoever uses it after that has noted it again.
-        let noted_ms = self.queues().noted_for().as_millis() as u64;
-        let is_old = |named: &&Named| named.used_ms + noted_ms < now_ms;
+        // Whoever uses it after that has noted it again. When the clock was set on, they are looked at a little early.
+        let noted_for = self.queues().noted_for();
+        let was_used = |named: &Named| named.used_ms + noted_for.as_millis() as u64 >= now_ms;
+        let is_old = |named: &&Named| !was_used(named) || self.quiet().is_unused(named, noted_for);
         let old: Vec<Named> = queues.iter().filter(is_old).cloned().collect();
         for some in old.chunks(AT_ONCE) {
-            for dropped in
-                futures::future::join_all(some.iter().map(|named| self.drop_one(named, now_ms))).await
-            {
+            for dropped in futures::future::join_all(some.iter().map(|named| self.drop_one(named))).await {
                 first.of(dropped);
             }
         }
         first.into_result()
     }
 
-    async fn drop_one(&self, named: &Named, now_ms: u64) -> Result<(), BackendError> {
-        let kept_ms = self.queues().kept_for().as_millis() as u64;
-        let link = self.link();
+    async fn drop_one(&self, named: &Named) -> Result<(), BackendError> {
+        let (link, is_unused) = (self.link(), self.quiet().is_unused(named, self.queues().kept_for()));
         let reports = ReportsOf::both(&named.name).map(|reports| link.keys.reports(&reports));
         let lanes: Vec<String> = named.places().skip(1).map(|place| write(&place)).collect();
         let lines: Vec<(Line, [String; 2])> = named
@@ -113,7 +134,7 @@ impl RedisBackend {
                     script.key(link.keys.report_index()).key(link.keys.timer_index());
                 }
                 script.arg(GROUP).arg(Line::WIDTH).arg(lines.len()).arg(&*named.name);
-                script.arg(now_ms.saturating_sub(kept_ms)).arg(named.used_ms).arg(&lanes);
+                script.arg(if is_unused { named.used_ms } else { 0 }).arg(named.used_ms).arg(&lanes);
             })
             .await?;
         match answer {
@@ -164,26 +185,29 @@ const KEEPS_NOTHING: u8 = 3;
 mod tests {
     use super::*;
 
+    const KEPT: Duration = Duration::from_secs(5);
+
     fn named(number: usize, used_ms: u64) -> Named {
         Named { name: format!("q{number:03}").into(), used_ms, lanes: vec![] }
     }
 
-    #[test]
-    fn a_sweep_looks_at_what_was_used_and_goes_round_the_others() {
+    #[tokio::test(start_paused = true)]
+    async fn a_sweep_looks_at_what_was_used_and_goes_round_the_others() {
         let quiet = Quiet::default();
         let mut all: Vec<Named> = (0..100).map(|number| named(number, 1)).collect();
-        assert_eq!(quiet.choose(&all, 5).len(), 100);
+        assert_eq!(quiet.choose(&all, KEPT).len(), 100);
         all.iter().for_each(|named| quiet.note(named, true));
-        let mut seen: Vec<Named> = (0..10).flat_map(|_| quiet.choose(&all, 5)).collect();
+        let mut seen: Vec<Named> = (0..10).flat_map(|_| quiet.choose(&all, KEPT)).collect();
         seen.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         assert_eq!(seen, all, "each once in ten rounds");
         all[7] = named(7, 2);
-        assert!(quiet.choose(&all, 5).contains(&all[7]), "it was used again");
+        assert!(quiet.choose(&all, KEPT).contains(&all[7]), "it was used again");
         all.iter().for_each(|named| quiet.note(named, false));
-        assert_eq!(quiet.choose(&all, 1).len(), 10, "it is not time to remove them");
-        assert_eq!(quiet.choose(&all, 5).len(), 100, "now it is");
+        assert_eq!(quiet.choose(&all, KEPT).len(), 10, "it is not time to remove them");
+        tokio::time::advance(KEPT).await;
+        assert_eq!(quiet.choose(&all, KEPT).len(), 100, "now it is");
         all.truncate(20);
-        quiet.choose(&all, 5);
+        quiet.choose(&all, KEPT);
         assert!(quiet.state().quiet.len() <= 20, "what is gone is forgotten");
     }
 }

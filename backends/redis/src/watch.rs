@@ -43,6 +43,12 @@ struct State {
     /// What a server's clock said, and when.
     clocks: HashMap<String, (Instant, u64)>,
     there: HashMap<String, There>,
+    /// When a clock was set on by more than [`LATE`], as far as is known.
+    set_on: HashMap<String, Instant>,
+    /// How often a clock was set back.
+    set_back: HashMap<String, u64>,
+    /// How often that was when the entries of a line were dated anew.
+    dated: HashMap<String, u64>,
 }
 
 /// For how long what shares a slot was there, in all.
@@ -88,6 +94,9 @@ impl Watch {
             interrupted: HashMap::new(),
             clocks: HashMap::new(),
             there: HashMap::new(),
+            set_on: HashMap::new(),
+            set_back: HashMap::new(),
+            dated: HashMap::new(),
         };
         Self { is_cluster, state: Arc::new(Mutex::new(state)) }
     }
@@ -122,6 +131,16 @@ impl Watch {
         let has_jumped = before.is_some_and(|(then, then_ms)| {
             now_ms.saturating_sub(then_ms) > (now - then + LATE).as_millis() as u64
         });
+        if has_jumped {
+            state.set_on.insert(slot.clone(), now);
+        }
+        // What was taken before is not over until the clock has caught up.
+        let is_set_back = before.is_some_and(|(then, then_ms)| {
+            now_ms + LATE.as_millis() as u64 <= then_ms + (now - then).as_millis() as u64
+        });
+        if is_set_back {
+            *state.set_back.entry(slot.clone()).or_default() += 1;
+        }
         let is_back = state.interrupted.get(&slot) == Some(&None);
         let was_there = !has_jumped && !is_back && now - asked <= LATE;
         if state.there.len() >= SLOTS_MAX {
@@ -139,11 +158,33 @@ impl Watch {
     /// Leases of this length may be taken up of owners who were not heard of for so long, by who has watched
     /// for so long without interruption.
     pub(crate) fn silent_for(&self, key: &str, watched: Duration, lease: Duration) -> Option<Duration> {
+        // Nobody notices that a clock was set on: owners renew as they do anyway.
+        let set_on = self.state().set_on.get(&self.slot(key.as_bytes())).copied();
+        if set_on.is_some_and(|set_on| set_on.elapsed() < lease) {
+            return None;
+        }
         if watched >= lease.min(COMES_BACK_WITHIN) {
             return Some(lease);
         }
         let since = self.state().there.get(&self.slot(key.as_bytes()))?.since(lease.saturating_mul(2))?;
         Some(since.elapsed().max(lease))
+    }
+
+    /// Whether the entries of a line are to be dated anew, since its clock may have been set back after they
+    /// were taken; as which time, for [`dated`](Self::dated).
+    pub(crate) fn is_to_be_dated(&self, line: &str) -> Option<u64> {
+        let state = self.state();
+        let set_back = state.set_back.get(&self.slot(line.as_bytes())).copied().unwrap_or(0);
+        (state.dated.get(line) != Some(&set_back)).then_some(set_back)
+    }
+
+    /// That the entries of a line were dated anew.
+    pub(crate) fn dated(&self, line: &str, set_back: u64) {
+        let mut state = self.state();
+        if state.dated.len() >= SLOTS_MAX {
+            state.dated.clear();
+        }
+        state.dated.insert(line.to_owned(), set_back);
     }
 
     fn slot(&self, key: &[u8]) -> String {
@@ -278,6 +319,43 @@ mod tests {
         assert_eq!(watch.watched("k", Instant::now(), 1_069_000), Duration::ZERO, "a minute ahead");
         seconds(1).await;
         assert_eq!(watch.watched("k", Instant::now(), 1_010_000), Duration::from_secs(1), "and back");
+    }
+
+    /// They renew every ten seconds, and do not know of it.
+    #[tokio::test(start_paused = true)]
+    async fn after_a_clock_was_set_on_owners_have_a_whole_lease_to_renew() {
+        let (watch, lease) = (Watch::new(false), Duration::from_secs(30));
+        let mut now_ms = 0;
+        for _ in 0..60 {
+            seconds(1).await;
+            now_ms += 1_000;
+            is_enough(&watch, now_ms, lease);
+        }
+        assert!(is_enough(&watch, now_ms, lease));
+        now_ms += 3_600_000;
+        assert!(!is_enough(&watch, now_ms, lease));
+        for second in 1..35 {
+            seconds(1).await;
+            now_ms += 1_000;
+            assert_eq!(is_enough(&watch, now_ms, lease), second >= 30, "{second}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_taken_before_a_clock_was_set_back_is_dated_anew_once() {
+        let watch = Watch::new(true);
+        let line = "p:{q:mail}:stream";
+        let is_dated = |now_ms| {
+            watch.watched(line, Instant::now(), now_ms);
+            let set_back = watch.is_to_be_dated(line);
+            set_back.into_iter().for_each(|set_back| watch.dated(line, set_back));
+            set_back.is_some()
+        };
+        assert!(is_dated(3_600_000), "it may have been before this one came");
+        assert!(!is_dated(3_600_000));
+        assert!(is_dated(0));
+        assert!(!is_dated(10));
+        assert!(!is_dated(3_600_000), "forward is no harm");
     }
 
     /// Errors come before the end of an outage, and none with it.

@@ -2,8 +2,8 @@
 -- Removes a queue that holds nothing and has not been used for a while.
 -- KEYS: the keys of its two lines of reports, then of each lane the keys of its line, its delayed and
 --       expiring leaves | on one server also names, lanes, index of reports, index of timers
--- ARGV: group, how many keys a line has, how many lanes, name, since when in ms it must not have
---       been used, when it was used as far as is known, what the lanes are called
+-- ARGV: group, how many keys a line has, how many lanes, name, when in ms it must have been used last (0: it is not to
+--       go), when it was used as far as is known, what the lanes are called
 -- Returns 2 when it is gone, 1 when it keeps something that nobody holds, 0 when somebody holds something, 3
 -- when nothing of that is so but it was used since then.
 local group, width, count, name = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
@@ -31,7 +31,7 @@ for i = first, last, width + 2 do
   end
 end
 if keeps then return 1 end
-if tonumber(names and redis.call('ZSCORE', names, name) or ARGV[6]) >= tonumber(ARGV[5]) then return 3 end
+if tonumber(names and redis.call('ZSCORE', names, name) or ARGV[6]) ~= tonumber(ARGV[5]) then return 3 end
 redis.call('UNLINK', unpack(KEYS, 1, last))
 if names then
   redis.call('UNLINK', (string.gsub(KEYS[1], 'done:stream$', 'idle')))

@@ -6,6 +6,7 @@ mod away;
 mod backend;
 mod behind;
 mod clients;
+mod clocks;
 mod connect;
 mod crash_points;
 mod differential;
