@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::args::{DeadArgs, DeadCommand, GlobalArgs, LettersArgs, ListForm};
 use crate::backend;
 use crate::exit::{Exit, Stop};
-use crate::io::{Io, harmless, harmless_json};
+use crate::io::{Io, harmless_json};
 
 /// How many letters are asked for in one step.
 const PAGE: usize = 100;
@@ -137,6 +137,7 @@ fn line(letter: &DeadLetter, form: ListForm) -> String {
                 fields: letter.fields.iter().map(|(field, value)| [text(field), text(value)]).collect(),
             };
             harmless_json(&serde_json::to_string(&row).expect("a row holds numbers and texts only"))
+                .into_owned()
         }
     };
     writeln!(line).expect("a String takes all text");
@@ -145,7 +146,7 @@ fn line(letter: &DeadLetter, form: ListForm) -> String {
 
 /// A text on one line, cut when it is longer.
 fn one_line(text: &str, width: usize) -> String {
-    let text = harmless(text).replace(['\n', '\t'], " ");
+    let text = crate::io::one_line(text);
     if text.chars().count() <= width {
         return text;
     }

@@ -6,7 +6,7 @@ use celeriac_runtime::App;
 
 use crate::args::{Form, PlanArgs};
 use crate::exit::{Exit, Stop};
-use crate::io::Io;
+use crate::io::{Io, harmless_json};
 
 pub(crate) fn plan(app: &App, args: &PlanArgs, io: &mut Io<'_>) -> Result<Exit, Stop> {
     let plan = args.canvas.compile(app, io.stdin)?;
@@ -21,7 +21,7 @@ impl Form {
             Self::Tree => render::tree(plan, standings, fold_above),
             Self::Dot => render::dot(plan, standings),
             Self::Mermaid => render::mermaid(plan, standings),
-            Self::Json => render::json(plan, standings) + "\n",
+            Self::Json => harmless_json(&render::json(plan, standings)).into_owned() + "\n",
         }
     }
 }

@@ -8,7 +8,7 @@ use celeriac_runtime::{App, GetError, Handle};
 use crate::args::{GlobalArgs, RunArgs};
 use crate::backend;
 use crate::exit::{Exit, Stop};
-use crate::io::Io;
+use crate::io::{Io, harmless_json};
 use crate::watch::{Watch, explain};
 
 pub(crate) async fn run(
@@ -29,7 +29,7 @@ pub(crate) async fn run(
     let watch = Watch::new(app, &run, io.shows_progress, args.timeout);
 
     let exit = match watch.wait(&mut io.signals, run.get_json(None)).await? {
-        Ok(value) => watch.progress.aside(|| io.print(&format!("{value}\n"))),
+        Ok(value) => watch.progress.aside(|| io.print(&format!("{}\n", harmless_json(value.as_str())))),
         Err(GetError::Failed(failure)) => {
             watch.progress.aside(|| io.complain(&explain(app, &failure)));
             Ok(Exit::Failed)

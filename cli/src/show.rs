@@ -10,7 +10,7 @@ use celeriac_runtime::{App, GetError, Handle, NodeReport};
 
 use crate::args::{Form, GlobalArgs, GraphArgs, ShowArgs};
 use crate::exit::{Exit, Stop};
-use crate::io::{Io, harmless};
+use crate::io::Io;
 use crate::watch::explain;
 use crate::{backend, find};
 
@@ -55,7 +55,7 @@ pub(crate) async fn show(
     if let RunOutcome::Failed(_) = status.outcome
         && let Err(GetError::Failed(failure)) = run.get_json(Some(Duration::ZERO)).await
     {
-        io.print(&format!("{}\n", harmless(&explain(&app, &failure))))?;
+        io.print(&format!("{}\n", explain(&app, &failure)))?;
     }
     Ok(Exit::Ok)
 }

@@ -5,7 +5,7 @@ use celeriac_runtime::{App, GetError};
 
 use crate::args::{GlobalArgs, ResultArgs, WaitArgs};
 use crate::exit::{Exit, Stop};
-use crate::io::Io;
+use crate::io::{Io, harmless_json};
 use crate::watch::{Watch, explain};
 use crate::{backend, find};
 
@@ -45,7 +45,7 @@ pub(crate) async fn result(
     }
     let watch = Watch::new(app, &run, io.shows_progress, args.timeout);
     match watch.wait(&mut io.signals, run.get_json(None)).await? {
-        Ok(value) => watch.progress.aside(|| io.print(&format!("{value}\n"))),
+        Ok(value) => watch.progress.aside(|| io.print(&format!("{}\n", harmless_json(value.as_str())))),
         Err(error) => Err(told(app, error)),
     }
 }

@@ -7,6 +7,7 @@ use celeriac_runtime::{App, Handle};
 use tokio::time::Instant;
 
 use crate::exit::{Exit, Stop};
+use crate::io::one_line;
 use crate::progress::Progress;
 use crate::signals::Signals;
 use crate::tasks;
@@ -67,8 +68,8 @@ impl<'a> Watch<'a> {
 pub(crate) fn explain(app: &App, failure: &Failure) -> String {
     match app.registry().task(&failure.task) {
         Some(task) if failure.error.kind == "TypeError" => {
-            format!("{failure}\n  the task is {}", tasks::call(task))
+            format!("{}\n  the task is {}", one_line(&failure.to_string()), tasks::call(task))
         }
-        _ => failure.to_string(),
+        _ => one_line(&failure.to_string()),
     }
 }
