@@ -36,6 +36,13 @@ pub trait Events {
     /// Gives events back to be taken again, not counted: their coordinator is not the one to handle them.
     async fn hand_back_events(&self, events: &[EventId]) -> Result<(), BackendError>;
 
+    /// For how long the oldest event is there that nobody has taken, by the clock of the store; `None` when there is none,
+    /// or the backend does not know. Whoever says how a process is asks now and then: it has to be cheap, and may pass
+    /// over some.
+    async fn oldest_event(&self) -> Result<Option<Duration>, BackendError> {
+        Ok(None)
+    }
+
     /// Sets an event aside as a [dead letter](crate::DeadLetters), for this reason: nobody takes it again until
     /// somebody requeues it.
     async fn set_aside(&self, event: &EventDelivery, reason: &str) -> Result<(), BackendError>;

@@ -1,20 +1,21 @@
 //! Whether a process can take what there is to do: said over HTTP, in a file, and asked by `health`.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use celeriac_backends::Store as _;
+use celeriac_backends::{Events as _, Store as _};
 use celeriac_runtime::Vitals;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::args::{HealthArgs, HealthPlaces};
 use crate::exit::{Exit, Stop};
-use crate::io::Io;
+use crate::io::{Io, one_line};
 use crate::watched::Watched;
 
 /// How often the file is written, and a change noticed.
@@ -28,6 +29,16 @@ const FILE_AGE_MAX: Duration = Duration::from_secs(15);
 
 /// A coordinator waits for events no longer than a minute, and answers of the backend may take half a one.
 const SILENCE_MIN: Duration = Duration::from_secs(100);
+
+/// A coordinator that works lets no event wait for so long, or for ten leases.
+const EVENT_AGE_MAX: Duration = Duration::from_secs(300);
+
+/// So many connections are open at a time. One more takes the place of the oldest, which is most likely of somebody who
+/// only holds it: a probe has its answer at once.
+const CONNECTIONS_MAX: usize = 64;
+
+/// Who cannot accept a connection waits for so long.
+const ACCEPTS_AGAIN: Duration = Duration::from_millis(50);
 
 /// No request or answer is read any further.
 const HEAD_MAX: u64 = 8 << 10;
@@ -43,13 +54,23 @@ pub(crate) struct Health {
     stopping: AtomicBool,
     /// What new runs meet, as it was lately. Who works goes on: it is no reason to be red.
     strain: Mutex<Option<String>>,
+    /// That events wait for too long, as it was lately.
+    overdue: Mutex<Option<String>>,
+    event_age_max: Duration,
 }
 
 impl Health {
     /// The health of parts that renew what they hold three times as often as `lease`.
     pub(crate) fn new(lease: Duration) -> Self {
         let silence = lease.max(SILENCE_MIN);
-        Self { parts: Mutex::default(), silence, stopping: AtomicBool::new(false), strain: Mutex::default() }
+        Self {
+            parts: Mutex::default(),
+            silence,
+            stopping: AtomicBool::new(false),
+            strain: Mutex::default(),
+            overdue: Mutex::default(),
+            event_age_max: EVENT_AGE_MAX.max(lease.saturating_mul(10)),
+        }
     }
 
     /// From now on this part belongs to it, with the backend that it sees.
@@ -75,11 +96,12 @@ impl Health {
             let complaint = vitals.complaint().or_else(|| watched.complaint(self.silence))?;
             Some(format!("{part}: {complaint}"))
         };
-        self.parts().iter().find_map(complaint)
+        let complaint = self.parts().iter().find_map(complaint);
+        complaint.or_else(|| said(&self.overdue)).map(|complaint| one_line(&complaint))
     }
 
     fn text(&self) -> String {
-        let strain = self.strain.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let strain = said(&self.strain).map(|strain| one_line(&strain));
         match (self.complaint(), strain) {
             (Some(complaint), Some(strain)) => format!("red: {complaint}; {strain}\n"),
             (Some(complaint), None) => format!("red: {complaint}\n"),
@@ -96,6 +118,26 @@ impl Health {
             *self.strain.lock().unwrap_or_else(PoisonError::into_inner) = strain;
         }
     }
+
+    /// Asks for how long events wait. They are the coordinators' affair: to start a worker anew helps none of them.
+    async fn look_at_events(&self) {
+        let coordinator =
+            self.parts().iter().find(|(part, ..)| *part == "coordinator").map(|(_, it, _)| it.clone());
+        let Some(coordinator) = coordinator else { return };
+        if let Ok(oldest) = coordinator.oldest_event().await {
+            self.note_oldest(oldest);
+        }
+    }
+
+    fn note_oldest(&self, oldest: Option<Duration>) {
+        let overdue = oldest.filter(|age| *age > self.event_age_max);
+        let overdue = overdue.map(|age| format!("coordinator: an event has waited for {} s", age.as_secs()));
+        *self.overdue.lock().unwrap_or_else(PoisonError::into_inner) = overdue;
+    }
+}
+
+fn said(place: &Mutex<Option<String>>) -> Option<String> {
+    place.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// Says how a process is, as long as this is there.
@@ -126,6 +168,7 @@ impl Reporter {
         tasks.spawn(async move {
             loop {
                 health.look_at_strain().await;
+                health.look_at_events().await;
                 tokio::time::sleep(if health.parts().is_empty() { BEAT } else { STRAIN_EVERY }).await;
             }
         });
@@ -171,19 +214,29 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
 
 async fn serve(listener: TcpListener, health: Arc<Health>) {
     let mut requests = JoinSet::new();
+    // The oldest first.
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        match listener.accept().await {
+        let accepted = listener.accept().await;
+        while requests.try_join_next().is_some() {}
+        open.retain(|request| !request.is_finished());
+        match accepted {
             Ok((stream, _)) => {
+                if open.len() >= CONNECTIONS_MAX {
+                    open.pop_front().iter().for_each(AbortHandle::abort);
+                }
                 let health = health.clone();
                 // A client that is slow or goes away is its own affair.
-                requests.spawn(async move {
+                open.push_back(requests.spawn(async move {
                     let _ = tokio::time::timeout(REQUEST_TIME, answer(stream, &health)).await;
-                });
+                }));
             }
-            // Too many open files, for example.
-            Err(_) => tokio::time::sleep(BEAT).await,
+            // Too many open files, for example: here, at least, are some that need not be.
+            Err(_) => {
+                open.drain(..).for_each(|request| request.abort());
+                tokio::time::sleep(ACCEPTS_AGAIN).await;
+            }
         }
-        while requests.try_join_next().is_some() {}
     }
 }
 
@@ -274,5 +327,116 @@ fn look(path: &Path) -> String {
             }
             _ => text.trim().to_owned(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use celeriac_backends::{Queue as _, Take, WorkerId};
+    use celeriac_engine::Plan;
+    use celeriac_memory::Memory;
+    use celeriac_primitives::{Completion, Json, Outcome, Signature, TaskMessage};
+    use celeriac_runtime::{App, CoordinatorOptions};
+
+    use super::*;
+
+    /// The lease of these tests.
+    const LEASE: Duration = Duration::from_secs(30);
+
+    async fn served() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, Arc::new(Health::new(LEASE))));
+        address
+    }
+
+    /// Each sends a little of a request now and then, and never all of it.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_probe_is_answered_while_somebody_holds_all_connections_that_he_can() {
+        let address = served().await;
+        let mut slow = Vec::new();
+        for number in 0..300 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /health HTTP/1.1\r\nX: ").await.unwrap();
+            slow.push(stream);
+            if number % 10 == 0 {
+                assert_eq!(ask(address, Duration::from_secs(10)).await, "green", "{number}");
+            }
+        }
+        let mut closed = 0;
+        for stream in &mut slow[..300 - CONNECTIONS_MAX] {
+            let read = tokio::time::timeout(REQUEST_TIME * 2, stream.read(&mut [0; 1])).await;
+            closed += usize::from(matches!(read, Ok(Ok(0) | Err(_))));
+        }
+        assert_eq!(closed, 300 - CONNECTIONS_MAX, "the oldest make room");
+        assert_eq!(ask(address, Duration::from_secs(10)).await, "green");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_is_refused_or_closed() {
+        let address = served().await;
+        for (request, expect) in [
+            (b"POST / HTTP/1.1\r\n\r\n".to_vec(), "HTTP/1.1 405"),
+            (vec![b'x'; 64 << 10], "HTTP/1.1 405"),
+            (b"\xff\xfe\r\n\r\n".to_vec(), "HTTP/1.1 405"),
+            (b"HEAD / HTTP/1.1\r\n\r\n".to_vec(), "HTTP/1.1 200"),
+        ] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            // It may be closed before all is read.
+            let _ = stream.write_all(&request).await;
+            let _ = stream.shutdown().await;
+            let mut answer = Vec::new();
+            let read = tokio::time::timeout(REQUEST_TIME * 2, stream.read_to_end(&mut answer)).await;
+            let answer = String::from_utf8_lossy(&answer);
+            let is_cut = read.is_ok_and(|read| read.is_err());
+            assert!(answer.starts_with(expect) || is_cut, "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_is_red_while_an_event_waits_for_too_long() {
+        let health = Health::new(LEASE);
+        let watched = Arc::new(Watched::new(Arc::new(Memory::new())));
+        let app = App::embedded().build().unwrap().on(watched.clone());
+        let coordinator = app.coordinator(CoordinatorOptions::default());
+        health.watch("coordinator", watched, coordinator.vitals());
+        for (age, is_red) in [(0, false), (299, false), (301, true), (10, false)] {
+            health.note_oldest(Some(Duration::from_secs(age)));
+            assert_eq!(health.text().starts_with("red: coordinator: an event"), is_red, "{age}");
+            assert_eq!(health.text().starts_with("green"), !is_red, "{age}");
+        }
+    }
+
+    /// Two coordinators were lost with it.
+    #[tokio::test]
+    async fn a_coordinator_is_red_when_an_event_comes_to_it_again_and_again() {
+        let memory = Arc::new(Memory::new());
+        let app = App::embedded().build().unwrap().on(memory.clone());
+        let canvas = Signature::new("a").unwrap().into();
+        app.submit_plan::<Json>(Arc::new(Plan::compile(&canvas).unwrap())).await.unwrap();
+        let (worker, soon) = (WorkerId::new("w"), Duration::from_millis(1));
+        let taken = memory.receive(&worker, &["celery".into()], Take::new(1, LEASE)).await.unwrap();
+        let TaskMessage { task_id, attempt, incarnation, .. } = *taken[0].message;
+        let outcome = Outcome::Success(Json::null());
+        let done = Completion { task_id, attempt, outcome, incarnation };
+        memory.finish(&[(taken[0].id.clone(), done)]).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(memory.events(1, soon, LEASE).await.unwrap().len(), 1);
+            tokio::time::sleep(soon * 20).await;
+            memory.sweep(5).await.unwrap();
+        }
+        let (health, watched) = (Health::new(LEASE), Arc::new(Watched::new(memory)));
+        let coordinator = app.on(watched.clone()).coordinator(CoordinatorOptions::default());
+        health.watch("coordinator", watched, coordinator.vitals());
+        let deadline = std::time::Instant::now() + LEASE;
+        while health.complaint().is_none() {
+            assert!(std::time::Instant::now() < deadline, "it is green");
+            tokio::time::sleep(soon).await;
+        }
+        let text = health.text();
+        assert!(
+            text.starts_with("red: coordinator: an event of ") && text.contains("has come 3 times"),
+            "{text}"
+        );
     }
 }

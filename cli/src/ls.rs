@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::args::{GlobalArgs, ListForm, LsArgs};
 use crate::exit::{Exit, Stop};
-use crate::io::{Io, harmless, harmless_json};
+use crate::io::{Io, harmless_json, one_line};
 use crate::{backend, find};
 
 /// How many runs are asked for in one step.
@@ -72,10 +72,10 @@ struct UnreadableRow {
 fn line_of_unreadable(unreadable: &UnreadableRun, form: ListForm) -> String {
     let (id, error) = (unreadable.id, unreadable.error.to_string());
     let mut line = match form {
-        ListForm::Table => format!("{id}  ?        {}", harmless(&error).replace(['\n', '\t'], " ")),
+        ListForm::Table => format!("{id}  ?        {}", one_line(&error)),
         ListForm::Json => {
             let row = serde_json::to_string(&UnreadableRow { id, error });
-            harmless_json(&row.expect("a row holds texts only"))
+            harmless_json(&row.expect("a row holds texts only")).into_owned()
         }
     };
     writeln!(line).expect("a String takes all text");

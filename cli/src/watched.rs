@@ -170,7 +170,12 @@ watched!(Store {
     forget(run: RunRef) -> bool;
 });
 
-watched!(Events {} and {
+watched!(Events {
+    /// Nor is this.
+    async fn oldest_event(&self) -> Result<Option<Duration>, BackendError> {
+        self.backend.oldest_event().await
+    }
+} and {
     events(max: usize, lease: Duration, wait: Duration) -> Vec<EventDelivery>;
     renew_events(events: &[EventId], lease: Duration) -> ();
     acknowledge(events: &[EventId]) -> ();

@@ -110,10 +110,11 @@ mod tests {
             &TAKE, &HAND_BACK, &RENEW, &FINISH, &POSTPONE, &RETIRE, &BEGIN, &ONCE, &PROGRESS, &KEEP,
             &DISCARD, &NOTE, &WRITE, &PASS_ON, &LETTER,
         ];
-        let coordinator: [&Script; 25] = [
+        let coordinator: [&Script; 26] = [
             &HEADS,
             &LOST,
             &CLOCK,
+            &DATE,
             &SETTLE,
             &DISPATCH,
             &CLAIM,

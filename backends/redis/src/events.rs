@@ -10,6 +10,7 @@ use celeriac_primitives::RunRef;
 use tokio::time::Instant;
 
 use crate::RedisBackend;
+use crate::connection::GROUP;
 use crate::early::News;
 use crate::envelope::{self, Unreadable};
 use crate::error::First;
@@ -19,11 +20,15 @@ use crate::lines::{self, Entry, Suspects, Taken};
 use crate::queue::read_report;
 use crate::queues::Named;
 use crate::reports::Sources;
+use crate::scripts::AGE;
 
 /// So many events of so many queues are looked through for those of a run, so many at once.
 const EVENTS_MAX: usize = 2000;
 const LINES_MAX: usize = 1000;
 const EVENTS_AT_ONCE: usize = 100;
+
+/// The age of the oldest event is looked for in so many lines.
+const OLDEST_AMONG: usize = 50;
 
 /// Of an entry of a stream.
 type Fields = Vec<(Vec<u8>, Vec<u8>)>;
@@ -134,6 +139,32 @@ impl Events for RedisBackend {
             lines::note_reports(self.link(), std::iter::once(&line)).await;
         }
         first.into_result()
+    }
+
+    async fn oldest_event(&self) -> Result<Option<Duration>, BackendError> {
+        let link = self.link();
+        let mut streams = vec![link.keys.submission_stream()];
+        if link.is_cluster() {
+            let queues = self.queues().all(link, "oldest_event").await?;
+            let reports =
+                queues.iter().flat_map(Named::reports).map(|reports| link.keys.reports(&reports).stream);
+            streams.extend(reports.take(OLDEST_AMONG));
+        } else {
+            // Those that may have something.
+            let mut cmd = redis::cmd("ZRANGE");
+            cmd.arg(link.keys.report_index()).arg(0).arg(OLDEST_AMONG - 1);
+            let known: Vec<Vec<u8>> = link.ask("oldest_event", &cmd).await?;
+            streams.extend(known.into_iter().filter_map(|stream| String::from_utf8(stream).ok()));
+        }
+        // A line that is broken or away is told of otherwise.
+        let ages = streams.iter().map(|stream| async move {
+            let asked = link.run::<i64>("oldest_event", &AGE, |script| {
+                script.key(stream).arg(GROUP);
+            });
+            asked.await.ok().and_then(|age_ms| u64::try_from(age_ms).ok())
+        });
+        let oldest = futures::future::join_all(ages).await.into_iter().flatten().max();
+        Ok(oldest.map(Duration::from_millis))
     }
 
     async fn set_aside(&self, event: &EventDelivery, reason: &str) -> Result<(), BackendError> {

@@ -88,6 +88,7 @@ fn script(text: &str, part: &str) -> String {
 }
 
 scripts! {
+    AGE "age.lua"
     CLOCK "clock.lua"
     DATE "date.lua"
     INTEND "intend.lua"
@@ -234,7 +235,7 @@ mod tests {
             text.starts_with("#!lua flags=no-writes\n")
         };
         let files: Vec<&str> = ALL.iter().map(|(file, _)| *file).filter(|file| reads(file)).collect();
-        assert_eq!(files.len(), 5, "{files:?}");
+        assert_eq!(files.len(), 7, "{files:?}");
         assert!(
             [&DUE, &HEADS, &LOOK, &PLAN, &SEGMENTS, &STATES, &CLOCK]
                 .into_iter()

@@ -177,6 +177,9 @@ const REPAIR_AFTER_MAX: Duration = Duration::from_secs(120);
 /// How long a coordinator that stops waits for its backend to give back what it took.
 const QUIESCE: Duration = Duration::from_secs(5);
 
+/// An event that is there for the third time has not been handled twice: its coordinator was lost, or could not.
+const AGAIN_FROM: u32 = 3;
+
 /// So many runs are named of whose events the handling does not return.
 const SAID_MAX: usize = 20;
 
@@ -217,6 +220,7 @@ impl Driver {
     }
 
     async fn handle_all(&self, events: Vec<EventDelivery>) -> Result<(), BackendError> {
+        self.say_again(&events);
         let is_poison = |delivery: &EventDelivery| self.is_poison(delivery);
         if !events.iter().any(is_poison) {
             return self.handle(events).await;
@@ -269,6 +273,15 @@ impl Driver {
             {
                 tracing::warn!(%error, "events were not renewed");
             }
+        }
+    }
+
+    /// Says of an event that it comes again and again, as long as it does: whoever had it did not get anywhere.
+    fn say_again(&self, events: &[EventDelivery]) {
+        let again = events.iter().filter(|event| event.deliveries >= AGAIN_FROM);
+        if let Some(worst) = again.max_by_key(|event| event.deliveries) {
+            let text = format!("an event of {} has come {} times", worst.event.run(), worst.deliveries);
+            self.vitals.say("events", Some((text, Some(self.options.lease.saturating_mul(2)))));
         }
     }
 

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=no-writes
 -- The heads of the leaves or reports in a slice of a stream, or of a lane's timers.
 -- KEYS: the stream, or delayed
 -- ARGV: 'stream' or 'timers', from where, how many

@@ -279,3 +279,24 @@ async fn what_waits_for_a_moment_goes_by_the_clock_of_the_store() {
     assert_eq!(timeout(PATIENCE, far.get()).await.expect("it comes").unwrap(), 1);
     assert!(timeout(PATIENCE, expired.get()).await.expect("it ends").is_err());
 }
+
+/// By the clock of the store, which a test can set.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_age_of_the_oldest_event_that_nobody_has_taken_is_known() {
+    let cluster = Cluster::start_with(Server::builder().clock());
+    let server = Server::builder().clock().start();
+    let nodes: Vec<&Server> = cluster.nodes().iter().chain([&server]).collect();
+    for url in [server.url(), cluster.url()] {
+        nodes.iter().for_each(|node| node.set_clock(0));
+        let store = backend(url).await;
+        let app = app(store.clone(), &Began::default());
+        assert_eq!(store.oldest_event().await.unwrap(), None);
+        app.submit(chord((0..600).map(|_| step.s(1)), sum.s(()))).await.unwrap();
+        nodes.iter().for_each(|node| node.set_clock(MINUTE));
+        let age = store.oldest_event().await.unwrap().expect("there is one");
+        assert!((Duration::from_secs(59)..PATIENCE * 2).contains(&age), "{age:?}");
+        let taken = store.events(10, PATIENCE, PATIENCE).await.unwrap();
+        assert_eq!(taken.len(), 1);
+        assert_eq!(store.oldest_event().await.unwrap(), None, "it is somebody's");
+    }
+}
