@@ -10,7 +10,7 @@ use celeriac_primitives::{Completion, Outcome, TaskError, TaskMessage};
 use super::bench::Report;
 use super::lane::Workshop;
 use super::pace::RESERVE;
-use crate::patience::{endure, insist, pause};
+use crate::patience::{endure, pause};
 
 /// How long giving leaves back may take while the worker works.
 const BACKEND_GRACE: Duration = Duration::from_secs(5);
@@ -40,20 +40,10 @@ pub(super) async fn stand_in(shop: &Arc<Workshop>) {
 }
 
 async fn report_batch(shop: &Workshop, batch: &Arc<Vec<Report>>) {
-    let refused = match insist!(shop.stopping, shop.backend.finish(batch)) {
-        Ok(()) => {
-            shop.refusals.are_over("reports");
-            Vec::new()
-        }
-        // What cannot be reported does not take the others with it.
-        Err(error) if !error.may_retry() => report_by_queue(shop, batch).await,
-        // Nobody will hear of these; they are not renewed any more and run again when their leases have
-        // passed.
-        Err(error) => {
-            pause(&error).await;
-            Vec::new()
-        }
-    };
+    // Where something is refused already, the others would be reported twice.
+    let is_done = !shop.refusals.is_there("reports") && shop.backend.finish(batch).await.is_ok();
+    // What cannot be reported does not take the others with it.
+    let refused = if is_done { Vec::new() } else { report_by_queue(shop, batch).await };
     shop.bench.reported(batch, refused);
 }
 
@@ -66,7 +56,7 @@ async fn report_by_queue(shop: &Workshop, batch: &[Report]) -> Vec<Report> {
     }
     let mut refused = Vec::new();
     for reports in queues.into_values() {
-        match insist!(shop.stopping, shop.backend.finish(&reports)) {
+        match shop.backend.finish(&reports).await {
             Ok(()) => {}
             Err(error) if passes(&error) => {
                 shop.refusals.note("reports", &error);
@@ -85,9 +75,7 @@ async fn report_by_queue(shop: &Workshop, batch: &[Report]) -> Vec<Report> {
 async fn report_each(shop: &Workshop, reports: Vec<Report>, refused: &mut Vec<Report>) {
     for report in reports {
         let (id, completion) = &report;
-        let Err(error) = insist!(shop.stopping, shop.backend.finish(std::slice::from_ref(&report))) else {
-            continue;
-        };
+        let Err(error) = shop.backend.finish(std::slice::from_ref(&report)).await else { continue };
         if passes(&error) {
             shop.refusals.note("reports", &error);
             refused.push(report);
@@ -97,7 +85,7 @@ async fn report_each(shop: &Workshop, reports: Vec<Report>, refused: &mut Vec<Re
         let text = format!("how it ended cannot be reported: {error}");
         let outcome = Outcome::Failed(TaskError::new("BackendError", text));
         let instead = (id.clone(), Completion { outcome, ..completion.clone() });
-        match insist!(shop.stopping, shop.backend.finish(std::slice::from_ref(&instead))) {
+        match shop.backend.finish(std::slice::from_ref(&instead)).await {
             Ok(()) => {}
             Err(error) if passes(&error) => refused.push(instead),
             // It comes again when its lease has passed.
@@ -107,9 +95,9 @@ async fn report_each(shop: &Workshop, reports: Vec<Report>, refused: &mut Vec<Re
 }
 
 /// Whether a report that is refused may be taken later: what is wrong is a permission, or the place where
-/// reports go.
+/// reports go, which may only be away.
 fn passes(error: &BackendError) -> bool {
-    matches!(error.kind, ErrorKind::Denied | ErrorKind::Corrupt)
+    error.may_retry() || matches!(error.kind, ErrorKind::Denied | ErrorKind::Corrupt)
 }
 
 /// Renews the leases of what is held.

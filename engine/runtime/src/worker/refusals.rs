@@ -42,6 +42,11 @@ impl Refusals {
         self.vitals.say(part, Some((text, None)));
     }
 
+    /// Whether something is refused to this part.
+    pub(super) fn is_there(&self, part: &'static str) -> bool {
+        self.any.load(Ordering::Relaxed) && self.parts().contains_key(part)
+    }
+
     /// That it is taken again.
     pub(super) fn are_over(&self, part: &'static str) {
         if !self.any.load(Ordering::Relaxed) {
