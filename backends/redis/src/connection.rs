@@ -308,7 +308,17 @@ impl Link {
         operation: &'static str,
         cmd: &Cmd,
     ) -> Result<T, BackendError> {
-        cmd.query_async(&mut self.connection()).await.map_err(refused(operation))
+        let answer = cmd.query_async(&mut self.connection()).await;
+        answer.map_err(|error| {
+            let is_wrong_type = is_wrong_type(&error);
+            let error = refused(operation)(error);
+            match cmd.args_iter().nth(1) {
+                Some(redis::Arg::Simple(key)) if is_wrong_type => {
+                    error.context(format!("{} holds something else", String::from_utf8_lossy(key)))
+                }
+                _ => error,
+            }
+        })
     }
 
     /// Sends a command that writes what an accepted run needs: also to a Redis that is full.
@@ -414,6 +424,11 @@ async fn cluster(builder: redis::cluster::ClusterClientBuilder) -> RedisResult<W
     let (mut connection, shards) = (client.get_async_connection().await?, Shards::default());
     shards.learn(&mut connection).await;
     Ok(Way::Cluster(connection, shards))
+}
+
+/// Whether a key holds something else than what was asked for.
+fn is_wrong_type(error: &redis::RedisError) -> bool {
+    error.code() == Some("WRONGTYPE")
 }
 
 /// Adds the keys of lines to a script's.
