@@ -405,7 +405,7 @@ impl RedisBackend {
         let Some((run, meta, stored)) = self.plan_as_stored(id).await? else { return Ok(None) };
         let bytes = match stored {
             Ok(bytes) => bytes,
-            Err(large) => self.large_plan(&self.link().keys.run(id).plan(), large, meta.digest).await?,
+            Err(large) => self.large_plan(run, large, meta.digest).await?,
         };
         Ok(Some((run, self.read_plan(run, meta, bytes, need).await?)))
     }
@@ -469,12 +469,13 @@ impl RedisBackend {
     }
 
     /// A plan that is read in pieces.
-    async fn large_plan(&self, key: &str, bytes: usize, digest: Digest) -> Result<Vec<u8>, BackendError> {
+    async fn large_plan(&self, run: RunRef, bytes: usize, digest: Digest) -> Result<Vec<u8>, BackendError> {
+        let key = self.link().keys.run(run.id).plan();
         let mut plan = Vec::with_capacity(bytes);
         while plan.len() < bytes {
             let (from, to) = (plan.len(), plan.len() + PIECE_BYTES - 1);
             let (link, mut cmd) = (self.link().clone(), redis::cmd("GETRANGE"));
-            cmd.arg(key).arg(from).arg(to);
+            cmd.arg(&key).arg(from).arg(to);
             let piece = async move { link.ask::<Vec<u8>>("plan", &cmd).await };
             let piece = self.0.turns.take(piece).await?;
             if piece.is_empty() {
@@ -482,13 +483,18 @@ impl RedisBackend {
             }
             plan.extend(piece);
         }
-        if Digest::of(&plan) != digest {
-            // Forgotten meanwhile, and perhaps another run has the id.
-            return Err(
-                BackendError::new(ErrorKind::Unavailable, "plan").context("it changed while it was read")
-            );
+        if Digest::of(&plan) == digest {
+            return Ok(plan);
         }
-        Ok(plan)
+        // Forgotten meanwhile, and perhaps another run has the id; or it is not what was stored.
+        match self.meta_of(run, "plan").await? {
+            Some(meta) if meta.digest == digest => {
+                Err(corrupt("plan", format!("{run}: {key} is not as it was stored")))
+            }
+            _ => {
+                Err(BackendError::new(ErrorKind::Unavailable, "plan").context("it changed while it was read"))
+            }
+        }
     }
 
     /// The list of runs, as [`Store::list`] has it.
