@@ -57,6 +57,9 @@ impl Turns {
     }
 }
 
+/// Room for so much is made before anything is read.
+const RESERVED_MAX: usize = 64 * PIECE_BYTES;
+
 /// What became of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kept {
@@ -136,7 +139,8 @@ impl RedisBackend {
             self.0.turns.take(async move { link.ask::<Option<Vec<u8>>>("fetch", &cmd).await })
         });
         let mut pieces = std::pin::pin!(pieces.buffered(PIECES_AT_ONCE));
-        out.reserve_exact(usize::try_from(value.bytes).unwrap_or(0).min(count * PIECE_BYTES));
+        // However long it is said to be: what is not there takes no room.
+        out.reserve_exact(usize::try_from(value.bytes).unwrap_or(0).min(RESERVED_MAX));
         while let Some(piece) = pieces.next().await {
             let piece = piece.inspect_err(|_| out.truncate(start))?;
             let Some(piece) = piece else {

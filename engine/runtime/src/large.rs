@@ -22,6 +22,9 @@ pub(crate) type Outcomes = HashMap<(RunRef, NodeNo), Outcome>;
 /// So many outcomes are read before it is looked how long they are.
 const READ_AT_ONCE: usize = 500;
 
+/// Room for so much is made before anything is read.
+const ROOM_MAX: usize = 64 << 20;
+
 /// For how long a backend that does not answer is asked again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Asking<'a> {
@@ -99,7 +102,8 @@ pub(crate) async fn join(
     asking: Asking<'_>,
 ) -> Result<Option<Json>, BackendError> {
     let bytes: u64 = parts.iter().map(Part::bytes).sum();
-    let mut text = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
+    // However long it is said to be: what is not there takes no room.
+    let mut text = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0).min(ROOM_MAX));
     for part in parts {
         match part {
             Part::Text(part) => text.extend_from_slice(part.as_bytes()),

@@ -29,6 +29,11 @@ async fn sum(numbers: Vec<i64>) -> i64 {
     numbers.iter().sum()
 }
 
+#[task(crate = celeriac_dsl, name = "strange.length")]
+async fn length(text: String) -> usize {
+    text.len()
+}
+
 /// Where a live system is, and how commands get there that are nobody's.
 pub(crate) enum At {
     One(Server),
@@ -83,7 +88,7 @@ impl Live {
         };
         let app = |backend| {
             App::builder("strange")
-                .tasks(tasks![add, sum])
+                .tasks(tasks![add, sum, length])
                 .backend(backend)
                 .build()
                 .expect("it fits together")
@@ -301,6 +306,19 @@ async fn a_plan_that_is_not_as_it_was_stored_holds_up_nobody(at: At) {
     run.forget().await.unwrap();
 }
 
+/// A large argument is not what was kept: its leaf fails, and says why.
+async fn a_large_value_that_is_broken_fails_the_leaf_that_takes_it(at: At) {
+    let live = Live::start(at).await;
+    let later = Options::new().with_countdown(Duration::from_millis(700));
+    let run = live.client.submit(length.s("x".repeat(100_000)).set(later)).await.unwrap();
+    let key = format!("strange:{{{}}}:literals", run.id());
+    let fields: Vec<String> = live.at.run(&key, cmd("HKEYS").arg(&key));
+    live.at.run::<()>(&key, cmd("HSET").arg(&key).arg(&fields[0]).arg("[[["));
+    live.canary(&key).await;
+    let failed = timeout(PATIENCE, run.get()).await.expect("it ends").unwrap_err().to_string();
+    assert!(failed.contains("its input cannot be read"), "{failed}");
+}
+
 /// A letter goes back where it came from, as if it had just come there.
 async fn a_dead_letter_is_requeued(at: At) {
     let live = Live::start(at).await;
@@ -348,5 +366,6 @@ everywhere! {
     a_member_of_another_kind
     a_run_that_cannot_be_read_is_listed_beside_the_others
     a_plan_that_is_not_as_it_was_stored_holds_up_nobody
+    a_large_value_that_is_broken_fails_the_leaf_that_takes_it
     a_dead_letter_is_requeued
 }

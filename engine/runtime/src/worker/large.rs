@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use celeriac_backends::{Backend, ErrorKind};
+use celeriac_backends::{Backend, BackendError, ErrorKind};
 use celeriac_primitives::{
     Addition, Asked, Json, LimitError, Limits, Outcome, Own, Part, Retry, RunRef, Stored, TaskError,
     TaskMessage, argument_bytes,
@@ -46,9 +46,11 @@ impl Gate {
         stopping: &CancellationToken,
     ) -> Result<Box<Input>, Option<Outcome>> {
         let (run, max) = (message.run(), self.limits.argument_bytes_max);
-        let failed = |error| {
+        let failed = |error: BackendError| {
             tracing::error!(%run, %error, "the input of a leaf cannot be read");
-            None
+            // What is broken is as broken for another worker.
+            let is_broken = error.kind == ErrorKind::Corrupt;
+            is_broken.then(|| Outcome::Undecodable(format!("its input cannot be read: {error}")))
         };
         let missing =
             || Some(Outcome::Undecodable("a result that it takes is missing from the store".to_owned()));
