@@ -19,7 +19,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use celeriac_backends::{BackendError, DEFAULT_QUEUE, Lane};
+use celeriac_backends::{BackendError, DEFAULT_QUEUE, ErrorKind, Lane};
 use celeriac_primitives::{Incarnation, RunRef};
 
 use crate::RedisBackend;
@@ -203,7 +203,14 @@ impl RedisBackend {
             link.ask("sweep", redis::cmd("SMEMBERS").arg(link.keys.gone_index())).await?;
         let mut first = First::default();
         for queue in told {
-            first.of(self.lift_one(&queue).await);
+            match self.lift_one(&queue).await {
+                // It holds up no other queue.
+                Err(error) if error.kind == ErrorKind::Corrupt => {
+                    let gone = link.keys.gone(&String::from_utf8_lossy(&queue));
+                    link.broken.note(&gone, format!("a key of its queue: {error}"));
+                }
+                lifted => first.of(lifted),
+            }
         }
         first.into_result()
     }

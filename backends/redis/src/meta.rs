@@ -9,6 +9,10 @@ use crate::error::{corrupt, later};
 /// The format of what is stored; the scripts check it.
 pub(crate) const FORMAT: u8 = 2;
 
+/// Later versions will count on to here. Beyond it is no format: what stands there is broken, and nobody waits
+/// for a program that can read it. Also in `scripts/meta.lua`.
+const LATER_MAX: u8 = 31;
+
 pub(crate) const SIZE: usize = 1 + 8 * 4 + 2 * 8 + 16 + 8;
 
 /// `>B I4×8 I8×2 c16 c8` in the words of Lua's `struct`.
@@ -75,7 +79,7 @@ impl Meta {
             Ok(bytes) if bytes[0] == FORMAT => bytes,
             _ => {
                 let format = bytes.first().map_or_else(|| "none".to_owned(), u8::to_string);
-                let is_later = bytes.first().is_some_and(|format| *format > FORMAT);
+                let is_later = bytes.first().is_some_and(|format| (FORMAT + 1..=LATER_MAX).contains(format));
                 let what = format!("the run has format {format}, this program knows format {FORMAT}");
                 return Err(if is_later { later(operation, what) } else { corrupt(operation, what) });
             }
@@ -122,6 +126,8 @@ impl Meta {
 
 #[cfg(test)]
 mod tests {
+    use celeriac_backends::ErrorKind;
+
     use super::*;
 
     #[test]
@@ -144,6 +150,9 @@ mod tests {
         assert!(Meta::unpack("test", b"").unwrap_err().to_string().contains("format none"));
         let mut other = meta.pack();
         other[0] = 9;
-        assert!(Meta::unpack("test", &other).unwrap_err().to_string().contains("format 9"));
+        let error = Meta::unpack("test", &other).unwrap_err();
+        assert!(error.to_string().contains("format 9") && error.kind == ErrorKind::Later);
+        other[0] = 200;
+        assert_eq!(Meta::unpack("test", &other).unwrap_err().kind, ErrorKind::Corrupt, "it is no format");
     }
 }

@@ -226,8 +226,13 @@ impl RedisBackend {
                 }
             }
         }
-        let streams = there.iter().filter_map(|stream| std::str::from_utf8(stream).ok());
-        Ok(self.reports().hear_new(streams.filter_map(|stream| link.keys.reports_of(stream))))
+        let name = |stream: &Vec<u8>| link.keys.reports_of(std::str::from_utf8(stream).ok()?);
+        let strange: Vec<&Vec<u8>> = there.iter().filter(|stream| name(stream).is_none()).collect();
+        if !strange.is_empty() {
+            // Nothing of this program's; many would hide what is.
+            link.ask::<()>("events", redis::cmd("ZREM").arg(link.keys.report_index()).arg(strange)).await?;
+        }
+        Ok(self.reports().hear_new(there.iter().filter_map(name)))
     }
 
     /// On a Cluster: looks at some queues of which nothing was heard.

@@ -501,17 +501,28 @@ impl RedisBackend {
     async fn listed(&self, before: Option<RunId>, max: usize) -> Result<Vec<RunRef>, BackendError> {
         let mut from =
             before.map_or_else(|| b"+".to_vec(), |run| [&b"("[..], &run.uuid().as_bytes()[..]].concat());
-        let mut runs = Vec::new();
+        let (mut runs, mut seen): (Vec<RunRef>, Option<Vec<u8>>) = (Vec::new(), None);
         loop {
             let wanted = max - runs.len();
-            let mut cmd = redis::cmd("ZREVRANGEBYLEX");
-            cmd.arg(self.link().keys.runs()).arg(&from).arg("-").arg("LIMIT").arg(0).arg(wanted);
-            let page: Vec<Vec<u8>> = self.link().ask("list", &cmd).await?;
+            let (link, mut cmd) = (self.link(), redis::cmd("ZREVRANGEBYLEX"));
+            cmd.arg(link.keys.runs()).arg(&from).arg("-").arg("LIMIT").arg(0).arg(wanted);
+            let page: Vec<Vec<u8>> = link.ask("list", &cmd).await?;
             runs.extend(page.iter().filter_map(|run| read_run(run)));
-            // What somebody else has put there is passed over.
+            let strange: Vec<&Vec<u8>> = page.iter().filter(|run| read_run(run).is_none()).collect();
+            if !strange.is_empty() {
+                // What somebody else has put there hides what is behind it. Who may only read passes it over.
+                let taken_off = redis::cmd("ZREM").arg(link.keys.runs()).arg(strange).take();
+                let _: Result<(), _> = link.ask("list", &taken_off).await;
+            }
             match page.last() {
-                Some(last) if page.len() == wanted && runs.len() < max => {
+                // With other scores than ours nothing is in order, and a page may come again for ever.
+                Some(last)
+                    if page.len() == wanted
+                        && runs.len() < max
+                        && seen.as_ref().is_none_or(|seen| last < seen) =>
+                {
                     from = [&b"("[..], last].concat();
+                    seen = Some(last.clone());
                 }
                 _ => return Ok(runs),
             }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use celeriac_backends::BackendError;
+use celeriac_backends::{BackendError, ErrorKind, Lane};
 use tokio::time::Instant;
 
 use crate::RedisBackend;
@@ -103,12 +103,21 @@ impl RedisBackend {
         let (now_ms, mut first) = (self.now_ms().await?, First::default());
         // Whoever uses it after that has noted it again. When the clock was set on, they are looked at a little early.
         let noted_for = self.queues().noted_for();
-        let was_used = |named: &Named| named.used_ms + noted_for.as_millis() as u64 >= now_ms;
+        let was_used =
+            |named: &Named| named.used_ms.saturating_add(noted_for.as_millis() as u64) >= now_ms;
         let is_old = |named: &&Named| !was_used(named) || self.quiet().is_unused(named, noted_for);
         let old: Vec<Named> = queues.iter().filter(is_old).cloned().collect();
         for some in old.chunks(AT_ONCE) {
-            for dropped in futures::future::join_all(some.iter().map(|named| self.drop_one(named))).await {
-                first.of(dropped);
+            let dropped = futures::future::join_all(some.iter().map(|named| self.drop_one(named))).await;
+            for (named, dropped) in some.iter().zip(dropped) {
+                match dropped {
+                    // It holds up no other queue, and nothing else that a sweep does.
+                    Err(error) if error.kind == ErrorKind::Corrupt => {
+                        let stream = self.link().keys.stream(&named.name, Lane::default());
+                        self.link().broken.note(&stream, format!("a key of its queue: {error}"));
+                    }
+                    dropped => first.of(dropped),
+                }
             }
         }
         first.into_result()

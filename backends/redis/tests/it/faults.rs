@@ -396,7 +396,11 @@ async fn a_damaged_run_is_an_error_and_nothing_is_written() {
     redis::cmd("HSET").arg(&hash).arg("s").arg(whole).exec(&mut connection).unwrap();
     redis::cmd("HSET").arg(&hash).arg("m").arg("\u{9}").exec(&mut connection).unwrap();
     let error = settle(&backend, run, vec![done(0)]).await.unwrap_err();
-    assert!(error.kind == ErrorKind::Corrupt && error.to_string().contains("format 9"), "{error}");
+    assert!(error.kind == ErrorKind::Later && error.to_string().contains("format 9"), "{error}");
+    let no_format: &[u8] = &[200; 73];
+    redis::cmd("HSET").arg(&hash).arg("m").arg(no_format).exec(&mut connection).unwrap();
+    let error = settle(&backend, run, vec![done(0)]).await.unwrap_err();
+    assert!(error.kind == ErrorKind::Corrupt && error.to_string().contains("format 200"), "{error}");
     redis::cmd("SET").arg(&hash).arg("no hash").exec(&mut connection).unwrap();
     let error = settle(&backend, run, vec![done(0)]).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Corrupt, "{error}");

@@ -76,7 +76,7 @@ pub(crate) struct Live {
     pub(crate) at: At,
     pub(crate) client: App,
     pub(crate) backend: RedisBackend,
-    _coordinator: Coordinator,
+    coordinator: Coordinator,
     _worker: Worker,
 }
 
@@ -103,8 +103,7 @@ impl Live {
         let (coordinator, worker) =
             (app(connect().await).coordinator(coordinator), app(connect().await).worker(worker));
         let backend = connect().await;
-        let live =
-            Self { client: app(backend.clone()), backend, _coordinator: coordinator, _worker: worker, at };
+        let live = Self { client: app(backend.clone()), backend, coordinator, _worker: worker, at };
         // Both queues are used, and all scripts are there.
         live.canary("at first").await;
         let run = live.client.submit(add.s((1, 1)).set(Options::new().with_queue("other").unwrap()));
@@ -261,6 +260,35 @@ async fn a_member_of_another_kind(at: At) {
         let runs = live.client.runs(None, 10).await.unwrap();
         assert!(!runs.is_empty(), "beside {key}");
     }
+    // Moments that no clock comes to, and members that nobody knows.
+    for (key, score, member) in [
+        ("names", "1e300", &b"other"[..]),
+        ("names", "-inf", b"celery"),
+        ("timers", "inf", b"strange:{q:other}:stream"),
+        ("timers", "-inf", b"\xff"),
+        ("reports", "inf", b"\xff"),
+        ("ended", "-1e300", b"\xff"),
+    ] {
+        let key = format!("strange:{{events}}:{key}");
+        live.at.run::<()>(&key, cmd("ZADD").arg(&key).arg(score).arg(member));
+        for _ in 0..2 {
+            live.canary(&key).await;
+            sleep(Duration::from_millis(250)).await;
+        }
+    }
+    assert_eq!(live.coordinator.vitals().complaint(), None, "none of its parts has panicked");
+    // So many that they fill page after page, in an order that is none of theirs.
+    let key = "strange:{events}:runs";
+    let mut put = cmd("ZADD");
+    put.arg(key);
+    for number in 0..2000u32 {
+        put.arg((number * 7919) % 2003)
+            .arg([&b"\xff"[..], &number.wrapping_mul(2_654_435_761).to_be_bytes()].concat());
+    }
+    live.at.run::<()>(key, &put);
+    let runs = timeout(PATIENCE, live.client.runs(None, 20)).await.expect("the list has an end");
+    runs.unwrap();
+    live.canary(key).await;
 }
 
 /// Of one run all is broken; it is listed as such, and the others as ever.
