@@ -230,6 +230,11 @@ async fn a_key_of_another_kind(at: At) {
     ] {
         let key = format!("strange:{{q:other}}:{place}");
         live.at.spoil(&key);
+        // Work of the queue itself, whose reports may be refused, is in everybody's way.
+        for _ in 0..6 {
+            let other = Options::new().with_queue("other").unwrap();
+            let _ = live.client.submit(add.s((1, 1)).set(other)).await;
+        }
         for _ in 0..3 {
             live.canary(&key).await;
         }
