@@ -148,8 +148,12 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     pub(crate) async fn send<T: FromRedisValue>(mut self) -> Result<T, BackendError> {
-        let done = self.invocation.send(&mut self.connection).await.map_err(refused(self.operation))?;
-        if let Some(wrote) = self.wrote {
+        self.once().await.map_err(refused(self.operation))
+    }
+
+    async fn once<T: FromRedisValue>(&mut self) -> RedisResult<T> {
+        let done = self.invocation.send(&mut self.connection).await?;
+        if let Some(wrote) = &self.wrote {
             wrote.store(true, Ordering::Relaxed);
         }
         Ok(done)
@@ -279,7 +283,16 @@ impl Link {
         script: &'static Script,
         prepare: impl FnOnce(&mut Invocation),
     ) -> Result<T, BackendError> {
-        self.prepare(operation, script, prepare).send().await
+        let mut prepared = self.prepare(operation, script, prepare);
+        let answer = match prepared.once().await {
+            // Every script may come twice.
+            Err(error) if is_wrong_type(&error) => {
+                self.set_keys_aside().await;
+                prepared.once().await
+            }
+            answer => answer,
+        };
+        answer.map_err(refused(operation))
     }
 
     /// A script with all that it needs, to be run later.
@@ -308,7 +321,13 @@ impl Link {
         operation: &'static str,
         cmd: &Cmd,
     ) -> Result<T, BackendError> {
-        let answer = cmd.query_async(&mut self.connection()).await;
+        let answer = match cmd.query_async(&mut self.connection()).await {
+            Err(error) if is_wrong_type(&error) => {
+                self.set_keys_aside().await;
+                cmd.query_async(&mut self.connection()).await
+            }
+            answer => answer,
+        };
         answer.map_err(|error| {
             let is_wrong_type = is_wrong_type(&error);
             let error = refused(operation)(error);

@@ -35,6 +35,7 @@
 //! celeriac:{events}:gone     set     the names of the queues that were told of runs that are gone
 //! celeriac:{events}:dead     stream  dead letters: six fields of ours (`dead.rs`), then those of the entry
 //! celeriac:{events}:intents  zset    on a Cluster, runs about to be stored → since when, in ms
+//! celeriac:{events}:…:aside:<ms>     what stood in the place of one of these, and is something else
 //! ```
 //!
 //! The hash of a run has these fields:

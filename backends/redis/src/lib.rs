@@ -29,6 +29,7 @@
 
 pub mod acl;
 mod address;
+mod aside;
 mod broken;
 mod by_itself;
 mod clocks;

@@ -100,6 +100,7 @@ scripts! {
     STAGE "stage.lua"
     WRITE "write.lua"
     LETTER "letter.lua"
+    ASIDE "aside.lua"
     ANNOUNCE "announce.lua"
     OVERDUE "overdue.lua"
     SETTLE "settle.lua" + "meta.lua" + "remove.lua" + "wake.lua"

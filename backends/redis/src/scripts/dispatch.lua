@@ -21,6 +21,7 @@ if (inline and #inline or redis.call('STRLEN', states)) ~= nodes then
   return redis.error_reply('CORRUPT the node states of the run are not whole')
 end
 local timers = mode == 'queue' and KEYS[#KEYS]
+if timers then redis.call('ZCARD', timers) end
 -- What goes to a queue that is broken stays in the outbox, and holds up no other.
 local broken, why
 for i = 3, #KEYS - 1, 3 do

@@ -10,14 +10,15 @@ local index = KEYS[2 * queues + 1]
 local at = 4 + queues
 for queue = 1, queues do
   local stream, reports, ids = KEYS[2 * queue - 1], KEYS[2 * queue], {}
+  -- Also for who has not heard of it yet: a hint is on its way for a moment. First: when that is something
+  -- else, nothing is done.
+  if index then redis.call('ZADD', index, '0', reports) end
   for i = 1, tonumber(ARGV[3 + queue]) do
     entry = redis.call('XADD', reports, '*', 'c', ARGV[at + 1])
     ids[i] = ARGV[at]
     at = at + 2
   end
   remove(stream, group, ids)
-  -- Also for who has not heard of it yet: a hint is on its way for a moment.
-  if index then redis.call('ZADD', index, '0', reports) end
   hints = (hints and hints .. '\n' or '') .. 'r' .. reports
 end
 -- Where one connection listens, and nothing else is in the line, it is told the report: see `early.rs`. Those

@@ -11,6 +11,10 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local next, hints = nil, {}
 local count = math.floor(#KEYS / 4)
 local report_index, timer_index = KEYS[4 * count + 1], KEYS[4 * count + 2]
+if report_index then
+  redis.call('ZCARD', report_index)
+  redis.call('ZCARD', timer_index)
+end
 local function fire(i)
   local stream, delayed, expiring, reports = KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3]
   local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, slice)

@@ -3,6 +3,7 @@
 -- KEYS: stream, delayed, gone of the queue | on one server also the index of timers
 -- ARGV: group, owner, id, message, after how many ms, the channel of the hints at timers
 redis.call('ZCARD', KEYS[2])
+if KEYS[4] then redis.call('ZCARD', KEYS[4]) end
 if owner_of((held(KEYS[1], ARGV[1], ARGV[3]))) ~= ARGV[2] then return 0 end
 if redis.call('EXISTS', KEYS[3]) == 1 and redis.call('ZSCORE', KEYS[3], run_of(ARGV[4])) then
   redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])

@@ -18,7 +18,10 @@ if redis.call('HLEN', staged_hash) ~= tonumber(ARGV[4]) or redis.call('STRLEN', 
   or redis.call('HLEN', staged_literals) ~= tonumber(ARGV[7]) then
   return drop('EXPIRED')
 end
-if KEYS[8] then redis.call('ZCARD', KEYS[8]) end
+if KEYS[8] then
+  redis.call('ZCARD', KEYS[8])
+  redis.call('XLEN', KEYS[9])
+end
 -- What is left of a run whose hash somebody removed by hand is not ours.
 redis.call('UNLINK', states, plan, literals)
 if ARGV[7] ~= '0' then

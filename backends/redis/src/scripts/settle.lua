@@ -376,6 +376,7 @@ local function settle(run, channel, at, arg)
   return is_done and answer or answer .. cmsgpack.pack({ ranges, list })
 end
 
+if ended_key then redis.call('ZCARD', ended_key) end
 local answers, at, arg = {}, 1, 6
 for i = 1, runs do
   local run, channel = ARGV[arg], ARGV[arg + 1]

@@ -66,6 +66,13 @@ impl At {
         self.run::<()>(key, cmd("SET").arg(key).arg("not what it should be"));
     }
 
+    fn keys(&self, pattern: &str) -> Vec<String> {
+        match self {
+            Self::One(server) => server.keys(pattern),
+            Self::Cluster(cluster) => cluster.keys(pattern),
+        }
+    }
+
     fn mend(&self, key: &str) {
         self.run(key, cmd("DEL").arg(key))
     }
@@ -296,6 +303,34 @@ async fn a_member_of_another_kind(at: At) {
     live.canary(key).await;
 }
 
+/// Keys of everybody of another kind: each is moved aside, where a person finds what stood there.
+async fn a_key_of_everybody_is_moved_aside(at: At) {
+    let live = Live::start(at).await;
+    for place in [
+        "stream", "again", "apart", "names", "lanes", "reports", "timers", "runs", "ended", "gone", "dead",
+        "intents",
+    ] {
+        let key = format!("strange:{{events}}:{place}");
+        live.at.spoil(&key);
+        for _ in 0..3 {
+            live.canary(&key).await;
+        }
+        live.client.runs(None, 10).await.unwrap_or_else(|error| panic!("beside {key}: {error}"));
+        if !matches!(place, "stream" | "names" | "runs" | "ended") {
+            // What nobody has come across yet may stand there for a while.
+            live.at.mend(&key);
+            continue;
+        }
+        let (start, pattern) = (Instant::now(), format!("{key}:aside:*"));
+        while live.at.keys(&pattern).is_empty() {
+            assert!(start.elapsed() < PATIENCE, "{key} is still there");
+            sleep(SOON).await;
+        }
+        live.at.keys(&pattern).iter().for_each(|aside| live.at.mend(aside));
+    }
+    live.canary("all that is mended").await;
+}
+
 /// Of one run all is broken; it is listed as such, and the others as ever.
 async fn a_run_that_cannot_be_read_is_listed_beside_the_others(at: At) {
     let live = Live::start(at).await;
@@ -397,6 +432,7 @@ everywhere! {
     entries_that_nobody_can_read
     a_key_of_another_kind
     a_member_of_another_kind
+    a_key_of_everybody_is_moved_aside
     a_run_that_cannot_be_read_is_listed_beside_the_others
     a_plan_that_is_not_as_it_was_stored_holds_up_nobody
     a_large_value_that_is_broken_fails_the_leaf_that_takes_it
