@@ -18,6 +18,7 @@ random count="100000" seed="1":
     CELERIAC_RANDOM_COUNT={{count}} CELERIAC_RANDOM_SEED={{seed}} cargo test --release --test it random:: -- --nocapture
 
 # Kills coordinators, workers and Redis under random canvases; scripts/test runs nine kills with each appendfsync.
+# `just chaos spoil` writes faults into the keys of a live system instead; scripts/test writes forty.
 chaos *options:
     scripts/chaos {{options}}
 

@@ -32,7 +32,7 @@ pub(crate) fn play(ledger: PathBuf) -> ExitCode {
 }
 
 /// Whoever started this holds the other end of its stdin, and has gone when that is closed.
-fn leave_with_the_parent() {
+pub(crate) fn leave_with_the_parent() {
     std::thread::spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         std::process::exit(99);

@@ -26,6 +26,8 @@
 //! its master: what they were is counted, and said to
 //! the client; what is still there ends as it should.
 //!
+//! `scripts/chaos spoil` writes faults into the keys of a live system instead of killing it ([`spoil`]).
+//!
 //! A seed repeats the canvases and the order of the faults, not their timing to the millisecond.
 //!
 //! Besides, tasks abort their workers, hang, and panic where none is expected ([`rogues`]), leaves run at
@@ -48,19 +50,26 @@ mod report;
 mod rogues;
 mod sampler;
 mod slots;
+mod spoil;
 mod trial;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use options::Options;
+use options::{Mode, Options};
 
 fn main() -> ExitCode {
     if let Some(ledger) = std::env::var_os(app::LEDGER) {
         return app::play(ledger.into());
     }
+    if std::env::var_os(spoil::PLAYS).is_some() {
+        return spoil::play();
+    }
     let options = Options::parse().completed();
+    if let Some(Mode::Spoil(options)) = options.mode {
+        return ExitCode::from(u8::from(!spoil::run(&options.completed())));
+    }
     let mut green = true;
     for fsync in options.fsync.modes() {
         green &= trial::run(&options, *fsync);

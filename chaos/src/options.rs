@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use celeriac_testkit::Fsync;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::spoil::options::SpoilOptions;
 
 /// How long processes hold what they took; short, so that the dead are noticed soon.
 pub(crate) const LEASE: Duration = Duration::from_millis(1500);
@@ -26,7 +28,7 @@ const DEATH: Duration = Duration::from_secs(5);
 
 /// Kills and restarts coordinators, workers and Redis under random canvases, and counts what was lost, doubled or stuck.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "scripts/chaos")]
+#[command(name = "scripts/chaos", args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
     /// How many processes are killed with SIGKILL, for each appendfsync.
     #[arg(long, default_value_t = 300)]
@@ -71,6 +73,14 @@ pub(crate) struct Options {
     /// Keeps the ledger, the logs and the files of Redis also when nothing is wrong.
     #[arg(long)]
     pub(crate) keep: bool,
+    #[command(subcommand)]
+    pub(crate) mode: Option<Mode>,
+}
+
+/// What else this program does.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Mode {
+    Spoil(SpoilOptions),
 }
 
 /// Which `appendfsync` to try.
