@@ -24,7 +24,7 @@ use celeriac_primitives::{Incarnation, RunRef};
 
 use crate::RedisBackend;
 use crate::error::First;
-use crate::keys::{Keys, write_incarnation};
+use crate::keys::{Keys, may_name_queue, write_incarnation};
 use crate::news;
 use crate::scripts::{BURY, FORGET, LIFT, SLICE, UNSET};
 
@@ -217,7 +217,7 @@ impl RedisBackend {
 
     async fn lift_one(&self, queue: &[u8]) -> Result<(), BackendError> {
         let link = self.link();
-        let Ok(queue) = std::str::from_utf8(queue) else {
+        let Some(queue) = std::str::from_utf8(queue).ok().filter(|queue| may_name_queue(queue)) else {
             // Nothing of this program's.
             return link.ask("sweep", redis::cmd("SREM").arg(link.keys.gone_index()).arg(queue)).await;
         };

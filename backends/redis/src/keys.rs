@@ -94,6 +94,14 @@ pub(crate) fn check_prefix(prefix: &str) -> Result<(), BackendError> {
     Err(BackendError::new(ErrorKind::Denied, "connect").context(context))
 }
 
+/// The name of a queue has 255 characters at most.
+const QUEUE_BYTES_MAX: usize = 4 * 255;
+
+/// Whether a name that is noted somewhere may be a queue's: not one of megabytes, which many keys would have.
+pub(crate) fn may_name_queue(name: &str) -> bool {
+    (1..=QUEUE_BYTES_MAX).contains(&name.len())
+}
+
 /// Makes keys.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys(Arc<str>);
@@ -253,7 +261,8 @@ impl Keys {
     pub(crate) fn reports_of(&self, stream: &str) -> Option<ReportsOf> {
         let (queue, place) = self.after_prefix(stream)?.strip_suffix("stream")?.rsplit_once("}:done:")?;
         let is_bulk = place == "bulk:";
-        (is_bulk || place.is_empty()).then(|| ReportsOf { is_bulk, queue: queue.into() })
+        let is_ours = (is_bulk || place.is_empty()) && may_name_queue(queue);
+        is_ours.then(|| ReportsOf { is_bulk, queue: queue.into() })
     }
 
     /// The lane whose stream this is.
@@ -264,7 +273,7 @@ impl Keys {
             None if lane.is_empty() => Lane::default(),
             None => return None,
         };
-        Some((queue.into(), lane))
+        may_name_queue(queue).then(|| (queue.into(), lane))
     }
 
     /// Matches all keys.

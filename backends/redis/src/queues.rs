@@ -12,7 +12,7 @@ use celeriac_backends::{BackendError, ErrorKind, Lane, LaneOrder};
 use tokio::time::Instant;
 
 use crate::connection::Link;
-use crate::keys::ReportsOf;
+use crate::keys::{ReportsOf, may_name_queue};
 use crate::scripts::{NOTE, SLICE};
 
 /// Separates a queue's name, which has no control characters, from the place of a lane.
@@ -297,6 +297,20 @@ impl Queues {
         Ok([Lane::default()].into_iter().chain(there).collect())
     }
 
+    /// Takes members off a list that nobody of this program has put there.
+    async fn take_off(
+        &self,
+        link: &Link,
+        operation: &'static str,
+        (command, key): (&str, String),
+        strange: Vec<&Vec<u8>>,
+    ) -> Result<(), BackendError> {
+        if strange.is_empty() {
+            return Ok(());
+        }
+        link.ask(operation, redis::cmd(command).arg(key).arg(strange)).await
+    }
+
     /// All queues, as they are noted in Redis.
     pub(crate) async fn all(&self, link: &Link, operation: &'static str) -> Result<Vec<Named>, BackendError> {
         let mut queues: BTreeMap<Arc<str>, Named> = BTreeMap::new();
@@ -305,14 +319,15 @@ impl Queues {
             cmd.arg(link.keys.names()).arg(from).arg(from + 2 * SLICE - 1).arg("WITHSCORES");
             let slice: Vec<(Vec<u8>, f64)> = link.ask(operation, &cmd).await?;
             let is_last = slice.len() < 2 * SLICE;
-            for (name, used_ms) in slice {
-                // Nothing of this program's.
-                let Ok(name) = std::str::from_utf8(&name) else { continue };
-                let name: Arc<str> = name.into();
+            for (name, used_ms) in &slice {
+                let Some(name) = queue_of(name) else { continue };
                 let named =
-                    Named { name: name.clone(), used_ms: used_ms as u64, lanes: vec![Lane::default()] };
+                    Named { name: name.clone(), used_ms: *used_ms as u64, lanes: vec![Lane::default()] };
                 queues.insert(name, named);
             }
+            // Nothing of this program's, and perhaps megabytes that all would read again and again.
+            let strange = slice.iter().map(|(name, _)| name).filter(|name| queue_of(name).is_none());
+            self.take_off(link, operation, ("ZREM", link.keys.names()), strange.collect()).await?;
             if is_last {
                 break;
             }
@@ -323,7 +338,10 @@ impl Queues {
             let mut cmd = redis::cmd("SSCAN");
             cmd.arg(link.keys.lanes()).arg(&cursor).arg("COUNT").arg(2 * SLICE);
             let (next, lanes): (String, Vec<Vec<u8>>) = link.ask(operation, &cmd).await?;
-            there.extend(lanes.iter().filter_map(|name| read(std::str::from_utf8(name).ok()?)));
+            let lane_of = |name: &Vec<u8>| read(std::str::from_utf8(name).ok()?);
+            there.extend(lanes.iter().filter_map(lane_of));
+            let strange = lanes.iter().filter(|name| lane_of(name).is_none());
+            self.take_off(link, operation, ("SREM", link.keys.lanes()), strange.collect()).await?;
             if next == "0" {
                 break;
             }
@@ -463,7 +481,13 @@ pub(crate) fn write((queue, lane): &Place) -> String {
 /// A lane that this program does not know is left alone.
 fn read(name: &str) -> Option<Place> {
     let (queue, place) = name.split_once(LANE)?;
+    may_name_queue(queue).then_some(())?;
     Some((queue.into(), Lane::at(place.parse().ok()?)?))
+}
+
+/// The queue of this name, if it may be one.
+fn queue_of(name: &[u8]) -> Option<Arc<str>> {
+    std::str::from_utf8(name).ok().filter(|name| may_name_queue(name)).map(Into::into)
 }
 
 #[cfg(test)]

@@ -103,8 +103,7 @@ impl RedisBackend {
         let (now_ms, mut first) = (self.now_ms().await?, First::default());
         // Whoever uses it after that has noted it again. When the clock was set on, they are looked at a little early.
         let noted_for = self.queues().noted_for();
-        let was_used =
-            |named: &Named| named.used_ms.saturating_add(noted_for.as_millis() as u64) >= now_ms;
+        let was_used = |named: &Named| named.used_ms.saturating_add(noted_for.as_millis() as u64) >= now_ms;
         let is_old = |named: &&Named| !was_used(named) || self.quiet().is_unused(named, noted_for);
         let old: Vec<Named> = queues.iter().filter(is_old).cloned().collect();
         for some in old.chunks(AT_ONCE) {

@@ -289,6 +289,28 @@ async fn a_member_of_another_kind(at: At) {
         }
     }
     assert_eq!(live.coordinator.vitals().complaint(), None, "none of its parts has panicked");
+    // A name of megabytes, which each key of its queue would have.
+    let long = [&b"long"[..], &vec![b'x'; 16 << 20]].concat();
+    for (key, command) in [("names", "ZADD"), ("lanes", "SADD"), ("gone", "SADD")] {
+        let key = format!("strange:{{events}}:{key}");
+        let mut put = cmd(command);
+        put.arg(&key);
+        if command == "ZADD" {
+            put.arg(0);
+        }
+        let member = if key.ends_with("lanes") { [&long[..], b"\x017"].concat() } else { long.clone() };
+        live.at.run::<()>(&key, put.arg(&member));
+        for _ in 0..3 {
+            live.canary(&key).await;
+        }
+        let start = Instant::now();
+        let card = if command == "ZADD" { "ZSCORE" } else { "SISMEMBER" };
+        let is_there = || live.at.run::<Option<u64>>(&key, cmd(card).arg(&key).arg(&member));
+        while is_there().is_some_and(|there| card == "ZSCORE" || there == 1) {
+            assert!(start.elapsed() < PATIENCE, "it is taken off {key}");
+            sleep(SOON).await;
+        }
+    }
     // So many that they fill page after page, in an order that is none of theirs.
     let key = "strange:{events}:runs";
     let mut put = cmd("ZADD");
