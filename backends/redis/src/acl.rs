@@ -35,7 +35,7 @@ const LOOKING: &str = "ping select cluster|slots asking info time eval evalsha s
 const READ_ONLY: &str = "get getrange hget hmget hscan strlen xrange zrevrangebylex";
 
 const CLIENT: &str = "append exists expire get getrange hdel hexists hget hlen hmget hscan hset persist rename sadd \
-     set smismember spop strlen unlink xadd xdel xlen xrange zadd zcard zmscore zpopmin zrem zrevrangebylex \
+     set smismember srandmember srem strlen unlink xadd xdel xlen xrange zadd zcard zmscore zpopmin zrem zrevrangebylex \
      zscan zscore";
 
 const WORKER: &str = "exists expire hget hlen hmget hset lindex llen lpop lpush memory|usage persist sadd scard \
@@ -43,7 +43,7 @@ const WORKER: &str = "exists expire hget hlen hmget hset lindex llen lpop lpush 
      xinfo|groups xlen xpending xrange xreadgroup xtrim zadd zcard zmscore zpopmin zrem zremrangebyscore zscore";
 
 const COORDINATOR: &str = "append exists expire get getrange hdel hexists hget hlen hmget hscan hset lindex llen \
-     lpop lpush memory|usage persist rename rpush sadd scan scard set setrange smembers smismember spop srem sscan \
+     lpop lpush memory|usage persist rename rpush sadd scan scard set setrange smembers smismember srandmember srem sscan \
      strlen unlink xack xadd xclaim xdel xgroup|create xgroup|delconsumer xinfo|consumers xinfo|groups xlen \
      xpending xrange xreadgroup xrevrange xtrim zadd zcard zmscore zpopmin zrange zrangebyscore zrem \
      zremrangebyscore zrevrangebylex zscan zscore";

@@ -29,6 +29,7 @@ use crate::room::Room;
 use crate::scripts::{WRITE, only_reads};
 use crate::shards::{Shards, is_lost};
 use crate::source::Source;
+use crate::unserved::Unserved;
 use crate::watch::{Watch, key_of};
 use crate::wire::{TooLarge, Wire, bytes_of};
 
@@ -173,6 +174,7 @@ pub(crate) struct Link {
     pub(crate) emptied: Emptied,
     pub(crate) room: Room,
     pub(crate) broken: Broken,
+    pub(crate) unserved: Unserved,
     pub(crate) watch: Watch,
     /// Whether a script that writes was done since somebody looked ([`crate::primary`]).
     pub(crate) wrote: Arc<AtomicBool>,
@@ -220,6 +222,7 @@ impl Link {
             emptied,
             room,
             broken,
+            unserved: Unserved::default(),
             watch,
             wrote,
             connected,

@@ -68,6 +68,7 @@ mod sweep;
 mod texts;
 mod timers;
 mod unlisted;
+mod unserved;
 mod unused;
 mod waking;
 mod watch;

@@ -240,7 +240,8 @@ impl Store for RedisBackend {
     async fn strain(&self) -> Result<Option<String>, BackendError> {
         let link = self.link();
         link.room.look(link).await;
-        let told = [link.room.strain(), link.broken.strain(), link.shards_away()];
+        let told =
+            [link.room.strain(), link.broken.strain(), link.shards_away(), link.unserved.strain(&link.keys)];
         let told: Vec<String> = told.into_iter().flatten().collect();
         Ok((!told.is_empty()).then(|| told.join("; ")))
     }

@@ -127,12 +127,16 @@ async fn sweep_some(
     let Some((now_ms, found)) = found.split_first() else { return Ok(swept) };
     let now_ms = u64::try_from(*now_ms).unwrap_or(0);
     let watched = link.watch.watched(&lines[0].line.stream, asked, now_ms);
-    for (line, found) in lines.iter().zip(found.chunks_exact(4)) {
-        let [held, consumers, again, apart] = [0, 1, 2, 3].map(|place| usize::try_from(found[place]));
-        let (Ok(held), Ok(consumers), Ok(again), Ok(apart)) = (held, consumers, again, apart) else {
+    for (line, found) in lines.iter().zip(found.chunks_exact(5)) {
+        let [held, consumers, again, apart, all] = [0, 1, 2, 3, 4].map(|place| usize::try_from(found[place]));
+        let (Ok(held), Ok(consumers), Ok(again), Ok(apart), Ok(all)) = (held, consumers, again, apart, all)
+        else {
             link.broken.note(&line.line.stream, "a list that belongs to it holds something else");
             continue;
         };
+        if line.line.gone.is_some() {
+            link.unserved.note(&line.line.stream, all, consumers);
+        }
         if held == 0 && (consumers == 0 || !tidy.all) {
             continue;
         }

@@ -91,6 +91,10 @@ impl RedisBackend {
         for run in unlisted {
             tracing::warn!(%run, "a run was on no list, and is listed again");
             link.write::<()>("sweep", "ZADD", link.keys.runs(), (0, &write_run(run)[..])).await?;
+            // It may just have been forgotten: who does so takes it off the list after that.
+            if self.meta_of(run, "sweep").await?.is_none() {
+                self.drop_from_list(run).await?;
+            }
         }
         Ok(())
     }

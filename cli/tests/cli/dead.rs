@@ -42,7 +42,7 @@ fn what_was_set_aside_is_listed_on_lines_of_80_columns() {
         .await;
         let listed = command(&app, &["dead"]).await;
         assert!(listed.lines().all(|line| line.chars().count() <= 82), "{listed}");
-        assert!(listed.contains("submissions           1  the run is broken \\u{1b}[2J"), "{listed}");
+        assert!(listed.contains("submissions           1  the run is broken\\n\\u{1b}[2J"), "{listed}");
         let json = command(&app, &["dead", "-o", "json"]).await;
         assert!(json.is_ascii(), "nothing that a terminal would obey: {json}");
         let letter: serde_json::Value = serde_json::from_str(&json[2..]).unwrap();

@@ -35,8 +35,10 @@ if which ~= 'rest' then
 end
 if is_more then
   -- The run itself goes last: who dies in between leaves it to the next time.
-  local texts = redis.call('SPOP', KEYS[6], ARGV[6])
+  local texts = redis.call('SRANDMEMBER', KEYS[6], ARGV[6])
   for _, name in ipairs(texts) do redis.call('UNLINK', ARGV[5] .. name) end
+  -- Only now: on a Cluster a text may just have moved to another node, and then this comes again there.
+  if texts[1] then redis.call('SREM', KEYS[6], unpack(texts)) end
   if #texts == tonumber(ARGV[6]) then return { 3 } end
   redis.call('UNLINK', unpack(KEYS, 2))
 end

@@ -1,8 +1,8 @@
 #!lua flags=no-writes
 -- What is held of lines, and what the time is.
 -- KEYS: stream, again and apart of each line    ARGV: group
--- Returns the time in ms, then for each line how many entries are held by anybody, how many consumers there are, and how
--- many entries wait in again and apart.
+-- Returns the time in ms, then for each line how many entries are held by anybody, how many consumers there
+-- are, how many entries wait in again and apart, and how many there are in all.
 local time = redis.call('TIME')
 local function length(key)
   local length = redis.pcall('LLEN', key)
@@ -21,5 +21,7 @@ for i = 1, #KEYS, 3 do
   local n = #found
   found[n + 1], found[n + 2] = pending, consumers
   found[n + 3], found[n + 4] = length(KEYS[i + 1]), length(KEYS[i + 2])
+  local all = redis.pcall('XLEN', KEYS[i])
+  found[n + 5] = type(all) == 'number' and all or 0
 end
 return found

@@ -20,7 +20,8 @@ if redis.call('HLEN', staged_hash) ~= tonumber(ARGV[4]) or redis.call('STRLEN', 
 end
 if KEYS[8] then
   redis.call('ZCARD', KEYS[8])
-  redis.call('XLEN', KEYS[9])
+  -- First, since it may be refused: then nothing else is written.
+  redis.call('XADD', KEYS[9], '*', 's', ARGV[1])
 end
 -- What is left of a run whose hash somebody removed by hand is not ours.
 redis.call('UNLINK', states, plan, literals)
@@ -38,7 +39,6 @@ if ARGV[3] ~= '' then redis.call('SET', states, ARGV[3]) end
 redis.call('HSET', hash, 'm', ARGV[2])
 if KEYS[8] then
   if ARGV[6] == '1' then redis.call('ZADD', KEYS[8], 0, ARGV[1]) end
-  redis.call('XADD', KEYS[9], '*', 's', ARGV[1])
   redis.pcall('PUBLISH', KEYS[9], '')
 end
 return 'ACCEPTED'

@@ -37,6 +37,12 @@ for i = 1, count do
       is_gone = true
     end
   end
+  local event
+  if known == 0 and not is_gone and announce == '1' then
+    -- First, since it may be refused: then nothing else of the run is written.
+    event = redis.pcall('XADD', submissions, '*', 's', id)
+    if type(event) == 'table' then known = { err = event.err .. ' (' .. submissions .. ')' } end
+  end
   if known == 0 and not is_gone then
     written[key] = true
     redis.call('HSET', key, unpack(ARGV, at + 6, after - 1))
@@ -53,6 +59,7 @@ for i = 1, count do
     end
     if known ~= 0 then
       redis.call('UNLINK', key)
+      if event then redis.call('XDEL', submissions, event) end
       for n = 1, #queued, 2 do redis.call('XDEL', queued[n], queued[n + 1]) end
     end
     for leaf = after + 1, known == 0 and after + 2 * leaves or 0, 2 do
@@ -61,10 +68,7 @@ for i = 1, count do
     end
   end
   if known == 0 and not is_gone then
-    if announce == '1' then
-      redis.call('XADD', submissions, '*', 's', id)
-      announced = true
-    end
+    announced = announced or announce == '1'
     if ended and retention ~= '' then redis.call('ZADD', ended, now + tonumber(retention), id) end
     if listed == '1' then
       -- As text: numbers are slow to pass.
