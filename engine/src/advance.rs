@@ -285,6 +285,8 @@ impl RunState {
             state.phase = Phase::Released;
             state.attempt += 1;
             self.owed += 1;
+            // Of several attempts in one step the last is owed.
+            step.released.retain(|release| release.node != node || release.attempt == 1);
             step.released.push(Release { node, attempt: state.attempt });
             // What the next attempt is composed from, and why it is made.
             self.outcomes[node.index()] = Some(completion.outcome);

@@ -4,6 +4,7 @@
 //! has, and what travels is a reference. Values that are put together from such ones are known by their pieces.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -24,7 +25,7 @@ pub struct Stored {
 }
 
 /// A piece of a value's JSON text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Piece {
     /// The text itself.
     Text(std::sync::Arc<str>),
@@ -38,6 +39,20 @@ pub enum Piece {
     Stored(Stored),
     /// A piece that belongs to another run.
     Of(RunRef, Box<Piece>),
+}
+
+impl fmt::Debug for Piece {
+    /// Without the text: that is somebody's data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "<{} bytes of JSON>", text.len()),
+            Self::Result(node) => write!(f, "Result({node})"),
+            Self::Item(node) => write!(f, "Item({node})"),
+            Self::Entry(node) => write!(f, "Entry({node})"),
+            Self::Stored(stored) => stored.fmt(f),
+            Self::Of(run, piece) => f.debug_tuple("Of").field(run).field(piece).finish(),
+        }
+    }
 }
 
 /// A text in pieces.

@@ -26,16 +26,15 @@ pub enum Role {
 }
 
 /// Connecting, finding the node of a key, running scripts, and hearing hints. `INFO` may be left out.
-const ALL: &str =
-    "ping select cluster|slots asking info time eval evalsha subscribe unsubscribe publish pubsub|numsub";
+const ALL: &str = "ping role select cluster|slots asking info time eval evalsha subscribe unsubscribe publish pubsub|numsub type rename";
 
 /// The same for who changes nothing.
-const LOOKING: &str = "ping select cluster|slots asking info time eval evalsha subscribe unsubscribe";
+const LOOKING: &str = "ping role select cluster|slots asking info time eval evalsha subscribe unsubscribe";
 
 const READ_ONLY: &str = "get getrange hget hmget hscan strlen xrange zrevrangebylex";
 
-const CLIENT: &str = "append exists expire get getrange hdel hexists hget hlen hmget hscan hset persist rename sadd \
-     set smismember srandmember srem strlen unlink xadd xdel xlen xrange zadd zcard zmscore zpopmin zrem zrevrangebylex \
+const CLIENT: &str = "append exists expire get getrange hdel hexists hget hlen hmget hscan hset persist sadd \
+     set smismember srandmember srem strlen unlink xadd xdel xlen xrange xrevrange zadd zcard zmscore zpopmin zrem zrevrangebylex \
      zscan zscore";
 
 const WORKER: &str = "exists expire hget hlen hmget hset lindex llen lpop lpush memory|usage persist sadd scard \
@@ -43,7 +42,7 @@ const WORKER: &str = "exists expire hget hlen hmget hset lindex llen lpop lpush 
      xinfo|groups xlen xpending xrange xreadgroup xtrim zadd zcard zmscore zpopmin zrem zremrangebyscore zscore";
 
 const COORDINATOR: &str = "append exists expire get getrange hdel hexists hget hlen hmget hscan hset lindex llen \
-     lpop lpush memory|usage persist rename rpush sadd scan scard set setrange smembers smismember srandmember srem sscan \
+     lpop lpush memory|usage persist rpush sadd scan scard set setrange smembers smismember srandmember srem sscan \
      strlen unlink xack xadd xclaim xdel xgroup|create xgroup|delconsumer xinfo|consumers xinfo|groups xlen \
      xpending xrange xreadgroup xrevrange xtrim zadd zcard zmscore zpopmin zrange zrangebyscore zrem \
      zremrangebyscore zrevrangebylex zscan zscore";
@@ -110,7 +109,8 @@ mod tests {
             &TAKE, &HAND_BACK, &RENEW, &FINISH, &POSTPONE, &RETIRE, &BEGIN, &ONCE, &PROGRESS, &KEEP,
             &DISCARD, &NOTE, &WRITE, &PASS_ON, &LETTER,
         ];
-        let coordinator: [&Script; 26] = [
+        let coordinator: [&Script; 27] = [
+            &AGE,
             &HEADS,
             &LOST,
             &CLOCK,
@@ -172,6 +172,9 @@ mod tests {
             let (scripts, plain) = needs(role);
             let mut needed: BTreeSet<String> = scripts.iter().flat_map(|script| called(script)).collect();
             let base = if role == Role::ReadOnly { LOOKING } else { ALL };
+            if role != Role::ReadOnly {
+                needed.extend(called(&ASIDE));
+            }
             needed.extend(plain.split_whitespace().chain(base.split_whitespace()).map(str::to_owned));
             let permitted: BTreeSet<String> = role.commands().map(str::to_owned).collect();
             assert_eq!(permitted, needed, "{role:?}: permitted, and needed");
@@ -204,8 +207,8 @@ mod tests {
         }
         let of_roles: BTreeSet<&str> = Role::ALL.into_iter().flat_map(Role::commands).collect();
         for name in used {
-            // With its password; it is asked of those alone who connect as nobody of their own.
-            let is_known = name == "config"
+            // Asked of those alone who connect as nobody of their own, or of sentinels.
+            let is_known = ["config", "sentinel"].contains(&name.as_str())
                 || of_roles.iter().any(|known| *known == name || known.starts_with(&format!("{name}|")));
             assert!(is_known, "{name} is in no role");
         }

@@ -236,7 +236,7 @@ mod tests {
             text.starts_with("#!lua flags=no-writes\n")
         };
         let files: Vec<&str> = ALL.iter().map(|(file, _)| *file).filter(|file| reads(file)).collect();
-        assert_eq!(files.len(), 7, "{files:?}");
+        assert_eq!(files.len(), 8, "{files:?}");
         assert!(
             [&DUE, &HEADS, &LOOK, &PLAN, &SEGMENTS, &STATES, &CLOCK]
                 .into_iter()

@@ -3,6 +3,7 @@
 mod acl;
 mod app;
 mod dead;
+mod payloads;
 mod plan;
 mod process;
 mod run;

@@ -13,6 +13,7 @@ mod lower;
 mod value;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use celeriac_primitives::{
@@ -89,7 +90,7 @@ pub enum NodeKind {
 }
 
 /// The call of a leaf.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Leaf {
     task: u32,
     queue: Option<u32>,
@@ -107,6 +108,17 @@ pub struct Leaf {
     /// then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apart: Option<Box<Literals>>,
+}
+
+impl fmt::Debug for Leaf {
+    /// Without the arguments: they are somebody's data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { task, queue, options, call, args, kwargs, member, apart } = self;
+        let bytes = args.len() + kwargs.len();
+        let mut leaf = f.debug_struct("Leaf");
+        leaf.field("task", task).field("queue", queue).field("options", options).field("call", call);
+        leaf.field("bytes", &bytes).field("member", member).field("apart", apart).finish()
+    }
 }
 
 /// Arguments that are kept apart from the plan.

@@ -88,7 +88,14 @@ impl Model {
                 Side::Reference => &mut self.loose.reference,
                 Side::Subject => &mut self.loose.subject,
             };
-            loose.entry(format!("{event:?}")).or_default().push((event, id, client));
+            // Debug shows no results.
+            let outcome = match &event {
+                Event::Submitted(_) => String::new(),
+                Event::Completed(completion) => {
+                    serde_json::to_string(&completion.outcome).expect("an outcome has a JSON form")
+                }
+            };
+            loose.entry(format!("{event:?} {outcome}")).or_default().push((event, id, client));
         }
         surplus
     }

@@ -1,6 +1,6 @@
 //! What is read, and as what.
 
-use celeriac_primitives::Limits;
+use celeriac_primitives::{Json, Limits};
 
 use super::app;
 use crate::text::{parse, parse_args, parse_value, parse_with};
@@ -272,10 +272,14 @@ fn values_and_arguments_are_read_alone() {
     assert_eq!(parse_value("{'a': (1, None)} # end").unwrap().as_str(), r#"{"a":[1,null]}"#);
     assert_eq!(parse_value("range(2)").unwrap().as_str(), "[0,1]");
     assert_eq!(parse_value("-2 ** 64").unwrap().as_str(), "-18446744073709551616");
-    let printed = |text| format!("{:?}", parse_args(text).unwrap());
-    assert_eq!(printed("4, z=5"), r#"([4], {"z": 5})"#);
-    assert_eq!(printed(" "), "([], {})");
-    assert_eq!(printed("[1, 2], *(3, 4), **{'a b': \"c\"},"), r#"([[1,2], 3, 4], {"a b": "c"})"#);
+    let printed = |text| {
+        let (args, kwargs) = parse_args(text).unwrap();
+        let kwargs = Json::object(kwargs.iter().map(|(name, value)| (name.as_str(), value)));
+        format!("{} {kwargs}", Json::list(args))
+    };
+    assert_eq!(printed("4, z=5"), r#"[4] {"z":5}"#);
+    assert_eq!(printed(" "), "[] {}");
+    assert_eq!(printed("[1, 2], *(3, 4), **{'a b': \"c\"},"), r#"[[1,2],3,4] {"a b":"c"}"#);
 }
 
 /// The members of a large group are generated in linear time: the limit on nodes is reached at once.
