@@ -70,6 +70,7 @@ pub(crate) struct Refusal {
     pub(crate) kind: ErrorKind,
     pub(crate) refuses: fn(&Completion) -> bool,
     pub(crate) leaves: fn(&Dispatch) -> bool,
+    pub(crate) renewals: bool,
 }
 
 /// What an operation does each time for one run.
@@ -346,6 +347,11 @@ impl Queue for Flaky {
         lease: Duration,
     ) -> Result<(), BackendError> {
         self.enter("renew");
+        if let Some(Refusal { kind, is_mended, renewals: true, .. }) = &self.refuses
+            && !is_mended.load(Ordering::SeqCst)
+        {
+            return Err(BackendError::new(*kind, "renew"));
+        }
         self.inner.renew(worker, ids, lease).await
     }
     async fn hand_back(&self, worker: &WorkerId, ids: &[DeliveryId]) -> Result<(), BackendError> {

@@ -48,22 +48,29 @@ struct House {
 }
 
 fn house(kind: ErrorKind, refuses: fn(&Completion) -> bool) -> House {
-    house_that_refuses(kind, refuses, |_| false)
+    house_that_refuses(kind, refuses, |_| false, false)
 }
 
 fn house_that_refuses(
     kind: ErrorKind,
     refuses: fn(&Completion) -> bool,
     leaves: fn(&Dispatch) -> bool,
+    renewals: bool,
 ) -> House {
     let (calls, refused) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
     let is_mended = Arc::<AtomicBool>::default();
-    let refusal = Refusal { refused: refused.clone(), is_mended: is_mended.clone(), kind, refuses, leaves };
+    let refusal =
+        Refusal { refused: refused.clone(), is_mended: is_mended.clone(), kind, refuses, leaves, renewals };
     let flaky = Flaky::refusing(refusal);
     let app = App::builder("refused").tasks(tasks![value, rescued]).state(calls.clone()).build().unwrap();
     let app = app.on(Arc::new(flaky));
     let _coordinator = app.coordinator(CoordinatorOptions::default());
-    let worker = app.worker(WorkerOptions::default().concurrency(64));
+    let mut options = WorkerOptions::default().concurrency(64);
+    if renewals {
+        // While a leaf runs, its lease is to be renewed.
+        options.lease = Duration::from_millis(90);
+    }
+    let worker = app.worker(options);
     House { app, calls, refused, is_mended, _coordinator, worker }
 }
 
@@ -109,6 +116,21 @@ async fn many_reports_that_are_refused_for_now_cost_no_more_than_one() {
     house.is_mended.store(true, Ordering::SeqCst);
     assert_eq!(run.get_timeout(Duration::from_secs(2)).await.unwrap(), (0..50).collect::<Vec<_>>());
     assert_eq!(house.calls.load(Ordering::SeqCst), 50);
+}
+
+/// What it held has ended before it might renew again: then nothing tells it that it may.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_may_not_renew_takes_leaves_again_when_it_holds_none() {
+    let house = house_that_refuses(ErrorKind::Denied, |_| false, |_| false, true);
+    for number in 0..3 {
+        let run = house.app.submit(value.s(number)).await.unwrap();
+        assert_eq!(run.get_timeout(Duration::from_secs(2)).await.unwrap(), number);
+    }
+    house.is_mended.store(true, Ordering::SeqCst);
+    let run = house.app.submit(value.s(3)).await.unwrap();
+    assert_eq!(run.get_timeout(Duration::from_secs(2)).await.unwrap(), 3);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((house.calls.load(Ordering::SeqCst), house.worker.vitals().complaint()), (4, None));
 }
 
 /// Whoever stops waits for the permission as long as it waits for leaves; then others run them.
@@ -185,7 +207,7 @@ async fn a_leaf_of_which_nothing_can_be_reported_is_given_up_and_others_go_on() 
 async fn a_leaf_that_cannot_be_queued_fails_at_once_and_those_beside_it_run() {
     let bad = |leaf: &Dispatch| leaf.message.args.as_str().contains("13");
     for wide in [3, 80] {
-        let house = house_that_refuses(ErrorKind::TooLarge, |_| false, bad);
+        let house = house_that_refuses(ErrorKind::TooLarge, |_| false, bad, false);
         // Coordinators queue these.
         let leaf = |number| value.s(number).set(Options::new().with_countdown(Duration::from_millis(5)));
         let run = house.app.submit(group((12..12 + wide).map(leaf))).await.unwrap();

@@ -106,17 +106,20 @@ pub(super) async fn renew(shop: &Workshop, lease: Duration) {
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
-        while let held @ [_, ..] = &shop.bench.held()[..] {
-            let Err(error) = shop.backend.renew(&shop.worker, held, lease).await else {
-                shop.refusals.are_over("leases");
+        loop {
+            let held = shop.bench.held();
+            // Who holds nothing any more is refused nothing: the next leaf will show.
+            if held.is_empty() {
                 break;
-            };
+            }
+            let Err(error) = shop.backend.renew(&shop.worker, &held, lease).await else { break };
             tracing::warn!(%error, leaves = held.len(), "could not renew leases");
             if error.kind == ErrorKind::Denied {
                 shop.refusals.note("leases", &error);
             }
             tokio::time::sleep(RENEW_AGAIN).await;
         }
+        shop.refusals.are_over("leases");
     }
 }
 
