@@ -26,7 +26,7 @@ pub enum Role {
 }
 
 /// Connecting, finding the node of a key, running scripts, and hearing hints. `INFO` may be left out.
-const ALL: &str = "ping role select cluster|slots asking info time eval evalsha subscribe unsubscribe publish pubsub|numsub type rename";
+const ALL: &str = "ping role select cluster|slots asking info time eval evalsha subscribe unsubscribe publish pubsub|numsub type rename xinfo|stream";
 
 /// The same for who changes nothing.
 const LOOKING: &str = "ping role select cluster|slots asking info time eval evalsha subscribe unsubscribe";

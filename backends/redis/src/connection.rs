@@ -289,8 +289,8 @@ impl Link {
         let mut prepared = self.prepare(operation, script, prepare);
         let answer = match prepared.once().await {
             // Every script may come twice.
-            Err(error) if is_wrong_type(&error) => {
-                self.set_keys_aside().await;
+            Err(error) if is_wrong_type(&error) || takes_no_more(&error) => {
+                self.set_keys_aside(prepared.invocation.keys()).await;
                 prepared.once().await
             }
             answer => answer,
@@ -326,7 +326,7 @@ impl Link {
     ) -> Result<T, BackendError> {
         let answer = match cmd.query_async(&mut self.connection()).await {
             Err(error) if is_wrong_type(&error) => {
-                self.set_keys_aside().await;
+                self.set_keys_aside(&[]).await;
                 cmd.query_async(&mut self.connection()).await
             }
             answer => answer,
@@ -451,6 +451,11 @@ async fn cluster(builder: redis::cluster::ClusterClientBuilder) -> RedisResult<W
 /// Whether a key holds something else than what was asked for.
 fn is_wrong_type(error: &redis::RedisError) -> bool {
     error.code() == Some("WRONGTYPE")
+}
+
+/// Whether a stream's ids have come to an end, by accident or by hand.
+fn takes_no_more(error: &redis::RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("exhausted the last possible ID"))
 }
 
 /// Adds the keys of lines to a script's.

@@ -36,6 +36,11 @@ impl Invocation {
         Self { script, keys: Vec::new(), args: Vec::new() }
     }
 
+    /// The keys that were given.
+    pub(crate) fn keys(&self) -> &[Vec<u8>] {
+        &self.keys
+    }
+
     /// Adds keys: the next of `KEYS`.
     pub(crate) fn key(&mut self, key: impl ToRedisArgs) -> &mut Self {
         key.write_redis_args(&mut self.keys);

@@ -18,7 +18,12 @@ for queue = 1, queues do
     ids[i] = ARGV[at]
     at = at + 2
   end
-  remove(stream, group, ids)
+  -- Where the leaves were is something else now: then nothing is left there to be removed.
+  local is_removed, why = pcall(remove, stream, group, ids)
+  local text = not is_removed and (type(why) == 'table' and why.err or tostring(why))
+  if text and not string.find(text, 'WRONGTYPE', 1, true) then
+    return type(why) == 'table' and why or redis.error_reply(text)
+  end
   hints = (hints and hints .. '\n' or '') .. 'r' .. reports
 end
 -- Where one connection listens, and nothing else is in the line, it is told the report: see `early.rs`. Those

@@ -353,6 +353,28 @@ async fn a_key_of_everybody_is_moved_aside(at: At) {
     live.canary("all that is mended").await;
 }
 
+/// Where the reports of a queue go is something else, or takes no more: its leaves are reported all the same.
+async fn reports_that_cannot_be_written_are_moved_aside(at: At) {
+    let live = Live::start(at).await;
+    let key = "strange:{q:other}:done:stream";
+    for what in ["another kind", "the last id"] {
+        if what == "another kind" {
+            live.at.spoil(key);
+        } else {
+            let last = "18446744073709551615-18446744073709551615";
+            live.at.run::<()>(key, cmd("XADD").arg(key).arg(last).arg("c").arg("?"));
+        }
+        let other = Options::new().with_queue("other").unwrap();
+        let run = live.client.submit(add.s((1, 1)).set(other)).await.unwrap();
+        let ends = run.get_timeout(PATIENCE).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(ends, 2, "{what}");
+        let aside = live.at.keys(&format!("{key}:aside:*"));
+        assert_eq!(aside.len(), 1, "{what}: {aside:?}");
+        live.at.mend(&aside[0]);
+        live.canary(what).await;
+    }
+}
+
 /// Of one run all is broken; it is listed as such, and the others as ever.
 async fn a_run_that_cannot_be_read_is_listed_beside_the_others(at: At) {
     let live = Live::start(at).await;
@@ -455,6 +477,7 @@ everywhere! {
     a_key_of_another_kind
     a_member_of_another_kind
     a_key_of_everybody_is_moved_aside
+    reports_that_cannot_be_written_are_moved_aside
     a_run_that_cannot_be_read_is_listed_beside_the_others
     a_plan_that_is_not_as_it_was_stored_holds_up_nobody
     a_large_value_that_is_broken_fails_the_leaf_that_takes_it
