@@ -215,7 +215,7 @@ impl Row {
                     differ("failure", failed, &first);
                 }
             }
-            (Expect::Fails { node, .. }, result) => differ("result", result, &node),
+            (Expect::Fails { node, .. }, result) => differ("result", &told(result.as_ref()), &node),
             (expect, result) => {
                 let value = match expect {
                     Expect::Numbers(from, end) => Json::new(&(from..end).collect::<Vec<_>>()),
@@ -223,7 +223,8 @@ impl Row {
                 };
                 match (value, result) {
                     (Ok(value), Some(Ok(seen))) if value == tasks::without_failures(seen) => {}
-                    (value, seen) => differ("value", seen, &value),
+                    (Ok(value), seen) => differ("value", &told(seen.as_ref()), &value.as_str()),
+                    (Err(error), seen) => differ("value", &told(seen.as_ref()), &error),
                 }
             }
         }
@@ -243,6 +244,15 @@ impl Row {
         }
         let text = self.text().unwrap_or("a canvas without text");
         Err(format!("{}: {text}\n{wrong}", self.id))
+    }
+}
+
+/// A result in words: values show only how long they are when they are debugged.
+fn told(result: Option<&Result<Json, Failed>>) -> String {
+    match result {
+        Some(Ok(value)) => value.to_string(),
+        Some(Err(failed)) => format!("{failed:?}"),
+        None => "none".to_owned(),
     }
 }
 
@@ -330,9 +340,9 @@ mod tests {
             let error = row.check(&run(&row).unwrap().0).unwrap_err();
             assert!(error.contains(expect), "{error}");
         }
-        check(gives("x", "add.s(1,2)", "4"), "value: Some(Ok(3)), not Ok(4)");
-        check(gives("x", "fail.s()", "4"), "value: Some(Err(");
-        check(fails("x", "add.s(1,2)", "canvas", "ValueError"), "result: Some(Ok(3))");
+        check(gives("x", "add.s(1,2)", "4"), "value: \"3\", not \"4\"");
+        check(gives("x", "fail.s()", "4"), "value: \"Failed");
+        check(fails("x", "add.s(1,2)", "canvas", "ValueError"), "result: \"3\", not");
         check(fails("x", "fail.s()", "canvas", "TypeError"), "failure: Failed");
         check(fails("x", "fail.s()", "body", "ValueError"), "failure: Failed");
         check(gives("x", "add.s(1,2)", "3").leaves(2), "leaves run: 1, not 2");
