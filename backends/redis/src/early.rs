@@ -98,16 +98,34 @@ struct State {
     taken: HashMap<u32, (u64, u64)>,
 }
 
+/// What becomes of a report that was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// It is given now.
+    Given,
+    /// It was taken meanwhile.
+    Taken,
+    /// Its line was made anew, with smaller ids: one has to look.
+    Anew,
+}
+
 impl Early {
-    /// Whether it may be given now: not when it was taken meanwhile, and not when its line was made anew,
-    /// with smaller ids. Then one has to look.
-    pub(crate) fn begin(&self, event: EventId) -> bool {
+    /// Gives it, unless it was taken meanwhile. Whoever looked each time that one was would take the next
+    /// before its hint is read, and look again.
+    pub(crate) fn begin(&self, event: EventId) -> Begin {
         let mut state = self.state();
-        let is_new = state.taken.get(&event.source).is_none_or(|last| event.entry > *last);
-        if is_new {
+        let last = state.taken.get(&event.source).copied();
+        if last.is_none_or(|last| event.entry > last) {
             state.given.insert(event, Instant::now());
+            return Begin::Given;
         }
-        is_new
+        // What is told was written a moment ago, and so was what was taken last: by the same clock.
+        let is_old = last.is_some_and(|(ms, _)| event.entry.0 + NEWS_FOR.as_millis() as u64 <= ms);
+        if !is_old {
+            return Begin::Taken;
+        }
+        state.taken.remove(&event.source);
+        Begin::Anew
     }
 
     /// These are acknowledged.
@@ -196,8 +214,9 @@ mod tests {
             !taken.is_empty()
         };
         assert!(take(1, 5, 1), "a take came first");
-        assert!(!early.begin(event(1, 5)), "the hint comes after it");
-        assert!(early.begin(event(2, 5)) && early.begin(event(1, 6)) && early.is_any());
+        assert_eq!(early.begin(event(1, 5)), Begin::Taken, "the hint comes after it");
+        assert_eq!([early.begin(event(2, 5)), early.begin(event(1, 6))], [Begin::Given; 2]);
+        assert!(early.is_any());
         assert!(!take(1, 6, 1), "it was given");
         assert!(take(1, 6, 2) && take(2, 5, 2), "its lease has passed");
         tokio::time::advance(NEWS_FOR).await;
@@ -205,7 +224,7 @@ mod tests {
         assert!(early.is_any(), "nobody has looked there");
         early.all_taken(&[2], Instant::now());
         assert!(!early.is_any());
-        assert!(early.begin(event(2, 7)));
+        assert_eq!(early.begin(event(2, 7)), Begin::Given);
         early.done(&[event(2, 7), event(9, 9)]);
         assert!(!early.is_any());
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::RedisBackend;
 use crate::connection::GROUP;
-use crate::early::News;
+use crate::early::{Begin, News};
 use crate::envelope::{self, Unreadable};
 use crate::error::First;
 use crate::hints::{POLL, POLL_LIVE, Wait};
@@ -231,10 +231,14 @@ impl RedisBackend {
                 let id = EventId { source: self.reports().number(&reports), entry };
                 let event = Event::Completed(completion);
                 let event = EventDelivery { id, event, is_bulk: reports.is_bulk, deliveries: 1 };
-                self.early().begin(id).then_some(event)
+                match self.early().begin(id) {
+                    Begin::Given => Some(Some(event)),
+                    Begin::Taken => Some(None),
+                    Begin::Anew => None,
+                }
             });
             match event {
-                Some(event) => told.push(event),
+                Some(event) => told.extend(event),
                 None => link.emptied.forget(owner),
             }
         }

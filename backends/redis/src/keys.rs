@@ -290,8 +290,10 @@ impl Keys {
     /// The lane that has this key, or whose reports are there.
     pub(crate) fn place_beside(&self, key: &str) -> Option<(Arc<str>, Lane)> {
         if let Some(reports) = self.reports_of(key) {
-            let lane = (0..).map_while(Lane::at).find(|lane| lane.is_bulk() == reports.is_bulk);
-            return Some((reports.queue, lane?));
+            // Reports on leaves in bulk are looked for where there is a lane for such leaves.
+            let of_bulk = || (0..).map_while(Lane::at).find(|lane| lane.is_bulk());
+            let lane = if reports.is_bulk { of_bulk()? } else { Lane::default() };
+            return Some((reports.queue, lane));
         }
         let (place, what) = key.rsplit_once(':')?;
         ["stream", "delayed", "expiring"]
@@ -416,6 +418,9 @@ mod tests {
         for key in [&urgent.stream, &delayed, &expiring] {
             assert_eq!(keys.place_beside(key), Some(("mail".into(), Lane::new(9, false))));
         }
+        let ordinary = ReportsOf { is_bulk: false, queue: "mail".into() };
+        let own = Some(("mail".into(), Lane::default()));
+        assert_eq!(keys.place_beside(&keys.reports(&ordinary).stream), own, "no lane is added");
         let bulk = ReportsOf { is_bulk: true, queue: "mail".into() };
         assert!(keys.place_beside(&keys.reports(&bulk).stream).is_some_and(|(_, lane)| lane.is_bulk()));
         assert_eq!(keys.place_beside(&line.again), None);

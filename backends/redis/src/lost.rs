@@ -427,10 +427,6 @@ impl RedisBackend {
             ended.iter().zip(noted).filter(|(_, noted)| noted.is_some()).map(|((run, _), _)| *run).collect();
         for (run, meta) in ended.into_iter().filter(|(run, _)| !known.contains(run)) {
             self.note_end(*run, meta.retention_ms).await?;
-            // It may just have been forgotten: who does so takes it off the list after that.
-            if self.meta_of(*run, "owing").await?.is_none() {
-                self.drop_from_list(*run).await?;
-            }
         }
         Ok(())
     }

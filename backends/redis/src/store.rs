@@ -570,7 +570,12 @@ impl RedisBackend {
     pub(crate) async fn note_end(&self, run: RunRef, retention_ms: u64) -> Result<(), BackendError> {
         let until = self.now_ms().await?.saturating_add(retention_ms);
         let key = self.link().keys.ended();
-        self.link().write("settle", "ZADD", key, (until, &write_run(run)[..])).await
+        self.link().write::<()>("settle", "ZADD", key, (until, &write_run(run)[..])).await?;
+        // It may have been forgotten meanwhile: who does so takes it off the list after that.
+        match self.meta_of(run, "settle").await? {
+            Some(_) => Ok(()),
+            None => self.drop_from_list(run).await,
+        }
     }
 
     /// Forgets the runs whose time after their end is over; returns how many.
