@@ -22,9 +22,9 @@
 //! # }
 //! ```
 //!
-//! A canvas (signature, chain, group, chord, map, starmap, chunks, nested in any way) is data. Submitted, it is
-//! compiled into a DAG, the plan, and stored; a coordinator advances it on completion events; workers run leaf tasks
-//! and know nothing of graphs.
+//! A canvas (signature, chain, group, chord, map, starmap, chunks, nested in any way) is data. Submitted, it
+//! is compiled into a DAG, the plan, and stored; a coordinator advances it on completion events; workers run
+//! leaf tasks and know nothing of graphs.
 //!
 //! ```text
 //! typed Rust   add.s((4, 4)) | mul.s(8) ┐

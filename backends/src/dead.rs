@@ -8,8 +8,8 @@ use async_trait::async_trait;
 
 use crate::{BackendError, Lane};
 
-/// Keeps what was set aside: entries that are no leaf, report or submission, and events that have come too
-/// often. There is room for a bounded number of them; then the oldest go.
+/// Keeps what was set aside: entries that are no leaf, report or submission, and events that have come
+/// too often. There is room for a bounded number of them; then the oldest go.
 #[async_trait]
 pub trait DeadLetters {
     /// The dead letters after this one, at most so many, the oldest first.
@@ -21,8 +21,8 @@ pub trait DeadLetters {
 
     /// Puts a dead letter back where it came from, as if it had just come there.
     ///
-    /// Repeated when nobody knows whether it was done, it may come twice: the second changes nothing that the
-    /// first has done.
+    /// Repeated when nobody knows whether it was done, it may come twice: the second changes nothing
+    /// that the first has done.
     async fn requeue(&self, letter: LetterId) -> Result<Requeued, BackendError>;
 
     /// Removes a dead letter; whether it was there.
@@ -66,7 +66,8 @@ pub struct DeadLetter {
     pub reason: String,
     /// How many bytes it has.
     pub bytes: u64,
-    /// Whether all of it is here. Of what is large only the beginning is kept, and that cannot be requeued.
+    /// Whether all of it is here. Of what is large only the beginning is kept, and that cannot be
+    /// requeued.
     pub is_whole: bool,
     /// Its fields and values, as bytes.
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,

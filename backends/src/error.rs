@@ -33,7 +33,8 @@ pub enum ErrorKind {
     /// The backend refuses: the address, the user, the password or a permission is wrong.
     #[error("the backend refuses; check its address, user, password and permissions")]
     Denied,
-    /// The backend has no room for another run, or for what it names. Trying again at once does not help: runs have to end first.
+    /// The backend has no room for another run, or for what it names. Trying again at once does not help:
+    /// runs have to end first.
     #[error("the store is full")]
     Full,
     /// What was to be sent or stored is larger than the backend takes.

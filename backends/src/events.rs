@@ -7,16 +7,17 @@ use celeriac_primitives::{Completion, RunRef};
 
 use crate::BackendError;
 
-/// Carries events to coordinators. Any number of them may take events; an event that its coordinator does not
-/// acknowledge within the lease comes again, to any of them.
+/// Carries events to coordinators. Any number of them may take events; an event that its
+/// coordinator does not acknowledge within the lease comes again, to any of them.
 #[async_trait]
 pub trait Events {
-    /// Takes up to `max` events; waits up to `wait` for the first. Those that come again come by themselves
-    /// and in small numbers, from the fourth time on alone: one of them may be why their coordinator was
-    /// lost.
+    /// Takes up to `max` events; waits up to `wait` for the first. Those that come again come by
+    /// themselves and in small numbers, from the fourth time on alone: one of them may be why
+    /// their coordinator was lost.
     ///
-    /// Reports on leaves in bulk give way to all other events, so that nobody's next step waits behind a
-    /// hundred thousand reports of one run; as with lanes, one take in eight is the other way round.
+    /// Reports on leaves in bulk give way to all other events, so that nobody's next step waits
+    /// behind a hundred thousand reports of one run; as with lanes, one take in eight is the
+    /// other way round.
     ///
     /// Cancel safe: a future that is dropped has taken nothing.
     async fn events(
@@ -26,29 +27,32 @@ pub trait Events {
         wait: Duration,
     ) -> Result<Vec<EventDelivery>, BackendError>;
 
-    /// Prolongs the leases of these events by `lease` from now: whoever works on them longer than he thought
-    /// says so. What is acknowledged, or was given to another coordinator meanwhile, is left as it is.
+    /// Prolongs the leases of these events by `lease` from now: whoever works on them longer than
+    /// he thought says so. What is acknowledged, or was given to another coordinator meanwhile,
+    /// is left as it is.
     async fn renew_events(&self, events: &[EventId], lease: Duration) -> Result<(), BackendError>;
 
     /// Notes that all that follows from these events is done.
     async fn acknowledge(&self, events: &[EventId]) -> Result<(), BackendError>;
 
-    /// Gives events back to be taken again, not counted: their coordinator is not the one to handle them.
+    /// Gives events back to be taken again, not counted: their coordinator is not the one to
+    /// handle them.
     async fn hand_back_events(&self, events: &[EventId]) -> Result<(), BackendError>;
 
-    /// For how long the oldest event is there that nobody has taken, by the clock of the store; `None` when there is none,
-    /// or the backend does not know. Whoever says how a process is asks now and then: it has to be cheap, and may pass
-    /// over some.
+    /// For how long the oldest event is there that nobody has taken, by the clock of the store;
+    /// `None` when there is none, or the backend does not know. Whoever says how a process is
+    /// asks now and then: it has to be cheap, and may pass over some.
     async fn oldest_event(&self) -> Result<Option<Duration>, BackendError> {
         Ok(None)
     }
 
-    /// Sets an event aside as a [dead letter](crate::DeadLetters), for this reason: nobody takes it again until
-    /// somebody requeues it.
+    /// Sets an event aside as a [dead letter](crate::DeadLetters), for this reason: nobody takes
+    /// it again until somebody requeues it.
     async fn set_aside(&self, event: &EventDelivery, reason: &str) -> Result<(), BackendError>;
 
-    /// Adds that they were submitted for those of these runs of which no event is there, neither waiting nor
-    /// with a coordinator; returns how many. Adds none when there are too many events to look through.
+    /// Adds that they were submitted for those of these runs of which no event is there, neither
+    /// waiting nor with a coordinator; returns how many. Adds none when there are too many events
+    /// to look through.
     async fn announce_again(&self, runs: &[RunRef]) -> Result<usize, BackendError>;
 }
 

@@ -1,9 +1,10 @@
 //! What celeriac needs of a store and a queue.
 //!
-//! Four capabilities, each a trait: [`Store`] keeps runs and takes the one atomic step, [`Queue`] carries leaves to
-//! workers and their completions back, [`Events`] carries what has happened to coordinators, and [`DeadLetters`] keeps
-//! what nobody can read or handle. A [`Backend`] has all four. All backends share one [`BackendError`], pass the suite
-//! in `celeriac-conformance`, and have the same file names: `store.rs`, `queue.rs`, `events.rs`, `dead.rs`.
+//! Four capabilities, each a trait: [`Store`] keeps runs and takes the one atomic step, [`Queue`]
+//! carries leaves to workers and their completions back, [`Events`] carries what has happened to
+//! coordinators, and [`DeadLetters`] keeps what nobody can read or handle. A [`Backend`] has all four.
+//! All backends share one [`BackendError`], pass the suite in `celeriac-conformance`, and have the same
+//! file names: `store.rs`, `queue.rs`, `events.rs`, `dead.rs`.
 //!
 //! ```text
 //!  submit ──► Store ──► Events ──► coordinator ──settle──► Store ──dispatch──► Queue ──► worker
@@ -13,8 +14,8 @@
 //!
 //! A run may own segments, which run in the place of its leaves: runs of their own with an [`Origin`].
 //!
-//! Every operation is atomic and may be repeated: a caller that does not know whether an operation happened issues
-//! the same operation again.
+//! Every operation is atomic and may be repeated: a caller that does not know whether an operation
+//! happened issues the same operation again.
 
 mod dead;
 mod error;

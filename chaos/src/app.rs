@@ -1,5 +1,5 @@
-//! The app that the processes are: the suite's tasks, which note what they do in the ledger, take a while, and now and
-//! then ask to run again; and the [`rogues`].
+//! The app that the processes are: the suite's tasks, which note what they do in the ledger, take a while,
+//! and now and then ask to run again; and the [`rogues`].
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,7 +39,8 @@ pub(crate) fn leave_with_the_parent() {
     });
 }
 
-/// On a machine that is busy a process may stand still for longer than its lease, as if somebody had stopped it.
+/// On a machine that is busy a process may stand still for longer than its lease, as if somebody had
+/// stopped it.
 fn note_stalls(writer: Arc<Writer>) {
     std::thread::spawn(move || {
         let mut last = crate::ledger::now_us();

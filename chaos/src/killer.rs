@@ -8,8 +8,8 @@ use crate::crew::{Crew, Target};
 use crate::faults::Kind;
 use crate::options::{Ingredient, LEASE, Options, Victim};
 
-/// The share of the kills, in a hundred, in which only victims of one kind are chosen, for each kind. Alone, they show
-/// what would be excused by the others: a coordinator that dies must not make a leaf run twice.
+/// The share of the kills, in a hundred, in which only victims of one kind are chosen, for each kind. Alone,
+/// they show what would be excused by the others: a coordinator that dies must not make a leaf run twice.
 const ALONE_PERCENT: usize = 15;
 
 /// Kills until there were enough kills or the time is over. Returns whether there were enough.

@@ -16,8 +16,8 @@ pub(crate) const SWEEP: Duration = Duration::from_millis(500);
 /// How long running leaves may take to finish after SIGTERM. No leaf takes so long.
 pub(crate) const GRACE: Duration = Duration::from_secs(8);
 
-/// After the last fault a run has to reach its end within this time, and the next one again: lease and sweep, and what
-/// has to be run. For a task that kills its workers that often over.
+/// After the last fault a run has to reach its end within this time, and the next one again: lease and sweep,
+/// and what has to be run. For a task that kills its workers that often over.
 const SETTLE: Duration = Duration::from_secs(15);
 
 /// All of them within four times that.
@@ -26,7 +26,8 @@ const SETTLE_MAX: u32 = 4;
 /// How long a task that kills its workers may take for one of them: lease and sweep, and what runs beside it.
 const DEATH: Duration = Duration::from_secs(5);
 
-/// Kills and restarts coordinators, workers and Redis under random canvases, and counts what was lost, doubled or stuck.
+/// Kills and restarts coordinators, workers and Redis under random canvases, and counts what was lost,
+/// doubled or stuck.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "scripts/chaos", args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {

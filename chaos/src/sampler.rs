@@ -21,7 +21,8 @@ use crate::place::Place;
 pub(crate) struct Seen {
     pub(crate) looks: usize,
     pub(crate) wrong: Vec<String>,
-    /// Runs that were further when they were looked at before, with the times of both looks and what is wrong then.
+    /// Runs that were further when they were looked at before, with the times of both looks and what is wrong
+    /// then.
     pub(crate) went_back: Vec<(u64, u64, Vec<String>)>,
     /// When Redis took long to answer.
     pub(crate) stalls: Vec<Fault>,

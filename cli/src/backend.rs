@@ -25,7 +25,8 @@ enum Kind {
 const WRITE: &str = "redis://localhost:6379, rediss://…, unix:///run/redis.sock, redis-cluster://…, \
                      redis-sentinel://… or memory:";
 
-/// The text without what may be users, passwords and options in URLs: people put them where they do not belong.
+/// The text without what may be users, passwords and options in URLs: people put them where they do not
+/// belong.
 pub(crate) fn without_users(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for word in text.split_inclusive(|c: char| c.is_whitespace() || c == '\'' || c == '"') {

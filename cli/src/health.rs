@@ -33,8 +33,8 @@ const SILENCE_MIN: Duration = Duration::from_secs(100);
 /// A coordinator that works lets no event wait for so long, or for ten leases.
 const EVENT_AGE_MAX: Duration = Duration::from_secs(300);
 
-/// So many connections are open at a time. One more takes the place of the oldest, which is most likely of somebody who
-/// only holds it: a probe has its answer at once.
+/// So many connections are open at a time. One more takes the place of the oldest, which is most likely of
+/// somebody who only holds it: a probe has its answer at once.
 const CONNECTIONS_MAX: usize = 64;
 
 /// Who cannot accept a connection waits for so long.
@@ -119,7 +119,8 @@ impl Health {
         }
     }
 
-    /// Asks for how long events wait. They are the coordinators' affair: to start a worker anew helps none of them.
+    /// Asks for how long events wait. They are the coordinators' affair: to start a worker anew helps none of
+    /// them.
     async fn look_at_events(&self) {
         let coordinator =
             self.parts().iter().find(|(part, ..)| *part == "coordinator").map(|(_, it, _)| it.clone());

@@ -27,7 +27,8 @@ impl<'a> Io<'a> {
         Self { stdin, stdout, stderr, shows_progress: false, signals: Signals::None }
     }
 
-    /// This process' streams: a progress bar when stderr is a terminal, logs, and the process' signals.
+    /// This process' streams: a progress bar when stderr is a terminal, logs, and the process'
+    /// signals.
     pub(crate) fn process(
         stdin: &'a mut (dyn Read + Send),
         stdout: &'a mut (dyn Write + Send),
@@ -49,8 +50,9 @@ impl<'a> Io<'a> {
         self
     }
 
-    /// Writes to stdout, with nothing in it that a terminal would obey. A reader that has gone away is no error: it had
-    /// enough. JSON goes through [`harmless_json`] before, so that it stays JSON.
+    /// Writes to stdout, with nothing in it that a terminal would obey. A reader that has gone away
+    /// is no error: it had enough. JSON goes through [`harmless_json`] before, so that it stays
+    /// JSON.
     pub(crate) fn print(&mut self, text: &str) -> Result<Exit, Stop> {
         let text = harmless(text);
         match self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush()) {
@@ -135,7 +137,8 @@ impl fmt::Debug for Io<'_> {
 mod tests {
     use super::*;
 
-    /// ESC, the control sequence introducer, marks that turn the direction, have no width or are tags, and a soft hyphen.
+    /// ESC, the control sequence introducer, marks that turn the direction, have no width or are
+    /// tags, and a soft hyphen.
     const MARKS: [char; 12] = [
         '\u{1b}',
         '\u{9b}',

@@ -23,8 +23,8 @@
 //! proj tasks
 //! ```
 //!
-//! With a backend that processes share, from `--url redis://…` or `CELERIAC_URL`, or the app's own, it also
-//! gets
+//! With a backend that processes share, from `--url redis://…` or `CELERIAC_URL`, or the app's own, it
+//! also gets
 //!
 //! ```text
 //! proj worker -c 8 -Q celery,reports       runs leaves
@@ -38,13 +38,13 @@
 //! proj acl worker | redis-cli              what the Redis user of a worker needs
 //! ```
 //!
-//! `run` and `result` print the value as one line of JSON on stdout, and nothing else there; all that is for
-//! people goes to stderr. A run in this process returns when nothing is left to do, callbacks and error
-//! callbacks included.
+//! `run` and `result` print the value as one line of JSON on stdout, and nothing else there; all that
+//! is for people goes to stderr. A run in this process returns when nothing is left to do, callbacks
+//! and error callbacks included.
 //!
-//! Processes stop at SIGTERM or Ctrl-C: they take no more leaves, finish those that run within `--grace`, and
-//! give the others back. A second signal gives back what is held and ends them at once. `docs/operations.md`
-//! says how to run them.
+//! Processes stop at SIGTERM or Ctrl-C: they take no more leaves, finish those that run within
+//! `--grace`, and give the others back. A second signal gives back what is held and ends them at once.
+//! `docs/operations.md` says how to run them.
 //!
 //! Errors begin with `error: `; the exit code tells what kind they are:
 //!

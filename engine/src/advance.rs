@@ -14,15 +14,17 @@
 //! | replaced, the next     | → succeeded, successors count  | → failed, scopes close | refused                 | refused        |
 //! | succeeded, failed      | duplicate                      | duplicate              | duplicate               | duplicate      |
 //!
-//! A leaf that was replaced by a canvas, or that waits for canvases which it added (*replace* stands for both), hears of no
-//! worker any more: how they ended comes as a report on the next attempt, which no worker has.
+//! A leaf that was replaced by a canvas, or that waits for canvases which it added (*replace* stands for
+//! both), hears of no worker any more: how they ended comes as a report on the next attempt, which no
+//! worker has.
 //!
-//! Refused, stale and duplicate completions change nothing. *Successors count*: the counter of every successor falls
-//! by one per edge; at zero a leaf is released and a join succeeds in the same step. *Scopes close*: from the node's
-//! innermost scope upwards, each scope not closed yet is closed with the node, and the counters of the nodes that wait
-//! for it fall by one: of those gated by it, and of the joins that wait for the end of the part in it, which count that
-//! part's success or its failure, whichever comes. A detached scope ends the walk, and so does one that absorbs. Closing
-//! the root is the run's failure; the success of the last output is its success.
+//! Refused, stale and duplicate completions change nothing. *Successors count*: the counter of every
+//! successor falls by one per edge; at zero a leaf is released and a join succeeds in the same step.
+//! *Scopes close*: from the node's innermost scope upwards, each scope not closed yet is closed with the
+//! node, and the counters of the nodes that wait for it fall by one: of those gated by it, and of the joins
+//! that wait for the end of the part in it, which count that part's success or its failure, whichever
+//! comes. A detached scope ends the walk, and so does one that absorbs. Closing the root is the run's
+//! failure; the success of the last output is its success.
 //!
 //! Invariants, which [`RunState::check_invariants`] repeats:
 //!
@@ -119,8 +121,9 @@ pub enum RunOutcome {
 pub struct Settled {
     /// What became of each completion, in order.
     pub verdicts: Vec<Verdict>,
-    /// The leaves to dispatch, by number. After a duplicate or stale completion also those that were released before
-    /// and not dispatched: a redelivered completion repairs a crash between release and dispatch.
+    /// The leaves to dispatch, by number. After a duplicate or stale completion also those that were
+    /// released before and not dispatched: a redelivered completion repairs a crash between release and
+    /// dispatch.
     pub released: Vec<Release>,
     /// Whether this step decided the run: its outcome can be read now.
     pub decided: bool,
@@ -165,7 +168,8 @@ impl RunState {
         (state, step.released)
     }
 
-    /// Applies completions, in order. They must belong to this run; whose node or attempt does not fit is refused.
+    /// Applies completions, in order. They must belong to this run; whose node or attempt does not fit is
+    /// refused.
     pub fn settle(&mut self, plan: &Plan, completions: impl IntoIterator<Item = Completion>) -> Settled {
         let undecided = self.outcome() == RunOutcome::Undecided;
         let mut step = Step::default();
@@ -182,8 +186,8 @@ impl RunState {
         settled
     }
 
-    /// Notes that a released leaf is in its queue. `false` when it is not in the outbox (any more): then it must not
-    /// be queued.
+    /// Notes that a released leaf is in its queue. `false` when it is not in the outbox (any more): then it
+    /// must not be queued.
     pub fn dispatch(&mut self, release: Release) -> bool {
         match self.nodes.get_mut(release.node.index()) {
             Some(node) if node.phase == Phase::Released && node.attempt == release.attempt => {
@@ -340,7 +344,8 @@ impl RunState {
         step.released.push(Release { node, attempt: state.attempt });
     }
 
-    /// The failure walks up. A closed scope ends the walk: who closed it has closed all above it that it could reach.
+    /// The failure walks up. A closed scope ends the walk: who closed it has closed all above it that it
+    /// could reach.
     fn close_scopes(&mut self, plan: &Plan, node: NodeNo, step: &mut Step) {
         let mut scope = plan.node(node).expect("the node was looked up before").scope;
         while self.closed[scope.index()].is_none() {

@@ -1,5 +1,6 @@
-//! The app of `scripts/mixed`, which builds it twice: with this celeriac, and with an older one. So it uses nothing that is
-//! new, and holds one task for each way in which a leaf may end that is told in a form of its own.
+//! The app of `scripts/mixed`, which builds it twice: with this celeriac, and with an older one. So it uses
+//! nothing that is new, and holds one task for each way in which a leaf may end that is told in a form of its
+//! own.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::{Outcome, Target};
 
-/// A quarter of what a thread has as a rule, and all of that where the compiler does not optimise: frames are several times
-/// as large then.
+/// A quarter of what a thread has as a rule, and all of that where the compiler does not optimise: frames
+/// are several times as large then.
 pub const STACK_BYTES: usize = if cfg!(debug_assertions) { 2 << 20 } else { 512 << 10 };
 
-/// Far longer than the largest input of a corpus takes on a busy machine. Reading that is not linear takes longer.
+/// Far longer than the largest input of a corpus takes on a busy machine. Reading that is not linear takes
+/// longer.
 pub const TIME_MAX: Duration = Duration::from_secs(20);
 
 impl Target {

@@ -1,7 +1,7 @@
 //! Fuzz targets: what every reader of outside bytes promises.
 //!
-//! A target takes any bytes, panics when a promise is broken, and says what happened otherwise. The bodies are plain
-//! functions, run in three ways:
+//! A target takes any bytes, panics when a promise is broken, and says what happened
+//! otherwise. The bodies are plain functions, run in three ways:
 //!
 //! | | |
 //! |---|---|
@@ -9,8 +9,9 @@
 //! | `cargo run --release --bin drive -- TARGET SECONDS [SEED]` | mutates the corpus on stable, without instrumentation |
 //! | `cargo +nightly fuzz run TARGET --features libfuzzer` | libFuzzer, with coverage |
 //!
-//! Each input is run with the stack of a small thread, and may take no longer than a generous time: what is nested deep or
-//! is very wide is a finding, too, when it ends the stack or takes for ever.
+//! Each input is run with the stack of a small thread, and may take no longer than a
+//! generous time: what is nested deep or is very wide is a finding, too, when it ends the
+//! stack or takes for ever.
 //!
 //! `cargo run --bin seed` writes the corpora anew after a change of format.
 
@@ -34,7 +35,8 @@ pub use targets::{canvas_json, message, plan, text};
 pub struct Target {
     /// Its name, and that of its corpus.
     pub name: &'static str,
-    /// What it does with bytes: a panic is a finding, the returned text says what happened.
+    /// What it does with bytes: a panic is a finding, the returned text says what
+    /// happened.
     pub body: fn(&[u8]) -> Outcome,
     /// What the driver puts into inputs.
     pub dictionary: &'static [&'static str],
@@ -45,7 +47,8 @@ pub struct Target {
 pub struct Outcome {
     /// Whether anything was read from the bytes.
     pub accepted: bool,
-    /// The shape of what was read, or the error: inputs with the same kind are alike to the driver.
+    /// The shape of what was read, or the error: inputs with the same kind are alike to
+    /// the driver.
     pub kind: String,
 }
 

@@ -1,7 +1,8 @@
 //! Values that are kept apart from whoever carries them.
 //!
-//! A large value does not travel with reports and messages. It is stored in its run, under a name that no other value
-//! has, and what travels is a reference. Values that are put together from such ones are known by their pieces.
+//! A large value does not travel with reports and messages. It is stored in its run, under a name that no
+//! other value has, and what travels is a reference. Values that are put together from such ones are known
+//! by their pieces.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -69,11 +70,13 @@ pub struct Rope {
 pub struct Apart {
     /// The value.
     pub value: Rope,
-    /// The items that follow it in the list it goes into, with commas between them, when the task had added some.
+    /// The items that follow it in the list it goes into, with commas between them, when the task had added
+    /// some.
     pub added: Option<Rope>,
 }
 
-/// What is to run in the place of a leaf, or is added by it, kept apart: the JSON of a canvas, or of an [`Addition`].
+/// What is to run in the place of a leaf, or is added by it, kept apart: the JSON of a canvas, or of an
+/// [`Addition`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
     /// The text.

@@ -1,7 +1,8 @@
 //! One JSON value, kept as its text.
 //!
-//! Arguments and results are a user's; coordinator and store carry them as bytes and never look inside. Keeping the
-//! text (not a tree of numbers and maps) also keeps integers of any size exactly as they were written.
+//! Arguments and results are a user's; coordinator and store carry them as bytes and never look
+//! inside. Keeping the text (not a tree of numbers and maps) also keeps integers of any size
+//! exactly as they were written.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -113,8 +114,8 @@ impl Json {
 }
 
 impl fmt::Debug for Json {
-    /// How long it is. What it says is somebody's data, and what is printed to look for a fault goes to logs and
-    /// errors; `Display` writes it.
+    /// How long it is. What it says is somebody's data, and what is printed to look for a fault
+    /// goes to logs and errors; `Display` writes it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<{} bytes of JSON>", self.0.len())
     }
@@ -143,7 +144,8 @@ impl<'de> Deserialize<'de> for Json {
         if deserializer.is_human_readable() {
             Box::<RawValue>::deserialize(deserializer).map(|raw| Self::from_raw(&raw))
         } else {
-            // Who wrote a message or completion checked the value; who carries it does not look inside.
+            // Who wrote a message or completion checked the value; who carries it does not look
+            // inside.
             String::deserialize(deserializer).map(|text| Self(text.into()))
         }
     }

@@ -7,8 +7,8 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-/// An authority of its own, and a certificate of a server and of a client that it signed; PEM files in one directory.
-/// The server's is for `127.0.0.1` and `localhost`.
+/// An authority of its own, and a certificate of a server and of a client that it signed; PEM files in
+/// one directory. The server's is for `127.0.0.1` and `localhost`.
 #[derive(Debug, Clone)]
 pub struct Certificates {
     directory: PathBuf,

@@ -14,8 +14,8 @@ const DOWN_AFTER_MS: u64 = 1000;
 
 /// A primary with two replicas, and three sentinels, two of which have to agree.
 ///
-/// A server that was the primary and is started again begins as a primary, until the sentinels tell it that there is
-/// another.
+/// A server that was the primary and is started again begins as a primary, until the sentinels tell it
+/// that there is another.
 #[derive(Debug)]
 pub struct Failover {
     servers: Vec<Server>,
@@ -32,8 +32,8 @@ impl Failover {
         Self::start_with(Server::builder(), Server::builder(), &[])
     }
 
-    /// Starts servers and sentinels with these options; `monitor` are lines of the sentinels about the primary, as in
-    /// `("auth-pass", "secret")`.
+    /// Starts servers and sentinels with these options; `monitor` are lines of the sentinels about the
+    /// primary, as in `("auth-pass", "secret")`.
     ///
     /// # Panics
     ///
@@ -98,7 +98,8 @@ impl Failover {
         }
     }
 
-    /// Has the sentinels make another server the primary while this one runs, and returns when they say so.
+    /// Has the sentinels make another server the primary while this one runs, and returns when they say
+    /// so.
     ///
     /// # Panics
     ///
@@ -187,7 +188,8 @@ fn named(sentinel: &Server) -> u16 {
     port
 }
 
-/// What a server calls itself; `None` when it does not say, as when a sentinel has just cut all its connections.
+/// What a server calls itself; `None` when it does not say, as when a sentinel has just cut all its
+/// connections.
 fn role(server: &Server) -> Option<String> {
     let role: Vec<redis::Value> = redis::cmd("ROLE").query(&mut server.connection()).ok()?;
     match role.into_iter().next()? {

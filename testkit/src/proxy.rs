@@ -21,12 +21,12 @@ pub use self::rules::{Connections, Trap, Ways};
 use crate::Cluster;
 use crate::server::port;
 
-/// A TCP proxy on loopback that can be told, at any time, to lose, delay, and hold back what passes. It reads what
-/// passes as far as it has to count commands, and can go dead at one of them; bytes that are not Redis, such as TLS,
-/// pass unread.
+/// A TCP proxy on loopback that can be told, at any time, to lose, delay, and hold back what passes. It
+/// reads what passes as far as it has to count commands, and can go dead at one of them; bytes that are
+/// not Redis, such as TLS, pass unread.
 ///
-/// Without orders it passes everything as it comes. Orders hold until [`heal`](Self::heal). It works in the runtime
-/// that it was started in, so who blocks a runtime of one thread blocks the proxy as well.
+/// Without orders it passes everything as it comes. Orders hold until [`heal`](Self::heal). It works in
+/// the runtime that it was started in, so who blocks a runtime of one thread blocks the proxy as well.
 ///
 /// A client that uses `CLIENT REPLY` is not understood: every command has to have its reply. A client of a
 /// cluster goes past a proxy, to where the nodes say that they are, but for
@@ -128,14 +128,14 @@ impl Proxy {
         self.rules.send_modify(|rules| rules.ways(ways).for_each(|way| way.bytes_per_second = rate));
     }
 
-    /// Lets nothing pass for now: bytes, and that somebody has closed, arrive when the network is healed, as after a
-    /// partition that TCP has outlived.
+    /// Lets nothing pass for now: bytes, and that somebody has closed, arrive when the network is healed,
+    /// as after a partition that TCP has outlived.
     pub fn hold(&self, ways: Ways) {
         self.rules.send_modify(|rules| rules.ways(ways).for_each(|way| way.holding = true));
     }
 
-    /// Loses everything from now on, and that somebody has closed, while the connections stay open; in one direction,
-    /// or half-open. Connections that lost something are closed when the network is healed.
+    /// Loses everything from now on, and that somebody has closed, while the connections stay open; in one
+    /// direction, or half-open. Connections that lost something are closed when the network is healed.
     pub fn swallow(&self, ways: Ways, connections: Connections) {
         self.rules.send_modify(|rules| {
             let end = rules.end_of(connections);
@@ -143,8 +143,8 @@ impl Proxy {
         });
     }
 
-    /// Ends all orders to the network, and that it is dead after a trap, and waits until somebody can connect. A trap
-    /// that nobody went into, what is counted, and what is doubled stay.
+    /// Ends all orders to the network, and that it is dead after a trap, and waits until somebody can
+    /// connect. A trap that nobody went into, what is counted, and what is doubled stay.
     pub async fn heal(&self) {
         self.rules.send_modify(|rules| {
             rules.refusing = false;
@@ -163,18 +163,21 @@ impl Proxy {
         self.rules.borrow().counted
     }
 
-    /// Says which commands count, by their name in upper case. Unless told otherwise, all but `HELLO`, `AUTH`,
-    /// `CLIENT`, `SELECT`, `PING` and `SCRIPT`. `SUBSCRIBE` and its kin never count: they have no reply of their own.
+    /// Says which commands count, by their name in upper case. Unless told otherwise, all but `HELLO`,
+    /// `AUTH`, `CLIENT`, `SELECT`, `PING` and `SCRIPT`. `SUBSCRIBE` and its kin never count: they have no
+    /// reply of their own.
     pub fn count(&self, counts: impl Fn(&str) -> bool + Send + Sync + 'static) {
         self.rules.send_modify(|rules| rules.counts = Arc::new(counts));
     }
 
-    /// Goes dead at the `nth` command that is counted from now on, the first being 1: all connections are closed, new
-    /// ones refused, until the network is healed. No command that comes later reaches the server, on whichever connection.
-    /// Those of other connections that are on their way at that moment may reach it or not, as when a process dies.
+    /// Goes dead at the `nth` command that is counted from now on, the first being 1: all connections are
+    /// closed, new ones refused, until the network is healed. No command that comes later reaches the
+    /// server, on whichever connection. Those of other connections that are on their way at that moment
+    /// may reach it or not, as when a process dies.
     ///
-    /// With [`Trap::After`], nothing passes to the server while it executes the command; one that waits for others,
-    /// like `BLPOP`, waits in vain. If the server dies meanwhile, or the client gives up, the proxy goes dead too.
+    /// With [`Trap::After`], nothing passes to the server while it executes the command; one that waits
+    /// for others, like `BLPOP`, waits in vain. If the server dies meanwhile, or the client gives up, the
+    /// proxy goes dead too.
     ///
     /// # Panics
     ///
@@ -207,15 +210,15 @@ impl Proxy {
         tripped.expect("the proxy holds the sender").tripped.clone().expect("that was waited for")
     }
 
-    /// Sends the server twice each command whose name, in upper case, the predicate holds for; the client sees the
-    /// first reply. Not for commands between `MULTI` and `EXEC`, whose reply would show it.
+    /// Sends the server twice each command whose name, in upper case, the predicate holds for; the client
+    /// sees the first reply. Not for commands between `MULTI` and `EXEC`, whose reply would show it.
     pub fn duplicate(&self, duplicates: impl Fn(&str) -> bool + Send + Sync + 'static) {
         self.rules.send_modify(|rules| rules.duplicates = Arc::new(duplicates));
     }
 
-    /// Answers, in the place of the server, the next commands whose name, in upper case, the predicate holds for: with
-    /// an error such as `LOADING Redis is loading`. The server does not see them. Not for commands between `MULTI` and
-    /// `EXEC`, and not for the one that a trap waits for.
+    /// Answers, in the place of the server, the next commands whose name, in upper case, the predicate
+    /// holds for: with an error such as `LOADING Redis is loading`. The server does not see them. Not for
+    /// commands between `MULTI` and `EXEC`, and not for the one that a trap waits for.
     pub fn answer(&self, error: &str, times: u64, answers: impl Fn(&str) -> bool + Send + Sync + 'static) {
         let reply = format!("-{error}\r\n").into();
         let answer = Some(rules::Answer { reply, left: times, answers: Arc::new(answers) });

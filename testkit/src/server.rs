@@ -25,17 +25,18 @@ use crate::Certificates;
 /// Longer than any server takes, also one that reads a big file on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Beside the data. What is wrong with the configuration Redis says on its outputs only, hence they go there.
+/// Beside the data. What is wrong with the configuration Redis says on its outputs only, hence they go
+/// there.
 const LOG: &str = "redis.log";
 
 /// What a sentinel says when it is ready.
 const SENTINEL_READY: &str = "Sentinel ID is";
 
-/// A `redis-server` on a free port of loopback, with an append-only file in a directory of its own. It stops, and the
-/// directory is removed, when this is dropped or when the process ends in any way.
+/// A `redis-server` on a free port of loopback, with an append-only file in a directory of its own. It
+/// stops, and the directory is removed, when this is dropped or when the process ends in any way.
 ///
-/// What the methods ask the server goes over connections of a user of their own, `kit`, who may do everything whatever
-/// the passwords and rules of the others.
+/// What the methods ask the server goes over connections of a user of their own, `kit`, who may do
+/// everything whatever the passwords and rules of the others.
 #[derive(Debug)]
 pub struct Server {
     options: ServerBuilder,
@@ -216,7 +217,8 @@ impl Server {
         self.process().signal(Signal::CONT);
     }
 
-    /// Sets its wall clock while it runs, by so many seconds ahead of the true time, behind when there are less than none.
+    /// Sets its wall clock while it runs, by so many seconds ahead of the true time, behind when there are
+    /// less than none.
     ///
     /// # Panics
     ///
@@ -226,8 +228,8 @@ impl Server {
         Clock(self.directory()).set(seconds_ahead);
     }
 
-    /// Writes the configuration, starts the server, and waits until it is ready by its own log: an answer on the port
-    /// might be another server's.
+    /// Writes the configuration, starts the server, and waits until it is ready by its own log: an answer on
+    /// the port might be another server's.
     fn run(&self) -> Result<(), PortTaken> {
         let mut process = self.process();
         assert!(process.child.is_none(), "the server runs already");
@@ -322,8 +324,9 @@ impl Server {
         line.and_then(|bytes| bytes.parse().ok()).expect("INFO memory has used_memory")
     }
 
-    /// How often each command was called since the start or [`reset_counts`](Self::reset_counts), from scripts too.
-    /// Names are in lower case, those of subcommands as in `config|set`. What this kit asks is among them.
+    /// How often each command was called since the start or [`reset_counts`](Self::reset_counts), from
+    /// scripts too. Names are in lower case, those of subcommands as in `config|set`. What this kit asks is
+    /// among them.
     pub fn command_counts(&self) -> BTreeMap<String, u64> {
         let info: String = self.ask(redis::cmd("INFO").arg("commandstats"));
         let count = |line: &str| {

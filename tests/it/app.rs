@@ -145,7 +145,8 @@ async fn ended(entry: Entry<i64>) -> bool {
     entry.into_result().is_ok()
 }
 
-/// The list is longer than what travels with a leaf: its worker fetches the results, and is told the failures.
+/// The list is longer than what travels with a leaf: its worker fetches the results, and is told the
+/// failures.
 #[tokio::test]
 async fn a_typed_body_gets_the_entries_of_a_wide_header() {
     let app = App::embedded().tasks(tasks![add, fail, succeeded, ended]).build().unwrap();

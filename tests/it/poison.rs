@@ -103,8 +103,8 @@ async fn a_step_that_never_returns_is_told_and_holds_up_the_others_for_a_while_o
     assert!(told.contains("has not returned") && told.contains(&bad.id().to_string()), "{told}");
 }
 
-/// What such a run owes is repaired between two deliveries of its event, and that never returns either. What
-/// others owe, of which nobody has told, is found all the same.
+/// What such a run owes is repaired between two deliveries of its event, and that never returns either.
+/// What others owe, of which nobody has told, is found all the same.
 #[tokio::test(start_paused = true)]
 async fn a_repair_that_never_returns_holds_up_no_other() {
     let (app, poison) = app();

@@ -1,16 +1,17 @@
 //! The suite that every backend passes.
 //!
-//! A backend crate calls [`suite!`](crate::suite) once in a test file; it gets one named test per case. The
-//! memory backend is the reference: it passes the same suite, under virtual time.
+//! A backend crate calls [`suite!`](crate::suite) once in a test file; it gets one named test per case.
+//! The memory backend is the reference: it passes the same suite, under virtual time.
 //!
 //! ```text
 //! celeriac_conformance::suite!(start_paused = true; InMemory(Memory::new()));
 //! ```
 //!
 //! Besides the cases there are whole runs: the rows of [`table`] and the canvases of [`random`], which a
-//! [`whole::Crew`] puts through coordinators and workers and holds against the reference evaluator. And there
-//! is what is done to the operations themselves, many times over: the same at random on two backends
-//! ([`differential`]), and every completion three times ([`duplicates`], and [`growth`] for runs that grow).
+//! [`whole::Crew`] puts through coordinators and workers and holds against the reference evaluator. And
+//! there is what is done to the operations themselves, many times over: the same at random on two
+//! backends ([`differential`]), and every completion three times ([`duplicates`], and [`growth`] for
+//! runs that grow).
 
 pub mod bench;
 pub mod cases;
@@ -50,9 +51,9 @@ pub trait Subject: Send + Sync {
     async fn pass(&self, time: Duration);
 }
 
-/// One test per case. What stands before the semicolon is handed to `tokio::test`; what stands after it makes
-/// a fresh [`Subject`](crate::Subject), and may await. With `threads` before the semicolon: the cases that
-/// need several.
+/// One test per case. What stands before the semicolon is handed to `tokio::test`; what stands after it
+/// makes a fresh [`Subject`](crate::Subject), and may await. With `threads` before the semicolon: the
+/// cases that need several.
 #[macro_export]
 macro_rules! suite {
     // Where leaves keep threads to themselves: in real time, on several threads.

@@ -1,7 +1,9 @@
-//! Canvases with what must come out of them, as data: one [`Row`] each, the same for eager and every backend.
+//! Canvases with what must come out of them, as data: one [`Row`] each, the same for eager and every
+//! backend.
 //!
-//! The rows are what users of Celery rely on: every composition that its users meet, its errors and callbacks, and its
-//! own integration tests. Where celeriac means something else on purpose, the row says which rule makes the difference.
+//! The rows are what users of Celery rely on: every composition that its users meet, its errors and
+//! callbacks, and its own integration tests. Where celeriac means something else on purpose, the row
+//! says which rule makes the difference.
 //!
 //! ```
 //! use celeriac_conformance::{table, tasks};
@@ -31,8 +33,9 @@ use crate::{
 /// A canvas and what must come out of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// Where it comes from: a number in the tables of compositions (`2.4 #36`) or errors (`4.3 E7`), or the name of one
-    /// of Celery's integration tests (`test_chord_order`), and what is special about this row of it.
+    /// Where it comes from: a number in the tables of compositions (`2.4 #36`) or errors (`4.3 E7`),
+    /// or the name of one of Celery's integration tests (`test_chord_order`), and what is special
+    /// about this row of it.
     pub id: &'static str,
     source: Source,
     args: &'static str,
@@ -106,7 +109,8 @@ pub(crate) const fn gives_numbers(id: &'static str, text: &'static str, from: u3
     row(id, Source::Text(text), Expect::Numbers(from, end))
 }
 
-/// A row that fails: its text, the node of the first failing leaf as written, and the type of the error.
+/// A row that fails: its text, the node of the first failing leaf as written, and the type of the
+/// error.
 pub(crate) const fn fails(
     id: &'static str,
     text: &'static str,
@@ -199,7 +203,8 @@ impl Row {
 
     /// Compares what was seen with what the row says.
     ///
-    /// Of several leaves that fail, a backend may report another one first than the one that is written first.
+    /// Of several leaves that fail, a backend may report another one first than the one that is
+    /// written first.
     ///
     /// # Errors
     /// All differences, one a line, with the row's id and text.

@@ -1,4 +1,5 @@
-//! Whole runs: canvases through app, coordinators, workers and a backend, held against the reference evaluator.
+//! Whole runs: canvases through app, coordinators, workers and a backend, held against the reference
+//! evaluator.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -30,7 +31,8 @@ pub struct Crew {
     _workers: Vec<Worker>,
 }
 
-/// What was run, noted by the tasks themselves and outside the backend: the arguments of each call of each leaf.
+/// What was run, noted by the tasks themselves and outside the backend: the arguments of each call of each
+/// leaf.
 #[derive(Debug, Default)]
 struct Ledger(Mutex<BTreeMap<TaskId, Vec<Json>>>);
 
@@ -103,14 +105,14 @@ impl Crew {
         Self { app, ledger, _coordinators: Vec::new(), _workers: Vec::new() }
     }
 
-    /// The same app with a way of its own to the same store, as in another process. What its workers run is noted
-    /// together with what the others run.
+    /// The same app with a way of its own to the same store, as in another process. What its workers run is
+    /// noted together with what the others run.
     pub fn app_on(&self, backend: impl Backend) -> App {
         app(backend, &self.ledger)
     }
 
-    /// Runs a canvas and compares it with the reference evaluator; returns how many leaves were run, each counted
-    /// once.
+    /// Runs a canvas and compares it with the reference evaluator; returns how many leaves were run, each
+    /// counted once.
     ///
     /// # Errors
     /// How it differs.
@@ -143,8 +145,9 @@ impl Crew {
         assert!(wrong.is_empty(), "{} rows differ:\n{}", wrong.len(), wrong.join("\n"));
     }
 
-    /// Runs the random canvases of these seeds, many at a time, and compares each with the reference evaluator: the
-    /// value or a failure that it names, and every leaf run exactly once with the same arguments.
+    /// Runs the random canvases of these seeds, many at a time, and compares each with the reference
+    /// evaluator: the value or a failure that it names, and every leaf run exactly once with the same
+    /// arguments.
     ///
     /// # Panics
     /// When one differs, with its seed, its text and the smallest part that still differs.
@@ -190,8 +193,8 @@ impl Crew {
         }
     }
 
-    /// Submits a canvas under an id that may be there already, and waits for its end as [`check`](Self::check) does.
-    /// What had ended before need not run here, and nothing runs twice.
+    /// Submits a canvas under an id that may be there already, and waits for its end as
+    /// [`check`](Self::check) does. What had ended before need not run here, and nothing runs twice.
     ///
     /// # Errors
     /// When it cannot be submitted or watched, or when a leaf was run twice or with other arguments.

@@ -1,9 +1,9 @@
 //! The backend that keeps everything in the memory of one process.
 //!
-//! It is what an embedded app runs on, and the reference that other backends are compared with: the store is
-//! the engine's own [`RunState`](celeriac_engine::RunState) behind a lock. Any number of coordinators and
-//! workers of the process may share it. Nothing outlives the process, and until then a run stays until it is
-//! forgotten or its time after its end is over.
+//! It is what an embedded app runs on, and the reference that other backends are compared with:
+//! the store is the engine's own [`RunState`](celeriac_engine::RunState) behind a lock. Any number
+//! of coordinators and workers of the process may share it. Nothing outlives the process, and
+//! until then a run stays until it is forgotten or its time after its end is over.
 //!
 //! Leases run by tokio's clock, so tests may pause it.
 
@@ -99,14 +99,14 @@ impl Memory {
         Self::default()
     }
 
-    /// An empty backend that keeps texts apart which are longer than this, as backends do to which size is
-    /// something: for tests.
+    /// An empty backend that keeps texts apart which are longer than this, as backends do to which
+    /// size is something: for tests.
     pub fn keeping_apart(inline_bytes_max: usize) -> Self {
         Self(Arc::new(Shared { inline_bytes_max: Some(inline_bytes_max), ..Shared::default() }))
     }
 
-    /// How much is kept, for tests of retention: runs, waiting and leased leaves, queues, waiting and held
-    /// events.
+    /// How much is kept, for tests of retention: runs, waiting and leased leaves, queues, waiting
+    /// and held events.
     pub fn census(&self) -> BTreeMap<&'static str, usize> {
         let (waiting, leased, timers, queues) = lock(&self.0.leaves).census();
         let events = lock(&self.0.events);
@@ -124,8 +124,8 @@ impl Memory {
     }
 }
 
-/// A panic while one of these locks was held would leave no half-done change behind (each change is made of
-/// steps that cannot panic), so what it guards is still good.
+/// A panic while one of these locks was held would leave no half-done change behind (each change
+/// is made of steps that cannot panic), so what it guards is still good.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

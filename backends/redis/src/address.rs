@@ -260,7 +260,8 @@ impl Servers {
     }
 }
 
-/// Takes `ca`, `cert` and `key`, paths of PEM files, out of a URL's query, and the user of the sentinels, as a URL has one.
+/// Takes `ca`, `cert` and `key`, paths of PEM files, out of a URL's query, and the user of the sentinels, as
+/// a URL has one.
 fn options_of(url: &str, scheme: Scheme, mut tls: Tls) -> Result<(String, Tls, String), BackendError> {
     let Some((base, query)) = url.split_once('?') else { return Ok((url.to_owned(), tls, String::new())) };
     let (mut rest, mut cert, mut key) = (Vec::new(), None, None);

@@ -1,9 +1,10 @@
 //! Keys of everybody, and reports, that hold something else than what is kept there.
 //!
-//! Without them no run of an app moves, or no leaf of a queue is reported, so nobody waits until a person
-//! mends them: what stands there is moved to a name of its own, where a person finds it, and all goes on with
-//! a new one. What was noted in such a key comes about again: indexes with the next use, lists with the next
-//! run, and a leaf whose report was there runs again. So it is with a stream whose ids have come to an end.
+//! Without them no run of an app moves, or no leaf of a queue is reported, so nobody waits until a
+//! person mends them: what stands there is moved to a name of its own, where a person finds it, and
+//! all goes on with a new one. What was noted in such a key comes about again: indexes with the next
+//! use, lists with the next run, and a leaf whose report was there runs again. So it is with a
+//! stream whose ids have come to an end.
 
 use crate::connection::Link;
 use crate::keys::Keys;
@@ -29,8 +30,9 @@ fn shared(keys: &Keys) -> [(String, &'static str); 12] {
 }
 
 impl Link {
-    /// Moves those aside that hold something else, and reports among the keys that were used. What has come across one is worth to be tried again, also
-    /// when there is none any more: then somebody else has just done so.
+    /// Moves those aside that hold something else, and reports among the keys that were used. What
+    /// has come across one is worth to be tried again, also when there is none any more: then
+    /// somebody else has just done so.
     pub(crate) async fn set_keys_aside(&self, used: &[Vec<u8>]) {
         self.set_aside_of(shared(&self.keys).into()).await;
         let reports = used.iter().filter_map(|key| std::str::from_utf8(key).ok());

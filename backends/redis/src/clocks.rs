@@ -1,7 +1,7 @@
 //! What time it is where: on a Cluster each master has a clock of its own, and any of them may be set.
 //!
-//! A moment that one master has named says nothing to another. So who has to be done at a master by a moment asks
-//! that master first what time it is, or knows from lately.
+//! A moment that one master has named says nothing to another. So who has to be done at a master by a
+//! moment asks that master first what time it is, or knows from lately.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

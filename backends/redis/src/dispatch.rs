@@ -1,9 +1,9 @@
 //! From the outbox to the queues.
 //!
-//! On one Redis that is one step. On a Cluster it is three: look which leaves are still in the outbox, queue
-//! them, and note that they are queued. Whoever dies in between leaves them in the outbox, and the event that
-//! released them, or the repair, brings another coordinator here: such leaves are queued twice, a slice at
-//! most, since who dispatches more than that claims the outbox first.
+//! On one Redis that is one step. On a Cluster it is three: look which leaves are still in the outbox,
+//! queue them, and note that they are queued. Whoever dies in between leaves them in the outbox, and the
+//! event that released them, or the repair, brings another coordinator here: such leaves are queued twice,
+//! a slice at most, since who dispatches more than that claims the outbox first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use crate::settle::place_of;
 /// Times in scripts are floating point numbers, which are exact up to here; it is far off.
 const LATEST_MS: u64 = 1 << 52;
 
-/// When a leaf is to be queued, as 0 (at once), 1 (from now) or 2 (since 1970) and ms; and when it expires,
-/// in ms.
+/// When a leaf is to be queued, as 0 (at once), 1 (from now) or 2 (since 1970) and ms; and when it
+/// expires, in ms.
 fn timers(leaf: &Dispatch) -> [u64; 3] {
     let (kind, ms) = match leaf.start {
         None => (0, 0),
@@ -46,7 +46,8 @@ impl RedisBackend {
         for slice in slices(leaves, |leaf| leaf.message.weight()) {
             let places = slice.iter().map(|leaf| (&leaf.queue, leaf.lane));
             let noted = match self.queues().note(self.link(), "dispatch", places.clone(), false).await {
-                // Where the names are is away: they are noted when they are used again, and the run goes on.
+                // Where the names are is away: they are noted when they are used again, and the run goes
+                // on.
                 Err(error) if self.link().is_cluster() && error.may_retry() => None,
                 noted => noted?,
             };
@@ -75,8 +76,8 @@ impl RedisBackend {
         Ok(queued)
     }
 
-    /// Claims the outbox of a run, or, with no time, frees it. One server queues and notes in one step: there
-    /// nobody can be in the way.
+    /// Claims the outbox of a run, or, with no time, frees it. One server queues and notes in one step:
+    /// there nobody can be in the way.
     pub(crate) async fn claim(
         &self,
         run: RunRef,
@@ -143,8 +144,8 @@ impl RedisBackend {
         futures::future::join_all(asked).await.into_iter().collect()
     }
 
-    /// Adds leaves to their queues, each of which is in a slot of its own. Leaves those out whose queue cannot
-    /// be written; one that is broken or away holds up no other.
+    /// Adds leaves to their queues, each of which is in a slot of its own. Leaves those out whose queue
+    /// cannot be written; one that is broken or away holds up no other.
     async fn enqueue(
         &self,
         leaves: &mut Vec<Dispatch>,

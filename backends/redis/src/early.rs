@@ -2,12 +2,12 @@
 //!
 //! Who finishes one leaf with a short value, where one connection listens and nothing else is in the line,
 //! tells it the report with the hint (`scripts/finish.lua`): the coordinator there need not take it first,
-//! which is one of four calls that a leaf of a chain costs. The report is in its line all the same, until it is
-//! acknowledged. Till then it is nobody's: should its coordinator die, the next one takes it as if nothing
-//! had been told.
+//! which is one of four calls that a leaf of a chain costs. The report is in its line all the same, until it
+//! is acknowledged. Till then it is nobody's: should its coordinator die, the next one takes it as if
+//! nothing had been told.
 //!
-//! What is told so is held by nobody. So when the coordinator asks for more before it has acknowledged it, it
-//! takes as usual: then it holds it, as it holds all others, and is not given it again.
+//! What is told so is held by nobody. So when the coordinator asks for more before it has acknowledged it,
+//! it takes as usual: then it holds it, as it holds all others, and is not given it again.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};

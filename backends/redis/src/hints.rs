@@ -5,9 +5,10 @@
 //! user may not publish.
 //!
 //! Queues and events have a channel each, and so have those who wait for leaves (`waking.rs`); a hint at
-//! events may name where they are. Runs share a few: a hint there is the ids of the runs that have changed,
-//! 16 bytes each, and wakes those who wait for one of them. Who waits for a value need not be woken by every
-//! step: the runs that are decided are hinted at on other channels, each with what it brings (`news.rs`).
+//! events may name where they are. Runs share a few: a hint there is the ids of the runs that have
+//! changed, 16 bytes each, and wakes those who wait for one of them. Who waits for a value need not be
+//! woken by every step: the runs that are decided are hinted at on other channels, each with what it
+//! brings (`news.rs`).
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -38,8 +39,8 @@ use crate::wire::SILENCE;
 /// How long one waits for a hint before looking without one.
 pub(crate) const POLL: Duration = Duration::from_millis(500);
 
-/// The same for who waits for leaves while hints come. Those of a Cluster pass from node to node, and may get
-/// lost there.
+/// The same for who waits for leaves while hints come. Those of a Cluster pass from node to node, and may
+/// get lost there.
 pub(crate) const POLL_LIVE: Duration = Duration::from_secs(2);
 pub(crate) const POLL_LIVE_CLUSTER: Duration = Duration::from_secs(1);
 
@@ -207,8 +208,8 @@ impl Hints {
         Listener { changed, decided, run, known: self.known.clone() }
     }
 
-    /// The same for a run that is about to be submitted, when hints come now: nothing that becomes of it is
-    /// missed.
+    /// The same for a run that is about to be submitted, when hints come now: nothing that becomes of it
+    /// is missed.
     pub(crate) fn listen_from_the_start(&self, run: RunId) -> Option<Listener> {
         let channel = self.channel_of(&Keys::decision_channel(run));
         let is_live = self.known.channels.get(&channel).is_some_and(|channel| channel.is_live);
@@ -291,8 +292,8 @@ impl Interest {
 }
 
 impl Told {
-    /// What nobody asks for does not pile up: those behind find it without hints. Returns whether one has to
-    /// look: not when all there is came along.
+    /// What nobody asks for does not pile up: those behind find it without hints. Returns whether one has
+    /// to look: not when all there is came along.
     fn add(&mut self, hints: &[u8], database: &str) -> bool {
         let (hints, news) = early::split(hints, database);
         for hint in String::from_utf8_lossy(hints).lines() {
@@ -364,8 +365,8 @@ impl Known {
         }
     }
 
-    /// No hints come until it is listened to again: whoever waits for one looks, and more often from now on.
-    /// What hints brought may not be so any more: another server may take over.
+    /// No hints come until it is listened to again: whoever waits for one looks, and more often from now
+    /// on. What hints brought may not be so any more: another server may take over.
     fn are_dead(&self) {
         self.runs.iter_mut().for_each(|mut interest| interest.news = Arc::default());
         self.told().early.clear();
@@ -473,7 +474,8 @@ async fn subscribed(
                     timeout(SILENCE, sink.unsubscribe(&channel)).await.map_err(silent)??;
                 }
             },
-            // Who listens to a server that another one has replaced may hear nothing for ever, and no error.
+            // Who listens to a server that another one has replaced may hear nothing for ever, and no
+            // error.
             () = is_connected_since(connected, since) => {
                 return Err(std::io::Error::other("commands go another way now").into());
             }

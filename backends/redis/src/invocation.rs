@@ -1,7 +1,7 @@
 //! A script, and a call of it.
 //!
-//! It is called by its digest. A server that does not know it gets its text, which goes where its keys are:
-//! on a Cluster that is one shard, whatever has become of the others.
+//! It is called by its digest. A server that does not know it gets its text, which goes where
+//! its keys are: on a Cluster that is one shard, whatever has become of the others.
 
 use redis::aio::ConnectionLike;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind, ToRedisArgs};

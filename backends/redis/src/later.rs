@@ -1,7 +1,7 @@
 //! What a program of a later version wrote is left to programs that can read it.
 //!
-//! Nobody else may read it here. So it is held for a moment, and then given back without being counted; who
-//! takes it may be another program, sooner or later one that knows its format.
+//! Nobody else may read it here. So it is held for a moment, and then given back without being counted;
+//! who takes it may be another program, sooner or later one that knows its format.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -10,22 +10,23 @@
 //! # }
 //! ```
 //!
-//! The atomic step is one Lua script for a batch of completions (`scripts/settle.lua`): node states are
-//! packed into a string of one byte each, and a script does work in proportion to what it settles, never to
-//! the run. Where everything is kept stands at the top of `keys.rs`.
+//! The atomic step is one Lua script for a batch of completions (`scripts/settle.lua`): node states
+//! are packed into a string of one byte each, and a script does work in proportion to what it
+//! settles, never to the run. Where everything is kept stands at the top of `keys.rs`.
 //!
-//! What Redis acknowledges is as durable as it is configured to be: with `appendonly yes` and `appendfsync
-//! always` all of it survives a crash of the server; with `everysec` the last second or two may be lost. A
-//! failover to a replica may lose acknowledged writes. `maxmemory-policy` has to be `noeviction`. The last
-//! tenth of `maxmemory` is left to the runs that are there ([`RedisBuilder::headroom_percent`]); what brings
-//! them to their end may pass it.
+//! What Redis acknowledges is as durable as it is configured to be: with `appendonly yes` and
+//! `appendfsync always` all of it survives a crash of the server; with `everysec` the last second or
+//! two may be lost. A failover to a replica may lose acknowledged writes. `maxmemory-policy` has to
+//! be `noeviction`. The last tenth of `maxmemory` is left to the runs that are there
+//! ([`RedisBuilder::headroom_percent`]); what brings them to their end may pass it.
 //!
-//! What a Redis user needs for what it does is in [`acl`]. Without the channels all works, more slowly; without
-//! `INFO` nobody can warn, and refuse runs before Redis is full; without `ZPOPMIN` and `PUBSUB NUMSUB` a leaf
-//! wakes all workers, and short reports come without their hint.
+//! What a Redis user needs for what it does is in [`acl`]. Without the channels all works, more
+//! slowly; without `INFO` nobody can warn, and refuse runs before Redis is full; without `ZPOPMIN`
+//! and `PUBSUB NUMSUB` a leaf wakes all workers, and short reports come without their hint.
 //!
-//! Leases run by the clock of Redis, to the millisecond. No command blocks the connection: waiting is done
-//! with hints over pub/sub and a poll behind them, so everything works, more slowly, when all hints are lost.
+//! Leases run by the clock of Redis, to the millisecond. No command blocks the connection: waiting
+//! is done with hints over pub/sub and a poll behind them, so everything works, more slowly, when
+//! all hints are lost.
 
 pub mod acl;
 mod address;
@@ -158,8 +159,8 @@ impl RedisBackend {
     ///   that they call the primary then. User and password are those of the servers; the sentinels' own are
     ///   `?sentinel_user=…&sentinel_password=…`.
     ///
-    /// With TLS, `?ca=…&cert=…&key=…` name files in PEM form: the certificate authority (the system's by
-    /// default), and a client certificate with its key.
+    /// With TLS, `?ca=…&cert=…&key=…` name files in PEM form: the certificate authority (the
+    /// system's by default), and a client certificate with its key.
     ///
     /// # Errors
     /// [`Unavailable`](celeriac_backends::ErrorKind::Unavailable) when nobody answers there,
@@ -225,7 +226,8 @@ impl RedisBackend {
 }
 
 impl RedisBuilder {
-    /// What all keys start with. Apps with different prefixes share a Redis without seeing each other.
+    /// What all keys start with. Apps with different prefixes share a Redis without seeing each
+    /// other.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -243,47 +245,49 @@ impl RedisBuilder {
         self
     }
 
-    /// How much of Redis' `maxmemory` is left to the runs that are there, in percent, 10 by default: when
-    /// less is free, new ones are refused with [`Full`](celeriac_backends::ErrorKind::Full).
+    /// How much of Redis' `maxmemory` is left to the runs that are there, in percent, 10 by default:
+    /// when less is free, new ones are refused with [`Full`](celeriac_backends::ErrorKind::Full).
     pub fn headroom_percent(mut self, percent: u8) -> Self {
         self.headroom_percent = percent;
         self
     }
 
-    /// Values and arguments that are longer than this, in bytes, are kept by themselves, in pieces, and
-    /// messages and reports refer to them: 32 KiB by default. The programs of an app may differ in this.
+    /// Values and arguments that are longer than this, in bytes, are kept by themselves, in pieces,
+    /// and messages and reports refer to them: 32 KiB by default. The programs of an app may differ
+    /// in this.
     pub fn inline_bytes_max(mut self, bytes: usize) -> Self {
         self.inline_bytes_max = bytes;
         self
     }
 
-    /// A message that has more bytes than this, or expands to more, is not read, and its leaf fails: 4 MiB by
-    /// default. No app writes such, since large arguments do not travel with messages.
+    /// A message that has more bytes than this, or expands to more, is not read, and its leaf fails:
+    /// 4 MiB by default. No app writes such, since large arguments do not travel with messages.
     pub fn message_bytes_max(mut self, bytes: usize) -> Self {
         self.message_bytes_max = bytes;
         self
     }
 
-    /// How many queues there may be in this Redis under this prefix, 10,000 by default, 0 for any number: a
-    /// run that would bring about more is refused with [`Full`](celeriac_backends::ErrorKind::Full). A queue
-    /// that holds nothing goes away within a minute of its last use.
+    /// How many queues there may be in this Redis under this prefix, 10,000 by default, 0 for any
+    /// number: a run that would bring about more is refused with
+    /// [`Full`](celeriac_backends::ErrorKind::Full). A queue that holds nothing goes away within a
+    /// minute of its last use.
     pub fn queues_max(mut self, max: usize) -> Self {
         self.queues_max = max;
         self
     }
 
-    /// How long a leaf waits at most for a worker that always finds others, when it is the first of its
-    /// priority in its queue: one second by default. So often such a worker looks for lanes that somebody has
-    /// begun to use.
+    /// How long a leaf waits at most for a worker that always finds others, when it is the first of
+    /// its priority in its queue: one second by default. So often such a worker looks for lanes that
+    /// somebody has begun to use.
     pub fn lanes_looked_for_every(mut self, time: Duration) -> Self {
         self.lanes_looked = time;
         self
     }
 
-    /// How long a queue that holds nothing is kept after its last use, 30 seconds by default; the same for
-    /// all processes. What is left in a queue of a worker that is gone and holds nothing is kept four times
-    /// as long. A process that is stopped for longer, just when it is about to use a queue, brings it
-    /// about anew.
+    /// How long a queue that holds nothing is kept after its last use, 30 seconds by default; the
+    /// same for all processes. What is left in a queue of a worker that is gone and holds nothing is
+    /// kept four times as long. A process that is stopped for longer, just when it is about to use a
+    /// queue, brings it about anew.
     pub fn queues_kept_for(mut self, time: Duration) -> Self {
         self.queues_kept = time;
         self

@@ -1,4 +1,5 @@
-//! What a part of the store has lost: a shard that went back to an older state, or somebody who removed a key.
+//! What a part of the store has lost: a shard that went back to an older state, or somebody who removed a
+//! key.
 //!
 //! A run that stands still is looked at more closely. What it waits for is noted there as queued; so it is in
 //! one of its queues, with a timer, among the reports, or a dead letter. All of these are gone through, a
@@ -191,8 +192,8 @@ impl RedisBackend {
         Ok(owing)
     }
 
-    /// Adds what a run, and what runs in the place of its leaves, waits for. What such a run has to tell is to
-    /// be done now.
+    /// Adds what a run, and what runs in the place of its leaves, waits for. What such a run has to tell is
+    /// to be done now.
     async fn add_to(
         &self,
         search: &mut Search,

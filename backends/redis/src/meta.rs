@@ -9,8 +9,8 @@ use crate::error::{corrupt, later};
 /// The format of what is stored; the scripts check it.
 pub(crate) const FORMAT: u8 = 2;
 
-/// Later versions will count on to here. Beyond it is no format: what stands there is broken, and nobody waits
-/// for a program that can read it. Also in `scripts/meta.lua`.
+/// Later versions will count on to here. Beyond it is no format: what stands there is broken, and nobody
+/// waits for a program that can read it. Also in `scripts/meta.lua`.
 const LATER_MAX: u8 = 31;
 
 pub(crate) const SIZE: usize = 1 + 8 * 4 + 2 * 8 + 16 + 8;

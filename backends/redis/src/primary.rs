@@ -1,12 +1,13 @@
 //! Whether commands still reach the primary.
 //!
-//! Who writes is told when the server has become a replica. Who only reads is not: it sees what that server
-//! has heard, which may be nothing any more. So a process that has written nothing for a moment tries a step
-//! that does nothing, and that a replica refuses ([`crate::wire`] does the rest). A primary that was cut off
-//! refuses nobody; that another one has taken its place the sentinels say, when there are any.
+//! Who writes is told when the server has become a replica. Who only reads is not: it sees
+//! what that server has heard, which may be nothing any more. So a process that has
+//! written nothing for a moment tries a step that does nothing, and that a replica refuses
+//! ([`crate::wire`] does the rest). A primary that was cut off refuses nobody; that
+//! another one has taken its place the sentinels say, when there are any.
 //!
-//! What this process has written is remembered as long as the connection is the same. Behind a new one may be
-//! a server that has not heard of the last of it.
+//! What this process has written is remembered as long as the connection is the same.
+//! Behind a new one may be a server that has not heard of the last of it.
 
 use std::sync::Weak;
 use std::sync::atomic::Ordering;

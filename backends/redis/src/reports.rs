@@ -1,10 +1,10 @@
 //! Which lines of reports may have something.
 //!
-//! Every queue has a line of reports, and one of those on leaves in bulk, which come after all others. Most
-//! have nothing most of the time. Who reports hints at the line,
-//! and on one server notes it in an index in the same step. A coordinator takes from the lines it has heard
-//! of, in turns; the index tells it of others. On a Cluster, where an index would be in another slot, it goes
-//! round all queues slowly instead, faster while there are no hints.
+//! Every queue has a line of reports, and one of those on leaves in bulk, which come after all others.
+//! Most have nothing most of the time. Who reports hints at the line, and on one server notes it in an
+//! index in the same step. A coordinator takes from the lines it has heard of, in turns; the index tells
+//! it of others. On a Cluster, where an index would be in another slot, it goes round all queues slowly
+//! instead, faster while there are no hints.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,8 +62,8 @@ struct Round {
     went: Option<Instant>,
 }
 
-/// Where to take events from: the number of each line, 0 for the submissions, and whether it has reports on
-/// leaves in bulk.
+/// Where to take events from: the number of each line, 0 for the submissions, and whether it has reports
+/// on leaves in bulk.
 pub(crate) struct Sources {
     pub(crate) numbers: Vec<u32>,
     pub(crate) are_bulk: Vec<bool>,
@@ -97,8 +97,8 @@ impl Reports {
         }
     }
 
-    /// Those of one queue after the other, each time beginning with another one: none waits for another that
-    /// never empties. Reports in bulk come after the others, and now and then before them.
+    /// Those of one queue after the other, each time beginning with another one: none waits for another
+    /// that never empties. Reports in bulk come after the others, and now and then before them.
     fn sources(&self, link: &Link) -> Sources {
         let mut state = self.state();
         let mut names: Vec<Option<ReportsOf>> = Vec::with_capacity(state.active.len() + 1);

@@ -107,8 +107,8 @@ impl RedisBackend {
         Ok(advanced)
     }
 
-    /// On a Cluster each run is by itself: one whose shard is away holds up none of the others. The parts of a
-    /// run come one after the other.
+    /// On a Cluster each run is by itself: one whose shard is away holds up none of the others. The parts of
+    /// a run come one after the other.
     async fn settle_apart(
         &self,
         batch: &[Advance],

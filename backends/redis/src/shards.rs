@@ -1,8 +1,8 @@
 //! On a Cluster: which shards are away.
 //!
 //! What is asked of a shard that is away takes long to fail, and whoever asks in turns asks nobody else
-//! meanwhile. So a shard that does not answer is taken to be away: what is asked of it fails at once, until it
-//! has answered a question that is asked beside. What is only slow is asked again with more patience.
+//! meanwhile. So a shard that does not answer is taken to be away: what is asked of it fails at once, until
+//! it has answered a question that is asked beside. What is only slow is asked again with more patience.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,9 +1,9 @@
 //! Which lanes have timers.
 //!
-//! One server keeps an index of them by the moment at which the next is due, written in the step that sets a
-//! timer: whoever looks reads what is due and nothing else. On a Cluster the timers of a queue are in its own
-//! slot. There each coordinator knows of the timers it has set and of those that were hinted at, and a sweep
-//! looks at the others.
+//! One server keeps an index of them by the moment at which the next is due, written in the step that sets
+//! a timer: whoever looks reads what is due and nothing else. On a Cluster the timers of a queue are in its
+//! own slot. There each coordinator knows of the timers it has set and of those that were hinted at, and a
+//! sweep looks at the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,7 +1,7 @@
 //! What is there and on no list: the lists went back to an older state, or somebody removed them.
 //!
-//! Each sweep looks at a few keys, so it takes a while until all were seen. A run that is not on the list of
-//! runs is put there, and what it owes is found as that of any other; a queue is noted again.
+//! Each sweep looks at a few keys, so it takes a while until all were seen. A run that is not on the list
+//! of runs is put there, and what it owes is found as that of any other; a queue is noted again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,5 @@
-//! Queues whose leaves nobody takes: nothing is wrong with them, but they wait for a worker that is not there.
+//! Queues whose leaves nobody takes: nothing is wrong with them, but they wait for a worker that is not
+//! there.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

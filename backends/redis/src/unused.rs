@@ -2,8 +2,8 @@
 //!
 //! A queue that was used lately, or of which something is held, is looked at by every sweep. One that only
 //! keeps leaves that nobody takes is looked at now and then, a few at a time: it may be that somebody has
-//! taken one and died, having been stopped for long just before. One that holds nothing and was not used for
-//! a while is removed with its keys and its name.
+//! taken one and died, having been stopped for long just before. One that holds nothing and was not used
+//! for a while is removed with its keys and its name.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,7 +34,8 @@ pub(crate) struct Quiet(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     quiet: HashMap<Arc<str>, (u64, bool)>,
-    /// When each was used last as that was seen, and since when it is seen so. By our clock: that of the store may be set.
+    /// When each was used last as that was seen, and since when it is seen so. By our clock: that of the
+    /// store may be set.
     unused: HashMap<Arc<str>, (u64, Instant)>,
     /// Where the next round begins.
     last: Option<Arc<str>>,
@@ -101,7 +102,8 @@ impl RedisBackend {
     /// Removes those of these queues that hold nothing and were not used for a while.
     pub(crate) async fn drop_unused(&self, queues: &[Named]) -> Result<(), BackendError> {
         let (now_ms, mut first) = (self.now_ms().await?, First::default());
-        // Whoever uses it after that has noted it again. When the clock was set on, they are looked at a little early.
+        // Whoever uses it after that has noted it again. When the clock was set on, they are looked at a
+        // little early.
         let noted_for = self.queues().noted_for();
         let was_used = |named: &Named| named.used_ms.saturating_add(noted_for.as_millis() as u64) >= now_ms;
         let is_old = |named: &&Named| !was_used(named) || self.quiet().is_unused(named, noted_for);
@@ -183,8 +185,8 @@ impl RedisBackend {
     }
 }
 
-/// What the script says: nothing is held, but something is kept; it is gone; nothing is held or kept, but it
-/// was used lately.
+/// What the script says: nothing is held, but something is kept; it is gone; nothing is held or kept, but
+/// it was used lately.
 const KEEPS: u8 = 1;
 const GONE: u8 = 2;
 const KEEPS_NOTHING: u8 = 3;

@@ -1,7 +1,7 @@
 //! Whether the store was there all the time.
 //!
-//! While it is away nobody can renew a lease, so that time does not count against any: leases are taken up by
-//! who has watched the store without interruption for as long as the owners need to come back. Where one
+//! While it is away nobody can renew a lease, so that time does not count against any: leases are taken up
+//! by who has watched the store without interruption for as long as the owners need to come back. Where one
 //! interruption follows another, so that nobody ever does, it is enough that the store was there for twice
 //! the lease in all since somebody heard of the owner. What is watched is a server, or on a Cluster what
 //! shares a slot.
@@ -155,8 +155,8 @@ impl Watch {
         now - since
     }
 
-    /// Leases of this length may be taken up of owners who were not heard of for so long, by who has watched
-    /// for so long without interruption.
+    /// Leases of this length may be taken up of owners who were not heard of for so long, by who has
+    /// watched for so long without interruption.
     pub(crate) fn silent_for(&self, key: &str, watched: Duration, lease: Duration) -> Option<Duration> {
         // Nobody notices that a clock was set on: owners renew as they do anyway.
         let set_on = self.state().set_on.get(&self.slot(key.as_bytes())).copied();
@@ -170,8 +170,8 @@ impl Watch {
         Some(since.elapsed().max(lease))
     }
 
-    /// Whether the entries of a line are to be dated anew, since its clock may have been set back after they
-    /// were taken; as which time, for [`dated`](Self::dated).
+    /// Whether the entries of a line are to be dated anew, since its clock may have been set back after
+    /// they were taken; as which time, for [`dated`](Self::dated).
     pub(crate) fn is_to_be_dated(&self, line: &str) -> Option<u64> {
         let state = self.state();
         let set_back = state.set_back.get(&self.slot(line.as_bytes())).copied().unwrap_or(0);
@@ -214,8 +214,8 @@ pub(crate) fn key_of(cmd: &Cmd) -> Vec<u8> {
     args.nth(place).unwrap_or_default().to_vec()
 }
 
-/// Whether leases could not have been renewed then. A script that is not loaded, or a refused submission, is
-/// no outage.
+/// Whether leases could not have been renewed then. A script that is not loaded, or a refused submission,
+/// is no outage.
 fn is_away(error: &RedisError) -> bool {
     match error.code() {
         Some("LOADING" | "BUSY" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "MISCONF" | "NOREPLICAS") => {

@@ -1,8 +1,8 @@
 //! One shared connection that is replaced when it falls silent.
 //!
 //! A connection may be dead without anybody being told: the other side is gone, a router in between has
-//! forgotten it. No command blocks, so a connection on which something waits for a reply and nothing comes is
-//! dead, or as good as dead. What waits then fails, and whoever asked does the same again on a new
+//! forgotten it. No command blocks, so a connection on which something waits for a reply and nothing comes
+//! is dead, or as good as dead. What waits then fails, and whoever asked does the same again on a new
 //! connection.
 //!
 //! What counts is that *some* reply comes: a command may wait long behind others. Large commands have the
@@ -11,11 +11,11 @@
 //! gets twice the time when it comes again, and so on; and where a reply was long in coming, and came, all
 //! that follow have more time, which they lose slowly.
 //!
-//! A server that refuses all that comes on a connection, since the password is another one now or since it is
-//! a replica now, may refuse nothing on the next: the password may be back, and behind the name may be another
-//! server. So that connection is replaced as well; and one that is refused for a certificate, with what stands in
-//! the files by then. Each new one goes to whom the name means then, or to whom
-//! the sentinels name ([`crate::source`]); whoever listens to hints follows ([`Wire::connected`]).
+//! A server that refuses all that comes on a connection, since the password is another one now or since it
+//! is a replica now, may refuse nothing on the next: the password may be back, and behind the name may be
+//! another server. So that connection is replaced as well; and one that is refused for a certificate, with
+//! what stands in the files by then. Each new one goes to whom the name means then, or to whom the
+//! sentinels name ([`crate::source`]); whoever listens to hints follows ([`Wire::connected`]).
 //!
 //! A command that is larger than what Redis takes is not sent.
 
@@ -58,8 +58,8 @@ pub(crate) const COMMAND_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// A connection on which all is refused is replaced no more often than this.
 const REPLACED_EVERY: Duration = Duration::from_millis(500);
 
-/// Commands wait for a connection this often, 0.1 s, 0.2 s, 0.4 s, …; then they fail, and the next one tries
-/// on.
+/// Commands wait for a connection this often, 0.1 s, 0.2 s, 0.4 s, …; then they fail, and the next one
+/// tries on.
 const RECONNECTS: u32 = 4;
 const RECONNECT_DELAY: Duration = Duration::from_millis(100);
 
@@ -174,8 +174,8 @@ struct Made {
 struct Waiting<'l>(&'l Line, usize);
 
 /// A command that is under way. When it was so for too long without a sign of life, the store was away,
-/// whatever became of the command: who gives it up, and who has more patience than others, is not told so by
-/// an error.
+/// whatever became of the command: who gives it up, and who has more patience than others, is not told so
+/// by an error.
 struct UnderWay<'l> {
     watch: &'l Watch,
     cmd: Option<&'l Cmd>,
@@ -214,8 +214,8 @@ impl Wire {
         self.0.connected.subscribe()
     }
 
-    /// Leaves a server that is not the primary by what the sentinels say: one that was cut off does not know
-    /// it.
+    /// Leaves a server that is not the primary by what the sentinels say: one that was cut off does not
+    /// know it.
     pub(crate) async fn ask_sentinels(&self) {
         let line = self.line();
         let Some(Ok(made)) = line.connection.peek() else { return };
@@ -372,7 +372,8 @@ impl Shared {
 }
 
 impl Line {
-    /// One that begins to connect; whoever connects for the first time is told at once what is wrong with it.
+    /// One that begins to connect; whoever connects for the first time is told at once what is wrong with
+    /// it.
     fn new(source: Source, connected: Arc<watch::Sender<Instant>>, is_first: bool) -> Self {
         let now = Instant::now();
         let connection = connect(source, connected, is_first).boxed().shared();

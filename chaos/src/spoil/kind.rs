@@ -1,5 +1,5 @@
-//! The kinds of keys, as `backends/redis/src/keys.rs` lists them; a test reads that list, so that a kind which is new
-//! there is one here, too.
+//! The kinds of keys, as `backends/redis/src/keys.rs` lists them; a test reads that list, so that a kind
+//! which is new there is one here, too.
 
 use super::deed::Type;
 use super::scene::Scene;

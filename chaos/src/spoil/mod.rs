@@ -1,4 +1,5 @@
-//! Faults in a live system: every kind of key is written into, one fault at a time, and what becomes of each is counted.
+//! Faults in a live system: every kind of key is written into, one fault at a time, and what becomes
+//! of each is counted.
 //!
 //! ```text
 //!             ┌── a run in a queue of its own ──┐ while it is under way
@@ -6,11 +7,12 @@
 //!             └── a canary beside ──────────────┘ ends right, within 5 s
 //! ```
 //!
-//! Kinds of keys come from the list that the backend has of them ([`kind`]); what can be done to one follows from what
-//! it holds ([`deed`]). After each fault no process may have ended; after each round nobody computes or asks without
-//! end while all is still broken, and when what is broken was deleted, everybody is green and nothing is left in a line.
-//! A fault is harmless, or in a failed run, or a dead letter, or named in the log and by who is asked for it; what
-//! takes an entry away leaves nothing that could be named, and is counted apart.
+//! Kinds of keys come from the list that the backend has of them ([`kind`]); what can be done to one
+//! follows from what it holds ([`deed`]). After each fault no process may have ended; after each
+//! round nobody computes or asks without end while all is still broken, and when what is broken was
+//! deleted, everybody is green and nothing is left in a line. A fault is harmless, or in a failed
+//! run, or a dead letter, or named in the log and by who is asked for it; what takes an entry away
+//! leaves nothing that could be named, and is counted apart.
 
 mod app;
 mod deed;

@@ -16,11 +16,12 @@ pub(crate) const DELIVERIES_MAX: u32 = 2;
 /// A canary ends in this time; beside other tests, in four times that.
 const CANARY: Duration = Duration::from_secs(5);
 
-/// So long it may take until it shows what becomes of a run: all deliveries of an event and those that try to end
-/// its run, each after a lease and a sweep.
+/// So long it may take until it shows what becomes of a run: all deliveries of an event and those that
+/// try to end its run, each after a lease and a sweep.
 const FATE: Duration = Duration::from_secs(16);
 
-/// Writes faults into every kind of key of a live system, one at a time, and looks what becomes of each.
+/// Writes faults into every kind of key of a live system, one at a time, and looks what becomes of
+/// each.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SpoilOptions {
     /// So many faults that are drawn.

@@ -503,8 +503,8 @@ impl Live {
                         victim.key.starts_with(line) || key.contains(&format!("{{q:{}}}", victim.queue))
                     };
                     let of: Vec<&Victim> = victims.iter().filter(is_of).collect();
-                    // It waits for a later program, or for a run that nobody has mended and that is named; or the
-                    // list that it stood in is gone, and it is gathered after an hour.
+                    // It waits for a later program, or for a run that nobody has mended and that is named; or
+                    // the list that it stood in is gone, and it is gathered after an hour.
                     let waits = |victim: &&Victim| {
                         let is_list = ["again", "apart"].iter().any(|list| victim.key.ends_with(list));
                         victim.deed.is_of_tomorrow()

@@ -1,4 +1,5 @@
-//! What is under way when a fault is written: a run that has to do with the key, and nothing that others have.
+//! What is under way when a fault is written: a run that has to do with the key, and nothing that others
+//! have.
 
 use std::time::Duration;
 

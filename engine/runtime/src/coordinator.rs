@@ -177,7 +177,8 @@ const REPAIR_AFTER_MAX: Duration = Duration::from_secs(120);
 /// How long a coordinator that stops waits for its backend to give back what it took.
 const QUIESCE: Duration = Duration::from_secs(5);
 
-/// An event that is there for the third time has not been handled twice: its coordinator was lost, or could not.
+/// An event that is there for the third time has not been handled twice: its coordinator was lost, or could
+/// not.
 const AGAIN_FROM: u32 = 3;
 
 /// So many runs are named of whose events the handling does not return.
@@ -276,7 +277,8 @@ impl Driver {
         }
     }
 
-    /// Says of an event that it comes again and again, as long as it does: whoever had it did not get anywhere.
+    /// Says of an event that it comes again and again, as long as it does: whoever had it did not get
+    /// anywhere.
     fn say_again(&self, events: &[EventDelivery]) {
         let again = events.iter().filter(|event| event.deliveries >= AGAIN_FROM);
         if let Some(worst) = again.max_by_key(|event| event.deliveries) {

@@ -263,8 +263,8 @@ impl<T> Handle<T> {
         Ok(render::tree(&self.plan, Some(&standings), render::FOLD_ABOVE))
     }
 
-    /// The canvases that run, or ran, in the place of leaves, those within such canvases included: handles of
-    /// runs of their own, each with the leaf that it stands for.
+    /// The canvases that run, or ran, in the place of leaves, those within such canvases included: handles
+    /// of runs of their own, each with the leaf that it stands for.
     ///
     /// # Errors
     /// When the backend does not answer.

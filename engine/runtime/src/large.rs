@@ -56,8 +56,8 @@ pub(crate) fn take_apart(backend: &dyn Backend, plan: &mut Arc<Plan>) -> Vec<(Uu
     Arc::make_mut(plan).take_apart(max, name)
 }
 
-/// The outcomes that pieces refer to, and those that these refer to, and so on. What is missing is not among
-/// them. Stops when there are more than `bytes_max` bytes, and says how many were counted.
+/// The outcomes that pieces refer to, and those that these refer to, and so on. What is missing is not
+/// among them. Stops when there are more than `bytes_max` bytes, and says how many were counted.
 pub(crate) async fn outcomes<'p>(
     backend: &dyn Backend,
     run: RunRef,

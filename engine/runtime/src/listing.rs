@@ -19,8 +19,8 @@ pub struct RunReport {
     pub status: RunStatus,
 }
 
-/// A run that is listed and cannot be read: what is stored of it is broken or of a later version, or its shard
-/// does not answer.
+/// A run that is listed and cannot be read: what is stored of it is broken or of a later
+/// version, or its shard does not answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the run {id} cannot be read")]
 #[non_exhaustive]
@@ -33,8 +33,9 @@ pub struct UnreadableRun {
 }
 
 impl App {
-    /// Runs by their ids, the newest first: at most `max`, and only those older than `before`, which pages on.
-    /// One that cannot be read stands in its place, and hides none of the others.
+    /// Runs by their ids, the newest first: at most `max`, and only those older than `before`,
+    /// which pages on. One that cannot be read stands in its place, and hides none of the
+    /// others.
     ///
     /// # Errors
     /// When the backend does not answer, or denies it.
@@ -66,7 +67,8 @@ async fn report_of(backend: &dyn Backend, id: RunId) -> Result<Option<RunReport>
     Ok(Some(RunReport { id, state, status }))
 }
 
-/// PENDING before a leaf has ended, STARTED, SUCCESS or FAILURE; REVOKED when the leaf that ended it was revoked.
+/// PENDING before a leaf has ended, STARTED, SUCCESS or FAILURE; REVOKED when the leaf that
+/// ended it was revoked.
 pub(crate) async fn state_of(
     backend: &dyn Backend,
     run: RunRef,

@@ -1,4 +1,5 @@
-//! What to do when the backend does not answer: wait a little, then a little longer, and do the same again.
+//! What to do when the backend does not answer: wait a little, then a little longer, and do the same
+//! again.
 
 use std::time::Duration;
 
@@ -15,8 +16,9 @@ const MOMENT: Duration = Duration::from_millis(250);
 /// How long a client that gave no time itself waits for a backend that does not answer.
 pub(crate) const OUTAGE_MAX: Duration = Duration::from_secs(30);
 
-/// Issues an operation until it succeeds, fails for good, or `stop` is cancelled: `insist!(stop, backend.plan(run))`.
-/// Every operation of a backend may be repeated, also one of which nobody knows whether it happened.
+/// Issues an operation until it succeeds, fails for good, or `stop` is cancelled: `insist!(stop,
+/// backend.plan(run))`. Every operation of a backend may be repeated, also one of which nobody knows
+/// whether it happened.
 ///
 /// A macro because the operation is a new future each time that borrows from its surroundings.
 macro_rules! insist {
@@ -110,7 +112,8 @@ impl Patience {
     }
 }
 
-/// Waits after an error, so that a loop around it does not run hot: a moment when trying again may help, else longer.
+/// Waits after an error, so that a loop around it does not run hot: a moment when trying again may help,
+/// else longer.
 pub(crate) async fn pause(error: &BackendError) {
     tracing::error!(%error, source = ?error.source, "backend error");
     tokio::time::sleep(if error.may_retry() { MOMENT } else { LONGEST }).await;

@@ -1,7 +1,7 @@
 //! A plan as bytes: one version byte, then MessagePack.
 //!
-//! Only what cannot be derived is stored. Bytes from outside are checked before anything is derived from them, so a
-//! broken plan is an error and never a panic, a cycle or a node that waits for ever.
+//! Only what cannot be derived is stored. Bytes from outside are checked before anything is derived
+//! from them, so a broken plan is an error and never a panic, a cycle or a node that waits for ever.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use super::{CompileError, NodeKind, Parts, Plan, Scope, ScopeKind, ScopeNo, Valu
 
 const VERSION: u8 = 1;
 
-/// What was compiled within limits of its own must be readable everywhere, so this bound is far above them.
+/// What was compiled within limits of its own must be readable everywhere, so this bound is far above
+/// them.
 const VALUE_ITEMS_MAX: usize = 100_000_000;
 
 /// Bytes that are no plan.
@@ -87,7 +88,8 @@ impl Plan {
 }
 
 impl Parts {
-    /// Leaves that stand next to each other often have the same arguments, and nearly always the same keyword arguments: `{}`.
+    /// Leaves that stand next to each other often have the same arguments, and nearly always the same
+    /// keyword arguments: `{}`.
     fn share_texts(&mut self) {
         let mut before: Option<(Arc<str>, Arc<str>)> = None;
         for node in &mut self.nodes {
@@ -104,8 +106,8 @@ impl Parts {
         }
     }
 
-    /// Every reference leads to a part that is there, and nodes, scopes and places come after what they refer to:
-    /// so there is no cycle.
+    /// Every reference leads to a part that is there, and nodes, scopes and places come after what they
+    /// refer to: so there is no cycle.
     fn check(&self) -> Result<(), PlanError> {
         for (i, scope) in self.scopes.iter().enumerate() {
             let is_root = scope.kind == ScopeKind::Root;
@@ -163,10 +165,10 @@ impl Parts {
         result
     }
 
-    /// A gated node may never run, and a failure in a detached scope, or in one that absorbs it, is nobody else's
-    /// affair. So gated nodes stand in a detached scope (and not inside their gate, which would release them by their own
-    /// failure), and nothing outside such a scope waits for the success of a node inside it: else a run could end
-    /// undecided.
+    /// A gated node may never run, and a failure in a detached scope, or in one that absorbs it, is
+    /// nobody else's affair. So gated nodes stand in a detached scope (and not inside their gate, which
+    /// would release them by their own failure), and nothing outside such a scope waits for the success
+    /// of a node inside it: else a run could end undecided.
     fn check_scopes(&self) -> Result<(), PlanError> {
         let refer = |what, index, to| Err(PlanError::Reference { what, index, to });
         for (i, node) in self.nodes.iter().enumerate() {
@@ -208,9 +210,10 @@ impl Parts {
         }
     }
 
-    /// Who waits for the end of a part counts once: when the part's node succeeds, or when its scope is closed. So the
-    /// node stands in that scope, every leaf whose failure closes the scope comes before the node, and who waits stands
-    /// outside. And only joins wait thus, since a value that may be left out is only written as an item of a list.
+    /// Who waits for the end of a part counts once: when the part's node succeeds, or when its scope is
+    /// closed. So the node stands in that scope, every leaf whose failure closes the scope comes before
+    /// the node, and who waits stands outside. And only joins wait thus, since a value that may be left
+    /// out is only written as an item of a list.
     fn check_parts(&self) -> Result<(), PlanError> {
         // The node of each scope that somebody waits for.
         let mut ends = BTreeMap::new();
@@ -240,8 +243,8 @@ impl Parts {
         self.check_ends(&ends)
     }
 
-    /// Backwards from the nodes that end parts: every leaf whose failure closes the scope of a part comes before the
-    /// node that ends it.
+    /// Backwards from the nodes that end parts: every leaf whose failure closes the scope of a part
+    /// comes before the node that ends it.
     fn check_ends(&self, ends: &BTreeMap<ScopeNo, NodeNo>) -> Result<(), PlanError> {
         let is_end = |scope: &ScopeNo| ends.contains_key(scope);
         let heads = self.heads(&is_end);

@@ -1,8 +1,10 @@
 //! Fuzzes a target on stable: `drive TARGET SECONDS [SEED]`.
 //!
-//! Inputs come from the corpus by mutation; an input whose outcome is of a new kind joins the corpus for the rest of
-//! the run. Most inputs come from such that were read: from broken ones hardly anything is made that is not broken. The same seed gives the same run as long as the corpus and the code are the same. A finding (a panic, or
-//! an input that takes longer than two seconds) is written to `fuzz/artifacts/`, and ends the run with code 1.
+//! Inputs come from the corpus by mutation; an input whose outcome is of a new kind joins the corpus for the
+//! rest of the run. Most inputs come from such that were read: from broken ones hardly anything is made that
+//! is not broken. The same seed gives the same run as long as the corpus and the code are the same. A
+//! finding (a panic, or an input that takes longer than two seconds) is written to `fuzz/artifacts/`, and
+//! ends the run with code 1.
 
 #![forbid(unsafe_code)]
 

@@ -297,14 +297,14 @@ impl fmt::Debug for Rules {
     }
 }
 
-/// Whether a command has one reply of its own. An empty request has none; those that listen or stop listening are
-/// answered by one push or message for each channel.
+/// Whether a command has one reply of its own. An empty request has none; those that listen or stop
+/// listening are answered by one push or message for each channel.
 pub(super) fn has_reply(name: &str) -> bool {
     !name.is_empty() && !name.ends_with("SUBSCRIBE")
 }
 
-/// All but what a client says to arrive, to stay and to load its scripts, which depends on the client more than on what
-/// is done with it.
+/// All but what a client says to arrive, to stay and to load its scripts, which depends on the client
+/// more than on what is done with it.
 fn counts_by_default(name: &str) -> bool {
     !matches!(name, "AUTH" | "CLIENT" | "HELLO" | "PING" | "SCRIPT" | "SELECT")
 }

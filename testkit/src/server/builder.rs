@@ -95,7 +95,8 @@ impl ServerBuilder {
     }
 
     /// Listens for TLS as well, with certificates made for this server; see [`Server::tls_url`] and
-    /// [`Server::certificates`]. A client need not show one, and if it does, it must be signed by the same authority.
+    /// [`Server::certificates`]. A client need not show one, and if it does, it must be signed by
+    /// the same authority.
     pub fn tls(mut self) -> Self {
         self.tls = Some(Clients::MayShow);
         self
@@ -112,8 +113,8 @@ impl ServerBuilder {
         self.option("maxmemory-policy", policy)
     }
 
-    /// Any other line of `redis.conf`. The log has to stay where it is, its level `notice` or lower: it tells when the
-    /// server is ready.
+    /// Any other line of `redis.conf`. The log has to stay where it is, its level `notice` or lower:
+    /// it tells when the server is ready.
     pub fn option(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         self.lines.push(format!("{name} {value}"));
         self
@@ -131,8 +132,8 @@ impl ServerBuilder {
         self
     }
 
-    /// A sentinel, which keeps what it learns in its configuration. It watches over the primary of this name, at a port
-    /// of loopback, and so many sentinels have to agree that it is down.
+    /// A sentinel, which keeps what it learns in its configuration. It watches over the primary of
+    /// this name, at a port of loopback, and so many sentinels have to agree that it is down.
     pub fn sentinel_of(mut self, name: &str, port: u16, quorum: usize) -> Self {
         self.sentinel = true;
         self.option("sentinel", format!("monitor {name} 127.0.0.1 {port} {quorum}"))
@@ -146,7 +147,8 @@ impl ServerBuilder {
     ///
     /// # Panics
     ///
-    /// When there is no `redis-server`, or when it does not start; its log is then part of the message.
+    /// When there is no `redis-server`, or when it does not start; its log is then part of the
+    /// message.
     pub fn start(self) -> Server {
         Server::launch(self)
     }

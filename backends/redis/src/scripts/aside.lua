@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Moves keys aside that hold something else than what is kept there, or a stream that takes no more entries:
--- all goes on without.
+-- Moves keys aside that hold something else than what is kept there, or a stream that
+-- takes no more entries: all goes on without.
 -- KEYS: these keys    ARGV: what each should hold
 -- Returns each that was moved, and where it is now, in the same slot.
 local time = redis.call('TIME')

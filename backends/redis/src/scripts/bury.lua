@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Notes at a queue that a run is gone: leaves of it that are queued there are dropped when they are taken.
+-- Notes at a queue that a run is gone: leaves of it that are queued there are dropped when they are
+-- taken.
 -- KEYS: gone of the queue, the stream of each lane    ARGV: the run's incarnation, for how many ms at least
 local time = redis.call('TIME')
 local at = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[2])

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Counts the idle time of entries from now on that have been taken later than now, as far as the clock says: it was set
--- back meanwhile, and until it has caught up nobody would take them up whose owner is gone.
+-- Counts the idle time of entries from now on that have been taken later than now, as far as the clock says:
+-- it was set back meanwhile, and until it has caught up nobody would take them up whose owner is gone.
 -- KEYS: stream    ARGV: group, from where on, at most how many
 -- Returns from where on to go on ('' when there is no more).
 local entries = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[2], '+', ARGV[3])

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Queues released leaves and notes that they are dispatched; leaves out what is not in the outbox (any more).
+-- Queues released leaves and notes that they are dispatched; leaves out what is not in the outbox (any
+-- more).
 -- KEYS: hash and states of the run, then, to queue, stream, delayed and expiring of each queue, and the
 --       index of timers
 -- ARGV: 'queue', or 'look' (which are in the outbox) and 'mark' (note only) where the queues are kept

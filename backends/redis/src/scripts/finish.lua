@@ -10,15 +10,16 @@ local index = KEYS[2 * queues + 1]
 local at = 4 + queues
 for queue = 1, queues do
   local stream, reports, ids = KEYS[2 * queue - 1], KEYS[2 * queue], {}
-  -- Also for who has not heard of it yet: a hint is on its way for a moment. First: when that is something
-  -- else, nothing is done.
+  -- Also for who has not heard of it yet: a hint is on its way for a moment. First:
+  -- when that is something else, nothing is done.
   if index then redis.call('ZADD', index, '0', reports) end
   for i = 1, tonumber(ARGV[3 + queue]) do
     entry = redis.call('XADD', reports, '*', 'c', ARGV[at + 1])
     ids[i] = ARGV[at]
     at = at + 2
   end
-  -- Where the leaves were is something else now: then nothing is left there to be removed.
+  -- Where the leaves were is something else now: then nothing is left there to be
+  -- removed.
   local is_removed, why = pcall(remove, stream, group, ids)
   local text = not is_removed and (type(why) == 'table' and why.err or tostring(why))
   if text and not string.find(text, 'WRONGTYPE', 1, true) then
@@ -26,8 +27,8 @@ for queue = 1, queues do
   end
   hints = (hints and hints .. '\n' or '') .. 'r' .. reports
 end
--- Where one connection listens, and nothing else is in the line, it is told the report: see `early.rs`. Those
--- of other databases hear it, too.
+-- Where one connection listens, and nothing else is in the line, it is told the
+-- report: see `early.rs`. Those of other databases hear it, too.
 if index and ARGV[3] ~= '' and redis.call('XLEN', KEYS[2]) == 1 then
   local listeners = redis.pcall('PUBSUB', 'NUMSUB', ARGV[2])
   if not listeners.err and listeners[2] == 1 then

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Queues the leaves whose time has come, and reports as expired those that have not begun in time.
+-- Queues the leaves whose time has come, and reports as expired those that have not begun in
+-- time.
 -- KEYS: stream, delayed, expiring and reports of each queue | on one server also the indexes of reports
 --       and of timers
 -- ARGV: slice, the channel of the reports' hints, the outcome of what has expired

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
--- Removes all that a run owns, in its slot. When leaves of it may be queued, or it has segments, it is marked
--- first: from then on it is as unknown as if it were gone, and its id is free when the rest is gone, too.
+-- Removes all that a run owns, in its slot. When leaves of it may be queued, or it has segments,
+-- it is marked first: from then on it is as unknown as if it were gone, and its id is free when
+-- the rest is gone, too.
 -- KEYS: hash, states, plan, segments, literals and texts of the run
 -- ARGV: 'ended' (only when nothing of it is left to do), 'any', 'marked' (only when it is marked) or 'rest'
 --       (what was marked, now); channel of its hints, what is hinted, its incarnation, what the keys of its
@@ -37,7 +38,8 @@ if is_more then
   -- The run itself goes last: who dies in between leaves it to the next time.
   local texts = redis.call('SRANDMEMBER', KEYS[6], ARGV[6])
   for _, name in ipairs(texts) do redis.call('UNLINK', ARGV[5] .. name) end
-  -- Only now: on a Cluster a text may just have moved to another node, and then this comes again there.
+  -- Only now: on a Cluster a text may just have moved to another node, and then this comes again
+  -- there.
   if texts[1] then redis.call('SREM', KEYS[6], unpack(texts)) end
   if #texts == tonumber(ARGV[6]) then return { 3 } end
   redis.call('UNLINK', unpack(KEYS, 2))

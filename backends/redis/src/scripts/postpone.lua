@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Gives an entry back as another one that is queued later; only when its owner still holds it.
+-- Gives an entry back as another one that is queued later; only when its owner still holds
+-- it.
 -- KEYS: stream, delayed, gone of the queue | on one server also the index of timers
 -- ARGV: group, owner, id, message, after how many ms, the channel of the hints at timers
 redis.call('ZCARD', KEYS[2])

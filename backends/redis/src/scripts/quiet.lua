@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Takes lines of reports that have nothing to give off the index of those that may have.
+-- Takes lines of reports that have nothing to give off the index of those that may
+-- have.
 -- KEYS: the index, then the keys of each line, its stream first    ARGV: group, how many keys a line has, slice
 -- Returns which lines are left there, at most a slice of them. One that is broken is left to the sweep.
 local width = tonumber(ARGV[2])

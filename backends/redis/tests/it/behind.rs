@@ -1,5 +1,5 @@
-//! A part of the store that went back to an older state, or from which somebody removed keys: what is missing
-//! is found, and what can be done again is.
+//! A part of the store that went back to an older state, or from which somebody removed keys: what is
+//! missing is found, and what can be done again is.
 
 use std::collections::HashSet;
 use std::sync::Arc;

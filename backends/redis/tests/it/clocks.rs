@@ -1,7 +1,7 @@
 //! Clocks that jump by an hour, and shards that disagree by a minute: nothing is lost, done twice or stuck.
 //!
-//! Time is the store's. So when its clock jumps, what waits for a moment comes by the new time, and all else goes on as if
-//! nothing had happened.
+//! Time is the store's. So when its clock jumps, what waits for a moment comes by the new time, and all else
+//! goes on as if nothing had happened.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -163,7 +163,8 @@ async fn a_long_leaf_runs_once_while_the_clock_jumps() {
     }
 }
 
-/// A leaf and an event whose owners die, before the clock jumps or after; who sweeps has seen it jump or has not.
+/// A leaf and an event whose owners die, before the clock jumps or after; who sweeps has seen it jump or has
+/// not.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_lost_its_owner_comes_again_when_the_clock_jumps() {
     for ahead in [HOUR, -HOUR] {

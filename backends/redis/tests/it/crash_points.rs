@@ -1,5 +1,5 @@
-//! A coordinator, or a worker, that dies at each command it sends: before the server sees it, or after the server has
-//! executed it.
+//! A coordinator, or a worker, that dies at each command it sends: before the server sees it, or after the
+//! server has executed it.
 //!
 //! ```text
 //! client, the other role ──────────────► Server      live on
@@ -250,7 +250,8 @@ impl Stage {
         points
     }
 
-    /// One run in which the victim dies at its `nth` command; the command, unless the victim has outlived the run.
+    /// One run in which the victim dies at its `nth` command; the command, unless the victim has outlived the
+    /// run.
     async fn run(&self, role: Role, canvas: &Canvas, nth: u64, trap: Trap) -> Option<String> {
         let server = self.server().await;
         let prefix = format!("crash{}", self.runs.fetch_add(1, Ordering::Relaxed));

@@ -1,5 +1,6 @@
-//! Another server takes over: behind one name, and by the word of sentinels. Clients, coordinators and workers stay,
-//! each with a connection of its own, and all that had reached the replica goes on; work is back within ten seconds.
+//! Another server takes over: behind one name, and by the word of sentinels. Clients, coordinators and
+//! workers stay, each with a connection of its own, and all that had reached the replica goes on; work is
+//! back within ten seconds.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -79,8 +80,8 @@ impl Field {
         Self { app: crew.app, reader, _coordinator: coordinator, _workers: workers }
     }
 
-    /// Runs that are under way for some seconds, and who waits for each: the one who has submitted it, and one who
-    /// has not.
+    /// Runs that are under way for some seconds, and who waits for each: the one who has submitted it, and
+    /// one who has not.
     async fn begin(&self) -> Vec<JoinHandle<Duration>> {
         let mut waiting = Vec::new();
         for seconds in 0..4 {
@@ -203,7 +204,8 @@ fn listeners(server: &Server) -> Vec<String> {
     redis::cmd("PUBSUB").arg("CHANNELS").arg("failover:*").query(&mut server.connection()).unwrap()
 }
 
-/// Who listens at a server that another one has replaced would hear nothing once that follows nobody any more.
+/// Who listens at a server that another one has replaced would hear nothing once that follows nobody any
+/// more.
 async fn until_nobody_listens(server: &Server) {
     let start = Instant::now();
     while !listeners(server).is_empty() {
@@ -328,7 +330,8 @@ async fn a_primary_that_is_killed_is_replaced_by_two_of_three_sentinels_and_come
     field.goes_on(waiting).await;
 }
 
-/// Connections to it are there again when it goes on, and it believes that it is the primary until it is told.
+/// Connections to it are there again when it goes on, and it believes that it is the primary until it is
+/// told.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_is_paused_is_replaced_and_wakes_up_as_nobody_s_primary() {
     let (failover, field, waiting) = watched().await;

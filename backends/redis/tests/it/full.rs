@@ -1,4 +1,5 @@
-//! A Redis that is full: what is accepted reaches its end, what is new is refused until there is room again.
+//! A Redis that is full: what is accepted reaches its end, what is new is refused until there is room
+//! again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,5 @@
-//! What a program of a later version has written: this one leaves it to programs that can read it, uncounted, says so,
-//! and goes on with all else.
+//! What a program of a later version has written: this one leaves it to programs that can read it, uncounted,
+//! says so, and goes on with all else.
 
 use std::cell::RefCell;
 use std::sync::Once;
@@ -59,8 +59,8 @@ async fn written(live: &Live) -> Written {
     Written { run, value: fields[0].1.clone() }
 }
 
-/// What stands for a program of a later version: it takes the entry, and reports. The present ones take it and
-/// give it back all the time, so it does not wait until nobody holds it.
+/// What stands for a program of a later version: it takes the entry, and reports. The present ones take it
+/// and give it back all the time, so it does not wait until nobody holds it.
 async fn taken_by_a_newer_one(live: &Live, stream: &str, id: &str, written: &Written) {
     let again = stream.replace(":stream", ":again");
     live.at.run::<()>(stream, cmd("LREM").arg(&again).arg(1).arg(id));
@@ -130,8 +130,8 @@ thread_local! {
     static SAID: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Keeps what is said in each thread by itself. There is one for all tests: what some threads have and others have not,
-/// tracing may not notice in time.
+/// Keeps what is said in each thread by itself. There is one for all tests: what some threads have and others
+/// have not, tracing may not notice in time.
 struct Log;
 
 impl Subscriber for Log {

@@ -1,4 +1,5 @@
-//! Leases: kept as long as a task runs, lost when its worker is stopped, and given up when a task kills every worker.
+//! Leases: kept as long as a task runs, lost when its worker is stopped, and given up when a task kills
+//! every worker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

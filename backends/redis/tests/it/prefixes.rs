@@ -1,5 +1,5 @@
-//! Redis is started from any part of its append-only file, as after a crash that lost the rest: the run goes on from
-//! there to the right value, and no leaf runs again whose report was there.
+//! Redis is started from any part of its append-only file, as after a crash that lost the rest: the run goes
+//! on from there to the right value, and no leaf runs again whose report was there.
 //!
 //! ```text
 //! recorded   | SELECT | MULTI … EXEC | XADD … |  …  |        one run, from its submission to its end
@@ -7,8 +7,9 @@
 //!                                                            a client that submits the same again: it never heard
 //! ```
 //!
-//! Redis takes what a script has written as a whole: a file that ends within it is cut before it, which is looked at as
-//! well. By the time a part is tried, what was leased in it has no owner any more, and what waited for its time is due.
+//! Redis takes what a script has written as a whole: a file that ends within it is cut before it, which is
+//! looked at as well. By the time a part is tried, what was leased in it has no owner any more, and what
+//! waited for its time is due.
 //!
 //! `CELERIAC_AOF_PREFIXES=all` takes all of them, instead of some of each canvas.
 
@@ -194,8 +195,8 @@ impl Recording {
             let (command, end) = command(&bytes, at);
             is_open |= command[0].eq_ignore_ascii_case(b"MULTI");
             let number = ends.len();
-            // A crash may cut a command, too. One within a script Redis cuts from the file, and what the script wrote
-            // before it stays there, if not in memory.
+            // A crash may cut a command, too. One within a script Redis cuts from the file, and what the
+            // script wrote before it stays there, if not in memory.
             if !is_open {
                 within.push(((at + end) / 2, at));
             }

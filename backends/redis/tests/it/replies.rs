@@ -1,8 +1,8 @@
-//! What Redis may answer instead of doing it, and what becomes of the work: it waits and goes on. Real servers where
-//! they can be brought to say it; else the network says it.
+//! What Redis may answer instead of doing it, and what becomes of the work: it waits and goes on. Real
+//! servers where they can be brought to say it; else the network says it.
 //!
-//! What only an operator can mend (a password, a permission, a key of a wrong type) is said clearly, and nobody asks
-//! again in haste.
+//! What only an operator can mend (a password, a permission, a key of a wrong type) is said clearly, and
+//! nobody asks again in haste.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

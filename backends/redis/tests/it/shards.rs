@@ -31,7 +31,8 @@ async fn slow(x: i64) -> i64 {
     x
 }
 
-/// A Cluster with a coordinator and a worker for two queues, each with a connection of its own, and a client.
+/// A Cluster with a coordinator and a worker for two queues, each with a connection of its own, and a
+/// client.
 struct Live {
     cluster: Cluster,
     app: App,

@@ -1,5 +1,5 @@
-//! Keys and entries that somebody else has written: each stops nothing but what it belongs to, and what nobody
-//! can read is a dead letter.
+//! Keys and entries that somebody else has written: each stops nothing but what it belongs to, and what
+//! nobody can read is a dead letter.
 
 use std::time::Duration;
 
@@ -353,7 +353,8 @@ async fn a_key_of_everybody_is_moved_aside(at: At) {
     live.canary("all that is mended").await;
 }
 
-/// Where the reports of a queue go is something else, or takes no more: its leaves are reported all the same.
+/// Where the reports of a queue go is something else, or takes no more: its leaves are reported all the
+/// same.
 async fn reports_that_cannot_be_written_are_moved_aside(at: At) {
     let live = Live::start(at).await;
     let key = "strange:{q:other}:done:stream";
@@ -401,7 +402,8 @@ async fn a_run_that_cannot_be_read_is_listed_beside_the_others(at: At) {
     }
 }
 
-/// The plan of a run is another one: nobody waits for it to be as it was, and what belongs to the run is set aside.
+/// The plan of a run is another one: nobody waits for it to be as it was, and what belongs to the run is
+/// set aside.
 async fn a_plan_that_is_not_as_it_was_stored_holds_up_nobody(at: At) {
     let live = Live::start(at).await;
     // So many numbers that the plan has a key of its own.

@@ -1,8 +1,8 @@
-//! Runs that wait for somebody to mend what is not theirs: a queue that cannot be written, a permission, or a
-//! coordinator of a later version.
+//! Runs that wait for somebody to mend what is not theirs: a queue that cannot be written, a
+//! permission, or a coordinator of a later version.
 //!
-//! Their events are given back after a moment, to any coordinator, and are not counted: nothing is wrong with
-//! the runs, and they go on as soon as they can.
+//! Their events are given back after a moment, to any coordinator, and are not counted: nothing is
+//! wrong with the runs, and they go on as soon as they can.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,7 +1,8 @@
 //! A lane: runs one leaf after the other, until there is none.
 //!
-//! A lane gets its leaf from [`Bench::next`], with which it also puts down the one before: what may begin
-//! now, and in which order, is decided there. What a leaf needs besides is asked for in [`start`].
+//! A lane gets its leaf from [`Bench::next`], with which it also puts down the one before: what may
+//! begin now, and in which order, is decided there. What a leaf needs besides is asked for in
+//! [`start`].
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -74,8 +75,8 @@ impl Workshop {
         self.lanes.start(self, seats);
     }
 
-    /// Runs a leaf; `None` when it comes again: when its lease has passed, or later when it waits for another
-    /// worker.
+    /// Runs a leaf; `None` when it comes again: when its lease has passed, or later when it waits for
+    /// another worker.
     async fn run(&self, seat: Seat, delivery: &Delivery) -> Option<Completion> {
         let Delivery { message, deliveries, .. } = delivery;
         let TaskMessage { task_id, attempt, .. } = **message;

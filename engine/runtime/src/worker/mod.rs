@@ -1,9 +1,9 @@
 //! The worker: takes leaves, runs them, reports how they ended.
 //!
-//! One fetcher takes deliveries, lanes run them, one reporter finishes them in batches, and a renewer keeps
-//! their leases. A lane is a tokio task that runs one leaf after the other as long as there are any; up to
-//! `concurrency` of them exist. What is held lies on the bench, where all of them meet. A lookout sees to it
-//! that a leaf which computes keeps nobody else from their work.
+//! One fetcher takes deliveries, lanes run them, one reporter finishes them in batches, and a renewer
+//! keeps their leases. A lane is a tokio task that runs one leaf after the other as long as there are any;
+//! up to `concurrency` of them exist. What is held lies on the bench, where all of them meet. A lookout
+//! sees to it that a leaf which computes keeps nobody else from their work.
 //!
 //! ```text
 //!  backend ──receive──► fetcher ──► bench ──► lanes ──► bench ──► reporter ──finish──► backend
@@ -45,8 +45,8 @@ use large::Gate;
 pub use options::WorkerOptions;
 pub(crate) use queues::Queues;
 
-/// A worker that runs in the background. Dropping it stops it where it is: what it had not finished goes to
-/// another worker when its lease has passed. [`Worker::shutdown`] stops it in order.
+/// A worker that runs in the background. Dropping it stops it where it is: what it had not finished goes
+/// to another worker when its lease has passed. [`Worker::shutdown`] stops it in order.
 #[derive(Debug)]
 pub struct Worker {
     id: WorkerId,
@@ -101,7 +101,8 @@ impl Worker {
         self.queues.clone()
     }
 
-    /// Whether it has ended without being told to: its runtime is gone, or a part of it has failed for good.
+    /// Whether it has ended without being told to: its runtime is gone, or a part of it has failed for
+    /// good.
     pub(crate) fn is_broken(&self) -> bool {
         self.task.is_finished() || self.vitals.is_failed()
     }
@@ -126,9 +127,10 @@ impl Worker {
         &self.id
     }
 
-    /// Stops in order: takes no more leaves, gives back those it has not begun, and lets the others finish.
-    /// When `deadline` has passed, the tasks that still run are told by their cancellation token; those that
-    /// have not ended a second later are cut off and given back at once, without waiting for their leases.
+    /// Stops in order: takes no more leaves, gives back those it has not begun, and lets the others
+    /// finish. When `deadline` has passed, the tasks that still run are told by their cancellation token;
+    /// those that have not ended a second later are cut off and given back at once, without waiting for
+    /// their leases.
     /// Returns how many.
     ///
     /// A blocking task cannot be cut off: it goes on in its thread, its result is dropped, and its leaf is

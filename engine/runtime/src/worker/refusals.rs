@@ -1,8 +1,8 @@
 //! What the backend refuses to this worker now, although it has taken it before: a permission that was taken
 //! away, or a place that holds something else.
 //!
-//! It is said as long as it lasts. Without a permission the worker takes no more leaves meanwhile: what can be
-//! neither renewed nor reported would come again to it, and be counted. A place that is broken is one of
+//! It is said as long as it lasts. Without a permission the worker takes no more leaves meanwhile: what can
+//! be neither renewed nor reported would come again to it, and be counted. A place that is broken is one of
 //! several.
 
 use std::collections::BTreeMap;
