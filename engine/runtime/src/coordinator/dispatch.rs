@@ -341,6 +341,10 @@ impl Driver {
         for step in steps? {
             self.follow(step).await?;
         }
+        // Whoever decided it may have died, or its report was lost, before its leaf heard of it.
+        if let Some(step) = self.report_of(run).await? {
+            self.follow(step).await?;
+        }
         Ok(())
     }
 }

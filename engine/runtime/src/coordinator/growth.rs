@@ -294,7 +294,7 @@ impl Driver {
     }
 
     /// Reports to its leaf how a segment was decided, if it was.
-    async fn report_of(&self, segment: RunRef) -> Result<Option<Step>, BackendError> {
+    pub(super) async fn report_of(&self, segment: RunRef) -> Result<Option<Step>, BackendError> {
         let Some(origin) = self.origin(segment).await? else { return Ok(None) };
         let Some(plan) = insist!(self.stop, self.backend.plan(segment))? else { return Ok(None) };
         let (nodes, scopes) = plan.known_for(plan.output());
