@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use celeriac_backends::Store as _;
+use celeriac_backends::{Advance, Advanced, Store as _};
 use celeriac_dsl::{IntoCanvas, State, TaskContext, task, tasks};
-use celeriac_primitives::{Options, RunRef};
+use celeriac_primitives::{Completion, Json, NodeNo, Options, Outcome, RunRef};
 use celeriac_redis::RedisBackend;
 use celeriac_runtime::{App, Coordinator, CoordinatorOptions, Handle, Worker, WorkerOptions};
 use celeriac_testkit::{Cluster, Server};
@@ -208,6 +208,25 @@ async fn segments_that_are_lost(at: impl Fn() -> At) {
     }
     let error = run.get_timeout(PATIENCE).await.unwrap_err().to_string();
     assert!(error.contains("what ran in its place is not there any more"), "{error}");
+
+    // Whoever decided what runs in its place died before the leaf heard of it, and the event is lost, too.
+    let there = There::start(at()).await;
+    let (coordinator, _other) = (there.coordinator().await, there.worker(&["celery"]).await);
+    let (run, outer) = replaced(&there).await;
+    coordinator.shutdown().await;
+    there.remove(STREAM);
+    let segment = there.backend.segments(outer).await.unwrap()[0].incarnation(outer.incarnation);
+    let completion = Completion {
+        task_id: segment.task(NodeNo::from_index(0)),
+        attempt: 1,
+        outcome: Outcome::Success(Json::new(&5).unwrap()),
+        incarnation: segment.incarnation,
+    };
+    let decided = there.backend.settle(&[Advance::new(segment, vec![completion])]).await.unwrap();
+    let Ok(Advanced::Settled { settled, .. }) = &decided[0] else { panic!("{decided:?}") };
+    assert!(settled.decided, "{settled:?}");
+    let _coordinator = there.coordinator().await;
+    assert_eq!(run.get_timeout(PATIENCE).await.unwrap(), 8, "what was decided reaches its leaf");
 }
 
 #[tokio::test(flavor = "multi_thread")]
