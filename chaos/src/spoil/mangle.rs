@@ -109,13 +109,19 @@ impl Mangle {
     }
 }
 
-/// As many bytes of no meaning.
+/// As many bytes of no meaning: also no later format's, which waits for those who can read it
+/// ([`Mangle::Tomorrow`]).
 pub(crate) fn noise(count: usize, rng: &mut Rng) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(count + 8);
     while bytes.len() < count {
         bytes.extend(rng.next_u64().to_le_bytes());
     }
     bytes.truncate(count);
+    if let Some(first) = bytes.first_mut()
+        && *first == 0xc1
+    {
+        *first = 0;
+    }
     bytes
 }
 
