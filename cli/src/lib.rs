@@ -93,7 +93,7 @@ const THREADS_MAX: usize = 4096;
 
 /// The `main` of an app: does what the program's arguments say.
 pub fn main(app: App) -> ExitCode {
-    celeriac_runtime::hush_panics_of_tasks();
+    celeriac_runtime::print_no_payloads();
     let (mut stdin, mut stdout, mut stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(THREADS_MAX)

@@ -67,6 +67,14 @@ async fn panics() {
     std::panic::panic_any("out of luck")
 }
 
+/// Goes on when what it has started panics.
+#[task(crate = celeriac_dsl, name = "proj.tasks.panics_beside")]
+async fn panics_beside() -> String {
+    let panic = || panic!("\u{1b}[2Ja card number");
+    assert!(std::thread::spawn(panic).join().is_err() && tokio::spawn(async move { panic() }).await.is_err());
+    "all went wrong".to_owned()
+}
+
 /// Counts its calls.
 #[task(crate = celeriac_dsl, name = "proj.tasks.count")]
 async fn count(counter: State<Counter>) -> usize {
@@ -79,6 +87,7 @@ fn block() {
 }
 
 pub(crate) fn app(counter: Counter) -> App {
-    let tasks = tasks![add, mul, xsum, echo, other_echo, sleep, linger, fail, panics, count, block];
+    let tasks =
+        tasks![add, mul, xsum, echo, other_echo, sleep, linger, fail, panics, panics_beside, count, block];
     App::embedded().tasks(tasks).state(counter).build().unwrap()
 }

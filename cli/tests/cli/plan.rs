@@ -81,6 +81,7 @@ fn tasks_are_listed_with_parameters_and_the_first_line_of_their_doc() {
     proj.tasks.linger(path: String)                 Waits for ten minutes, the first time.
     proj.tasks.mul(x: i64, y: i64)                  Multiplies.
     proj.tasks.panics()
+    proj.tasks.panics_beside()                      Goes on when what it has started panics.
     proj.tasks.sleep(seconds: f64)                  Waits.
     proj.tasks.xsum(numbers: Vec<i64>)              Sums a list.
     ");

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         ("a_task_that_blocks_does_not_hold_up_the_end", a_task_that_blocks_does_not_hold_up_the_end),
         ("ctrl_c_ends_with_130", ctrl_c_ends_with_130),
         ("the_panic_of_a_task_is_said_once", the_panic_of_a_task_is_said_once),
+        ("a_thread_of_a_task_that_panics_prints_its_place", a_thread_of_a_task_that_panics_prints_its_place),
     ];
     let cases = cases.iter().chain(workers::CASES);
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
@@ -43,6 +44,7 @@ fn command(args: &[&str]) -> Command {
     command
         .args(args)
         .env(PLAY_APP, "1")
+        .env_remove("RUST_BACKTRACE")
         .env_remove("CELERIAC_URL")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -102,7 +104,19 @@ fn the_panic_of_a_task_is_said_once() {
         stderr.contains("cli/tests/process/../cli/app.rs:") && !stderr.contains("panicked at"),
         "{stderr}"
     );
+    assert!(stderr.contains("task=\"proj.tasks.panics\""), "{stderr}");
     assert_eq!(stderr.matches("out of luck").count(), 1, "{stderr}");
+}
+
+/// Nobody's failure has the text of a thread that a task starts.
+fn a_thread_of_a_task_that_panics_prints_its_place() {
+    let (exit, stdout, stderr) = finish(start(&["run", "panics_beside.s()"]));
+    assert_eq!((exit, stdout.as_str()), (Some(0), "\"all went wrong\"\n"), "{stderr}");
+    let place = "panicked at cli/tests/process/../cli/app.rs:";
+    assert_eq!((stderr.matches(place).count(), stderr.lines().count()), (2, 2), "{stderr}");
+    assert!(!stderr.contains("card number") && !stderr.contains('\u{1b}'), "{stderr}");
+    let (.., stderr) = finish(start(&["run", "panics_beside.s()", "--log", "debug"]));
+    assert_eq!(stderr.matches("a card number").count(), 2, "{stderr}");
 }
 
 #[cfg(unix)]

@@ -46,7 +46,7 @@ pub use app::{App, AppBuilder, BuildError, SubmitError};
 pub use coordinator::{Coordinator, CoordinatorOptions};
 pub use handle::{GetError, Handle, NodeReport};
 pub use listing::{RunReport, UnreadableRun};
-pub use panics::hush_panics_of_tasks;
+pub use panics::print_no_payloads;
 pub use registry::Registry;
 pub use submission::{Apply, Submission};
 pub use vitals::Vitals;

@@ -108,7 +108,7 @@ impl Vitals {
     /// Does some work that need not start again when it panics; that it did is said for a while.
     pub(crate) async fn note(self, part: &'static str, work: impl Future<Output = ()>) {
         if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
-            let Panicked(text) = Panicked::of(panic);
+            let Panicked { text, .. } = Panicked::of(panic);
             tracing::error!(part, text, "a part has panicked");
             self.say(part, Some((format!("a {part} has panicked: {text}"), Some(SAID))));
         }
@@ -155,7 +155,7 @@ impl Relapses {
     }
 
     /// Waits before the part starts again; for ever when it has failed for good.
-    pub(crate) async fn note(&mut self, vitals: &Vitals, Panicked(text): Panicked) {
+    pub(crate) async fn note(&mut self, vitals: &Vitals, Panicked { text, .. }: Panicked) {
         let part = self.part;
         self.count = if self.started.elapsed() > WELL { 1 } else { self.count + 1 };
         tracing::error!(part, text, count = self.count, "a part has panicked");

@@ -285,7 +285,7 @@ impl Driver {
                     tracing::error!(%run, %error, source = ?error.source, "a run cannot be advanced");
                 }
                 Err(panic) => {
-                    let Panicked(text) = Panicked::of(panic);
+                    let Panicked { text, .. } = Panicked::of(panic);
                     tracing::error!(%run, text, "a run cannot be repaired: it panics");
                     self.shunned.add(run);
                 }

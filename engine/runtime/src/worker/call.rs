@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use celeriac_dsl::{Arguments, Handler, TaskContext, TaskDef};
-use celeriac_primitives::{Json, Outcome, TaskError};
+use celeriac_primitives::{Json, Outcome, TaskError, TaskName};
 use futures::future::BoxFuture;
 
 use super::threads::Thread;
@@ -25,14 +25,15 @@ pub(super) async fn call(
     let (arguments, asked) = (Arguments::new(args, kwargs), context.clone());
     let outcome = match task.handler {
         Handler::Async(run) => match caught(|| run(context, arguments)) {
-            Ok(future) => Contained(Some(future)).await,
-            Err(panicked) => failed(panicked),
+            Ok(future) => Contained { task: &task.name, future: Some(future) }.await,
+            Err(panicked) => failed(&task.name, panicked),
         },
         Handler::Blocking(run) => {
-            let thread = thread.cloned();
+            let (thread, name) = (thread.cloned(), task.name.clone());
             let call = move || {
                 thread.iter().for_each(Thread::begins);
-                let outcome = caught(|| run(context, arguments)).unwrap_or_else(failed);
+                let outcome =
+                    caught(|| run(context, arguments)).unwrap_or_else(|panicked| failed(&name, panicked));
                 // Before anybody hears of the outcome: the thread is free.
                 drop(thread);
                 outcome
@@ -48,43 +49,48 @@ pub(super) async fn call(
 }
 
 /// How a leaf ends that has panicked.
-pub(super) fn failed(Panicked(text): Panicked) -> Outcome {
+pub(super) fn failed(task: &TaskName, panicked: Panicked) -> Outcome {
+    panicked.log(task, "a task has panicked; the failure of its leaf says with what");
+    let text = panicked.text;
     let text = if text.is_empty() { "the task panicked".to_owned() } else { text };
     Outcome::Failed(TaskError::new("Panic", text))
 }
 
 /// A task's future. Neither polling nor dropping it panics.
-struct Contained(Option<BoxFuture<'static, Outcome>>);
+struct Contained<'a> {
+    task: &'a TaskName,
+    future: Option<BoxFuture<'static, Outcome>>,
+}
 
-impl Future for Contained {
+impl Future for Contained<'_> {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let future = self.0.as_mut().expect("it is not polled after its end");
+        let future = self.future.as_mut().expect("it is not polled after its end");
         let outcome = match caught(|| future.as_mut().poll(cx)) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(outcome)) => outcome,
             Err(panicked) => {
                 let _ = self.let_go();
-                return Poll::Ready(failed(panicked));
+                return Poll::Ready(failed(self.task, panicked));
             }
         };
         // A task is not done before its future is gone.
-        Poll::Ready(self.let_go().map_or_else(failed, |()| outcome))
+        Poll::Ready(self.let_go().map_or_else(|panicked| failed(self.task, panicked), |()| outcome))
     }
 }
 
-impl Contained {
+impl Contained<'_> {
     fn let_go(&mut self) -> Result<(), Panicked> {
-        let future = self.0.take();
+        let future = self.future.take();
         caught(|| drop(future))
     }
 }
 
-impl Drop for Contained {
+impl Drop for Contained<'_> {
     fn drop(&mut self) {
-        if let Err(Panicked(text)) = self.let_go() {
-            tracing::warn!(text, "a task that was cut off has panicked");
+        if let Err(panicked) = self.let_go() {
+            panicked.log(self.task, "a task that was cut off has panicked");
         }
     }
 }

@@ -58,7 +58,10 @@ pub(super) async fn work(shop: Arc<Workshop>, seat: Seat) {
                     }
                     poll
                 }
-                Err(panicked) => Poll::Ready(Some(delivery.message.completion(failed(panicked)))),
+                Err(panicked) => {
+                    let failed = failed(&delivery.message.task, panicked);
+                    Poll::Ready(Some(delivery.message.completion(failed)))
+                }
             });
             run.await
         };

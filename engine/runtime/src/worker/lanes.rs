@@ -34,7 +34,7 @@ impl Lanes {
             if let Err(error) = ended
                 && error.is_panic()
             {
-                let Panicked(text) = Panicked::of(error.into_panic());
+                let Panicked { text, .. } = Panicked::of(error.into_panic());
                 self.vitals.fail(format!("a lane has panicked: {text}"));
             }
         }
