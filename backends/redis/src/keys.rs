@@ -24,6 +24,8 @@
 //!                                   → since when, in ms
 //! celeriac:{q:<name>}:done:…         stream, again and apart of the reports (c: head, outcome)
 //! celeriac:{q:<name>}:done:bulk:…    the same of those on leaves of bulk lanes
+//! celeriac:{q:<name>}:…:aside:<ms>   what stood in the place of reports, and is something else or takes no
+//!                                   more
 //! celeriac:{events}:…                stream, again and apart of the submissions (s: run)
 //! celeriac:{events}:names    zset    the names of the queues → when they were noted last, in ms
 //! celeriac:{events}:lanes    set     their lanes besides the first: name, ^A, place

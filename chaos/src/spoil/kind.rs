@@ -72,6 +72,7 @@ kinds! {
     "{q:<name>}:done:bulk:…" Queue "done:bulk:stream" Stream Wide
     "{q:<name>}:done:bulk:…" Queue "done:bulk:again" List Wide
     "{q:<name>}:done:bulk:…" Queue "done:bulk:apart" List Wide
+    "{q:<name>}:…:aside:<ms>" Queue "*:aside:*" String Small
     "{events}:…" App "stream" Stream Small
     "{events}:…" App "again" List Small
     "{events}:…" App "apart" List Small
