@@ -40,4 +40,4 @@ pub use self::certificates::Certificates;
 pub use self::cluster::{Cluster, Moving};
 pub use self::failover::Failover;
 pub use self::proxy::{Connections, Proxy, Trap, Ways};
-pub use self::server::{Fsync, Server, ServerBuilder};
+pub use self::server::{Backup, Fsync, Server, ServerBuilder};

@@ -6,10 +6,10 @@ mod guard;
 pub(crate) mod port;
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{DirEntry, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// there.
 const LOG: &str = "redis.log";
 
+/// The directory in which Redis keeps the parts of its append-only file.
+const APPENDONLY: &str = "appendonlydir";
+
 /// What a sentinel says when it is ready.
 const SENTINEL_READY: &str = "Sentinel ID is";
 
@@ -45,6 +48,10 @@ pub struct Server {
     process: Mutex<Process>,
     directory: TempDir,
 }
+
+/// The files of a server at one time, as somebody keeps them in case a disk is lost.
+#[derive(Debug, Clone)]
+pub struct Backup(Vec<(PathBuf, Vec<u8>)>);
 
 /// Where a server listens.
 #[derive(Debug, Clone, Copy)]
@@ -204,6 +211,34 @@ impl Server {
     /// Kills it and starts it again on what it had written.
     pub fn crash_and_restart(&self) {
         self.kill();
+        self.start_again();
+    }
+
+    /// What it has written so far, to go back to: [`restore`](Self::restore).
+    ///
+    /// # Panics
+    ///
+    /// When it was started without an append-only file, or just rewrites it.
+    pub fn backup(&self) -> Backup {
+        let parts = std::fs::read_dir(self.directory().join(APPENDONLY)).expect("it has an append-only file");
+        let read = |part: std::io::Result<DirEntry>| {
+            let path = part.expect("the directory can be read").path();
+            let bytes = std::fs::read(&path).expect("it does not rewrite its file now");
+            (path, bytes)
+        };
+        Backup(parts.map(read).collect())
+    }
+
+    /// Kills it and starts it again on what it had written at a time before, as somebody does who has lost
+    /// a disk. As a node of a cluster it still knows the others, and who has which slots.
+    pub fn restore(&self, backup: &Backup) {
+        self.kill();
+        let parts = self.directory().join(APPENDONLY);
+        std::fs::remove_dir_all(&parts).expect("the directory is writable");
+        std::fs::create_dir(&parts).expect("the directory is writable");
+        for (path, bytes) in &backup.0 {
+            std::fs::write(path, bytes).expect("the directory is writable");
+        }
         self.start_again();
     }
 

@@ -47,6 +47,20 @@ fn what_was_written_survives_a_crash() {
 }
 
 #[test]
+fn a_server_goes_back_to_what_it_was() {
+    let server = Server::start();
+    set(&server, "a");
+    let backup = server.backup();
+    set(&server, "b");
+    assert_eq!(server.keys("*"), ["a", "b"]);
+    for _ in 0..2 {
+        server.restore(&backup);
+        assert_eq!(server.keys("*"), ["a"]);
+        set(&server, "c");
+    }
+}
+
+#[test]
 fn without_a_file_a_crash_loses_everything() {
     let server = Server::builder().without_aof().start();
     set(&server, "a");
