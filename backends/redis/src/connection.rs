@@ -10,7 +10,6 @@ use std::time::Duration;
 use celeriac_backends::{BackendError, ErrorKind};
 use redis::aio::ConnectionLike;
 use redis::cluster::ClusterClient;
-use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, ToRedisArgs, Value};
 use tokio::sync::watch::{self, Receiver};
@@ -64,12 +63,11 @@ pub(crate) struct Connection {
 enum Way {
     One(Wire),
     /// Its row is short whatever one says: what waits there moves by itself.
-    Cluster(ClusterConnection, Shards),
+    Cluster(Shards),
 }
 
 /// Sends something to the shard of a key, unless that is away.
 async fn ask_shard<T: Send + 'static>(
-    connection: ClusterConnection,
     shards: &Shards,
     key: &[u8],
     reply: impl Future<Output = RedisResult<T>> + Send + 'static,
@@ -82,11 +80,11 @@ async fn ask_shard<T: Send + 'static>(
     match timeout(patience, by_itself(reply)).await {
         Ok(reply) => reply.inspect_err(|error| {
             if is_lost(error) {
-                shards.note_away(&connection, key, false);
+                shards.note_away(key, false);
             }
         }),
         Err(_) => {
-            shards.note_away(&connection, key, true);
+            shards.note_away(key, true);
             let text = format!("no reply within {patience:?}");
             Err(std::io::Error::new(std::io::ErrorKind::TimedOut, text).into())
         }
@@ -96,15 +94,15 @@ async fn ask_shard<T: Send + 'static>(
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         let Self { way, watch } = self;
-        let (connection, shards) = match way {
+        let shards = match way {
             Way::One(connection) => return connection.req_packed_command(cmd),
-            Way::Cluster(connection, shards) => (connection.clone(), shards),
+            Way::Cluster(shards) => shards,
         };
         Box::pin(async move {
             TooLarge::check(bytes_of(cmd))?;
-            let (sent, mut asked) = (cmd.clone(), connection.clone());
+            let (sent, mut asked) = (cmd.clone(), shards.connection());
             let reply = async move { asked.req_packed_command(&sent).await };
-            let reply = ask_shard(connection, shards, &key_of(cmd), reply).await;
+            let reply = ask_shard(shards, &key_of(cmd), reply).await;
             reply.inspect_err(|error| watch.note(Some(cmd), error))
         })
     }
@@ -116,16 +114,16 @@ impl ConnectionLike for Connection {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         let Self { way, watch } = self;
-        let (connection, shards) = match way {
+        let shards = match way {
             Way::One(connection) => return connection.req_packed_commands(pipeline, offset, count),
-            Way::Cluster(connection, shards) => (connection.clone(), shards),
+            Way::Cluster(shards) => shards,
         };
         Box::pin(async move {
             TooLarge::check(pipeline.cmd_iter().map(bytes_of).sum())?;
-            let (sent, mut asked) = (pipeline.clone(), connection.clone());
+            let (sent, mut asked) = (pipeline.clone(), shards.connection());
             let key = pipeline.cmd_iter().next().map(key_of).unwrap_or_default();
             let reply = async move { asked.req_packed_commands(&sent, offset, count).await };
-            let reply = ask_shard(connection, shards, &key, reply).await;
+            let reply = ask_shard(shards, &key, reply).await;
             reply.inspect_err(|error| watch.note(pipeline.cmd_iter().next(), error))
         })
     }
@@ -133,7 +131,7 @@ impl ConnectionLike for Connection {
     fn get_db(&self) -> i64 {
         match &self.way {
             Way::One(connection) => connection.get_db(),
-            Way::Cluster(connection, _) => connection.get_db(),
+            Way::Cluster(shards) => shards.connection().get_db(),
         }
     }
 }
@@ -246,7 +244,7 @@ impl Link {
     pub(crate) fn shards_away(&self) -> Option<String> {
         match &self.connection.way {
             Way::One(_) => None,
-            Way::Cluster(_, shards) => shards.strain(),
+            Way::Cluster(shards) => shards.strain(),
         }
     }
 
@@ -254,8 +252,8 @@ impl Link {
     pub(crate) async fn servers(&self) -> Vec<Arc<str>> {
         match &self.connection.way {
             Way::One(_) => vec![Arc::from("")],
-            Way::Cluster(connection, shards) => {
-                shards.learn(&mut connection.clone()).await;
+            Way::Cluster(shards) => {
+                shards.learn().await;
                 shards.servers()
             }
         }
@@ -268,11 +266,11 @@ impl Link {
         server: &str,
         cmd: &Cmd,
     ) -> Result<Value, BackendError> {
-        let Way::Cluster(connection, _) = &self.connection.way else { return self.ask(operation, cmd).await };
+        let Way::Cluster(shards) = &self.connection.way else { return self.ask(operation, cmd).await };
         let (host, port) = server.rsplit_once(':').unwrap_or((server, ""));
         let (host, port) = (host.to_owned(), port.parse().unwrap_or_default());
         let there = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host, port });
-        let (mut connection, cmd) = (connection.clone(), cmd.clone());
+        let (mut connection, cmd) = (shards.connection(), cmd.clone());
         let answer = by_itself(async move { connection.route_command(cmd, there).await });
         let silent =
             |_| BackendError::new(ErrorKind::Unavailable, operation).context("a server does not answer");
@@ -443,9 +441,7 @@ async fn cluster(builder: redis::cluster::ClusterClientBuilder) -> RedisResult<W
     let builder = builder.response_timeout(RESPONSE_TIMEOUT).connection_timeout(CONNECTION_TIMEOUT);
     let builder = builder.retries(CLUSTER_RETRIES).min_retry_wait(wait_min).max_retry_wait(wait_max);
     let client: ClusterClient = builder.build()?;
-    let (mut connection, shards) = (client.get_async_connection().await?, Shards::default());
-    shards.learn(&mut connection).await;
-    Ok(Way::Cluster(connection, shards))
+    Shards::connect(client).await.map(Way::Cluster)
 }
 
 /// Whether a key holds something else than what was asked for.

@@ -49,15 +49,17 @@ fn what_was_written_survives_a_crash() {
 #[test]
 fn a_server_goes_back_to_what_it_was() {
     let server = Server::start();
-    set(&server, "a");
-    let backup = server.backup();
-    set(&server, "b");
-    assert_eq!(server.keys("*"), ["a", "b"]);
-    for _ in 0..2 {
-        server.restore(&backup);
-        assert_eq!(server.keys("*"), ["a"]);
-        set(&server, "c");
+    for round in ["1", "2", "3"] {
+        let before = server.keys("*");
+        let backup = server.backup();
+        for part in ["a", "b"] {
+            set(&server, &[part, round].concat());
+            server.restore(&backup);
+            assert_eq!(server.keys("*"), before);
+        }
+        set(&server, round);
     }
+    assert_eq!(server.keys("*"), ["1", "2", "3"]);
 }
 
 #[test]

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use celeriac_backends::Store as _;
 use celeriac_dsl::{chord, task, tasks};
 use celeriac_primitives::{Options, RunId};
 use celeriac_redis::RedisBackend;
 use celeriac_runtime::{App, Coordinator, CoordinatorOptions, Handle, Worker, WorkerOptions};
-use celeriac_testkit::{Cluster, Server};
+use celeriac_testkit::{Cluster, Connections, Proxy, Server, Ways};
 use tokio::time::{Instant, sleep};
 
 /// A run that has nothing to do with the shard that is away ends in this time.
@@ -188,4 +189,20 @@ async fn runs_go_on_while_the_shard_of_the_lists_is_down() {
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_go_on_while_the_shard_of_the_lists_hangs() {
     without_the_lists(Way::Hangs).await;
+}
+
+/// All nodes answer, and nothing comes through the connection that there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_answers_nothing_is_made_anew() {
+    let cluster = Cluster::start_with(Server::builder().without_addresses());
+    let proxy = Proxy::before_cluster(&cluster).await;
+    let backend = RedisBackend::builder(proxy.cluster_url()).connect().await.unwrap();
+    backend.list(None, 1).await.unwrap();
+    proxy.swallow(Ways::Both, Connections::Present);
+    let start = Instant::now();
+    while let Err(error) = backend.list(None, 1).await {
+        // Half as long as the client library takes a reply for late.
+        assert!(start.elapsed() < Duration::from_secs(15), "{error}");
+        sleep(Duration::from_millis(100)).await;
+    }
 }
