@@ -70,6 +70,17 @@ impl Attempt {
         head(run.id.task(node), attempt, run.incarnation).try_into().expect("a head has the length of a head")
     }
 
+    /// How a replaced leaf ends comes as the next attempt.
+    fn end(self) -> Self {
+        Self { attempt: self.attempt + 1, ..self }
+    }
+
+    /// Whether a report or a dead letter is about this leaf, which was replaced: it has not been settled, and
+    /// may be about to bring what is missing, or was in vain.
+    fn is_reported_by(self, head: &Head) -> bool {
+        [self, self.end()].iter().any(|attempt| attempt.head() == *head)
+    }
+
     /// How the attempt has ended.
     fn completion(self, outcome: Outcome) -> Completion {
         let Self { run, node, attempt } = self;
@@ -168,6 +179,9 @@ impl RedisBackend {
                     // One that cannot be read holds up no other.
                     if let Err(error) = self.add_to(&mut search, run, &mut owing).await {
                         tracing::debug!(%run, %error, "a run that stands still cannot be looked at");
+                        if !error.may_retry() {
+                            self.link().broken.note(&self.link().keys.run(run.id).hash(), error);
+                        }
                     }
                 }
                 search.begin_round();
@@ -304,8 +318,7 @@ impl RedisBackend {
             for head in heads.chunks_exact(HEAD) {
                 let head = Head::try_from(head).expect("a chunk has the length of a head");
                 search.wanted.remove(&head);
-                // Its report has not been settled, and may be about to bring what is missing.
-                search.orphans.retain(|orphan| orphan.head() != head);
+                search.orphans.retain(|orphan| !orphan.is_reported_by(&head));
             }
             if next.is_empty() {
                 search.left.pop_front();
@@ -324,7 +337,7 @@ impl RedisBackend {
             for (_, value) in letters.iter().flat_map(|letter| &letter.fields) {
                 if let Some(head) = value.first_chunk::<HEAD>() {
                     search.wanted.remove(head);
-                    search.orphans.retain(|orphan| orphan.head() != *head);
+                    search.orphans.retain(|orphan| !orphan.is_reported_by(head));
                 }
             }
         }
@@ -360,8 +373,7 @@ impl RedisBackend {
         for orphan in self.still_orphans(orphans).await? {
             let text = "what ran in its place is not there any more: a part of the store went back";
             let failed = Outcome::Failed(TaskError::new("ReplacementLost", text));
-            // How a replaced leaf ends comes as the next attempt.
-            ended.push((Attempt { attempt: orphan.attempt + 1, ..orphan }, failed));
+            ended.push((orphan.end(), failed));
         }
         for (attempt, outcome) in ended {
             tracing::warn!(run = %attempt.run, node = %attempt.node, "a leaf has lost what was to end it; it fails");

@@ -543,8 +543,12 @@ impl RedisBackend {
                 script.key(keys.hash()).key(keys.states());
             })
             .await?;
-        let meta = meta_of(run, operation, meta)?;
-        Ok(meta.map(|meta| (meta, states.unwrap_or_default())))
+        let Some(meta) = meta_of(run, operation, meta)? else { return Ok(None) };
+        let states = states.unwrap_or_default();
+        if states.len() != meta.nodes as usize {
+            return Err(corrupt(operation, "the node states of the run are not whole"));
+        }
+        Ok(Some((meta, states)))
     }
 
     /// The meta and some fields of a run.

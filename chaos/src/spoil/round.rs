@@ -511,7 +511,7 @@ impl Live {
                             || victim.fate == Some(Fate::Named)
                             || is_list && victim.deed.loses()
                     };
-                    if !of.iter().any(waits) {
+                    if !of.iter().any(waits) && !self.site.is_left_to_later(&key) {
                         let numbers: Vec<u64> = of.iter().map(|victim| victim.number).collect();
                         let about = of.first().map(|victim| format!("{} in {}", victim.deed, victim.key));
                         self.complain(&numbers, &format!("{count} entries are left in {key}, of {about:?}"));

@@ -147,6 +147,13 @@ impl Site {
         self.processes.iter().any(|process| process.log().contains(what))
     }
 
+    /// Whether a coordinator or a worker has left an entry of this line to a later version.
+    pub(crate) fn is_left_to_later(&self, line: &str) -> bool {
+        let names = format!("line=\"{line}\"");
+        let says = |text: &str| text.contains("later version") && text.contains(&names);
+        self.processes.iter().any(|process| process.log().lines().any(says))
+    }
+
     /// All keys of ours.
     pub(crate) fn keys(&self) -> Vec<String> {
         self.store.keys(&format!("{PREFIX}:*"))

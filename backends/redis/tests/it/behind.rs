@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use celeriac_backends::{Advance, Advanced, Store as _};
-use celeriac_dsl::{IntoCanvas, State, TaskContext, task, tasks};
+use celeriac_backends::{Advance, Advanced, DeadLetters as _, Store as _};
+use celeriac_dsl::{IntoCanvas, State, TaskContext, chord, task, tasks};
 use celeriac_primitives::{Completion, Json, NodeNo, Options, Outcome, RunRef};
 use celeriac_redis::RedisBackend;
-use celeriac_runtime::{App, Coordinator, CoordinatorOptions, Handle, Worker, WorkerOptions};
-use celeriac_testkit::{Cluster, Server};
+use celeriac_runtime::{App, Coordinator, CoordinatorOptions, GetError, Handle, Worker, WorkerOptions};
+use celeriac_testkit::{Cluster, Fsync, Server};
 use tokio::time::{Instant, sleep};
 
 use crate::strange::At;
@@ -36,6 +36,11 @@ async fn add(x: i64, y: i64, runs: State<Runs>) -> i64 {
 async fn once(x: i64, runs: State<Runs>) -> i64 {
     runs.fetch_add(1, Ordering::SeqCst);
     x
+}
+
+#[task(crate = celeriac_dsl, name = "behind.sum")]
+async fn sum(numbers: Vec<i64>) -> i64 {
+    numbers.iter().sum()
 }
 
 /// Is replaced by a leaf on the queue.
@@ -70,23 +75,49 @@ impl There {
     }
 
     fn app(backend: &RedisBackend, runs: &Runs) -> App {
-        let app = App::builder("behind").tasks(tasks![add, once, becomes]).state(runs.clone());
+        let app = App::builder("behind").tasks(tasks![add, once, sum, becomes]).state(runs.clone());
         app.backend(backend.clone()).build().expect("it fits together")
     }
 
     async fn coordinator(&self) -> Coordinator {
+        self.coordinator_of(&Self::connect(&self.at).await)
+    }
+
+    fn coordinator_of(&self, backend: &RedisBackend) -> Coordinator {
         let options = CoordinatorOptions {
             lease: LEASE,
             sweep_every: Duration::from_millis(200),
             ..CoordinatorOptions::default()
         };
-        Self::app(&Self::connect(&self.at).await, &self.runs).coordinator(options)
+        Self::app(backend, &self.runs).coordinator(options)
     }
 
     async fn worker(&self, queues: &[&str]) -> Worker {
         let mut options = WorkerOptions::default().queues(queues.iter().copied());
         options.lease = LEASE;
         Self::app(&Self::connect(&self.at).await, &self.runs).worker(options)
+    }
+
+    /// Runs of four kinds, one after the other for about a second, and their values.
+    async fn submit_some(&self) -> Vec<(Handle<i64>, i64)> {
+        let (app, mut runs) = (&self.app, Vec::new());
+        for number in 0..80 {
+            let (run, value) = match number % 4 {
+                0 => (app.submit(add.s((1, 1)) | add.s(2) | add.s(3).set(on_queue())).await, 7),
+                1 => {
+                    let header = [add.s((1, 1)), add.s((1, 2)).set(on_queue()), add.s((1, 3))];
+                    (app.submit(chord(header, sum.s(()))).await, 9)
+                }
+                2 => (app.submit(becomes.s(4) | add.s(3)).await, 8),
+                _ => {
+                    let later = Options::new().with_countdown(Duration::from_millis(700));
+                    (app.submit(add.s((1, 1)).set(later)).await, 2)
+                }
+            };
+            runs.push((run.expect("all nodes are there"), value));
+            sleep(Duration::from_millis(10)).await;
+        }
+        runs
     }
 
     fn count(&self, command: &str, key: &str) -> u64 {
@@ -239,6 +270,28 @@ async fn what_runs_in_the_place_of_a_leaf_is_brought_back_or_its_leaf_fails_on_a
     segments_that_are_lost(|| At::Cluster(Cluster::start())).await;
 }
 
+/// Nobody reports again and again how a leaf ends of which nothing can be settled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_states_are_not_whole_is_left_alone() {
+    let there = There::start(At::One(Server::start())).await;
+    let backend = There::connect(&there.at).await;
+    let (_coordinator, _other) = (there.coordinator_of(&backend), there.worker(&["celery"]).await);
+    let (run, outer) = replaced(&there).await;
+    let hash = format!("behind:{{{}}}:run", run.id());
+    let states: String = there.at.run(&hash, redis::cmd("HGET").arg(&hash).arg("s"));
+    assert_eq!(states, "PW");
+    there.at.run::<()>(&hash, redis::cmd("HSET").arg(&hash).arg("s").arg("P"));
+    for segment in there.backend.segments(outer).await.unwrap() {
+        there.remove(&format!("behind:{{{segment}}}:run"));
+    }
+    there.remove(STREAM);
+    let is_said = async || backend.strain().await.unwrap().is_some_and(|strain| strain.contains(&hash));
+    there.until("health says what is broken", is_said).await;
+    // Twice as long as it takes until a run is looked at again.
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(there.backend.dead_letters(None, 9).await.unwrap(), []);
+}
+
 /// The lists are removed while a run waits, and when another has ended.
 async fn lists_come_again(at: At) {
     let there = There::start(at).await;
@@ -293,4 +346,52 @@ async fn what_only_waits_is_queued_once() {
         assert_eq!(run.get_timeout(PATIENCE).await.unwrap(), 2);
     }
     assert_eq!(there.runs.load(Ordering::SeqCst), 2);
+}
+
+/// A node of three goes back by a second while runs of all kinds come and go. Each run ends with its value,
+/// or says what was lost: a run that was submitted meanwhile is not there any more, if that node had it, and
+/// a leaf whose replacement is not there any more fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_goes_back_to_an_older_state_holds_up_nobody() {
+    // Without an fsync that could put off a write: what was answered is in the backup.
+    let cluster = Cluster::start_with(Server::builder().appendfsync(Fsync::No));
+    let there = There::start(At::Cluster(cluster)).await;
+    let At::Cluster(cluster) = &there.at else { unreachable!("it is one") };
+    let _coordinators = (there.coordinator().await, there.coordinator().await);
+    let _workers = (there.worker(&["celery"]).await, there.worker(&[QUEUE]).await);
+    let mut all_gone = 0;
+    for node in cluster.nodes() {
+        let mut runs = there.submit_some().await;
+        let (before, backup) = (runs.len(), node.backup());
+        runs.extend(there.submit_some().await);
+        node.restore(&backup);
+        let (mut gone, mut failed) = (0, 0);
+        for (number, (run, value)) in runs.into_iter().enumerate() {
+            match run.get_timeout(PATIENCE).await {
+                Ok(got) => assert_eq!(got, value),
+                Err(GetError::Failed(failure)) => {
+                    assert_eq!(failure.error.kind, "ReplacementLost", "{failure}");
+                    failed += 1;
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(error.contains("no such run"), "{error}");
+                    let key = format!("behind:{{{}}}:run", run.id());
+                    assert_eq!(cluster.node_of(&key).port(), node.port(), "{error}");
+                    assert!(number >= before, "{error}");
+                    gone += 1;
+                }
+            }
+        }
+        eprintln!("node {}: {gone} runs are gone, {failed} have failed", node.port());
+        all_gone += gone;
+        there
+            .until("nothing is left in any line", async || {
+                let lines = cluster.keys("behind:*:stream");
+                lines.iter().all(|line| there.count("XLEN", line) == 0)
+            })
+            .await;
+    }
+    // A client remembers what it was told; on the runs of the first node it had been told nothing.
+    assert!(all_gone > 0, "the backups are older than what was there");
 }
