@@ -362,8 +362,9 @@ impl Live {
             let of = |name: &str| idle.0.iter().find(|(other, _)| other == name).map_or(0, |(_, ms)| *ms);
             commands > 4 * idle.1 + 2000 || cpu.iter().any(|(name, ms)| *ms > 3 * of(name) + 350)
         };
-        // What was just about to be done is done; only what does not end is wrong.
-        for _ in 0..5 {
+        // What was just about to be done is done, such as to set aside 5,000 entries; only what does not end
+        // is wrong.
+        for _ in 0..15 {
             if !is_busy(&cpu, commands, &self.idle) {
                 return;
             }
