@@ -26,10 +26,18 @@ local ended_key = KEYS[2 * runs + 1]
 local first_line = 2 * runs + 2
 local first_queue = first_line + lines - 1
 local time, times = nil, {}
-local ended, changed, used, acks = {}, {}, {}, {}
+local ended, changed, used, acks, strange = {}, {}, {}, {}, {}
 if ended_key then
   for i = 1, lines do acks[i] = {} end
-  for i = first_queue + 1, #KEYS do redis.call('XLEN', KEYS[i]) end
+  -- To a queue that is something else nothing goes: what was composed for it is owed, and whoever dispatches it
+  -- is told. In such a line nothing is left to acknowledge.
+  for i = first_line, #KEYS do
+    local there = redis.pcall('XLEN', KEYS[i])
+    if type(there) == 'table' then
+      if not string.find(there.err, 'WRONGTYPE', 1, true) then return there end
+      strange[i] = true
+    end
+  end
 end
 
 -- The run that is being settled. What is below is made once for all runs of a call, and anew for the next run
@@ -295,7 +303,8 @@ local function settle(run, channel, at, arg)
     for i = 1, prepared do
       local node, queue = numbers[at + 2 * i - 2], first_queue + numbers[at + 2 * i - 1]
       -- What this same step has ended or released once more is not owed.
-      if not retries[node] and (now[node] == 'R' or not now[node] and is_wide(node)) then
+      local is_owed = not retries[node] and (now[node] == 'R' or not now[node] and is_wide(node))
+      if is_owed and not strange[queue] then
         redis.call('XADD', KEYS[queue], '*', 'm', ARGV[message + i])
         used[queue] = (used[queue] or 0) + 1
         now[node], owed, is_queued = 'D', owed - 1, true
@@ -390,10 +399,8 @@ end
 
 if ended[1] then redis.call('ZADD', ended_key, unpack(ended)) end
 for i, ids in ipairs(acks) do
-  if ids[1] then
-    local stream = KEYS[first_line + i - 1]
-    remove(stream, group, ids)
-  end
+  local line = first_line + i - 1
+  if ids[1] and not strange[line] then remove(KEYS[line], group, ids) end
 end
 for queue, count in pairs(used) do wake(KEYS[queue], count) end
 for channel, ids in pairs(changed) do redis.pcall('PUBLISH', channels .. channel, ids) end

@@ -34,6 +34,12 @@ async fn length(text: String) -> usize {
     text.len()
 }
 
+#[task(crate = celeriac_dsl, name = "strange.nap")]
+async fn nap() -> i64 {
+    sleep(Duration::from_millis(700)).await;
+    1
+}
+
 /// Where a live system is, and how commands get there that are nobody's.
 pub(crate) enum At {
     One(Server),
@@ -89,33 +95,34 @@ pub(crate) struct Live {
 
 impl Live {
     pub(crate) async fn start(at: At) -> Self {
-        let connect = async || {
-            let builder = RedisBackend::builder(at.url()).prefix("strange");
-            builder.connect().await.expect("it answers")
-        };
-        let app = |backend| {
-            App::builder("strange")
-                .tasks(tasks![add, sum, length])
-                .backend(backend)
-                .build()
-                .expect("it fits together")
-        };
-        let coordinator = CoordinatorOptions {
-            lease: LEASE,
-            sweep_every: Duration::from_millis(200),
-            ..CoordinatorOptions::default()
-        };
-        let mut worker = WorkerOptions::default().queues(["celery", "other"]);
-        worker.lease = LEASE;
-        let (coordinator, worker) =
-            (app(connect().await).coordinator(coordinator), app(connect().await).worker(worker));
-        let backend = connect().await;
-        let live = Self { client: app(backend.clone()), backend, coordinator, _worker: worker, at };
+        let mut options = WorkerOptions::default().queues(["celery", "other"]);
+        options.lease = LEASE;
+        let worker = Self::app(&Self::connect(&at).await).worker(options);
+        let (coordinator, backend) = (Self::coordinator(&Self::connect(&at).await), Self::connect(&at).await);
+        let live = Self { client: Self::app(&backend), backend, coordinator, _worker: worker, at };
         // Both queues are used, and all scripts are there.
         live.canary("at first").await;
         let run = live.client.submit(add.s((1, 1)).set(Options::new().with_queue("other").unwrap()));
         assert_eq!(run.await.unwrap().get().await.unwrap(), 2);
         live
+    }
+
+    async fn connect(at: &At) -> RedisBackend {
+        let builder = RedisBackend::builder(at.url()).prefix("strange");
+        builder.connect().await.expect("it answers")
+    }
+
+    fn app(backend: &RedisBackend) -> App {
+        let app = App::builder("strange").tasks(tasks![add, sum, length, nap]).backend(backend.clone());
+        app.build().expect("it fits together")
+    }
+
+    fn coordinator(backend: &RedisBackend) -> Coordinator {
+        Self::app(backend).coordinator(CoordinatorOptions {
+            lease: LEASE,
+            sweep_every: Duration::from_millis(200),
+            ..CoordinatorOptions::default()
+        })
     }
 
     /// A run that has nothing to do with what is wrong.
@@ -251,6 +258,39 @@ async fn a_key_of_another_kind(at: At) {
         let value = timeout(PATIENCE, run.unwrap().get()).await;
         assert_eq!(value.unwrap_or_else(|_| panic!("{key} is mended")).unwrap(), 4);
     }
+}
+
+/// Runs whose reports come in one batch: what one of them releases goes to a queue that is broken.
+async fn what_is_settled_beside_a_queue_of_another_kind(at: At) {
+    let Live { at, client, backend, coordinator, _worker } = Live::start(at).await;
+    let other = Options::new().with_queue("other").unwrap();
+    let broken = client.submit(nap.s(()) | add.s(1).set(other)).await.unwrap();
+    let mut beside = Vec::new();
+    for number in 0..20 {
+        beside.push(client.submit(nap.s(()) | add.s(number)).await.unwrap());
+    }
+    // All naps have begun, and end while nobody takes their reports.
+    let queue = "strange:{q:celery}:stream";
+    let start = Instant::now();
+    while at.run::<u64>(queue, cmd("XLEN").arg(queue)) < 21 {
+        assert!(start.elapsed() < PATIENCE, "all are queued");
+        sleep(SOON).await;
+    }
+    coordinator.shutdown().await;
+    let key = "strange:{q:other}:stream";
+    at.spoil(key);
+    let reports = "strange:{q:celery}:done:stream";
+    while at.run::<u64>(reports, cmd("XLEN").arg(reports)) < 21 {
+        assert!(start.elapsed() < PATIENCE, "all have ended");
+        sleep(SOON).await;
+    }
+    // This one knows the plans, so it composes what is released before it settles.
+    let live = Live { coordinator: Live::coordinator(&backend), at, client, backend, _worker };
+    for (number, run) in (0..).zip(beside) {
+        assert_eq!(run.get_timeout(CANARY).await.unwrap(), number + 1, "beside a queue that is broken");
+    }
+    live.at.mend(key);
+    assert_eq!(broken.get_timeout(PATIENCE).await.unwrap(), 2, "{key} is mended");
 }
 
 /// Members of the lists of an app that are nobody's.
@@ -477,6 +517,7 @@ macro_rules! everywhere {
 everywhere! {
     entries_that_nobody_can_read
     a_key_of_another_kind
+    what_is_settled_beside_a_queue_of_another_kind
     a_member_of_another_kind
     a_key_of_everybody_is_moved_aside
     reports_that_cannot_be_written_are_moved_aside
