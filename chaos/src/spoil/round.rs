@@ -28,6 +28,9 @@ const AT_ONCE: usize = 4;
 /// After what is broken was deleted, all is well again in this time.
 const MENDED: Duration = Duration::from_secs(8);
 
+/// What lies in a line is gone in this time, also from one of hundreds that nobody is told of.
+const LEFT: Duration = Duration::from_secs(20);
+
 /// More than this many wrongs tell nothing new.
 const WRONG_MAX: usize = 400;
 
@@ -421,23 +424,35 @@ impl Live {
             self.complain(numbers, &format!("when all is mended, {red}"));
         }
         self.clear(victims).await;
+        self.drop_letters().await;
     }
 
-    /// The dead letters, which are none any more then.
+    /// The dead letters.
     async fn letters(&mut self) -> Vec<String> {
-        let mut all = Vec::new();
-        while let Ok(letters) = self.backend.dead_letters(None, 100).await
-            && !letters.is_empty()
+        let (mut all, mut after) = (Vec::new(), None);
+        while let Ok(letters) = self.backend.dead_letters(after, 100).await
+            && let Some(last) = letters.last()
         {
+            after = Some(last.id);
             for letter in letters {
                 let fields: Vec<String> =
                     letter.fields.iter().map(|(_, value)| hex(&value[..value.len().min(64)])).collect();
                 let from = letter.from.as_ref().map(ToString::to_string);
                 all.push(format!("{from:?} {} {}", letter.reason, fields.join(" ")));
-                let _ = self.backend.drop_letter(letter.id).await;
             }
         }
         all
+    }
+
+    /// Drops all dead letters. Before their runs are gone, that would make leaves of them run again.
+    async fn drop_letters(&self) {
+        while let Ok(letters) = self.backend.dead_letters(None, 100).await
+            && !letters.is_empty()
+        {
+            for letter in letters {
+                let _ = self.backend.drop_letter(letter.id).await;
+            }
+        }
     }
 
     fn fate(&self, victim: &Victim, letters: &[String]) -> Fate {
@@ -497,7 +512,7 @@ impl Live {
             if lines.is_empty() {
                 return;
             }
-            if start.elapsed() > MENDED {
+            if start.elapsed() > LEFT {
                 for (key, count) in lines {
                     let line = key.strip_suffix("stream").unwrap_or(&key);
                     let is_of = |victim: &&Victim| {
