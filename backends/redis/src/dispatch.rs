@@ -46,9 +46,11 @@ impl RedisBackend {
         for slice in slices(leaves, |leaf| leaf.message.weight()) {
             let places = slice.iter().map(|leaf| (&leaf.queue, leaf.lane));
             let noted = match self.queues().note(self.link(), "dispatch", places.clone(), false).await {
-                // Where the names are is away: they are noted when they are used again, and the run goes
-                // on.
-                Err(error) if self.link().is_cluster() && error.may_retry() => None,
+                // Where the names are is away: the run goes on, and they are noted by the next sweep.
+                Err(error) if self.link().is_cluster() && error.may_retry() => {
+                    self.queues().owe(places.clone());
+                    None
+                }
                 noted => noted?,
             };
             let now: usize = if self.link().is_cluster() {

@@ -225,8 +225,7 @@ impl RedisBackend {
             search.wanted.extend(queued.into_iter().map(|attempt| (attempt.head(), attempt)));
             let queues = self.queues_of(run).await?;
             for queue in &queues {
-                let lanes = self.queues().lanes_there(self.link(), "owing", queue).await?;
-                for lane in lanes {
+                for lane in self.queues().lanes_used(self.link(), "owing", queue).await? {
                     search.places.insert(Place::Timers(queue.clone(), lane));
                     search.places.insert(Place::Leaves(queue.clone(), lane));
                 }

@@ -342,6 +342,7 @@ impl Queue for RedisBackend {
         first.of(self.drop_unused(&chosen).await);
         first.of(self.lift().await);
         first.of(self.announce_overdue().await);
+        first.of(self.queues().note_owed(link, "sweep").await);
         first.of(self.find_unlisted(&all).await);
         first.into_result().map(|()| swept)
     }

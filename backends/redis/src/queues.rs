@@ -101,6 +101,8 @@ pub(crate) struct Queues {
 struct State {
     /// Lanes that this process has noted in Redis, and when.
     noted: HashMap<Place, Instant>,
+    /// Lanes that are used and could not be noted: that is tried again.
+    unnoted: BTreeSet<Place>,
     /// Lanes besides the first of each queue.
     lanes: BTreeSet<Place>,
     /// When workers looked for lanes.
@@ -179,6 +181,21 @@ impl Queues {
         Ok(Some(oldest.map_or(noted, |oldest| oldest.min(noted))))
     }
 
+    /// These are used, and could not be noted: nobody finds them until they are.
+    pub(crate) fn owe<'n>(&self, places: impl IntoIterator<Item = (&'n Arc<str>, Lane)>) {
+        self.state().unnoted.extend(places.into_iter().map(|(queue, lane)| (queue.clone(), lane)));
+    }
+
+    /// Notes what could not be noted.
+    pub(crate) async fn note_owed(&self, link: &Link, operation: &'static str) -> Result<(), BackendError> {
+        let owed = std::mem::take(&mut self.state().unnoted);
+        let noted = self.note(link, operation, owed.iter().map(|(queue, lane)| (queue, *lane)), false).await;
+        if noted.is_err() {
+            self.state().unnoted.extend(owed);
+        }
+        noted.map(|_| ())
+    }
+
     /// What was noted may not be so at the server that is asked now.
     pub(crate) fn forget_noted(&self) {
         self.state().noted.clear();
@@ -208,7 +225,8 @@ impl Queues {
         Ok(())
     }
 
-    async fn note_now(
+    /// Notes lanes, also those that this process has noted: the list says that they are not.
+    pub(crate) async fn note_now(
         &self,
         link: &Link,
         operation: &'static str,
@@ -295,6 +313,29 @@ impl Queues {
         let there: Vec<u8> = link.ask(operation, &cmd).await?;
         let there = others.into_iter().zip(there).filter(|(_, there)| *there == 1).map(|((_, lane), _)| lane);
         Ok([Lane::default()].into_iter().chain(there).collect())
+    }
+
+    /// The lanes of a queue that are noted, and those that are there all the same: they are noted, too.
+    pub(crate) async fn lanes_used(
+        &self,
+        link: &Link,
+        operation: &'static str,
+        queue: &Arc<str>,
+    ) -> Result<Vec<Lane>, BackendError> {
+        let mut lanes = self.lanes_there(link, operation, queue).await?;
+        let others = (0..).map_while(Lane::at).filter(|lane| !lanes.contains(lane));
+        let looks = others.map(|lane| async move {
+            let mut cmd = redis::cmd("EXISTS");
+            cmd.arg(link.keys.stream(queue, lane)).arg(&link.keys.timers(queue, lane)[..]);
+            let there: usize = link.ask(operation, &cmd).await?;
+            Ok::<_, BackendError>((there > 0).then_some(lane))
+        });
+        let looked = futures::future::try_join_all(looks).await?;
+        let unnoted: Vec<Lane> = looked.into_iter().flatten().collect();
+        let places = unnoted.iter().map(|lane| (queue.clone(), *lane)).collect();
+        self.note_now(link, operation, &places, 0).await?;
+        lanes.extend(unnoted);
+        Ok(lanes)
     }
 
     /// Takes members off a list that nobody of this program has put there.

@@ -60,12 +60,8 @@ impl RedisBackend {
             named.iter().any(|named| named.name == *queue && named.lanes.contains(lane))
         };
         let places = keys.iter().filter_map(|key| link.keys.place_beside(key));
-        let unknown: Vec<Place> = places.filter(|place| !is_noted(place)).collect();
-        if !unknown.is_empty() {
-            let places = unknown.iter().map(|(queue, lane)| (queue, *lane));
-            self.queues().note(link, "sweep", places, false).await?;
-        }
-        Ok(())
+        let unknown = places.filter(|place| !is_noted(place)).collect();
+        self.queues().note_now(link, "sweep", &unknown, 0).await
     }
 
     async fn list_runs(&self, ids: Vec<RunId>) -> Result<(), BackendError> {

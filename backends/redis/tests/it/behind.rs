@@ -327,6 +327,40 @@ async fn what_is_on_no_list_is_listed_again_on_a_cluster() {
     lists_come_again(At::Cluster(Cluster::start())).await;
 }
 
+/// Somebody takes the list of lanes away again and again: the leaf waits in a lane that is on no list.
+async fn a_lane_that_is_on_no_list(at: At) {
+    let there = There::start(at).await;
+    let (_coordinator, _other) = (there.coordinator().await, there.worker(&["celery"]).await);
+    let urgent = || on_queue().with_priority(9).unwrap();
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        waits.push(there.app.submit(add.s((1, 1)) | add.s(2).set(urgent())).await.unwrap());
+        sleep(Duration::from_millis(500)).await;
+    }
+    let (lane, start) = ("behind:{q:later}:l0:stream", Instant::now());
+    let list = "behind:{events}:lanes";
+    while start.elapsed() < Duration::from_secs(12) {
+        there.at.run::<u64>(list, redis::cmd("DEL").arg(list));
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(there.count("XLEN", lane), 8, "none of them is queued again");
+    let _worker = there.worker(&[QUEUE]).await;
+    for run in waits {
+        assert_eq!(run.get_timeout(PATIENCE).await.unwrap(), 4);
+    }
+    assert_eq!(there.runs.load(Ordering::SeqCst), 16, "each has run once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_in_a_lane_that_is_on_no_list_is_queued_once() {
+    a_lane_that_is_on_no_list(At::One(Server::start())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_in_a_lane_that_is_on_no_list_is_queued_once_on_a_cluster() {
+    a_lane_that_is_on_no_list(At::Cluster(Cluster::start())).await;
+}
+
 /// A leaf that takes long, and one that waits long for a worker, stand still, and have lost nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_waits_is_queued_once() {
