@@ -323,12 +323,21 @@ impl Queues {
         queue: &Arc<str>,
     ) -> Result<Vec<Lane>, BackendError> {
         let mut lanes = self.lanes_there(link, operation, queue).await?;
-        let others = (0..).map_while(Lane::at).filter(|lane| !lanes.contains(lane));
-        let looks = others.map(|lane| async move {
+        let others: Vec<Lane> = (0..).map_while(Lane::at).filter(|lane| !lanes.contains(lane)).collect();
+        let are_there = async |these: &[Lane]| {
             let mut cmd = redis::cmd("EXISTS");
-            cmd.arg(link.keys.stream(queue, lane)).arg(&link.keys.timers(queue, lane)[..]);
-            let there: usize = link.ask(operation, &cmd).await?;
-            Ok::<_, BackendError>((there > 0).then_some(lane))
+            for lane in these {
+                cmd.arg(link.keys.stream(queue, *lane)).arg(&link.keys.timers(queue, *lane)[..]);
+            }
+            link.ask::<usize>(operation, &cmd).await.map(|there| there > 0)
+        };
+        // As a rule there is none, and one question tells so.
+        if others.is_empty() || !are_there(&others).await? {
+            return Ok(lanes);
+        }
+        let looks = others.iter().map(|lane| async {
+            let lane = *lane;
+            Ok::<_, BackendError>(are_there(&[lane]).await?.then_some(lane))
         });
         let looked = futures::future::try_join_all(looks).await?;
         let unnoted: Vec<Lane> = looked.into_iter().flatten().collect();
