@@ -363,7 +363,8 @@ impl RunState {
     /// Whether the state is one that runs of this plan can be in.
     ///
     /// # Panics
-    /// When an invariant of the module's list does not hold, naming it. Costs time in proportion to the plan.
+    /// When an invariant of the module's list does not hold, naming it. Costs time in proportion to the
+    /// plan.
     pub fn check_invariants(&self, plan: &Plan) {
         let succeeded = |node: NodeNo| self.nodes[node.index()].phase == Phase::Succeeded;
         let (mut open, mut owed) = (0, 0);

@@ -32,8 +32,8 @@ use crate::unserved::Unserved;
 use crate::watch::{Watch, key_of};
 use crate::wire::{TooLarge, Wire, bytes_of};
 
-/// On a Cluster, a reply that takes longer is given up; Redis may still do what it was asked to. One server's
-/// silence is noticed sooner ([`crate::wire`]).
+/// On a Cluster, a reply that takes longer is given up; Redis may still do what it was asked to. One
+/// server's silence is noticed sooner ([`crate::wire`]).
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -41,8 +41,8 @@ pub(crate) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_WITHIN: Duration = Duration::from_secs(3);
 const SILENT_AT_FIRST: &str = "nobody has answered within 3 s; with rediss:// a server must speak TLS";
 
-/// On a Cluster a command that meets a lost connection, or slots that move, tries again so often and waits so
-/// long in between, in ms; then it fails, and whoever needs it comes again.
+/// On a Cluster a command that meets a lost connection, or slots that move, tries again so often and
+/// waits so long in between, in ms; then it fails, and whoever needs it comes again.
 const CLUSTER_RETRIES: u32 = 4;
 const CLUSTER_WAIT_MS: (u64, u64) = (10, 200);
 

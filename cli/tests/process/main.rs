@@ -1,5 +1,5 @@
-//! The CLI as a process: the exit code the shell sees, closed pipes, Ctrl-C, and leaving while a task blocks;
-//! workers and coordinators on a Redis, and how they stop.
+//! The CLI as a process: the exit code the shell sees, closed pipes, Ctrl-C, and leaving while a task
+//! blocks; workers and coordinators on a Redis, and how they stop.
 //!
 //! This program is both sides: called with `PLAY_APP` set it is the app, else it calls itself and looks.
 

@@ -1,7 +1,8 @@
 //! How a worker or a coordinator is: what has panicked in it, and whether it goes on.
 //!
-//! A part that panics starts again, and it is said for a while that it did. One that does so again and again has failed
-//! for good: the process that has it should end, and be started again by whoever started it.
+//! A part that panics starts again, and it is said for a while that it did. One that does so again
+//! and again has failed for good: the process that has it should end, and be started again by
+//! whoever started it.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -27,7 +28,8 @@ const WELL: Duration = Duration::from_secs(10);
 /// So many panics in a row are one too many.
 const PANICS_MAX: u32 = 5;
 
-/// Does some work to its end, and starts it again when it panics: `kept!(vitals, "reporter", report(&desk))`.
+/// Does some work to its end, and starts it again when it panics: `kept!(vitals, "reporter",
+/// report(&desk))`.
 ///
 /// A macro because the work is a new future each time that borrows from its surroundings.
 macro_rules! kept {

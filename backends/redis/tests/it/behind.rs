@@ -382,9 +382,9 @@ async fn what_only_waits_is_queued_once() {
     assert_eq!(there.runs.load(Ordering::SeqCst), 2);
 }
 
-/// A node of three goes back by a second while runs of all kinds come and go. Each run ends with its value,
-/// or says what was lost: a run that was submitted meanwhile is not there any more, if that node had it, and
-/// a leaf whose replacement is not there any more fails.
+/// A node of three goes back by a second while runs of all kinds come and go. Each run ends with its
+/// value, or says what was lost: a run that was submitted meanwhile is not there any more, if that node
+/// had it, and a leaf whose replacement is not there any more fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_goes_back_to_an_older_state_holds_up_nobody() {
     // Without an fsync that could put off a write: what was answered is in the backup.

@@ -1,8 +1,8 @@
 //! Calling a task: whatever it does, there is an outcome.
 //!
-//! A task's future, its arguments, its result and what it throws are of its own making, and each may panic when it is
-//! dropped. So they are dropped here, where that is caught: also when the leaf is past its time limit or its lane is cut
-//! off.
+//! A task's future, its arguments, its result and what it throws are of its own making, and each may
+//! panic when it is dropped. So they are dropped here, where that is caught: also when the leaf is past
+//! its time limit or its lane is cut off.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,8 +14,8 @@ use futures::future::BoxFuture;
 use super::threads::Thread;
 use crate::panics::{Panicked, caught};
 
-/// Calls a task once. A blocking one is called on a thread, and holds it until it returns, also when nobody waits for it
-/// any more.
+/// Calls a task once. A blocking one is called on a thread, and holds it until it returns, also when
+/// nobody waits for it any more.
 pub(super) async fn call(
     task: &TaskDef,
     context: TaskContext,

@@ -1,10 +1,11 @@
 //! The lanes that are at work.
 //!
-//! Quick leaves get few lanes, one for each thread: these do them one after the other, and a lane that finds
-//! nothing any more costs as much as such a leaf. As soon as a leaf waits for something, its lane
-//! [starts others](Lanes::start_more), so no leaf waits for one that waits. While leaves compute on all
-//! threads, more lanes would be of no use. When a leaf keeps a thread and the runtime has another in its
-//! place, the [lookout](super::lookout) has others started.
+//! Quick leaves get few lanes, one for each thread: these do them one after the other,
+//! and a lane that finds nothing any more costs as much as such a leaf. As soon as a
+//! leaf waits for something, its lane [starts others](Lanes::start_more), so no leaf
+//! waits for one that waits. While leaves compute on all threads, more lanes would be
+//! of no use. When a leaf keeps a thread and the runtime has another in its place, the
+//! [lookout](super::lookout) has others started.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
