@@ -1,4 +1,4 @@
-//! Runs in Redis: reading them, and letting them go.
+//! Runs in Redis: what is read of them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -32,18 +32,11 @@ use crate::texts::PIECE_BYTES;
 /// So many outcomes are read along with a run's status.
 const READ_ALONG: usize = 32;
 
-/// A run whose time is over, and of which a segment goes on, is looked at again after its time, or this when
-/// it is less.
-const LOOK_AGAIN_MAX_MS: u64 = 60_000;
-
 /// A plan that has more bytes is read on a thread of its own.
 const READ_HERE: usize = 64 * 1024;
 
 /// So many runs are looked at each time whether they owe anything.
 const PAGE_MAX: usize = 100;
-
-/// A sweep forgets at most so many runs; the next one goes on.
-const FORGOTTEN_MAX: usize = 10_000;
 
 #[async_trait]
 impl Store for RedisBackend {
@@ -568,80 +561,6 @@ impl RedisBackend {
         let Some(meta) = meta_of(run, operation, meta)? else { return Ok(None) };
         let fields = redis::from_redis_value(fields).map_err(|error| corrupt(operation, error))?;
         Ok(Some((meta, fields)))
-    }
-
-    /// Notes when a run that has ended is to be forgotten.
-    pub(crate) async fn note_end(&self, run: RunRef, retention_ms: u64) -> Result<(), BackendError> {
-        let until = self.now_ms().await?.saturating_add(retention_ms);
-        let key = self.link().keys.ended();
-        self.link().write::<()>("settle", "ZADD", key, (until, &write_run(run)[..])).await?;
-        // It may have been forgotten meanwhile: who does so takes it off the list after that.
-        match self.meta_of(run, "settle").await? {
-            Some(_) => Ok(()),
-            None => self.drop_from_list(run).await,
-        }
-    }
-
-    /// Forgets the runs whose time after their end is over; returns how many.
-    pub(crate) async fn forget_ended(&self) -> Result<usize, BackendError> {
-        let link = self.link();
-        let mut forgotten = 0;
-        while forgotten < FORGOTTEN_MAX {
-            let now = self.now_ms().await?;
-            let mut cmd = redis::cmd("ZRANGEBYSCORE");
-            cmd.arg(link.keys.ended()).arg("-inf").arg(now).arg("LIMIT").arg(0).arg(SLICE);
-            let mut due: Vec<Vec<u8>> = link.ask("sweep", &cmd).await?;
-            let is_last = due.len() < SLICE;
-            let runs: Vec<RunRef> = due.iter().filter_map(|run| read_run(run)).collect();
-            let gone = futures::future::join_all(runs.iter().map(|run| self.forget_run(*run, "ended")));
-            // One that is broken is looked at again like one that is kept, and holds up no other.
-            let gone = runs.iter().zip(gone.await).map(|(run, gone)| match gone {
-                Err(error) if !error.may_retry() => {
-                    link.broken
-                        .note(&link.keys.run(run.id).hash(), format!("{run} cannot be forgotten: {error}"));
-                    Ok(Forgotten::Kept)
-                }
-                gone => gone,
-            });
-            let gone: Vec<Forgotten> = gone.collect::<Result<_, _>>()?;
-            forgotten += gone.iter().filter(|gone| **gone == Forgotten::Gone).count();
-            let kept = runs.iter().zip(&gone).filter(|(_, gone)| **gone == Forgotten::Kept);
-            let kept: Vec<(RunRef, Vec<u8>)> =
-                kept.map(|(run, _)| (*run, write_run(*run).to_vec())).collect();
-            due.retain(|run| !kept.iter().any(|(_, kept)| kept == run));
-            for (run, id) in kept {
-                let meta = match self.meta_of(run, "sweep").await {
-                    Err(error) if error.may_retry() => return Err(error),
-                    meta => meta.ok().flatten(),
-                };
-                let time_ms = meta.map_or(LOOK_AGAIN_MAX_MS, |meta| meta.retention_ms);
-                let again = now + time_ms.clamp(1, LOOK_AGAIN_MAX_MS);
-                link.write::<()>("sweep", "ZADD", link.keys.ended(), (again, id)).await?;
-            }
-            // Only now: who dies before this leaves them to the next sweep.
-            if !due.is_empty() {
-                link.ask::<()>("sweep", redis::cmd("ZREM").arg(link.keys.runs()).arg(&due)).await?;
-                link.ask::<()>("sweep", redis::cmd("ZREM").arg(link.keys.ended()).arg(&due)).await?;
-            }
-            if is_last {
-                break;
-            }
-        }
-        Ok(forgotten)
-    }
-
-    /// Takes a run that is not there off the lists, unless it is just being submitted.
-    pub(crate) async fn drop_from_list(&self, run: RunRef) -> Result<(), BackendError> {
-        let (link, id) = (self.link(), &write_run(run)[..]);
-        if link.is_cluster() {
-            let mut cmd = redis::cmd("ZSCORE");
-            let intent: Option<f64> = link.ask("forget", cmd.arg(link.keys.intents()).arg(id)).await?;
-            if intent.is_some() {
-                return Ok(());
-            }
-        }
-        link.ask::<()>("forget", redis::cmd("ZREM").arg(link.keys.runs()).arg(id)).await?;
-        link.ask("forget", redis::cmd("ZREM").arg(link.keys.ended()).arg(id)).await
     }
 
     /// The time by the clock of Redis: on a Cluster of the master that has the lists of runs and queues.
