@@ -24,8 +24,10 @@ use crate::meta::Meta;
 use crate::queue::{HEAD, head, write_report};
 use crate::scripts::{HEADS, LOST, SLICE};
 
-/// A run that has not changed for so long stands still.
+/// A run that has not changed for so long stands still. It is looked at again after twice the time, and so
+/// on until it changes: one that only waits costs little.
 const STANDS_FOR: Duration = Duration::from_secs(5);
+const LOOKED_AT_EVERY: Duration = Duration::from_secs(40);
 
 /// The second round begins so long after the first has begun, at least.
 const ROUND: Duration = Duration::from_secs(2);
@@ -51,9 +53,24 @@ pub(crate) struct Lost(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// In which version each run was seen, and since when.
-    standing: HashMap<RunRef, (u64, Instant)>,
+    standing: HashMap<RunRef, Standing>,
     search: Option<Search>,
+}
+
+/// A run as it was seen.
+#[derive(Debug)]
+struct Standing {
+    version: u64,
+    /// When it was looked at, or first seen in this version.
+    since: Instant,
+    /// When it is to be looked at, after that.
+    after: Duration,
+}
+
+impl Standing {
+    fn new(version: u64) -> Self {
+        Self { version, since: Instant::now(), after: STANDS_FOR }
+    }
 }
 
 /// An attempt at a leaf.
@@ -115,6 +132,13 @@ struct Search {
 }
 
 impl Search {
+    /// Looks into this lane, too; whether that is new.
+    fn look_into(&mut self, queue: &Arc<str>, lane: Lane) -> bool {
+        let are_new =
+            [Place::Timers, Place::Leaves].map(|place| self.places.insert(place(queue.clone(), lane)));
+        are_new.contains(&true)
+    }
+
     /// Goes through all places once more, or for the first time.
     fn begin_round(&mut self) {
         self.left = self.places.iter().cloned().collect();
@@ -127,7 +151,7 @@ impl Search {
 }
 
 impl Lost {
-    /// Those of these runs that have not changed for a while, each once in that time.
+    /// Those of these runs that have not changed for a while.
     fn standing(&self, runs: &[(RunRef, Meta)]) -> Vec<RunRef> {
         let (mut state, mut standing) = (self.state(), Vec::new());
         if state.standing.len() > STANDING_MAX {
@@ -138,10 +162,10 @@ impl Lost {
                 state.standing.remove(run);
                 continue;
             }
-            let seen = state.standing.entry(*run).or_insert((meta.version, Instant::now()));
-            if seen.0 != meta.version {
-                *seen = (meta.version, Instant::now());
-            } else if seen.1.elapsed() >= STANDS_FOR && standing.len() < RUNS_MAX {
+            let seen = state.standing.entry(*run).or_insert_with(|| Standing::new(meta.version));
+            if seen.version != meta.version {
+                *seen = Standing::new(meta.version);
+            } else if seen.since.elapsed() >= seen.after && standing.len() < RUNS_MAX {
                 standing.push(*run);
             }
         }
@@ -153,7 +177,8 @@ impl Lost {
         let mut state = self.state();
         for run in runs {
             if let Some(seen) = state.standing.get_mut(run) {
-                seen.1 = Instant::now();
+                seen.since = Instant::now();
+                seen.after = (seen.after * 2).min(LOOKED_AT_EVERY);
             }
         }
     }
@@ -197,7 +222,8 @@ impl RedisBackend {
             return Ok(owing);
         }
         if !search.is_second && !search.is_empty() {
-            search.is_second = true;
+            // With lanes that nobody has noted, the first round begins anew.
+            search.is_second = !self.add_unnoted(&mut search).await?;
             search.begin_round();
             self.lost().state().search = Some(search);
             return Ok(owing);
@@ -224,13 +250,10 @@ impl RedisBackend {
             let queued = self.attempts(run, &meta, of(b'D')).await?;
             search.wanted.extend(queued.into_iter().map(|attempt| (attempt.head(), attempt)));
             let queues = self.queues_of(run).await?;
-            for queue in &queues {
-                for lane in self.queues().lanes_used(self.link(), "owing", queue).await? {
-                    search.places.insert(Place::Timers(queue.clone(), lane));
-                    search.places.insert(Place::Leaves(queue.clone(), lane));
-                }
-                search.places.extend(ReportsOf::both(queue).map(Place::Reports));
+            for (queue, lane) in self.queues().places_there(self.link(), "owing", &queues).await? {
+                search.look_into(&queue, lane);
             }
+            search.places.extend(queues.iter().flat_map(ReportsOf::both).map(Place::Reports));
             search.places.insert(Place::Letters);
             search.queues.insert(run, queues);
             for replaced in self.attempts(run, &meta, of(b'P')).await? {
@@ -246,6 +269,18 @@ impl RedisBackend {
             }
         }
         Ok(())
+    }
+
+    /// Adds lanes that are there and on no list; whether there are any.
+    async fn add_unnoted(&self, search: &mut Search) -> Result<bool, BackendError> {
+        let queues: BTreeSet<Arc<str>> = search.queues.values().flatten().cloned().collect();
+        let mut is_new = false;
+        for queue in queues {
+            for lane in self.queues().lanes_used(self.link(), "owing", &queue).await? {
+                is_new |= search.look_into(&queue, lane);
+            }
+        }
+        Ok(is_new)
     }
 
     async fn attempts(
@@ -441,5 +476,53 @@ impl RedisBackend {
             self.note_end(*run, meta.retention_ms).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use celeriac_primitives::{Incarnation, RunId};
+
+    use super::*;
+    use crate::meta::Digest;
+
+    fn seen(version: u64) -> Meta {
+        Meta {
+            nodes: 1,
+            open: 1,
+            owed: 0,
+            left: 1,
+            failed: 0,
+            done: 0,
+            expected: 0,
+            retried: 0,
+            retention_ms: 0,
+            version,
+            digest: Digest::of(b"plan"),
+            incarnation: Incarnation::new(1),
+        }
+    }
+
+    /// How many seconds lie between looks at a run that is seen every second.
+    async fn looks(lost: &Lost, version: u64, times: usize) -> Vec<u64> {
+        let run = RunRef { id: RunId::from_key("a"), incarnation: Incarnation::new(1) };
+        let (mut last, mut looks) = (Instant::now(), Vec::new());
+        while looks.len() < times {
+            let standing = lost.standing(&[(run, seen(version))]);
+            if !standing.is_empty() {
+                lost.note_looked(&standing);
+                looks.push(last.elapsed().as_secs());
+                last = Instant::now();
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        looks
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_stands_is_looked_at_ever_less_often_until_it_changes() {
+        let lost = Lost::default();
+        assert_eq!(looks(&lost, 1, 6).await, [5, 10, 20, 40, 40, 40]);
+        assert_eq!(looks(&lost, 2, 2).await, [5, 10]);
     }
 }

@@ -272,28 +272,52 @@ impl Queues {
         operation: &'static str,
         queues: &[Arc<str>],
     ) -> Result<bool, BackendError> {
+        let noted = self.others_noted(link, operation, queues).await?;
+        let (mut is_new, mut missing) = (false, Vec::new());
+        {
+            let mut state = self.state();
+            for (place, is_noted) in noted {
+                match (is_noted, state.lanes.contains(&place)) {
+                    (true, false) => is_new |= state.lanes.insert(place),
+                    (false, true) => missing.push(place),
+                    _ => {}
+                }
+            }
+        }
+        self.note_lost(link, operation, missing).await?;
+        Ok(is_new)
+    }
+
+    /// The lanes of these queues besides their first, and whether each is noted in Redis.
+    async fn others_noted(
+        &self,
+        link: &Link,
+        operation: &'static str,
+        queues: &[Arc<str>],
+    ) -> Result<Vec<(Place, bool)>, BackendError> {
         let all: Vec<Lane> = (0..).map_while(Lane::at).filter(|lane| *lane != Lane::default()).collect();
-        let mut is_new = false;
+        let mut noted = Vec::with_capacity(queues.len() * all.len());
         for slice in queues.chunks(SLICE / all.len()) {
             let places: Vec<Place> =
                 slice.iter().flat_map(|queue| all.iter().map(|lane| (queue.clone(), *lane))).collect();
             let mut cmd = redis::cmd("SMISMEMBER");
             cmd.arg(link.keys.lanes()).arg(places.iter().map(write).collect::<Vec<_>>());
-            let there: Vec<u8> = link.ask(operation, &cmd).await?;
-            let mut missing = Vec::new();
-            {
-                let mut state = self.state();
-                for (place, is_there) in places.into_iter().zip(there) {
-                    match (is_there == 1, state.lanes.contains(&place)) {
-                        (true, false) => is_new |= state.lanes.insert(place),
-                        (false, true) => missing.push(place),
-                        _ => {}
-                    }
-                }
-            }
-            self.note_lost(link, operation, missing).await?;
+            let there: Vec<bool> = link.ask(operation, &cmd).await?;
+            noted.extend(places.into_iter().zip(there));
         }
-        Ok(is_new)
+        Ok(noted)
+    }
+
+    /// The lanes of these queues that are noted in Redis; the first of each in any case.
+    pub(crate) async fn places_there(
+        &self,
+        link: &Link,
+        operation: &'static str,
+        queues: &[Arc<str>],
+    ) -> Result<Vec<Place>, BackendError> {
+        let noted = self.others_noted(link, operation, queues).await?;
+        let others = noted.into_iter().filter_map(|(place, is_noted)| is_noted.then_some(place));
+        Ok(queues.iter().map(|queue| (queue.clone(), Lane::default())).chain(others).collect())
     }
 
     /// The lanes of a queue that are noted in Redis; the first in any case.
@@ -303,16 +327,8 @@ impl Queues {
         operation: &'static str,
         queue: &str,
     ) -> Result<Vec<Lane>, BackendError> {
-        let others: Vec<Place> = (0..)
-            .map_while(Lane::at)
-            .filter(|lane| *lane != Lane::default())
-            .map(|lane| (queue.into(), lane))
-            .collect();
-        let mut cmd = redis::cmd("SMISMEMBER");
-        cmd.arg(link.keys.lanes()).arg(others.iter().map(write).collect::<Vec<_>>());
-        let there: Vec<u8> = link.ask(operation, &cmd).await?;
-        let there = others.into_iter().zip(there).filter(|(_, there)| *there == 1).map(|((_, lane), _)| lane);
-        Ok([Lane::default()].into_iter().chain(there).collect())
+        let there = self.places_there(link, operation, &[queue.into()]).await?;
+        Ok(there.into_iter().map(|(_, lane)| lane).collect())
     }
 
     /// The lanes of a queue that are noted, and those that are there all the same: they are noted, too.

@@ -71,11 +71,11 @@ async fn an_idle_coordinator_costs_little_whatever_the_number_of_queues() {
         app.submit(group(leaves.map(|number| step.s(0).set(on(&format!("dead{number}")))))).await.unwrap();
     }
     let start = Instant::now();
-    // A sweep has to see them twice.
+    // A sweep has to see them twice. Then there are several sweeps, and runs that stand still are looked at.
     sleep(Duration::from_secs(12)).await;
     let before = commands(&server);
-    sleep(Duration::from_secs(5)).await;
-    let each_second = (commands(&server) - before) / 5;
+    sleep(Duration::from_secs(20)).await;
+    let each_second = (commands(&server) - before) / 20;
     println!("{count} queues: {each_second} commands a second");
     assert!(each_second < 150, "{each_second} commands a second with {count} queues");
     // And a chain is not slower for it.
