@@ -491,9 +491,16 @@ impl Driver {
         batch: &[Advance],
     ) -> Result<Vec<Result<Advanced, BackendError>>, BackendError> {
         match insist!(self.stop, self.backend.settle(batch)) {
-            Err(error) if is_elsewhere(&error) => {}
-            answers => return answers,
+            // That is rare: nobody carries it along.
+            Err(error) if is_elsewhere(&error) => Box::pin(self.settle_apart(batch)).await,
+            answers => answers,
         }
+    }
+
+    async fn settle_apart(
+        &self,
+        batch: &[Advance],
+    ) -> Result<Vec<Result<Advanced, BackendError>>, BackendError> {
         let mut answers = Vec::with_capacity(batch.len());
         for advance in batch {
             match insist!(self.stop, self.backend.settle(std::slice::from_ref(advance))) {

@@ -42,8 +42,8 @@ pub(super) async fn stand_in(shop: &Arc<Workshop>) {
 async fn report_batch(shop: &Workshop, batch: &Arc<Vec<Report>>) {
     // Where something is refused already, the others would be reported twice.
     let is_done = !shop.refusals.is_there("reports") && shop.backend.finish(batch).await.is_ok();
-    // What cannot be reported does not take the others with it.
-    let refused = if is_done { Vec::new() } else { report_by_queue(shop, batch).await };
+    // What cannot be reported does not take the others with it. That is rare: nobody carries it along.
+    let refused = if is_done { Vec::new() } else { Box::pin(report_by_queue(shop, batch)).await };
     shop.bench.reported(batch, refused);
 }
 

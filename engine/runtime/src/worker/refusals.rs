@@ -64,11 +64,9 @@ impl Refusals {
 
     /// Waits until no permission is missing.
     pub(super) async fn allowed(&self) {
-        loop {
+        while self.any.load(Ordering::Relaxed) {
             let over = self.over.notified();
-            let is_allowed = !self.any.load(Ordering::Relaxed)
-                || self.parts().values().all(|(_, kind)| *kind != ErrorKind::Denied);
-            if is_allowed {
+            if self.parts().values().all(|(_, kind)| *kind != ErrorKind::Denied) {
                 return;
             }
             over.await;
