@@ -66,7 +66,7 @@ async fn work(app: &App, ledger: &Ledger, part: usize, leaves: usize) -> Result<
 /// Runs one to its end; returns the calls that it took.
 async fn run(app: &App, job: Job) -> Result<Vec<Call>, Box<dyn Error>> {
     let run: Handle<Value> = match &job.key {
-        Some(key) => app.submit_keyed(key, job.canvas).await?,
+        Some(key) => app.submission(job.canvas).key(key).await?,
         None => app.submit(job.canvas).await?,
     };
     if job.end == End::Abandoned {

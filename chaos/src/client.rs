@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use celeriac::App;
 use celeriac::backends::{BackendError, ErrorKind};
+use celeriac::dsl::Flow;
 use celeriac::engine::Plan;
 use celeriac::primitives::{Incarnation, Json, RunId, RunRef};
 use celeriac::redis::RedisBackend;
+use celeriac::runtime::{Compiled, SubmitError};
+use celeriac::{App, Canvas};
 use celeriac_conformance::random::Rng;
 
 use crate::canvases;
@@ -60,6 +62,10 @@ pub(crate) struct Forgotten {
     pub(crate) came_back: bool,
 }
 
+fn compiled(app: &App, id: RunId, canvas: Canvas) -> Result<Compiled<Json>, SubmitError> {
+    app.submission(Flow::<(), Json>::assume(canvas)).id(id).compile()
+}
+
 /// After an error that another attempt may mend.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -73,18 +79,18 @@ impl Client {
     async fn drive(&self, app: &App, seed: u64, with: &Ingredients) {
         while !self.stop.load(Ordering::Relaxed) {
             let place = self.next.fetch_add(1, Ordering::Relaxed);
-            // What cannot be compiled, the evaluator refuses as well; that is not a matter of faults.
-            let Ok(plan) = Plan::compile(&canvases::canvas(seed, place, with)) else { continue };
             let is_keyed = with.has(Ingredient::Keys) && place % 8 == 5;
             let id = match is_keyed {
                 true => RunId::from_key(&format!("chaos-{place}")),
                 false => RunId::from_parts(now_us() / 1000, Rng::new(seed ^ place).next_u64()),
             };
-            let run = Run { place, id, plan: Arc::new(plan), fate: Fate::Open };
+            // What cannot be compiled, the evaluator refuses as well; that is not a matter of faults.
+            let Ok(compiled) = compiled(app, id, canvases::canvas(seed, place, with)) else { continue };
+            let run = Run { place, id, plan: compiled.plan().clone(), fate: Fate::Open };
             if is_keyed && !self.use_key(app, seed, &run).await {
                 return;
             }
-            if self.submit(app, &run).await {
+            if self.submit(app, &run, &compiled).await {
                 self.all().insert(place, run.clone());
                 let fate = self.wait(app, &run).await;
                 self.all().insert(place, Run { fate, ..run });
@@ -94,9 +100,10 @@ impl Client {
 
     /// Lets another canvas run under the id, and forgets it: at its end, or while it is under way.
     async fn use_key(&self, app: &App, seed: u64, run: &Run) -> bool {
-        let plan = Plan::compile(&canvases::first_under_a_key(seed, run.place)).expect("it is a good canvas");
-        let first = Run { plan: Arc::new(plan), ..run.clone() };
-        if !self.submit(app, &first).await {
+        let canvas = canvases::first_under_a_key(seed, run.place);
+        let compiled = compiled(app, run.id, canvas).expect("it is a good canvas");
+        let first = Run { plan: compiled.plan().clone(), ..run.clone() };
+        if !self.submit(app, &first, &compiled).await {
             return false;
         }
         let mut rng = Rng::new(seed ^ run.place);
@@ -140,21 +147,25 @@ impl Client {
     }
 
     /// Submits under the same id until it is accepted.
-    async fn submit(&self, app: &App, run: &Run) -> bool {
+    async fn submit(&self, app: &App, run: &Run, compiled: &Compiled<Json>) -> bool {
         while !self.give_up.load(Ordering::Relaxed) {
-            match app.submit_plan_as::<Json>(run.id, run.plan.clone()).await {
+            let error = match compiled.clone().await {
                 Ok(_) => return true,
-                Err(error) if error.may_retry() => tokio::time::sleep(AGAIN).await,
-                Err(error) if error.kind == ErrorKind::Full => {
+                Err(SubmitError::Backend(error)) => error,
+                Err(error) => unreachable!("it was compiled: {error}"),
+            };
+            match error.kind {
+                _ if error.may_retry() => tokio::time::sleep(AGAIN).await,
+                ErrorKind::Full => {
                     self.refused_at_us.lock().unwrap_or_else(PoisonError::into_inner).push(now_us());
                     tokio::time::sleep(AGAIN).await;
                 }
-                Err(error) if error.kind == ErrorKind::Conflict && self.came_back(run.id) => {
+                ErrorKind::Conflict if self.came_back(run.id) => {
                     if !Box::pin(self.forget(app, run)).await {
                         return false;
                     }
                 }
-                Err(error) => {
+                _ => {
                     self.complain(run, "was not accepted", &error);
                     return false;
                 }

@@ -3,31 +3,44 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 
+use celeriac_backends::DEFAULT_QUEUE;
+use celeriac_dsl::Flow;
 use celeriac_engine::Plan;
 use celeriac_engine::text::{self, AnyName, Names, Resolver, UnknownTask};
-use celeriac_primitives::{Canvas, Json, Kwargs, TaskName};
-use celeriac_runtime::App;
+use celeriac_primitives::{Canvas, Json, Kwargs, RunId, TaskName};
+use celeriac_runtime::{App, Compiled};
 
 use crate::args::CanvasArgs;
 use crate::exit::{Exit, Stop};
+use crate::io::Io;
 
 /// No file is read any further than this.
 const BYTES_MAX: u64 = 256 << 20;
 
 impl CanvasArgs {
-    /// Reads, binds, checks and compiles the canvas. Nothing has started when this fails.
-    pub(crate) fn compile(&self, app: &App, stdin: &mut dyn Read) -> Result<Plan, Stop> {
+    /// Reads, binds, checks and compiles the canvas, under an id if there is one. Nothing has started when this
+    /// fails.
+    pub(crate) fn compile(
+        &self,
+        app: &App,
+        id: Option<RunId>,
+        stdin: &mut dyn Read,
+    ) -> Result<Compiled<Json>, Stop> {
         let names = app.registry().names();
         // A program without tasks has nothing to check names against; it can still draw.
         let any = app.registry().is_empty();
         let mut canvas = self.canvas(app, if any { &AnyName } else { &names }, stdin)?;
         let (args, kwargs) = self.arguments()?;
         canvas.bind(&args, &kwargs);
-        let plan = Plan::compile_within(&canvas, app.limits()).map_err(Stop::usage)?;
-        if !any {
-            check_tasks(&plan, &names)?;
+        let mut submission = app.submission(Flow::<(), Json>::assume(canvas));
+        if let Some(id) = id {
+            submission = submission.id(id);
         }
-        Ok(plan)
+        let compiled = submission.compile()?;
+        if !any {
+            check_tasks(compiled.plan(), &names)?;
+        }
+        Ok(compiled)
     }
 
     fn canvas(&self, app: &App, names: &dyn Resolver, stdin: &mut dyn Read) -> Result<Canvas, Stop> {
@@ -66,6 +79,27 @@ impl CanvasArgs {
         }
         Ok((args, kwargs))
     }
+}
+
+/// So many tasks are named of which nobody knows where they run.
+const NAMED_MAX: usize = 5;
+
+/// Says on stderr which leaves go to the default queue because this program knows nothing of their tasks.
+pub(crate) fn note_unplaced(compiled: &Compiled<Json>, io: &mut Io<'_>) {
+    let tasks = compiled.unplaced();
+    if tasks.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = tasks.iter().take(NAMED_MAX).map(TaskName::as_str).collect();
+    let more = match tasks.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    io.say(&format!(
+        "note: this program does not have {}{more}, so their leaves go to the queue {DEFAULT_QUEUE}; where their workers \
+         serve another, write .set(queue=\"…\")\n",
+        names.join(", "),
+    ));
 }
 
 fn read_text(source: impl Read) -> std::io::Result<String> {

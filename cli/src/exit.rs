@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use celeriac_backends::{BackendError, ErrorKind};
-use celeriac_runtime::GetError;
+use celeriac_runtime::{GetError, SubmitError};
 
 /// The exit codes, as they stand in the documentation and in `--help`.
 macro_rules! table {
@@ -103,6 +103,16 @@ impl From<BackendError> for Stop {
             _ => Exit::Internal,
         };
         Self::new(exit, message)
+    }
+}
+
+impl From<SubmitError> for Stop {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Backend(error) => error.into(),
+            // What was written does not fit.
+            error => Self::usage(error),
+        }
     }
 }
 

@@ -334,7 +334,6 @@ fn look(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use celeriac_backends::{Queue as _, Take, WorkerId};
-    use celeriac_engine::Plan;
     use celeriac_memory::Memory;
     use celeriac_primitives::{Completion, Json, Outcome, Signature, TaskMessage};
     use celeriac_runtime::{App, CoordinatorOptions};
@@ -413,8 +412,8 @@ mod tests {
     async fn a_coordinator_is_red_when_an_event_comes_to_it_again_and_again() {
         let memory = Arc::new(Memory::new());
         let app = App::embedded().build().unwrap().on(memory.clone());
-        let canvas = Signature::new("a").unwrap().into();
-        app.submit_plan::<Json>(Arc::new(Plan::compile(&canvas).unwrap())).await.unwrap();
+        let canvas = Signature::new("a").unwrap();
+        app.submit(canvas).await.unwrap();
         let (worker, soon) = (WorkerId::new("w"), Duration::from_millis(1));
         let taken = memory.receive(&worker, &["celery".into()], Take::new(1, LEASE)).await.unwrap();
         let TaskMessage { task_id, attempt, incarnation, .. } = *taken[0].message;

@@ -9,9 +9,9 @@ use crate::exit::{Exit, Stop};
 use crate::io::{Io, harmless_json};
 
 pub(crate) fn plan(app: &App, args: &PlanArgs, io: &mut Io<'_>) -> Result<Exit, Stop> {
-    let plan = args.canvas.compile(app, io.stdin)?;
+    let compiled = args.canvas.compile(app, None, io.stdin)?;
     let fold_above = if args.all { usize::MAX } else { render::FOLD_ABOVE };
-    io.print(&args.output.draw(&plan, None, fold_above))
+    io.print(&args.output.draw(compiled.plan(), None, fold_above))
 }
 
 impl Form {

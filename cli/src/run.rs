@@ -1,12 +1,10 @@
 //! `run`: runs a canvas and prints its result.
 
-use std::sync::Arc;
-
-use celeriac_primitives::Json;
-use celeriac_runtime::{App, GetError, Handle};
+use celeriac_runtime::{App, GetError};
 
 use crate::args::{GlobalArgs, RunArgs};
 use crate::backend;
+use crate::canvas::note_unplaced;
 use crate::exit::{Exit, Stop};
 use crate::io::{Io, harmless_json};
 use crate::watch::{Watch, explain};
@@ -23,9 +21,10 @@ pub(crate) async fn run(
              workers have them",
         ));
     }
-    let plan = Arc::new(args.canvas.compile(app, io.stdin)?);
+    let compiled = args.canvas.compile(app, None, io.stdin)?;
     let app = &backend::anywhere(app, global).await?;
-    let run: Handle<Json> = app.submit_plan(plan).await?;
+    note_unplaced(&compiled, io);
+    let run = compiled.on(app).await?;
     let watch = Watch::new(app, &run, io.shows_progress, args.timeout);
 
     let exit = match watch.wait(&mut io.signals, run.get_json(None)).await? {

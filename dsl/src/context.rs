@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use celeriac_primitives::{
-    Addition, Canvas, Incarnation, Json, LeafOptions, Limits, NodeNo, NotAMember, Outcome, Own, RunId,
-    RunRef, TaskError, TaskId, TaskMessage,
+    Addition, Canvas, Incarnation, Json, LeafOptions, Limits, NodeNo, NotAMember, Options, Outcome, Own,
+    RunId, RunRef, TaskError, TaskId, TaskMessage, TaskName,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -271,6 +271,21 @@ impl TaskContext {
     /// The canvases that the task added with [`TaskContext::add_to_chord`]: for unit tests of a task.
     pub fn added(&self) -> Vec<Canvas> {
         self.asked().added.clone()
+    }
+
+    /// The options with which those tasks were declared that the canvases call which this task asked for, where
+    /// there are any: for workers.
+    pub fn declared(&self) -> BTreeMap<TaskName, &'static Options> {
+        if self.0.asked.get().is_none() {
+            return BTreeMap::new();
+        }
+        let Asked { replacement, added } = &*self.asked();
+        let calls = replacement.iter().chain(added).flat_map(Canvas::calls);
+        let declared = |(task, options): (&TaskName, &Options)| {
+            let declared = options.declared().filter(|declared| !declared.is_empty())?;
+            Some((task.clone(), declared))
+        };
+        calls.filter_map(declared).collect()
     }
 
     /// How the attempt ended when its function ended thus: for workers.

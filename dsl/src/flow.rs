@@ -220,7 +220,8 @@ pub fn signature<T: Task, In, S>(
         return Flow::of(Err(error));
     }
     let args = arguments.map_err(|error| FlowError::bind(T::NAME, error));
-    let signature = |args| Signature { args, kwargs: keywords.kwargs, immutable, ..Signature::of(T::name()) };
+    let options = Options::new().with_declared(T::declared());
+    let signature = |args| Signature { task: T::name(), args, kwargs: keywords.kwargs, options, immutable };
     Flow::of(args.map(|args| signature(args).into()))
 }
 

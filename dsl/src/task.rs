@@ -29,6 +29,8 @@ pub trait Task: Copy + Send + Sync + 'static {
 
     /// The full name, ready for a signature.
     fn name() -> TaskName;
+    /// The options with which it was declared, as `#[task(queue = "slow")]`.
+    fn declared() -> &'static Options;
     /// What a worker needs to run it.
     fn definition() -> TaskDef;
 }

@@ -276,6 +276,22 @@ impl Canvas {
         true
     }
 
+    /// Every call of a task in this canvas, callbacks included: its name and the options set on the call.
+    pub fn calls(&self) -> impl Iterator<Item = (&TaskName, &Options)> {
+        let mut todo = vec![self];
+        let canvases = std::iter::from_fn(move || {
+            let canvas = todo.pop()?;
+            todo.extend(canvas.parts());
+            Some(canvas)
+        });
+        canvases.filter_map(|canvas| match canvas {
+            Canvas::Signature(Signature { task, options, .. })
+            | Canvas::Map(Map { task, options, .. })
+            | Canvas::Chunks(Chunks { task, options, .. }) => Some((task, options)),
+            Canvas::Chain(_) | Canvas::Group(_) | Canvas::Chord(_) => None,
+        })
+    }
+
     /// Changes every task name in this canvas, callbacks included.
     ///
     /// # Errors

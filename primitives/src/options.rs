@@ -13,9 +13,12 @@ use crate::{Canvas, Json, JsonError, OnFailure, RetryPolicy, When};
 ///
 /// Kept as Celery keeps them, a dictionary by option name, so that options of which celeriac knows nothing
 /// survive a round trip unchanged. Callbacks (`link`), error callbacks (`link_error`) and what runs in either
-/// case (`finally`) are canvases and stand apart. Empty options take one word of memory.
+/// case (`finally`) are canvases and stand apart. Empty options take two words of memory.
 #[derive(Clone, Debug, Default)]
-pub struct Options(Option<Box<Fields>>);
+pub struct Options {
+    fields: Option<Box<Fields>>,
+    declared: Option<&'static Options>,
+}
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Fields {
@@ -76,24 +79,37 @@ impl Options {
         Self::default()
     }
 
+    /// The options with which the task was declared, when the canvas was written with the task itself:
+    /// `add.s((2, 2))`. They count where nothing else is set, and are no part of the canvas: they are neither
+    /// written nor compared.
+    pub fn declared(&self) -> Option<&'static Options> {
+        self.declared
+    }
+
+    /// These options of a task that was declared with those.
+    #[must_use]
+    pub fn with_declared(self, declared: &'static Options) -> Self {
+        Self { declared: Some(declared), ..self }
+    }
+
     /// Whether nothing is set.
     pub fn is_empty(&self) -> bool {
-        self.0.as_deref().is_none_or(|fields| *fields == Fields::default())
+        self.fields.as_deref().is_none_or(|fields| *fields == Fields::default())
     }
 
     /// The callbacks, in the order in which they were added.
     pub fn link(&self) -> &[Canvas] {
-        self.0.as_deref().map_or(&[], |fields| fields.link.as_slice())
+        self.fields.as_deref().map_or(&[], |fields| fields.link.as_slice())
     }
 
     /// The error callbacks, in the order in which they were added.
     pub fn link_error(&self) -> &[Canvas] {
-        self.0.as_deref().map_or(&[], |fields| fields.link_error.as_slice())
+        self.fields.as_deref().map_or(&[], |fields| fields.link_error.as_slice())
     }
 
     /// What runs when the canvas has ended, either way, in the order in which it was added.
     pub fn finally(&self) -> &[Canvas] {
-        self.0.as_deref().map_or(&[], |fields| fields.finally.as_slice())
+        self.fields.as_deref().map_or(&[], |fields| fields.finally.as_slice())
     }
 
     /// Adds a callback, unless an equal one is there (Celery's `append_to_list_option`).
@@ -118,11 +134,12 @@ impl Options {
 
     /// A clone with other callbacks.
     pub(crate) fn map_callbacks(&self, map: fn(&[Canvas]) -> Vec<Canvas>) -> Options {
-        Options(self.0.as_deref().map(|Fields { link, link_error, finally, values }| {
+        let fields = self.fields.as_deref().map(|Fields { link, link_error, finally, values }| {
             let map = |callbacks: &Callbacks| map(callbacks.as_slice()).into();
             let (link, link_error, finally) = (map(link), map(link_error), map(finally));
             Box::new(Fields { link, link_error, finally, values: values.clone() })
-        }))
+        });
+        Options { fields, declared: self.declared }
     }
 
     /// Whether the two differ at most in their callbacks, of which they have as many of each kind.
@@ -135,19 +152,19 @@ impl Options {
 
     /// The canvases among the options, to change them.
     pub(crate) fn callbacks_mut(&mut self) -> impl Iterator<Item = &mut Canvas> {
-        self.0.as_deref_mut().into_iter().flat_map(|Fields { link, link_error, finally, .. }| {
+        self.fields.as_deref_mut().into_iter().flat_map(|Fields { link, link_error, finally, .. }| {
             link.iter_mut().chain(link_error.iter_mut()).chain(finally.iter_mut())
         })
     }
 
     /// The value of one option; callbacks are not among them.
     pub fn value(&self, name: &str) -> Option<&Json> {
-        self.0.as_deref().and_then(|fields| fields.values.get(name))
+        self.fields.as_deref().and_then(|fields| fields.values.get(name))
     }
 
     /// All options but the callbacks, by name.
     pub fn values(&self) -> impl Iterator<Item = (&str, &Json)> {
-        self.0.iter().flat_map(|fields| fields.values.iter().map(|(name, value)| (name.as_str(), value)))
+        self.fields.iter().flat_map(|fields| fields.values.iter().map(|(name, value)| (name.as_str(), value)))
     }
 
     /// Sets an option by its Celery name, checking the type of those that celeriac knows.
@@ -357,7 +374,7 @@ impl Options {
     }
 
     fn fields(&mut self) -> &mut Fields {
-        self.0.get_or_insert_default()
+        self.fields.get_or_insert_default()
     }
 }
 

@@ -101,7 +101,7 @@ async fn members_come_as_they_finish_and_failures_among_them() {
     ]);
     let id = RunId::from_parts(1, 1);
     let app = app();
-    app.submit_as(id, canvas).await.unwrap();
+    app.submission(canvas).id(id).await.unwrap();
     let run = app.run::<Vec<u64>>(id).await.unwrap().unwrap();
     let mut members = Vec::new();
     let mut stream = std::pin::pin!(run.members());
@@ -121,7 +121,7 @@ async fn members_whose_failure_is_tolerated_come_as_entries_or_not_at_all() {
         let sleeps = Signature::new("app.sleep").unwrap().arg(100).unwrap().into();
         let mut canvas = Canvas::group([leaf("app.fail"), sleeps, leaf("app.fail").then(leaf("app.sleep"))]);
         canvas.options_mut().set("on_failure", Json::string(policy)).unwrap();
-        let run = app.submit_as(RunId::from_parts(2, place), canvas).await.unwrap();
+        let run = app.submission(canvas).id(RunId::from_parts(2, place)).await.unwrap();
         let mut members: Vec<(usize, String)> =
             run.members().map(|(place, value)| (place, value.unwrap().to_string())).collect().await;
         members.sort();
@@ -282,10 +282,10 @@ async fn two_tasks_of_one_name_are_refused() {
 #[tokio::test]
 async fn the_same_id_is_the_same_run_and_another_canvas_a_conflict() {
     let (app, id) = (app(), RunId::from_parts(7, 7));
-    let first = app.submit_as(id, add.s((1, 2))).await.unwrap();
-    let again = app.submit_as(id, add.s((1, 2))).await.unwrap();
+    let first = app.submission(add.s((1, 2))).id(id).await.unwrap();
+    let again = app.submission(add.s((1, 2))).id(id).await.unwrap();
     assert_eq!((first.id(), again.get().await.unwrap()), (again.id(), 3));
-    let error = app.submit_as(id, add.s((1, 3))).await.unwrap_err();
+    let error = app.submission(add.s((1, 3))).id(id).await.unwrap_err();
     assert!(matches!(error, SubmitError::Backend(error) if error.kind == ErrorKind::Conflict));
 }
 
@@ -327,12 +327,12 @@ async fn an_embedded_app_stops_with_its_last_clone_and_handle() {
 async fn the_same_key_is_the_same_run_wherever_it_is_submitted() {
     let (app, backend) = (app(), std::sync::Arc::new(Memory::new()));
     let (here, there) = (app.on(backend.clone()), app.on(backend));
-    let run = here.submit_keyed("order-4711", add.s((1, 2))).await.unwrap();
+    let run = here.submission(add.s((1, 2))).key("order-4711").await.unwrap();
     assert_eq!(run.id(), RunId::from_key("order-4711"));
-    assert_eq!(there.submit_keyed("order-4711", add.s((1, 2))).await.unwrap().id(), run.id());
-    let error = there.submit_keyed("order-4711", add.s((2, 2))).await.unwrap_err();
+    assert_eq!(there.submission(add.s((1, 2))).key("order-4711").await.unwrap().id(), run.id());
+    let error = there.submission(add.s((2, 2))).key("order-4711").await.unwrap_err();
     assert!(matches!(error, SubmitError::Backend(error) if error.kind == ErrorKind::Conflict));
-    assert_ne!(there.submit_keyed("order-4712", add.s((2, 2))).await.unwrap().id(), run.id());
+    assert_ne!(there.submission(add.s((2, 2))).key("order-4712").await.unwrap().id(), run.id());
 }
 
 #[tokio::test]
@@ -353,9 +353,9 @@ async fn an_app_on_another_backend_has_its_tasks_and_works_only_where_told() {
 async fn runs_are_listed_with_their_states() {
     let app = app();
     let chosen = [3, 2, 1].map(|number| RunId::from_parts(number, 0));
-    app.submit_as(chosen[2], add.s((1, 2))).await.unwrap();
-    app.submit_as(chosen[1], fail.s(())).await.unwrap();
-    app.submit_as(chosen[0], sleep.s(60_000)).await.unwrap();
+    app.submission(add.s((1, 2))).id(chosen[2]).await.unwrap();
+    app.submission(fail.s(())).id(chosen[1]).await.unwrap();
+    app.submission(sleep.s(60_000)).id(chosen[0]).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let runs: Vec<_> = app.runs(None, 10).await.unwrap().into_iter().map(Result::unwrap).collect();
     assert_eq!(runs.iter().map(|run| run.id).collect::<Vec<_>>(), chosen);

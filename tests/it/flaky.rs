@@ -527,7 +527,7 @@ async fn a_run_that_cannot_be_read_holds_up_no_other() {
     flaky.corrupt = Some(bad);
     let app = app(flaky, &calls);
     // All are there when the coordinator comes: one batch.
-    let broken = app.submit_as(bad, canvas()).await.unwrap();
+    let broken = app.submission(canvas()).id(bad).await.unwrap();
     let mut runs = Vec::new();
     for _ in 0..10 {
         runs.push(app.submit(canvas()).await.unwrap());

@@ -194,7 +194,7 @@ async fn a_map_that_hangs_keeps_one_thread() {
     let worker = app.worker(WorkerOptions::default().threads(2));
     let items = (0..5).map(|item: u64| Json::new(&item).unwrap());
     let task = Signature::new("threads.hang_item").unwrap().task;
-    let run = app.apply_async(Canvas::map(task, items)).time_limit(Duration::from_millis(50)).await;
+    let run = app.submission(Canvas::map(task, items)).time_limit(Duration::from_millis(50)).await;
     let run = run.unwrap();
     assert_eq!(run.get_json(Some(SOON)).await.unwrap_err().task_error().unwrap().kind, "TimeLimitExceeded");
     until("one hangs", || worker.hung_threads() == 1).await;

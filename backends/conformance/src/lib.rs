@@ -309,6 +309,8 @@ macro_rules! suite {
                 what_a_task_adds_runs_where_its_tasks_are_declared_or_routed
                 what_replaces_a_task_and_says_nothing_runs_where_the_task_did
                 what_replaces_a_task_has_its_own_priority_or_that_of_the_task
+                a_typed_signature_runs_where_its_task_is_declared_wherever_it_is_submitted
+                a_typed_signature_that_replaces_a_task_runs_where_its_own_task_is_declared
             }
             events {
                 an_event_is_with_one_coordinator_at_a_time

@@ -201,7 +201,7 @@ impl Crew {
     pub async fn go_on(&self, id: RunId, canvas: &Canvas) -> Result<GoneOn, String> {
         let mut whole = Vec::new();
         let evaluation = eager(canvas, &mut |leaf| execute(leaf, &mut whole)).map_err(|e| e.to_string())?;
-        let run = self.app.submit_as(id, canvas.clone()).await.map_err(|error| error.to_string())?;
+        let run = self.app.submission(canvas.clone()).id(id).await.map_err(|error| error.to_string())?;
         let observed = self.observe_run(run, Runs::Once).await?;
         let ran: BTreeSet<String> = observed.ran.iter().map(|(path, _)| path.clone()).collect();
         // A leaf that calls its task for each of a list does so for all of them.

@@ -1,13 +1,12 @@
 //! One round: faults one after the other, what becomes of each, and what everybody does meanwhile.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use celeriac::backends::{BackendError, DeadLetters as _};
-use celeriac::engine::Plan;
+use celeriac::dsl::Flow;
 use celeriac::primitives::{Json, NodeNo, RunId};
 use celeriac::redis::RedisBackend;
-use celeriac::runtime::GetError;
+use celeriac::runtime::{GetError, SubmitError};
 use celeriac::{App, Canvas, Handle};
 use celeriac_conformance::random::Rng;
 use futures::future::join_all;
@@ -153,8 +152,11 @@ impl Live {
     }
 
     async fn submit(&self, id: RunId, canvas: &Canvas) -> Result<Handle<Json>, BackendError> {
-        let plan = Plan::compile(canvas).expect("it is a good canvas");
-        self.app.submit_plan_as::<Json>(id, Arc::new(plan)).await
+        let canvas = Flow::<(), Json>::assume(canvas.clone());
+        match self.app.submission(canvas).id(id).await {
+            Err(SubmitError::Backend(error)) => Err(error),
+            submitted => Ok(submitted.expect("it is a good canvas")),
+        }
     }
 
     async fn begin(&self, scene: Scene, place: usize) -> Result<(Handle<Json>, String), BackendError> {
@@ -331,9 +333,8 @@ impl Live {
             return None;
         }
         let (app, (canvas, _)) = (self.app.clone(), Scene::Wide.canvas(&victim.queue));
-        let plan = Arc::new(Plan::compile(&canvas).expect("it is a good canvas"));
         let id = new_id();
-        let submission = tokio::spawn(async move { app.submit_plan_as::<Json>(id, plan).await.is_ok() });
+        let submission = tokio::spawn(async move { app.submission(canvas).id(id).await.is_ok() });
         for _ in 0..50 {
             let staged = self.site.store.keys(&format!("{PREFIX}:{{{id}}}:*:stage:*"));
             if let Some(staged) = staged.into_iter().next() {

@@ -4,6 +4,7 @@ mod acl;
 mod app;
 mod dead;
 mod payloads;
+mod placed;
 mod plan;
 mod process;
 mod run;
@@ -52,14 +53,20 @@ fn with_stdin(stdin: &str, args: &[&str]) -> Ran {
 }
 
 fn with(stdin: &str, args: &[&str], interrupt: impl Future<Output = ()> + Send) -> Ran {
-    let (mut stdin, mut stdout, mut stderr) = (stdin.as_bytes(), Vec::new(), Vec::new());
     let counter = Counter::default();
+    let ran = by(|| app(counter.clone()), stdin, args, interrupt);
+    Ran { counted: counter.load(Ordering::SeqCst), ..ran }
+}
+
+/// Runs a command of this app.
+fn by(app: impl Fn() -> App, stdin: &str, args: &[&str], interrupt: impl Future<Output = ()> + Send) -> Ran {
+    let (mut stdin, mut stdout, mut stderr) = (stdin.as_bytes(), Vec::new(), Vec::new());
     let exit = block_on(async {
         let io = Io::new(&mut stdin, &mut stdout, &mut stderr).interrupt(interrupt);
-        celeriac_cli::run(&app(counter.clone()), words(args), io).await
+        celeriac_cli::run(&app(), words(args), io).await
     });
     let [stdout, stderr] = [stdout, stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    Ran { exit, stdout, stderr, counted: counter.load(Ordering::SeqCst) }
+    Ran { exit, stdout, stderr, counted: 0 }
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -36,7 +36,7 @@ impl Task {
             _ => None,
         });
         let handler = self.handler();
-        let options = self.options.task_options(&private);
+        let declared = self.options.declared(&private);
         quote! {
             static __PARAMS: [#private::Param; #count] = [#(#params),*];
 
@@ -49,12 +49,16 @@ impl Task {
                     #private::name_of::<#ident>(&__NAME)
                 }
 
+                fn declared() -> &'static #private::Options {
+                    #declared
+                }
+
                 fn definition() -> #private::TaskDef {
                     #private::TaskDef {
                         name: <#ident as #private::Task>::name(),
                         params: &__PARAMS,
                         states: ::std::vec![#(#states),*],
-                        options: #options,
+                        options: <#ident as #private::Task>::declared().clone(),
                         handler: #handler,
                         description: #description,
                     }

@@ -86,8 +86,8 @@ impl Options {
         }
     }
 
-    /// The calling options as an expression.
-    pub(crate) fn task_options(&self, private: &TokenStream) -> TokenStream {
+    /// The calling options as an expression, which makes them once.
+    pub(crate) fn declared(&self, private: &TokenStream) -> TokenStream {
         let set = self.calling.iter().map(|(name, value)| match *name {
             "retry" => quote_spanned! {value.span()=>
                 let __policy: #private::RetryPolicy = #value;
@@ -100,7 +100,14 @@ impl Options {
                     .unwrap_or_else(|error| ::core::panic!("#[task]: {}", error));
             },
         });
-        quote!({ let __options = #private::Options::new(); #(#set)* __options })
+        quote! {
+            static __DECLARED: #private::OnceLock<#private::Options> = #private::OnceLock::new();
+            __DECLARED.get_or_init(|| {
+                let __options = #private::Options::new();
+                #(#set)*
+                __options
+            })
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! Apps: tasks, a backend, and a way in.
 
 use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use celeriac_backends::{Backend, BackendError, Dispatch, Known, NewRun, Submitted};
+use celeriac_backends::{Backend, BackendError, DEFAULT_QUEUE, Dispatch, Known, NewRun, Submitted};
 use celeriac_dsl::{FlowError, IntoCanvas, States, TaskDef};
 use celeriac_engine::plan::{Defaults, RunOptions};
 use celeriac_engine::{CompileError, Plan, Release};
@@ -38,6 +40,8 @@ struct Inner {
     retention: Option<Duration>,
     embedded: Option<WorkerOptions>,
     up: Mutex<Option<(Coordinator, Worker)>>,
+    /// Of which tasks it was said that nobody knows where they run.
+    said: Mutex<BTreeSet<TaskName>>,
 }
 
 /// Puts an [`App`] together.
@@ -106,8 +110,8 @@ pub enum SubmitError {
     Backend(#[from] BackendError),
 }
 
-/// A canvas of more nodes is dropped on a thread of its own.
-const DROPPED_HERE: usize = 10_000;
+/// So many tasks are named of which nobody knows where they run.
+const SAID_MAX: usize = 1000;
 
 impl App {
     /// Starts an app of this name. Without a backend it uses the memory of this process.
@@ -180,102 +184,78 @@ impl App {
             retention: self.0.retention,
             embedded,
             up: Mutex::new(None),
+            said: Mutex::default(),
         }))
     }
 
     /// Compiles a canvas and stores it as a new run. When this returns, the run is accepted. A backend that
     /// does not answer is asked again for up to 30 seconds.
     ///
+    /// With an id, a key, or options for the run as a whole: [`App::submission`].
+    ///
     /// # Errors
     /// When the canvas cannot be compiled, or the backend does not take it; nothing has started then. A
-    /// backend that does not answer may have taken it all the same: submit again with [`App::submit_as`]
-    /// where that matters.
-    ///
-    /// With options for the run as a whole: [`App::apply_async`].
+    /// backend that does not answer may have taken it all the same: submit under a [key](Submission::key)
+    /// where that matters, and again.
     pub async fn submit<C: IntoCanvas>(&self, canvas: C) -> Result<Handle<C::Output>, SubmitError> {
-        self.apply_async(canvas).send().await
+        self.submission(canvas).send().await
     }
 
-    /// A submission that is put together first: `app.apply_async(canvas).countdown(…).queue(…).await`.
+    /// A submission that is put together first: `app.submission(canvas).key("order-4711").queue("slow").await`.
     /// Nothing happens before it is awaited.
-    pub fn apply_async<C: IntoCanvas>(&self, canvas: C) -> Submission<C> {
+    pub fn submission<C: IntoCanvas>(&self, canvas: C) -> Submission<C> {
         Submission::new(self.clone(), canvas)
     }
 
-    /// The same under an id of the caller's choice. Submitting the same canvas under the same id again
-    /// returns the same run.
-    ///
-    /// # Errors
-    /// As [`App::submit`]; a conflict when the id is taken by another canvas.
-    pub async fn submit_as<C: IntoCanvas>(
+    /// Compiles a canvas with the options of its tasks, the routes, and a run. Beside the plan come those of its
+    /// tasks of which nobody here knows where they run: they are not registered, no route is for them, and the
+    /// canvas neither brings their declaration along nor names a queue.
+    pub(crate) fn compile(
         &self,
-        id: RunId,
-        canvas: C,
-    ) -> Result<Handle<C::Output>, SubmitError> {
-        let plan = self.compile_whole(canvas.into_canvas()?, &RunOptions::default())?;
-        Ok(self.submit_plan_as(id, Arc::new(plan)).await?)
-    }
-
-    /// Compiles a canvas as a submission would: with the options of its tasks and routes, and of a run.
-    ///
-    /// # Errors
-    /// See [`CompileError`].
-    pub fn compile(&self, canvas: &Canvas, run: &RunOptions) -> Result<Plan, CompileError> {
-        let task = |name: &TaskName| self.0.registry.options_of(name);
-        Plan::compile_with(canvas, &self.0.limits, Defaults { run, task: &task })
-    }
-
-    /// The same of a canvas that nobody needs afterwards, and that may be nested too deep to be dropped.
-    pub(crate) fn compile_whole(&self, canvas: Canvas, run: &RunOptions) -> Result<Plan, CompileError> {
-        match self.compile(&canvas, run) {
-            Ok(plan) => {
-                // To drop a large one takes a fifth of the time of compiling it; its run need not wait.
-                if plan.len() > DROPPED_HERE
-                    && let Ok(runtime) = tokio::runtime::Handle::try_current()
-                {
-                    runtime.spawn_blocking(move || drop(canvas));
-                }
-                Ok(plan)
+        canvas: &Canvas,
+        run: &RunOptions,
+    ) -> Result<(Plan, Vec<TaskName>), SubmitError> {
+        let (wrong, unknown) = (Cell::new(None), RefCell::new(BTreeSet::new()));
+        let task = |name: &TaskName, declared: Option<&Options>| {
+            match declared {
+                None if !self.0.registry.knows(name) => drop(unknown.borrow_mut().insert(name.clone())),
+                _ => drop(unknown.borrow_mut().remove(name)),
             }
-            Err(error) => {
-                canvas.take_apart();
-                Err(error)
+            self.0.registry.options_of(name, declared).unwrap_or_else(|error| {
+                wrong.set(Some(error));
+                RunOptions::default()
+            })
+        };
+        let plan = Plan::compile_with(canvas, &self.0.limits, Defaults { run, task: &task });
+        if let Some(error) = wrong.take() {
+            return Err(SubmitError::Option(error));
+        }
+        let (plan, mut unknown) = (plan?, unknown.into_inner());
+        if !unknown.is_empty() {
+            let nodes = plan.nodes().map(|(node, _)| node).filter(|node| plan.queue(*node).is_none());
+            let without_queue: BTreeSet<&TaskName> = nodes.filter_map(|node| plan.task(node)).collect();
+            unknown.retain(|task| without_queue.contains(task));
+        }
+        Ok((plan, unknown.into_iter().collect()))
+    }
+
+    /// Says once of each of these tasks that nobody knows where it runs.
+    pub(crate) fn say_unplaced(&self, tasks: &[TaskName]) {
+        let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
+        for task in tasks {
+            if said.len() < SAID_MAX && said.insert(task.clone()) {
+                tracing::warn!(
+                    task = task.as_str(),
+                    "its leaves go to the queue {DEFAULT_QUEUE}: this app does not have the task, so it knows neither queue \
+                     nor options of its declaration; register the task, add a route, or set a queue"
+                );
             }
         }
     }
 
-    /// The same under a key of the caller's choice, such as `order-4711`: the same canvas under the same key
-    /// is one run, however often and from wherever it is submitted. See [`RunId::from_key`].
-    ///
-    /// # Errors
-    /// As [`App::submit_as`].
-    pub async fn submit_keyed<C: IntoCanvas>(
-        &self,
-        key: &str,
-        canvas: C,
-    ) -> Result<Handle<C::Output>, SubmitError> {
-        self.submit_as(RunId::from_key(key), canvas).await
-    }
-
-    /// Stores a compiled plan as a new run.
-    ///
-    /// # Errors
-    /// When the backend does not take it.
-    pub async fn submit_plan<T>(&self, plan: Arc<Plan>) -> Result<Handle<T>, BackendError> {
-        self.submit_plan_as(new_run_id(), plan).await
-    }
-
-    /// The same under an id of the caller's choice.
-    ///
-    /// # Errors
-    /// When the backend does not take it; a conflict when the id is taken by another plan.
-    pub async fn submit_plan_as<T>(&self, id: RunId, plan: Arc<Plan>) -> Result<Handle<T>, BackendError> {
-        self.submit_given(id, plan, None).await
-    }
-
-    /// The same of a plan in which moments were made of times that count from the submission, with what was
-    /// given.
-    pub(crate) async fn submit_given<T>(
+    /// Stores a plan as a new run. Where moments were made of times that count from the submission, the plan
+    /// that has the times comes along.
+    pub(crate) async fn store<T>(
         &self,
         id: RunId,
         plan: Arc<Plan>,
@@ -334,7 +314,7 @@ impl App {
         plan.queues().iter().for_each(|queue| worker.add_queue(queue));
     }
 
-    /// The same by the key under which it was submitted: that of [`App::submit_keyed`], or its canvas's
+    /// The same by the key under which it was submitted: that of [`Submission::key`], or its canvas's
     /// `task_id`.
     ///
     /// # Errors
@@ -457,6 +437,7 @@ impl AppBuilder {
             retention: self.retention,
             embedded: self.embedded,
             up: Mutex::new(None),
+            said: Mutex::default(),
         })))
     }
 }

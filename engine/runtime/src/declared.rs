@@ -7,11 +7,10 @@
 //! {"task": "celeriac.declared", "canvas": {"task": "celery.chain", …}, "tasks": {"proj.mul": {"queue": "quick", …}}}
 //! ```
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
+use std::collections::{BTreeMap, BTreeSet};
 
 use celeriac_engine::plan::RunOptions;
-use celeriac_primitives::{Canvas, Json, Outcome, Own, TaskName};
+use celeriac_primitives::{Addition, Canvas, Json, OptionError, Options, Outcome, Own, TaskError, TaskName};
 use serde::Deserialize;
 
 use crate::Registry;
@@ -28,43 +27,52 @@ struct Written {
     tasks: Declared,
 }
 
-/// The outcome with what is set for the tasks of the canvases in it.
-pub(crate) fn attach(registry: &Registry, outcome: Outcome) -> Outcome {
-    if !registry.has_options() {
+/// The outcome with what is set for the tasks of the canvases in it. The canvases have brought these
+/// declarations along.
+pub(crate) fn attach(
+    registry: &Registry,
+    outcome: Outcome,
+    declared: &BTreeMap<TaskName, &'static Options>,
+) -> Outcome {
+    if !registry.has_options() && declared.is_empty() {
         return outcome;
     }
-    match outcome {
-        Outcome::Replace(canvas) => Outcome::Replace(write(registry, canvas)),
-        Outcome::Add(mut addition) => {
-            if let Own::Canvas(canvas) = &mut addition.own {
-                *canvas = write(registry, canvas.clone());
-            }
-            addition.added.iter_mut().for_each(|canvas| *canvas = write(registry, canvas.clone()));
-            Outcome::Add(addition)
+    let write = |canvas: Json| write(registry, canvas, declared);
+    let written = match outcome {
+        Outcome::Replace(canvas) => write(canvas).map(Outcome::Replace),
+        Outcome::Add(addition) => {
+            let own = match addition.own {
+                Own::Canvas(canvas) => write(canvas).map(Own::Canvas),
+                own => Ok(own),
+            };
+            let added: Result<_, _> = addition.added.into_iter().map(write).collect();
+            own.and_then(|own| Ok(Outcome::Add(Box::new(Addition { own, added: added? }))))
         }
-        outcome => outcome,
-    }
+        outcome => Ok(outcome),
+    };
+    written.unwrap_or_else(|error| Outcome::Failed(TaskError::new("FlowError", error.to_string())))
 }
 
-fn write(registry: &Registry, canvas: Json) -> Json {
+fn write(
+    registry: &Registry,
+    canvas: Json,
+    declared: &BTreeMap<TaskName, &'static Options>,
+) -> Result<Json, OptionError> {
     // What cannot be read is for the coordinator to refuse.
-    let Ok(mut read) = Canvas::from_json(canvas.as_str()) else { return canvas };
+    let Ok(read) = Canvas::from_json(canvas.as_str()) else { return Ok(canvas) };
+    let names: BTreeSet<&TaskName> = read.calls().map(|(name, _)| name).collect();
     let mut tasks = Declared::new();
-    let note = &mut |name: &TaskName| {
-        if !tasks.contains_key(name) {
-            let options = registry.options_of(name);
-            if options != RunOptions::default() {
-                tasks.insert(name.clone(), options);
-            }
+    for name in names {
+        let options = registry.options_of(name, declared.get(name).copied())?;
+        if options != RunOptions::default() {
+            tasks.insert(name.clone(), options);
         }
-        Ok::<TaskName, Infallible>(name.clone())
-    };
-    let Ok(()) = read.rename(note);
+    }
     if tasks.is_empty() {
-        return canvas;
+        return Ok(canvas);
     }
     let tasks = Json::new(&tasks).expect("options have a JSON form");
-    Json::from_compact(format!(r#"{BEGINNING}"canvas":{canvas},"tasks":{tasks}}}"#))
+    Ok(Json::from_compact(format!(r#"{BEGINNING}"canvas":{canvas},"tasks":{tasks}}}"#)))
 }
 
 /// The canvas, and what travelled with it.

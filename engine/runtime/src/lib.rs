@@ -48,6 +48,6 @@ pub use handle::{GetError, Handle, NodeReport};
 pub use listing::{RunReport, UnreadableRun};
 pub use panics::print_no_payloads;
 pub use registry::Registry;
-pub use submission::{Apply, Submission};
+pub use submission::{Apply, Compiled, Submission};
 pub use vitals::Vitals;
 pub use worker::{Stopper, Worker, WorkerOptions};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use celeriac_dsl::TaskDef;
 use celeriac_engine::plan::RunOptions;
 use celeriac_engine::text::Names;
-use celeriac_primitives::{OptionError, TaskName};
+use celeriac_primitives::{OptionError, Options, TaskName};
 use wildmatch::WildMatch;
 
 /// The tasks an app has.
@@ -63,14 +63,35 @@ impl Registry {
         self.routes.push(Route { pattern: WildMatch::new(pattern), options });
     }
 
-    /// What is set for a task's leaves that do not set it themselves: with its declaration, then by the first route that
-    /// fits its name.
-    pub(crate) fn options_of(&self, name: &TaskName) -> RunOptions {
-        let declared = self.options(name).cloned().unwrap_or_default();
-        match self.routes.iter().find(|route| route.pattern.matches(name.as_str())) {
+    /// What is set for a task's leaves that do not set it themselves: with its declaration, then by the first
+    /// route that fits its name. The canvas may bring along the declaration of a task that is not registered.
+    ///
+    /// # Errors
+    /// When an option of that declaration does not fit.
+    pub(crate) fn options_of(
+        &self,
+        name: &TaskName,
+        declared: Option<&Options>,
+    ) -> Result<RunOptions, OptionError> {
+        let declared = match (self.options(name), declared) {
+            (Some(options), _) => options.clone(),
+            (None, Some(declared)) if !self.tasks.contains_key(name) => RunOptions::of(declared)?,
+            (None, _) => RunOptions::default(),
+        };
+        Ok(match self.route_of(name) {
             Some(route) => declared.or(&route.options),
             None => declared,
-        }
+        })
+    }
+
+    fn route_of(&self, name: &TaskName) -> Option<&Route> {
+        self.routes.iter().find(|route| route.pattern.matches(name.as_str()))
+    }
+
+    /// Whether it is known where the leaves of a task go to, when nothing around them says so.
+    pub(crate) fn knows(&self, name: &TaskName) -> bool {
+        self.tasks.contains_key(name)
+            || self.route_of(name).is_some_and(|route| route.options.queue.is_some())
     }
 
     /// Whether anything is set for a task.

@@ -1,19 +1,25 @@
 //! A submission with options for the run as a whole.
 
+use std::fmt;
 use std::future::IntoFuture;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use celeriac_dsl::IntoCanvas;
+use celeriac_engine::Plan;
 use celeriac_engine::plan::RunOptions;
-use celeriac_primitives::{OptionError, Options, RetryPolicy, RunId, When};
+use celeriac_primitives::{Canvas, OptionError, Options, RetryPolicy, RunId, TaskName, When};
 use futures::future::BoxFuture;
 
 use crate::app::new_run_id;
 use crate::patience::{OUTAGE_MAX, outlast};
 use crate::{App, Handle, SubmitError};
 
-/// A canvas on its way, with options of its run: see [`App::apply_async`]. Await it to submit.
+/// A canvas on its way, with options of its run: see [`App::submission`]. Await it to submit.
+///
+/// All that starts a run goes through here, so that a canvas has the same queues and options wherever it is
+/// written: the library, the command line, Celery's JSON.
 ///
 /// Queue, priority, expiry, retry policy, limits and headers hold for all leaves that do not set their own;
 /// countdown and eta delay the leaves that start the run. (Celery gives what `apply_async` takes to the first
@@ -86,41 +92,137 @@ impl<C: IntoCanvas> Submission<C> {
         self.change(|options| options.with_time_limit(limit))
     }
 
-    /// Under this id: the same canvas under the same id is the same run.
+    /// Under this id: the same canvas under the same id is the same run. Another one is a conflict. Without
+    /// one, a canvas has the id that follows from its `task_id`, or else a new one.
     pub fn id(mut self, id: RunId) -> Self {
         self.id = Some(id);
         self
     }
 
-    /// Under this key, such as `order-4711`; see [`App::submit_keyed`].
+    /// Under this key, such as `order-4711`: the same canvas under the same key is one run, however often and
+    /// from wherever it is submitted. See [`RunId::from_key`].
     pub fn key(self, key: &str) -> Self {
         self.id(RunId::from_key(key))
     }
 
-    pub(crate) async fn send(self) -> Result<Handle<C::Output>, SubmitError> {
-        if let Some(wrong) = self.wrong {
+    /// Compiles the canvas, with the options of its tasks, the routes and the run. Nothing is stored.
+    ///
+    /// # Errors
+    /// When an option does not fit, or the canvas cannot be compiled.
+    pub fn compile(self) -> Result<Compiled<C::Output>, SubmitError> {
+        let Self { app, canvas, options, id, wrong } = self;
+        if let Some(wrong) = wrong {
             return Err(SubmitError::Option(wrong));
         }
-        let canvas = self.canvas.into_canvas()?;
-        let mut run = RunOptions::of(&self.options).map_err(SubmitError::Option)?;
-        // One moment for all leaves. What was given stays a time, by which the same again is known.
-        let mut given = None;
-        if let Some(expires @ When::After(_)) = run.leaf.expires {
-            match self.app.compile(&canvas, &run) {
-                Ok(plan) => given = Some(Arc::new(plan)),
-                Err(error) => {
-                    canvas.take_apart();
-                    return Err(error.into());
-                }
-            }
-            let now_ms = outlast!(OUTAGE_MAX, self.app.backend().now())?;
-            run.leaf.expires = Some(When::At(expires.at_ms(now_ms)));
-        }
+        let canvas = canvas.into_canvas()?;
+        let run = RunOptions::of(&options).map_err(SubmitError::Option)?;
         // A canvas that was given an id, by Celery or here, is one run under it.
         let alias = canvas.options().value("task_id").and_then(|id| id.to::<String>().ok());
-        let id = self.id.or_else(|| alias.map(|alias| RunId::from_key(&alias))).unwrap_or_else(new_run_id);
-        let plan = Arc::new(self.app.compile_whole(canvas, &run)?);
-        Ok(self.app.submit_given(id, plan, given).await?)
+        let id = id.or_else(|| alias.map(|alias| RunId::from_key(&alias)));
+        match app.compile(&canvas, &run) {
+            Ok((plan, unplaced)) => {
+                let expires = matches!(run.leaf.expires, Some(When::After(_)));
+                let expiring = if expires {
+                    Some((canvas, run))
+                } else {
+                    drop_beside(canvas, plan.len());
+                    None
+                };
+                Ok(Compiled { app, plan: Arc::new(plan), id, unplaced, expiring, types: PhantomData })
+            }
+            Err(error) => {
+                // It may be nested too deep to be dropped.
+                canvas.take_apart();
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) async fn send(self) -> Result<Handle<C::Output>, SubmitError> {
+        self.compile()?.send().await
+    }
+}
+
+/// A canvas of more nodes is dropped on a thread of its own.
+const DROPPED_HERE: usize = 10_000;
+
+/// To drop a large canvas takes a fifth of the time of compiling it; its run need not wait.
+fn drop_beside(canvas: Canvas, nodes: usize) {
+    if nodes > DROPPED_HERE
+        && let Ok(runtime) = tokio::runtime::Handle::try_current()
+    {
+        runtime.spawn_blocking(move || drop(canvas));
+    }
+}
+
+/// A submission of which the plan is known: see [`Submission::compile`]. Await it to submit.
+#[must_use = "a submission does nothing until it is awaited"]
+pub struct Compiled<T> {
+    app: App,
+    plan: Arc<Plan>,
+    id: Option<RunId>,
+    unplaced: Vec<TaskName>,
+    /// Where leaves expire so long after the submission: what the plan is compiled from once more, then.
+    expiring: Option<(Canvas, RunOptions)>,
+    types: PhantomData<fn() -> T>,
+}
+
+impl<T> Compiled<T> {
+    /// What is to run.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// Those of its tasks of which the app cannot know where they run: they are not registered, no route is
+    /// for them, and the canvas neither brings their declaration along nor says where they run. Their leaves
+    /// go to the queue `celery`. Sending it logs a warning for each.
+    pub fn unplaced(&self) -> &[TaskName] {
+        &self.unplaced
+    }
+
+    /// Submits it to this app instead, which has the same tasks, routes and limits on another backend
+    /// ([`App::on`]).
+    pub fn on(self, app: &App) -> Self {
+        Self { app: app.clone(), ..self }
+    }
+
+    async fn send(self) -> Result<Handle<T>, SubmitError> {
+        let Self { app, plan, id, unplaced, expiring, .. } = self;
+        app.say_unplaced(&unplaced);
+        let id = id.unwrap_or_else(new_run_id);
+        let Some((canvas, mut run)) = expiring else { return Ok(app.store(id, plan, None).await?) };
+        // One moment for all leaves. What was given stays a time, by which the same again is known.
+        let now_ms = outlast!(OUTAGE_MAX, app.backend().now())?;
+        run.leaf.expires = run.leaf.expires.map(|expires| When::At(expires.at_ms(now_ms)));
+        let (of_moment, _) = app.compile(&canvas, &run)?;
+        drop_beside(canvas, of_moment.len());
+        Ok(app.store(id, Arc::new(of_moment), Some(plan)).await?)
+    }
+}
+
+impl<T> Clone for Compiled<T> {
+    fn clone(&self) -> Self {
+        let Self { app, plan, id, unplaced, expiring, types } = self;
+        let (app, plan, unplaced, expiring) = (app.clone(), plan.clone(), unplaced.clone(), expiring.clone());
+        Self { app, plan, id: *id, unplaced, expiring, types: *types }
+    }
+}
+
+impl<T> fmt::Debug for Compiled<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compiled")
+            .field("nodes", &self.plan.len())
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static> IntoFuture for Compiled<T> {
+    type Output = Result<Handle<T>, SubmitError>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
     }
 }
 
@@ -141,12 +243,12 @@ where
 pub trait Apply: IntoCanvas + Sized {
     /// Submits it (Celery's `delay`).
     fn delay(self, app: &App) -> Submission<Self> {
-        app.apply_async(self)
+        app.submission(self)
     }
 
     /// Puts a submission together, which is sent when it is awaited (Celery's `apply_async`).
     fn apply_async(self, app: &App) -> Submission<Self> {
-        app.apply_async(self)
+        app.submission(self)
     }
 }
 

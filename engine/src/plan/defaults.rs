@@ -10,9 +10,13 @@ use serde::{Deserialize, Serialize};
 pub struct Defaults<'d> {
     /// Of the run: its queue, priority and expiry are for all leaves, its countdown and eta for those that start it.
     pub run: &'d RunOptions,
-    /// Of a task: what it was declared with, and where it is routed to.
-    pub task: &'d dyn Fn(&TaskName) -> RunOptions,
+    /// Of a task: what it was declared with, and where it is routed to. With the declaration that the canvas
+    /// brings along, if any.
+    pub task: &'d OfTask<'d>,
 }
+
+/// The options of a task, of which the canvas brings this declaration along.
+pub type OfTask<'d> = dyn Fn(&TaskName, Option<&Options>) -> RunOptions + 'd;
 
 /// A queue and leaf options.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +31,7 @@ impl Defaults<'_> {
     /// None.
     pub fn none() -> Self {
         static NONE: LazyLock<RunOptions> = LazyLock::new(RunOptions::default);
-        Self { run: &NONE, task: &|_| RunOptions::default() }
+        Self { run: &NONE, task: &|_, _| RunOptions::default() }
     }
 }
 

@@ -78,6 +78,8 @@ struct Lowering<'d> {
     tasks: Vec<TaskName>,
     /// What each task says about leaves that do not say it themselves; none when the run says nothing either.
     task_defaults: Vec<Option<RunOptions>>,
+    /// Whether the canvas has brought the declaration of each task along.
+    are_declared: Vec<bool>,
     task_numbers: HashMap<TaskName, u32>,
     queues: Vec<Arc<str>>,
     queue_numbers: HashMap<String, u32>,
@@ -97,6 +99,7 @@ impl<'d> Lowering<'d> {
             nodes_max,
             tasks: Vec::new(),
             task_defaults: Vec::new(),
+            are_declared: Vec::new(),
             task_numbers: HashMap::new(),
             queues: Vec::new(),
             queue_numbers: HashMap::new(),
@@ -204,7 +207,7 @@ impl<'d> Lowering<'d> {
             Json::object(signature.kwargs.iter().map(|(name, value)| (name.as_str(), value))).into_text()
         };
         let input = if signature.immutable { input.unfed() } else { input };
-        self.leaf(&signature.task, Call::Once, args, kwargs, input, at)
+        self.leaf((&signature.task, &signature.options), Call::Once, (args, kwargs), input, at)
     }
 
     fn map_items(&self, map: &Map, at: &At) -> Result<Arc<str>, CompileError> {
@@ -220,7 +223,7 @@ impl<'d> Lowering<'d> {
             MapKind::Starmap => Call::Starmap,
         };
         let kwargs = self.no_kwargs.clone();
-        self.leaf(&map.task, call, items, kwargs, input.unfed(), at)
+        self.leaf((&map.task, &map.options), call, (items, kwargs), input.unfed(), at)
     }
 
     /// Parallel starmap leaves. Like a map they ignore their input.
@@ -243,7 +246,8 @@ impl<'d> Lowering<'d> {
             let input = input.clone();
             values.push(self.covered(&at, errbacks, |lowering, at| {
                 let (items, kwargs) = (lowering.items(part), lowering.no_kwargs.clone());
-                lowering.leaf(&chunks.task, Call::Starmap, items, kwargs, input, at)
+                let called = (&chunks.task, &chunks.options);
+                lowering.leaf(called, Call::Starmap, (items, kwargs), input, at)
             })?);
         }
         Ok(list(values, &input))
@@ -489,24 +493,13 @@ impl<'d> Lowering<'d> {
 
     fn leaf(
         &mut self,
-        task: &TaskName,
+        (task, options): (&TaskName, &Options),
         call: Call,
-        args: Arc<str>,
-        kwargs: Arc<str>,
+        (args, kwargs): (Arc<str>, Arc<str>),
         input: Input,
         at: &At,
     ) -> Value {
-        let task = match self.task_numbers.entry(task.clone()) {
-            Entry::Occupied(known) => *known.get(),
-            Entry::Vacant(new) => {
-                let defaults = (self.defaults.task)(task);
-                let is_none =
-                    defaults == RunOptions::default() && *self.defaults.run == RunOptions::default();
-                self.task_defaults.push((!is_none).then_some(defaults));
-                self.tasks.push(task.clone());
-                *new.insert(self.tasks.len() as u32 - 1)
-            }
-        };
+        let task = self.task(task, options.declared());
         let (input, after) = match input {
             Input::Nothing => (None, After::default()),
             Input::Fed(value) => (Some(value), After::default()),
@@ -518,6 +511,26 @@ impl<'d> Lowering<'d> {
         let member = at.member.filter(|_| call == Call::Once);
         let kind = NodeKind::Leaf(Leaf { task, queue, options, call, args, kwargs, member, apart: None });
         Value::Node(self.node(Node { kind, input, after, scope: at.scope, place: at.place }))
+    }
+
+    /// The number of a task. A canvas may call it by its name first, and with its declaration later: then the
+    /// options of the task are known from there on.
+    fn task(&mut self, name: &TaskName, declared: Option<&'static Options>) -> u32 {
+        match self.task_numbers.entry(name.clone()) {
+            Entry::Occupied(known) => {
+                let number = *known.get();
+                if declared.is_some() && !std::mem::replace(&mut self.are_declared[number as usize], true) {
+                    self.task_defaults[number as usize] = defaults_of(self.defaults, name, declared);
+                }
+                number
+            }
+            Entry::Vacant(new) => {
+                self.task_defaults.push(defaults_of(self.defaults, name, declared));
+                self.are_declared.push(declared.is_some());
+                self.tasks.push(name.clone());
+                *new.insert(self.tasks.len() as u32 - 1)
+            }
+        }
     }
 
     fn node(&mut self, node: Node) -> NodeNo {
@@ -612,6 +625,12 @@ impl<'d> Lowering<'d> {
         }
         segments.into_iter().rev().collect()
     }
+}
+
+fn defaults_of(defaults: Defaults<'_>, task: &TaskName, declared: Option<&Options>) -> Option<RunOptions> {
+    let of_task = (defaults.task)(task, declared);
+    let is_none = of_task == RunOptions::default() && *defaults.run == RunOptions::default();
+    (!is_none).then_some(of_task)
 }
 
 impl At {

@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 pub use codec::PlanError;
 pub use compose::{Composer, NotWritten, Referring, Results, retry_of};
-pub use defaults::{Defaults, RunOptions};
+pub use defaults::{Defaults, OfTask, RunOptions};
 pub use graph::Edge;
 pub use value::{After, Value};
 

@@ -1,7 +1,8 @@
 //! The plan as JSON, for programs.
 
-use celeriac_primitives::{Call, Json, NodeNo, TaskName};
+use celeriac_primitives::{Call, Json, LeafOptions, NodeNo, TaskName};
 use serde::Serialize;
+use serde_json::{Map, Value as JsonValue};
 
 use super::{edges_into, standing_of};
 use crate::plan::{Edge, Node, Plan, ScopeKind, ScopeNo, Value};
@@ -22,6 +23,7 @@ use crate::view::Standing;
 ///        args       the bound arguments, a list (of a map the items); null for a join
 ///        kwargs     the bound keyword arguments, an object; null for a join
 ///        queue      the queue it asks for, or null
+///        options    only where some are set, by whatever around it: priority, retry, …; times in ms
 ///        input      the value that is prepended to the arguments or collected, or null
 ///        after      the nodes it waits for without taking anything from them
 ///        gate       the scope whose closing it waits for, or null
@@ -91,6 +93,8 @@ struct NodeRow<'p> {
     args: Option<Json>,
     kwargs: Option<Json>,
     queue: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    options: Option<Map<String, JsonValue>>,
     input: Option<ValueRow<'p>>,
     after: &'p [NodeNo],
     gate: Option<usize>,
@@ -147,6 +151,7 @@ impl<'p> NodeRow<'p> {
             args: leaf.map(|leaf| checked(&format!("[{}]", leaf.args))),
             kwargs: leaf.map(|leaf| checked(&leaf.kwargs)),
             queue: plan.queue(number).map(|queue| &**queue),
+            options: plan.options(number).map(|options| options_row(options)),
             input: node.input.as_ref().map(ValueRow::of),
             after: &node.after.nodes,
             gate: node.gate().map(ScopeNo::index),
@@ -158,6 +163,13 @@ impl<'p> NodeRow<'p> {
             },
         }
     }
+}
+
+/// The options that are set.
+fn options_row(options: &LeafOptions) -> Map<String, JsonValue> {
+    let Ok(JsonValue::Object(mut options)) = serde_json::to_value(options) else { return Map::new() };
+    options.retain(|_, value| !value.is_null());
+    options
 }
 
 impl<'p> ValueRow<'p> {

@@ -160,8 +160,8 @@ pub async fn a_submission_nested_too_deep_is_refused_and_its_client_lives(subjec
         for error in [
             house.app.submit(flow.clone()).await.map(drop),
             house.app.submit(canvas.clone()).await.map(drop),
-            house.app.submit_keyed("deep", flow).await.map(drop),
-            house.app.apply_async(canvas).countdown(Duration::from_secs(1)).await.map(drop),
+            house.app.submission(flow).key("deep").await.map(drop),
+            house.app.submission(canvas).countdown(Duration::from_secs(1)).await.map(drop),
         ] {
             let error = error.expect_err("it is too deep");
             assert!(matches!(error, SubmitError::Compile(_)), "{error}");

@@ -452,13 +452,13 @@ pub async fn a_key_used_again_yields_the_value_of_its_own_run(subject: &dyn Subj
         let days = [day.s((name.to_owned(), waits)), day.s((name.to_owned(), waits))];
         chord(days, both.s(()))
     };
-    let monday: Handle<String> = app.submit_keyed("order-4711", canvas("MONDAY", true)).await.unwrap();
+    let monday: Handle<String> = app.submission(canvas("MONDAY", true)).key("order-4711").await.unwrap();
     while gate.began.load(Ordering::SeqCst) < 2 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let old = monday.clone();
     monday.forget().await.unwrap();
-    let tuesday: Handle<String> = app.submit_keyed("order-4711", canvas("TUESDAY", false)).await.unwrap();
+    let tuesday: Handle<String> = app.submission(canvas("TUESDAY", false)).key("order-4711").await.unwrap();
     gate.open.notify_waiters();
     assert_eq!(tuesday.get().await.unwrap(), "TUESDAY TUESDAY");
     tuesday.ended().await.unwrap();
@@ -515,6 +515,6 @@ trait RunAs {
 
 impl RunAs for App {
     async fn run_as(&self, id: RunId, canvas: Canvas) -> Handle<serde_json::Value> {
-        self.submit_as(id, canvas).await.expect("the canvas is accepted")
+        self.submission(canvas).id(id).await.expect("the canvas is accepted")
     }
 }

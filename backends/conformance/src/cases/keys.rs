@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use celeriac_backends::ErrorKind;
 use celeriac_dsl::{task, tasks};
-use celeriac_engine::plan::RunOptions;
 use celeriac_engine::text;
-use celeriac_primitives::{Canvas, Options, RetryPolicy, RunId};
+use celeriac_primitives::{Canvas, Options, RetryPolicy};
 use celeriac_runtime::{App, AppBuilder, CoordinatorOptions, GetError, SubmitError, WorkerOptions};
 
 use crate::Subject;
@@ -35,7 +34,7 @@ fn app(subject: &dyn Subject) -> App {
 /// The same again after a while is the same run.
 async fn check(subject: &dyn Subject, name: &str, canvas: &Canvas, options: &Options) {
     let app = app(subject);
-    let submit = || app.apply_async(canvas.clone()).options(options).key(name);
+    let submit = || app.submission(canvas.clone()).options(options).key(name);
     let first = submit().await.expect(name);
     for _ in 0..2 {
         subject.pass(Duration::from_millis(20)).await;
@@ -101,7 +100,7 @@ pub async fn a_canvas_with_a_task_id_and_a_relative_time_is_one_run(subject: &dy
     let json = r#"{"task":"keys.plain","args":[1],"kwargs":{},"options":{"expires":60,"task_id":"order-1"}}"#;
     let named = parse("keys.plain.s(1).set(task_id='order-2')");
     for (canvas, key) in [(Canvas::from_json(json).unwrap(), "order-1"), (named, "order-2")] {
-        let submit = || app.apply_async(canvas.clone()).expires(MINUTE);
+        let submit = || app.submission(canvas.clone()).expires(MINUTE);
         let first = submit().await.unwrap();
         subject.pass(Duration::from_millis(20)).await;
         assert_eq!(submit().await.unwrap().run(), first.run());
@@ -111,16 +110,16 @@ pub async fn a_canvas_with_a_task_id_and_a_relative_time_is_one_run(subject: &dy
 
 pub async fn another_relative_time_under_the_same_key_is_a_conflict(subject: &dyn Subject) {
     let app = app(subject);
-    let submit = |ms| app.apply_async(parse("keys.plain.s(1)")).expires(Duration::from_millis(ms)).key("k");
+    let submit = |ms| app.submission(parse("keys.plain.s(1)")).expires(Duration::from_millis(ms)).key("k");
     let first = submit(60_000).await.unwrap();
     for ms in [59_999, 60_001] {
         let error = submit(ms).await.unwrap_err();
         let SubmitError::Backend(error) = error else { panic!("{error}") };
         assert_eq!(error.kind, ErrorKind::Conflict);
     }
-    // The plan as it is stored, given without a time, is something else, too.
-    let plan = app.compile(&parse("keys.plain.s(1)"), &RunOptions::default()).unwrap();
-    let error = app.submit_plan_as::<i64>(RunId::from_key("k"), plan.into()).await.unwrap_err();
+    // Without a time it is something else, too.
+    let error = app.submission(parse("keys.plain.s(1)")).key("k").await.unwrap_err();
+    let SubmitError::Backend(error) = error else { panic!("{error}") };
     assert_eq!(error.kind, ErrorKind::Conflict);
     first.forget().await.unwrap();
     submit(59_999).await.expect("the key is free again");
@@ -129,7 +128,7 @@ pub async fn another_relative_time_under_the_same_key_is_a_conflict(subject: &dy
 /// The moment is that of the first submission.
 pub async fn a_run_submitted_again_expires_when_it_would_have(subject: &dyn Subject) {
     let app = app(subject);
-    let submit = || app.apply_async(parse("keys.plain.s(1)")).expires(Duration::from_millis(400)).key("k");
+    let submit = || app.submission(parse("keys.plain.s(1)")).expires(Duration::from_millis(400)).key("k");
     let first = submit().await.unwrap();
     subject.pass(Duration::from_millis(300)).await;
     assert_eq!(submit().await.unwrap().run(), first.run());
@@ -145,7 +144,7 @@ pub async fn a_run_submitted_again_expires_when_it_would_have(subject: &dyn Subj
 /// The second run under a key counts from its own submission.
 pub async fn a_key_that_is_used_again_counts_from_its_own_submission(subject: &dyn Subject) {
     let app = app(subject);
-    let submit = || app.apply_async(parse("keys.plain.s(1)")).expires(Duration::from_millis(400)).key("k");
+    let submit = || app.submission(parse("keys.plain.s(1)")).expires(Duration::from_millis(400)).key("k");
     let first = submit().await.unwrap();
     let before = first.run();
     subject.pass(Duration::from_millis(300)).await;

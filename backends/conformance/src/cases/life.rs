@@ -305,7 +305,7 @@ pub async fn a_route_and_a_declaration_choose_the_queue(subject: &dyn Subject) {
     let to = |queue: &str| Options::new().with_queue(queue).unwrap();
     let life = Life::with(subject, |app| app.route("life.a*", to("adders")).route("*", to("rest")));
     let canvas = group([add.s((1, 1)), add.s((2, 2)).set(to("own"))]);
-    let plan = life.app.compile(&canvas.untyped().unwrap(), &Default::default()).unwrap();
+    let plan = life.app.submission(canvas).compile().unwrap().plan().clone();
     let queues: Vec<_> = plan.nodes().map(|(node, _)| plan.queue(node).unwrap().to_string()).collect();
     assert_eq!(queues, ["adders", "own"]);
     let _workers =

@@ -1,11 +1,12 @@
 //! Where what a task asks for runs: what its tasks were declared with and where they are routed to, else where the leaf went.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use celeriac_dsl::{State, TaskContext, task, tasks};
+use celeriac_dsl::{IntoCanvas, State, TaskContext, TaskDef, group, task, tasks};
 use celeriac_engine::text;
-use celeriac_primitives::{Json, NodeNo, Options, TaskError};
+use celeriac_primitives::{Json, NodeNo, Options, TaskError, TaskName};
 use celeriac_runtime::{App, AppBuilder, Coordinator, CoordinatorOptions, GetError, Worker, WorkerOptions};
 
 use crate::Subject;
@@ -190,4 +191,92 @@ pub async fn what_replaces_a_task_has_its_own_priority_or_that_of_the_task(subje
         .filter_map(|(node, _)| Some((plan.task(node)?.to_string(), priority(node.index()))))
         .collect();
     assert_eq!(tasks, BTreeMap::from([("where.quick".into(), Some(7)), ("where.plain".into(), Some(3))]));
+}
+
+/// Lets typed signatures run in its place, of tasks that its worker need not have.
+#[task(crate = celeriac_dsl, name = "where.types")]
+async fn types(ctx: TaskContext, place: State<Arc<Place>>) -> Result<Vec<i64>, TaskError> {
+    place.note("types");
+    ctx.replace(group([quick.si(()), plain.si(())]) | collected.s(()))
+}
+
+#[task(crate = celeriac_dsl, name = "where.adds_typed")]
+async fn adds_typed(ctx: TaskContext, place: State<Arc<Place>>) -> Result<i64, TaskError> {
+    place.note("adds_typed");
+    ctx.add_to_chord(quick.si(()))?;
+    Ok(0)
+}
+
+#[task(crate = celeriac_dsl, name = "where.collected", queue = "routed")]
+async fn collected(numbers: Vec<i64>, place: State<Arc<Place>>) -> Vec<i64> {
+    place.note("collected");
+    numbers
+}
+
+/// A fleet in which each worker has only the tasks that are declared for its queue, and a client that has none.
+fn apart(subject: &dyn Subject) -> Fleet {
+    let seen = Seen::default();
+    let app = |queue: &'static str, tasks: Vec<TaskDef>| {
+        let place = Arc::new(Place { queue, seen: seen.clone() });
+        let app = App::builder("apart").tasks(tasks).state(place).build();
+        app.expect("the tasks fit together").on(subject.shared())
+    };
+    let client = app("nowhere", Vec::new());
+    let worker = |queue, tasks| app(queue, tasks).worker(WorkerOptions::default().queues([queue]));
+    let _workers = vec![
+        worker("celery", tasks![plain, types, adds_typed]),
+        worker("quick", tasks![quick, each]),
+        worker("routed", tasks![collected]),
+    ];
+    let _coordinator = client.coordinator(CoordinatorOptions::default());
+    Fleet { app: client, seen, _coordinator, _workers }
+}
+
+impl Fleet {
+    /// Submits typed signatures to an app that has none of their tasks, and tells what ran where.
+    async fn run_typed<C: IntoCanvas>(&self, canvas: C) -> String
+    where
+        C::Output: Debug,
+    {
+        let run = self.app.submit(canvas).await.expect("it is a good canvas");
+        run.get().await.expect("it succeeds");
+        run.ended().await.expect("it is known");
+        let mut seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        seen.sort();
+        seen.join(" ")
+    }
+}
+
+pub async fn a_typed_signature_runs_where_its_task_is_declared_wherever_it_is_submitted(
+    subject: &dyn Subject,
+) {
+    let fleet = apart(subject);
+    assert_eq!(fleet.run_typed(quick.s(())).await, "quick@quick");
+    assert_eq!(fleet.run_typed(plain.s(())).await, "plain@celery");
+    assert_eq!(fleet.run_typed(each.map([1, 2])).await, "each@quick each@quick");
+    assert_eq!(fleet.run_typed(each.chunks([(1,), (2,)], 1)).await, "each@quick each@quick");
+    let chord = group([quick.si(()), plain.si(())]) | collected.s(());
+    assert_eq!(fleet.run_typed(chord).await, "collected@routed plain@celery quick@quick");
+    let linked = plain.si(()).link(quick.si(())).finally(quick.si(()));
+    assert_eq!(fleet.run_typed(linked).await, "plain@celery quick@quick quick@quick");
+    // What is said of the leaf itself counts first, and by its name alone nobody knows.
+    let to_quick = Options::new().with_queue("quick").expect("a good name");
+    assert_eq!(fleet.run_typed(each.s(1).set(to_quick)).await, "each@quick");
+    let by_name = text::parse("where.quick.si()").expect("a good canvas");
+    let compiled = fleet.app.submission(by_name).compile().expect("a good canvas");
+    assert_eq!(compiled.unplaced().iter().map(TaskName::as_str).collect::<Vec<_>>(), ["where.quick"]);
+    let compiled = fleet.app.submission(quick.s(()) | plain.si(())).compile().expect("a good canvas");
+    assert!(compiled.unplaced().is_empty());
+    let plan = compiled.plan();
+    assert_eq!(plan.options(NodeNo::from_index(0)).and_then(|options| options.priority), Some(7));
+}
+
+pub async fn a_typed_signature_that_replaces_a_task_runs_where_its_own_task_is_declared(
+    subject: &dyn Subject,
+) {
+    let fleet = apart(subject);
+    let expect = "collected@routed plain@celery quick@quick types@celery";
+    assert_eq!(fleet.run_typed(types.s(())).await, expect);
+    let expect = "adds_typed@celery collected@routed quick@quick";
+    assert_eq!(fleet.run_typed(group([adds_typed.s(())]) | collected.s(())).await, expect);
 }

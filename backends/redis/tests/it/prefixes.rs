@@ -158,7 +158,7 @@ async fn try_to_record(name: &'static str, text: &str, size: usize) -> Option<Re
         others.push((coordinator, crew.app_on(other).worker(WorkerOptions::default().lease(LEASE))));
     }
     let start = read_file(&server).len();
-    let run = crew.app.submit_as(RunId::from_key(name), canvas.clone()).await.expect("it is accepted");
+    let run = crew.app.submission(canvas.clone()).id(RunId::from_key(name)).await.expect("it is accepted");
     timeout(PATIENCE, run.ended()).await.expect("it ends in time").expect("the server answers");
     settle_down(&server).await;
     let bytes = read_file(&server);

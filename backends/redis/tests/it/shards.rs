@@ -99,7 +99,7 @@ impl Live {
             beside.is_none_or(|away| self.node(&run.to_string()).port() != away.port())
         };
         let key = ids.into_iter().find(is_beside).expect("there is one");
-        self.app.submit_keyed(&key, canvas).await.unwrap()
+        self.app.submission(canvas).key(&key).await.unwrap()
     }
 
     async fn ends(&self, run: Handle<i64>, what: &str) {

@@ -17,8 +17,8 @@ use celeriac_backends::{Advance, Advanced, BackendError, ErrorKind, Grown, NewRu
 use celeriac_engine::plan::{Defaults, Expansion, RunOptions, Source};
 use celeriac_engine::{Plan, RunOutcome, RunState, Settled, Verdict};
 use celeriac_primitives::{
-    Canvas, Completion, Failure, Json, LeafOptions, LimitError, NodeNo, NotAMember, Outcome, Own, RunRef,
-    TaskError, TaskName, TaskState,
+    Canvas, Completion, Failure, Json, LeafOptions, LimitError, NodeNo, NotAMember, Options, Outcome, Own,
+    RunRef, TaskError, TaskName, TaskState,
 };
 
 use futures::future::BoxFuture;
@@ -284,7 +284,7 @@ impl Driver {
             queue: around.queue(leaf).map(|queue| queue.to_string()),
             leaf: LeafOptions { priority, ..LeafOptions::default() },
         };
-        let task = |name: &TaskName| match tasks.get(name) {
+        let task = |name: &TaskName, _: Option<&Options>| match tasks.get(name) {
             Some(declared) => declared.clone().or(&of_leaf),
             None => of_leaf.clone(),
         };

@@ -15,13 +15,13 @@ use super::threads::Thread;
 use crate::panics::{Panicked, caught};
 
 /// Calls a task once. A blocking one is called on a thread, and holds it until it returns, also when
-/// nobody waits for it any more.
+/// nobody waits for it any more. With the outcome comes the context, which knows for what the task has asked.
 pub(super) async fn call(
     task: &TaskDef,
     context: TaskContext,
     (args, kwargs): (Json, Json),
     thread: Option<&Thread>,
-) -> Outcome {
+) -> (Outcome, TaskContext) {
     let (arguments, asked) = (Arguments::new(args, kwargs), context.clone());
     let outcome = match task.handler {
         Handler::Async(run) => match caught(|| run(context, arguments)) {
@@ -45,7 +45,7 @@ pub(super) async fn call(
             }
         }
     };
-    asked.outcome(outcome)
+    (asked.outcome(outcome), asked)
 }
 
 /// How a leaf ends that has panicked.

@@ -62,11 +62,11 @@ impl Executor {
         match options {
             None => {
                 let context = self.context(message, None, None);
-                let outcome = run(task, message, context, thread).await;
+                let outcome = self.run(task, message, context, thread).await;
                 if matches!(outcome, Outcome::Success(_)) {
                     return outcome;
                 }
-                declared::attach(&self.registry, retried(outcome, message, &LeafOptions::default()))
+                retried(outcome, message, &LeafOptions::default())
             }
             // In a box, and so is all that is rare: else every lane would have room for it.
             Some(options) => Box::pin(self.execute_with(task, message, options, thread)).await,
@@ -83,7 +83,7 @@ impl Executor {
         let cancellation = self.surroundings.cancellation.child_token();
         let context = self.context(message, Some(options.clone()), Some(cancellation.clone()));
         let alive = alive(context.clone(), options.heartbeat_ms);
-        let run = run(task, message, context, thread);
+        let run = self.run(task, message, context, thread);
         // On a thread it begins when it has one.
         let begins = async {
             if let Some(thread) = thread {
@@ -91,7 +91,7 @@ impl Executor {
             }
         };
         let outcome = limited(run, begins, alive, &options, &cancellation).await;
-        match declared::attach(&self.registry, retried(outcome, message, &options)) {
+        match retried(outcome, message, &options) {
             outcome if options.ignore_result == Some(true) => without_value(outcome),
             outcome => outcome,
         }
@@ -106,17 +106,27 @@ impl Executor {
         let surroundings = self.surroundings.clone();
         TaskContext::within(surroundings, message, options, cancellation)
     }
-}
 
-async fn run(
-    task: &TaskDef,
-    message: &TaskMessage,
-    context: TaskContext,
-    thread: Option<&Thread>,
-) -> Outcome {
-    match message.call {
-        Call::Once => call(task, context, (message.args.clone(), message.kwargs.clone()), thread).await,
-        Call::Map | Call::Starmap => Box::pin(map(task, message, context, thread)).await,
+    async fn run(
+        &self,
+        task: &TaskDef,
+        message: &TaskMessage,
+        context: TaskContext,
+        thread: Option<&Thread>,
+    ) -> Outcome {
+        let asked = match message.call {
+            Call::Once => {
+                let arguments = (message.args.clone(), message.kwargs.clone());
+                call(task, context, arguments, thread).await
+            }
+            Call::Map | Call::Starmap => return Box::pin(map(task, message, context, thread)).await,
+        };
+        match asked {
+            (outcome @ (Outcome::Replace(_) | Outcome::Add(_)), context) => {
+                declared::attach(&self.registry, outcome, &context.declared())
+            }
+            (outcome, _) => outcome,
+        }
     }
 }
 
@@ -135,7 +145,7 @@ async fn map(
     for item in items {
         let item = Json::from_compact(String::from(Box::<str>::from(item)));
         let args = if message.call == Call::Map { Json::list([&item]) } else { item };
-        match call(task, context.clone(), (args, message.kwargs.clone()), thread).await {
+        match call(task, context.clone(), (args, message.kwargs.clone()), thread).await.0 {
             Outcome::Success(value) => values.push(value),
             Outcome::Replace(_) => return in_a_map(),
             Outcome::Add(_) => return Outcome::Failed(NotAMember.into()),
