@@ -85,8 +85,7 @@ impl CanvasArgs {
 const NAMED_MAX: usize = 5;
 
 /// Says on stderr which leaves go to the default queue because this program knows nothing of their tasks.
-pub(crate) fn note_unplaced(compiled: &Compiled<Json>, io: &mut Io<'_>) {
-    let tasks = compiled.unplaced();
+pub(crate) fn note_unplaced(tasks: &[TaskName], io: &mut Io<'_>) {
     if tasks.is_empty() {
         return;
     }

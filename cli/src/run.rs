@@ -23,7 +23,7 @@ pub(crate) async fn run(
     }
     let compiled = args.canvas.compile(app, None, io.stdin)?;
     let app = &backend::anywhere(app, global).await?;
-    note_unplaced(&compiled, io);
+    note_unplaced(&compiled.unplaced(), io);
     let run = compiled.on(app).await?;
     let watch = Watch::new(app, &run, io.shows_progress, args.timeout);
 

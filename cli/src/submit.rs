@@ -18,7 +18,7 @@ pub(crate) async fn submit(
     let chosen = args.id.or_else(|| args.key.as_deref().map(RunId::from_key));
     let compiled = args.canvas.compile(app, chosen, io.stdin)?;
     let app = backend::shared(app, global).await?;
-    note_unplaced(&compiled, io);
+    note_unplaced(&compiled.unplaced(), io);
     let run = compiled.on(&app).await.map_err(|error| explain(args, chosen, error.into()))?;
     io.print(&format!("{}\n", run.id()))
 }

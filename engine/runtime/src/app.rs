@@ -113,6 +113,16 @@ pub enum SubmitError {
 /// So many tasks are named of which nobody knows where they run.
 const SAID_MAX: usize = 1000;
 
+/// Those of these tasks that have leaves without a queue in the plan.
+pub(crate) fn unplaced(plan: &Plan, unknown: &[TaskName]) -> Vec<TaskName> {
+    if unknown.is_empty() {
+        return Vec::new();
+    }
+    let nodes = plan.nodes().map(|(node, _)| node).filter(|node| plan.queue(*node).is_none());
+    let without_queue: BTreeSet<&TaskName> = nodes.filter_map(|node| plan.task(node)).collect();
+    unknown.iter().filter(|task| without_queue.contains(task)).cloned().collect()
+}
+
 impl App {
     /// Starts an app of this name. Without a backend it uses the memory of this process.
     pub fn builder(name: impl Into<String>) -> AppBuilder {
@@ -208,18 +218,20 @@ impl App {
     }
 
     /// Compiles a canvas with the options of its tasks, the routes, and a run. Beside the plan come those of its
-    /// tasks of which nobody here knows where they run: they are not registered, no route is for them, and the
-    /// canvas neither brings their declaration along nor names a queue.
+    /// tasks of which nothing is known here: they are not registered, no route names a queue for them, and the
+    /// canvas does not bring their declaration along.
     pub(crate) fn compile(
         &self,
         canvas: &Canvas,
         run: &RunOptions,
     ) -> Result<(Plan, Vec<TaskName>), SubmitError> {
-        let (wrong, unknown) = (Cell::new(None), RefCell::new(BTreeSet::new()));
+        let (wrong, unknown) = (Cell::new(None), RefCell::new(Vec::new()));
         let task = |name: &TaskName, declared: Option<&Options>| {
             match declared {
-                None if !self.0.registry.knows(name) => drop(unknown.borrow_mut().insert(name.clone())),
-                _ => drop(unknown.borrow_mut().remove(name)),
+                None if !self.0.registry.knows(name) => unknown.borrow_mut().push(name.clone()),
+                None => {}
+                // It may have been called by its name before.
+                Some(_) => unknown.borrow_mut().retain(|unknown| unknown != name),
             }
             self.0.registry.options_of(name, declared).unwrap_or_else(|error| {
                 wrong.set(Some(error));
@@ -227,29 +239,26 @@ impl App {
             })
         };
         let plan = Plan::compile_with(canvas, &self.0.limits, Defaults { run, task: &task });
-        if let Some(error) = wrong.take() {
-            return Err(SubmitError::Option(error));
+        match wrong.take() {
+            Some(error) => Err(SubmitError::Option(error)),
+            None => Ok((plan?, unknown.into_inner())),
         }
-        let (plan, mut unknown) = (plan?, unknown.into_inner());
-        if !unknown.is_empty() {
-            let nodes = plan.nodes().map(|(node, _)| node).filter(|node| plan.queue(*node).is_none());
-            let without_queue: BTreeSet<&TaskName> = nodes.filter_map(|node| plan.task(node)).collect();
-            unknown.retain(|task| without_queue.contains(task));
-        }
-        Ok((plan, unknown.into_iter().collect()))
     }
 
-    /// Says once of each of these tasks that nobody knows where it runs.
-    pub(crate) fn say_unplaced(&self, tasks: &[TaskName]) {
+    /// Says once of each of these tasks that nobody knows where it runs, when some of its leaves have no queue.
+    pub(crate) fn say_unplaced(&self, plan: &Plan, mut unknown: Vec<TaskName>) {
         let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
-        for task in tasks {
-            if said.len() < SAID_MAX && said.insert(task.clone()) {
-                tracing::warn!(
-                    task = task.as_str(),
-                    "its leaves go to the queue {DEFAULT_QUEUE}: this app does not have the task, so it knows neither queue \
-                     nor options of its declaration; register the task, add a route, or set a queue"
-                );
-            }
+        unknown.retain(|task| !said.contains(task));
+        if unknown.is_empty() || said.len() >= SAID_MAX {
+            return;
+        }
+        for task in unplaced(plan, &unknown) {
+            tracing::warn!(
+                task = task.as_str(),
+                "its leaves go to the queue {DEFAULT_QUEUE}: this app does not have the task, so it knows neither queue nor \
+                 options of its declaration; register the task, add a route, or set a queue"
+            );
+            said.insert(task);
         }
     }
 

@@ -12,7 +12,7 @@ use celeriac_engine::plan::RunOptions;
 use celeriac_primitives::{Canvas, OptionError, Options, RetryPolicy, RunId, TaskName, When};
 use futures::future::BoxFuture;
 
-use crate::app::new_run_id;
+use crate::app::{new_run_id, unplaced};
 use crate::patience::{OUTAGE_MAX, outlast};
 use crate::{App, Handle, SubmitError};
 
@@ -120,7 +120,7 @@ impl<C: IntoCanvas> Submission<C> {
         let alias = canvas.options().value("task_id").and_then(|id| id.to::<String>().ok());
         let id = id.or_else(|| alias.map(|alias| RunId::from_key(&alias)));
         match app.compile(&canvas, &run) {
-            Ok((plan, unplaced)) => {
+            Ok((plan, unknown)) => {
                 let expires = matches!(run.leaf.expires, Some(When::After(_)));
                 let expiring = if expires {
                     Some((canvas, run))
@@ -128,7 +128,7 @@ impl<C: IntoCanvas> Submission<C> {
                     drop_beside(canvas, plan.len());
                     None
                 };
-                Ok(Compiled { app, plan: Arc::new(plan), id, unplaced, expiring, types: PhantomData })
+                Ok(Compiled { app, plan: Arc::new(plan), id, unknown, expiring, types: PhantomData })
             }
             Err(error) => {
                 // It may be nested too deep to be dropped.
@@ -161,7 +161,8 @@ pub struct Compiled<T> {
     app: App,
     plan: Arc<Plan>,
     id: Option<RunId>,
-    unplaced: Vec<TaskName>,
+    /// Tasks of which nothing is known here.
+    unknown: Vec<TaskName>,
     /// Where leaves expire so long after the submission: what the plan is compiled from once more, then.
     expiring: Option<(Canvas, RunOptions)>,
     types: PhantomData<fn() -> T>,
@@ -176,8 +177,8 @@ impl<T> Compiled<T> {
     /// Those of its tasks of which the app cannot know where they run: they are not registered, no route is
     /// for them, and the canvas neither brings their declaration along nor says where they run. Their leaves
     /// go to the queue `celery`. Sending it logs a warning for each.
-    pub fn unplaced(&self) -> &[TaskName] {
-        &self.unplaced
+    pub fn unplaced(&self) -> Vec<TaskName> {
+        unplaced(&self.plan, &self.unknown)
     }
 
     /// Submits it to this app instead, which has the same tasks, routes and limits on another backend
@@ -187,8 +188,10 @@ impl<T> Compiled<T> {
     }
 
     async fn send(self) -> Result<Handle<T>, SubmitError> {
-        let Self { app, plan, id, unplaced, expiring, .. } = self;
-        app.say_unplaced(&unplaced);
+        let Self { app, plan, id, unknown, expiring, .. } = self;
+        if !unknown.is_empty() {
+            app.say_unplaced(&plan, unknown);
+        }
         let id = id.unwrap_or_else(new_run_id);
         let Some((canvas, mut run)) = expiring else { return Ok(app.store(id, plan, None).await?) };
         // One moment for all leaves. What was given stays a time, by which the same again is known.
@@ -202,9 +205,9 @@ impl<T> Compiled<T> {
 
 impl<T> Clone for Compiled<T> {
     fn clone(&self) -> Self {
-        let Self { app, plan, id, unplaced, expiring, types } = self;
-        let (app, plan, unplaced, expiring) = (app.clone(), plan.clone(), unplaced.clone(), expiring.clone());
-        Self { app, plan, id: *id, unplaced, expiring, types: *types }
+        let Self { app, plan, id, unknown, expiring, types } = self;
+        let (app, plan, unknown, expiring) = (app.clone(), plan.clone(), unknown.clone(), expiring.clone());
+        Self { app, plan, id: *id, unknown, expiring, types: *types }
     }
 }
 

@@ -30,8 +30,8 @@ local ended, changed, used, acks, strange = {}, {}, {}, {}, {}
 if ended_key then
   for i = 1, lines do acks[i] = {} end
   -- To a queue that is something else nothing goes: what was composed for it is owed, and whoever dispatches it
-  -- is told. In such a line nothing is left to acknowledge.
-  for i = first_line, #KEYS do
+  -- is told.
+  for i = first_queue + 1, #KEYS do
     local there = redis.pcall('XLEN', KEYS[i])
     if type(there) == 'table' then
       if not string.find(there.err, 'WRONGTYPE', 1, true) then return there end
@@ -399,8 +399,14 @@ end
 
 if ended[1] then redis.call('ZADD', ended_key, unpack(ended)) end
 for i, ids in ipairs(acks) do
-  local line = first_line + i - 1
-  if ids[1] and not strange[line] then remove(KEYS[line], group, ids) end
+  if ids[1] then
+    local is_removed, why = pcall(remove, KEYS[first_line + i - 1], group, ids)
+    local text = not is_removed and (type(why) == 'table' and why.err or tostring(why))
+    -- In a line that is something else nothing is left to acknowledge.
+    if text and not string.find(text, 'WRONGTYPE', 1, true) then
+      return type(why) == 'table' and why or redis.error_reply(text)
+    end
+  end
 end
 for queue, count in pairs(used) do wake(KEYS[queue], count) end
 for channel, ids in pairs(changed) do redis.pcall('PUBLISH', channels .. channel, ids) end

@@ -22,7 +22,7 @@ end
 
 -- Nearly always none of them is there, and one look tells so; else each is looked at.
 local is_any = redis.call('EXISTS', unpack(KEYS, 1, count)) > 0
-local answers, names, used, written, announced, at = {}, {}, {}, {}, false, 3
+local answers, names, used, written, queued, announced, at = {}, {}, {}, {}, {}, false, 3
 for i = 1, count do
   local id, retention, announce, listed, root, fields = unpack(ARGV, at, at + 5)
   local after = at + 6 + 2 * tonumber(fields)
@@ -46,25 +46,27 @@ for i = 1, count do
   if known == 0 and not is_gone then
     written[key] = true
     redis.call('HSET', key, unpack(ARGV, at + 6, after - 1))
-    local queued = {}
+    local there = 0
     for leaf = after + 1, after + 2 * leaves, 2 do
       local queue = tonumber(ARGV[leaf])
       local entry = redis.pcall('XADD', KEYS[count + 3 + queue], '*', 'm', ARGV[leaf + 1])
       if type(entry) == 'table' then
-        -- The run stands or falls alone, and whole.
         known = { err = entry.err .. ' (' .. KEYS[count + 3 + queue] .. ')' }
         break
       end
-      queued[#queued + 1], queued[#queued + 2] = KEYS[count + 3 + queue], entry
+      there = there + 1
+      queued[there] = entry
+      used[queue] = (used[queue] or 0) + 1
     end
     if known ~= 0 then
+      -- The run stands or falls alone, and whole.
       redis.call('UNLINK', key)
       if event then redis.call('XDEL', submissions, event) end
-      for n = 1, #queued, 2 do redis.call('XDEL', queued[n], queued[n + 1]) end
-    end
-    for leaf = after + 1, known == 0 and after + 2 * leaves or 0, 2 do
-      local queue = tonumber(ARGV[leaf])
-      used[queue] = (used[queue] or 0) + 1
+      for n = 1, there do
+        local queue = tonumber(ARGV[after - 1 + 2 * n])
+        redis.call('XDEL', KEYS[count + 3 + queue], queued[n])
+        used[queue] = used[queue] > 1 and used[queue] - 1 or nil
+      end
     end
   end
   if known == 0 and not is_gone then
