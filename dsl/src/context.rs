@@ -273,8 +273,8 @@ impl TaskContext {
         self.asked().added.clone()
     }
 
-    /// The options with which those tasks were declared that the canvases call which this task asked for, where
-    /// there are any: for workers.
+    /// The options with which those tasks were declared that the canvases call which this task asked
+    /// for, where there are any: for workers.
     pub fn declared(&self) -> BTreeMap<TaskName, &'static Options> {
         if self.0.asked.get().is_none() {
             return BTreeMap::new();

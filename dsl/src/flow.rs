@@ -16,12 +16,13 @@ use crate::wiring::{Accepts, Callback, Complete, Errback, Last, PartialArguments
 
 /// A canvas that takes `In` and gives `Out`.
 ///
-/// `In` is the tuple of the inputs that are still missing: `()` when there are none, `(T,)` when the result of what
-/// comes before is taken, [`Ignored`] when it is not, [`Variadic`](crate::Variadic) when it may be there or not. `Form` tells a group ([`Grouped`]) from everything else, because
-/// a group directly inside a group is flattened.
+/// `In` is the tuple of the inputs that are still missing: `()` when there are none, `(T,)` when the
+/// result of what comes before is taken, [`Ignored`] when it is not, [`Variadic`](crate::Variadic) when
+/// it may be there or not. `Form` tells a group ([`Grouped`]) from everything else, because a group
+/// directly inside a group is flattened.
 ///
-/// A flow is data: nothing runs until it is submitted. An argument without a JSON form does not stop the writing of a
-/// canvas; the error is kept and comes out of [`Flow::untyped`] and of the submission.
+/// A flow is data: nothing runs until it is submitted. An argument without a JSON form does not stop
+/// the writing of a canvas; the error is kept and comes out of [`Flow::untyped`] and of the submission.
 #[must_use = "a flow is only data until it is submitted"]
 pub struct Flow<In, Out, Form = One> {
     canvas: Result<Canvas, FlowError>,
@@ -40,8 +41,8 @@ pub enum One {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grouped {}
 
-/// The form of a group that has its own policy for members that fail. A group around it would flatten it and has another
-/// one, so it is no member of groups; `chain((group,))` is.
+/// The form of a group that has its own policy for members that fail. A group around it would flatten
+/// it and has another one, so it is no member of groups; `chain((group,))` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tolerant {}
 
@@ -88,8 +89,8 @@ impl FlowError {
 impl<In, Out, Form> Flow<In, Out, Form> {
     /// Takes an untyped canvas at your word: it takes `In` and gives `Out`.
     ///
-    /// The way to put tasks of other programs into a typed canvas. Nothing is checked; a result of another type fails
-    /// the task that is given it.
+    /// The way to put tasks of other programs into a typed canvas. Nothing is checked; a result of
+    /// another type fails the task that is given it.
     pub fn assume(canvas: impl Into<Canvas>) -> Self {
         Self::of(Ok(canvas.into()))
     }
@@ -171,8 +172,9 @@ impl<In, Out, Form> Flow<In, Out, Form> {
         })
     }
 
-    /// Adds what runs once when this canvas has ended, either way. It gets the [`Entry`](celeriac_primitives::Entry) of
-    /// the result or failure, or ignores it: `.si(...)`. How it ends changes nothing else.
+    /// Adds what runs once when this canvas has ended, either way. It gets the
+    /// [`Entry`](celeriac_primitives::Entry) of the result or failure, or ignores it: `.si(...)`. How
+    /// it ends changes nothing else.
     pub fn finally<I: Last<Out>, O, F>(self, last: Flow<I, O, F>) -> Self {
         self.change(|canvas| {
             canvas.finally(last.canvas?);
@@ -187,8 +189,8 @@ impl<In, Out, Form> Flow<In, Out, Form> {
 
     /// Binds missing inputs now: one value, or a tuple for the last of several.
     ///
-    /// As in Celery they go to the first task of a chain, to every member of a group, and to every member of a chord's
-    /// header.
+    /// As in Celery they go to the first task of a chain, to every member of a group, and to every
+    /// member of a chord's header.
     pub fn partial<A, Missing, M>(self, arguments: A) -> Flow<Missing, Out, Form>
     where
         A: PartialArguments<In, Missing, M>,

@@ -1,7 +1,7 @@
 //! What is set for the tasks of a canvas that a task asks for: it travels with the canvas.
 //!
-//! A coordinator compiles such a canvas and knows no tasks; the worker that ran the leaf knows its app. So the worker adds
-//! what the tasks of the canvas were declared with and where they are routed to:
+//! A coordinator compiles such a canvas and knows no tasks; the worker that ran the leaf knows its app.
+//! So the worker adds what the tasks of the canvas were declared with and where they are routed to:
 //!
 //! ```text
 //! {"task": "celeriac.declared", "canvas": {"task": "celery.chain", …}, "tasks": {"proj.mul": {"queue": "quick", …}}}

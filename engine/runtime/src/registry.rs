@@ -63,8 +63,9 @@ impl Registry {
         self.routes.push(Route { pattern: WildMatch::new(pattern), options });
     }
 
-    /// What is set for a task's leaves that do not set it themselves: with its declaration, then by the first
-    /// route that fits its name. The canvas may bring along the declaration of a task that is not registered.
+    /// What is set for a task's leaves that do not set it themselves: with its declaration, then by
+    /// the first route that fits its name. The canvas may bring along the declaration of a task that
+    /// is not registered.
     ///
     /// # Errors
     /// When an option of that declaration does not fit.

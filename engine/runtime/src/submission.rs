@@ -21,9 +21,9 @@ use crate::{App, Handle, SubmitError};
 /// All that starts a run goes through here, so that a canvas has the same queues and options wherever it is
 /// written: the library, the command line, Celery's JSON.
 ///
-/// Queue, priority, expiry, retry policy, limits and headers hold for all leaves that do not set their own;
-/// countdown and eta delay the leaves that start the run. (Celery gives what `apply_async` takes to the first
-/// task of a chain alone.)
+/// Queue, priority, expiry, retry policy, limits and headers hold for all leaves that do not set their
+/// own; countdown and eta delay the leaves that start the run. (Celery gives what `apply_async` takes
+/// to the first task of a chain alone.)
 #[must_use = "a submission does nothing until it is awaited"]
 #[derive(Debug)]
 pub struct Submission<C> {
@@ -99,8 +99,8 @@ impl<C: IntoCanvas> Submission<C> {
         self
     }
 
-    /// Under this key, such as `order-4711`: the same canvas under the same key is one run, however often and
-    /// from wherever it is submitted. See [`RunId::from_key`].
+    /// Under this key, such as `order-4711`: the same canvas under the same key is one run, however
+    /// often and from wherever it is submitted. See [`RunId::from_key`].
     pub fn key(self, key: &str) -> Self {
         self.id(RunId::from_key(key))
     }
@@ -174,9 +174,9 @@ impl<T> Compiled<T> {
         &self.plan
     }
 
-    /// Those of its tasks of which the app cannot know where they run: they are not registered, no route is
-    /// for them, and the canvas neither brings their declaration along nor says where they run. Their leaves
-    /// go to the queue `celery`. Sending it logs a warning for each.
+    /// Those of its tasks of which the app cannot know where they run: they are not registered, no
+    /// route is for them, and the canvas neither brings their declaration along nor says where they
+    /// run. Their leaves go to the queue `celery`. Sending it logs a warning for each.
     pub fn unplaced(&self) -> Vec<TaskName> {
         unplaced(&self.plan, &self.unknown)
     }

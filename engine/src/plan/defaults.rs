@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 /// Where a leaf's options come from when they are set neither on it nor on a canvas around it.
 #[derive(Clone, Copy)]
 pub struct Defaults<'d> {
-    /// Of the run: its queue, priority and expiry are for all leaves, its countdown and eta for those that start it.
+    /// Of the run: its queue, priority and expiry are for all leaves, its countdown and eta for
+    /// those that start it.
     pub run: &'d RunOptions,
-    /// Of a task: what it was declared with, and where it is routed to. With the declaration that the canvas
-    /// brings along, if any.
+    /// Of a task: what it was declared with, and where it is routed to. With the declaration that
+    /// the canvas brings along, if any.
     pub task: &'d OfTask<'d>,
 }
 

@@ -1,20 +1,23 @@
 //! Lowering: from a canvas to the nodes and scopes of a plan.
 //!
-//! It works like the building of SSA form: lowering a canvas with what comes before it adds nodes and returns what comes
-//! after: the value that the canvas yields, or, for an empty chain, just what it was given. A signature is a leaf; a chain is a fold; a group is a list, every member with the same input; a chord is
-//! its header, then its body with the header's list.
+//! It works like the building of SSA form: lowering a canvas with what comes before it adds nodes and
+//! returns what comes after: the value that the canvas yields, or, for an empty chain, just what it was
+//! given. A signature is a leaf; a chain is a fold; a group is a list, every member with the same
+//! input; a chord is its header, then its body with the header's list.
 //!
-//! An error callback opens a scope around what it covers, and its own nodes are gated by that scope. What it covers
-//! follows Celery's counts: a leaf, once; a group, each member for itself; a chain, once for its steps, but a group
-//! at its end each member for itself; a chord, once for its header, and its body like any canvas. What is attached to
-//! a chord's body covers the header as well, since that is where Celery keeps the error callbacks of a chord.
+//! An error callback opens a scope around what it covers, and its own nodes are gated by that scope.
+//! What it covers follows Celery's counts: a leaf, once; a group, each member for itself; a chain, once
+//! for its steps, but a group at its end each member for itself; a chord, once for its header, and its
+//! body like any canvas. What is attached to a chord's body covers the header as well, since that is
+//! where Celery keeps the error callbacks of a chord.
 //!
-//! A member whose failure is tolerated (`on_failure`) stands in a scope of its own that absorbs the failure. Its success
-//! is that of exactly one node, a join where it has several or none; so either that node counts toward the list, or the
-//! closing of the scope does. Such a list passes through a join, whose value says which it was: nobody else knows of
-//! policies. Error callbacks around the list do not cover the member, since the list has not failed. `finally` works the
-//! same way: a scope around the canvas, one node, and a join of how it ended that the canvases in `finally` take; but
-//! there the failure goes on.
+//! A member whose failure is tolerated (`on_failure`) stands in a scope of its own that absorbs the
+//! failure. Its success is that of exactly one node, a join where it has several or none; so either
+//! that node counts toward the list, or the closing of the scope does. Such a list passes through a
+//! join, whose value says which it was: nobody else knows of policies. Error callbacks around the list
+//! do not cover the member, since the list has not failed. `finally` works the same way: a scope around
+//! the canvas, one node, and a join of how it ended that the canvases in `finally` take; but there the
+//! failure goes on.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -68,15 +71,18 @@ struct At {
     member: Option<OnFailure>,
 }
 
-/// Error callbacks that a canvas inherits from those around it: the place they were attached to, and the canvases.
+/// Error callbacks that a canvas inherits from those around it: the place they were attached to, and
+/// the canvases.
 type Errbacks<'c> = (u32, &'c [Canvas]);
 
 struct Lowering<'d> {
     defaults: Defaults<'d>,
-    /// Error callbacks stand once for every part that they cover, so a small canvas may become a large plan.
+    /// Error callbacks stand once for every part that they cover, so a small canvas may become a large
+    /// plan.
     nodes_max: usize,
     tasks: Vec<TaskName>,
-    /// What each task says about leaves that do not say it themselves; none when the run says nothing either.
+    /// What each task says about leaves that do not say it themselves; none when the run says nothing
+    /// either.
     task_defaults: Vec<Option<RunOptions>>,
     /// Whether the canvas has brought the declaration of each task along.
     are_declared: Vec<bool>,
@@ -133,8 +139,8 @@ impl<'d> Lowering<'d> {
         Ok(self.gathered(Value::List(items), &root))
     }
 
-    /// Adds what a canvas needs and returns what comes after it. `inherited` are the error callbacks of canvases around
-    /// it that cover each of its failures separately.
+    /// Adds what a canvas needs and returns what comes after it. `inherited` are the error callbacks of
+    /// canvases around it that cover each of its failures separately.
     fn canvas(
         &mut self,
         canvas: &Canvas,
@@ -310,8 +316,8 @@ impl<'d> Lowering<'d> {
         })
     }
 
-    /// The node whose success is the success of the part in this scope. Every leaf of the part comes before it, so
-    /// either it succeeds or a failure closes the scope, never both.
+    /// The node whose success is the success of the part in this scope. Every leaf of the part comes
+    /// before it, so either it succeeds or a failure closes the scope, never both.
     fn one_node(&mut self, value: Value, at: &At) -> NodeNo {
         match value {
             // What an empty chain hands on stands outside.
@@ -346,8 +352,8 @@ impl<'d> Lowering<'d> {
         Ok(if let Input::Fed(_) = output { Input::Fed(Value::Node(node)) } else { output })
     }
 
-    /// The items of a group's value. An empty group has none: its siblings wait for the same input as it does. A list
-    /// that a callback takes, too, stands behind a join.
+    /// The items of a group's value. An empty group has none: its siblings wait for the same input as
+    /// it does. A list that a callback takes, too, stands behind a join.
     fn items_of(&self, value: Value) -> Vec<Value> {
         match value {
             Value::List(items) => items,
@@ -362,7 +368,8 @@ impl<'d> Lowering<'d> {
         }
     }
 
-    /// A fold. Empty chains at the end hand on what the last step yields; they do not make it less the last.
+    /// A fold. Empty chains at the end hand on what the last step yields; they do not make it less the
+    /// last.
     fn chain(
         &mut self,
         chain: &Chain,
@@ -469,8 +476,8 @@ impl<'d> Lowering<'d> {
         self.down(&At { scope, queue: None, options: None, member: None, ..at.clone() }, segment)
     }
 
-    /// An input for several consumers: what refers to more than one node passes through one join, so that k values
-    /// and m consumers cost k + m edges and not k · m.
+    /// An input for several consumers: what refers to more than one node passes through one join, so
+    /// that k values and m consumers cost k + m edges and not k · m.
     fn share(&mut self, input: Input, consumers: usize, at: &At) -> Input {
         if consumers < 2 {
             return input;
@@ -513,8 +520,8 @@ impl<'d> Lowering<'d> {
         Value::Node(self.node(Node { kind, input, after, scope: at.scope, place: at.place }))
     }
 
-    /// The number of a task. A canvas may call it by its name first, and with its declaration later: then the
-    /// options of the task are known from there on.
+    /// The number of a task. A canvas may call it by its name first, and with its declaration later:
+    /// then the options of the task are known from there on.
     fn task(&mut self, name: &TaskName, declared: Option<&'static Options>) -> u32 {
         match self.task_numbers.entry(name.clone()) {
             Entry::Occupied(known) => {
@@ -584,7 +591,8 @@ impl<'d> Lowering<'d> {
         }
     }
 
-    /// The queue and options of a leaf: what is set on it and around it, then on the run, then for its task.
+    /// The queue and options of a leaf: what is set on it and around it, then on the run, then for its
+    /// task.
     fn defaults_for(&mut self, task: u32, is_first: bool, at: &At) -> (Option<u32>, Option<u32>) {
         if at.options.is_none() && self.task_defaults[task as usize].is_none() {
             return (at.queue, None);

@@ -10,7 +10,8 @@ use crate::view::Standing;
 
 /// The plan as one line of JSON.
 ///
-/// The keys below are stable; later versions may add others. Nodes and scopes are referred to by their numbers.
+/// The keys below are stable; later versions may add others. Nodes and scopes are referred to by
+/// their numbers.
 ///
 /// ```text
 /// {"nodes": [node…], "edges": [edge…], "scopes": [scope…], "output": value}
@@ -189,7 +190,8 @@ impl<'p> ValueRow<'p> {
     }
 }
 
-/// A part of the plan that should be JSON. In a plan read from broken bytes it may be anything: then its text.
+/// A part of the plan that should be JSON. In a plan read from broken bytes it may be anything: then
+/// its text.
 fn checked(text: &str) -> Json {
     Json::parse(text).unwrap_or_else(|_| Json::string(text))
 }

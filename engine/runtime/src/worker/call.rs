@@ -15,7 +15,8 @@ use super::threads::Thread;
 use crate::panics::{Panicked, caught};
 
 /// Calls a task once. A blocking one is called on a thread, and holds it until it returns, also when
-/// nobody waits for it any more. With the outcome comes the context, which knows for what the task has asked.
+/// nobody waits for it any more. With the outcome comes the context, which knows for what the task has
+/// asked.
 pub(super) async fn call(
     task: &TaskDef,
     context: TaskContext,

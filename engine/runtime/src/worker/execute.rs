@@ -155,8 +155,9 @@ async fn map(
     Outcome::Success(Json::list(values))
 }
 
-/// Runs within the time limits, which begin when the task does: past the soft one the task is told, past the hard one it
-/// is dropped. A blocking task cannot be dropped: it goes on in its thread, and nobody waits for it any more.
+/// Runs within the time limits, which begin when the task does: past the soft one the task is told,
+/// past the hard one it is dropped. A blocking task cannot be dropped: it goes on in its thread, and
+/// nobody waits for it any more.
 async fn limited(
     run: impl Future<Output = Outcome>,
     begins: impl Future<Output = ()>,
@@ -211,8 +212,8 @@ async fn alive(context: TaskContext, heartbeat_ms: Option<u64>) -> Outcome {
     }
 }
 
-/// What becomes of an outcome by the policy of the leaf: a failure may be worth another attempt, and a task that asks
-/// for one may have had all.
+/// What becomes of an outcome by the policy of the leaf: a failure may be worth another attempt, and a
+/// task that asks for one may have had all.
 fn retried(outcome: Outcome, message: &TaskMessage, options: &LeafOptions) -> Outcome {
     let (attempt, policy) = (message.attempt, options.retry.as_ref());
     match outcome {
